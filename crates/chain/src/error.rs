@@ -1,0 +1,106 @@
+//! Errors of the chain, and what a caller may do about each.
+
+use std::path::PathBuf;
+
+/// Why the chain did not start, or stopped.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ChainError {
+    /// Another process runs on this data directory.
+    #[error("{} is in use by another node: stop that node, or choose another data directory", .dir.display())]
+    InUse {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// The directory holds another zone's ledger.
+    #[error("{} holds the ledger of zone {found}, not of zone {expected}: use its own genesis, or another data directory", .dir.display())]
+    OtherZone {
+        /// The data directory.
+        dir: PathBuf,
+        /// The zone asked for.
+        expected: String,
+        /// The zone found.
+        found: String,
+    },
+    /// The genesis makes no sense.
+    #[error("the genesis is not usable: {0}")]
+    Genesis(String),
+    /// Stored data does not read back as it was written.
+    #[error("the ledger's {part} store is damaged ({}): {detail}. Restore the directory from a backup, or move it away to start over", .path.display())]
+    Corrupt {
+        /// Which store: `state`, `blocks`, `finality`, `votes`, `delivery`.
+        part: &'static str,
+        /// Where its files are.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// The operating system refused.
+    #[error("{}: {detail}", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        detail: String,
+    },
+    /// The engine stopped and cannot go on; a restart of the process may help.
+    #[error("the chain stopped: {0}")]
+    Fatal(String),
+    /// The chain was shut down.
+    #[error("the chain is shut down")]
+    Stopped,
+    /// Shutdown took longer than its deadline; nothing is lost, since every acknowledged block is on disk.
+    #[error("the chain did not stop in time")]
+    Deadline,
+}
+
+impl ChainError {
+    pub(crate) fn io(path: impl Into<PathBuf>, error: &std::io::Error) -> Self {
+        Self::Io { path: path.into(), detail: error.to_string() }
+    }
+}
+
+/// Why a transaction does not wait for a block.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The state machine refused it; sending it again unchanged will not help.
+    #[error("{message}")]
+    Rejected {
+        /// Machine-defined reason.
+        code: u16,
+        /// For people.
+        message: String,
+    },
+    /// Too much is waiting; try again after a while.
+    #[error("{0}")]
+    Busy(&'static str),
+    /// The chain is not running.
+    #[error("the chain is not running")]
+    Stopped,
+}
+
+impl SubmitError {
+    /// Whether the same transaction may be accepted later.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Busy(_) | Self::Stopped)
+    }
+}
+
+/// Why a transaction that waited will not be in a block.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Dropped {
+    /// The state changed so that no block may contain it.
+    #[error("{message}")]
+    Rejected {
+        /// Machine-defined reason.
+        code: u16,
+        /// For people.
+        message: String,
+    },
+    /// Its time ran out before its turn.
+    #[error("the transaction expired before its turn")]
+    Expired,
+    /// The chain stopped first: it may still become final after a restart of a zone with several validators.
+    #[error("the chain stopped before the transaction was final")]
+    Stopped,
+}

@@ -1,0 +1,314 @@
+//! Transactions that wait for a block: pure decisions, no clock, no lock, no I/O.
+//!
+//! Guarantees: within a lane, transactions come out in sequence and a gap holds back what follows it; across lanes
+//! the higher tip goes first, then the earlier arrival. A transaction stays until it is final, expires or is
+//! removed, so a block that never becomes final loses nothing. Every dimension is bounded ([`Limits`]); what does
+//! not fit is refused at the door.
+//! It does not know what a transaction means: [`Admission`] says all it needs.
+
+use crate::machine::Admission;
+use bytes::Bytes;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
+
+/// Identity of a transaction.
+pub type TxId = [u8; 32];
+type LaneKey = ([u8; 32], u8);
+
+/// How much may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Transactions in all.
+    pub count: usize,
+    /// Bytes in all.
+    pub bytes: usize,
+    /// Transactions of one account.
+    pub per_account: usize,
+    /// How far ahead of its lane a transaction may be.
+    pub seq_ahead: u64,
+    /// Bytes of one transaction.
+    pub tx_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { count: 50_000, bytes: 64 << 20, per_account: 4_096, seq_ahead: 4_096, tx_bytes: 256 << 10 }
+    }
+}
+
+/// How much one block takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockLimits {
+    /// Transactions.
+    pub count: usize,
+    /// Bytes.
+    pub bytes: usize,
+    /// Measured cost in microseconds.
+    pub cost_us: u64,
+}
+
+/// What became of a transaction that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Too many transactions or bytes wait in all.
+    #[error("too many transactions are waiting")]
+    Full,
+    /// Too many of this account wait.
+    #[error("too many transactions of this account are waiting")]
+    AccountFull,
+    /// The lane is already past this position.
+    #[error("the lane is already past this sequence number")]
+    Past,
+    /// Another transaction waits at this position of the lane.
+    #[error("another transaction waits at this sequence number")]
+    Taken,
+    /// Too far ahead of the lane.
+    #[error("the sequence number is too far ahead of its lane")]
+    Ahead,
+    /// Larger than one transaction may be.
+    #[error("the transaction is too large")]
+    Large,
+}
+
+/// What [`Mempool::insert`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It waits.
+    New,
+    /// It already waited.
+    Known,
+}
+
+struct Entry {
+    lane: LaneKey,
+    seq: u64,
+    arrival: u64,
+    expires_ms: u64,
+    tip: u128,
+    cost_us: u32,
+    tx: Bytes,
+}
+
+#[derive(Default)]
+struct Lane {
+    next: u64,
+    waiting: BTreeMap<u64, TxId>,
+}
+
+/// The waiting transactions.
+pub struct Mempool {
+    limits: Limits,
+    arrivals: u64,
+    bytes: usize,
+    entries: HashMap<TxId, Entry>,
+    lanes: HashMap<LaneKey, Lane>,
+    accounts: HashMap<[u8; 32], usize>,
+    expiry: BTreeSet<(u64, TxId)>,
+}
+
+impl Mempool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            arrivals: 0,
+            bytes: 0,
+            entries: HashMap::new(),
+            lanes: HashMap::new(),
+            accounts: HashMap::new(),
+            expiry: BTreeSet::new(),
+        }
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether this one waits.
+    #[must_use]
+    pub fn contains(&self, id: &TxId) -> bool {
+        self.entries.contains_key(id)
+    }
+
+    /// Cheap answer before signatures are checked: is there room at all?
+    ///
+    /// # Errors
+    /// [`Refused::Full`] or [`Refused::Large`].
+    pub fn has_room(&self, len: usize) -> Result<(), Refused> {
+        if len > self.limits.tx_bytes {
+            return Err(Refused::Large);
+        }
+        if self.entries.len() >= self.limits.count || self.bytes.saturating_add(len) > self.limits.bytes {
+            return Err(Refused::Full);
+        }
+        Ok(())
+    }
+
+    /// Takes a transaction in.
+    ///
+    /// # Errors
+    /// Why it may not wait.
+    pub fn insert(&mut self, admission: &Admission, tx: Bytes) -> Result<Inserted, Refused> {
+        if self.entries.contains_key(&admission.id) {
+            return Ok(Inserted::Known);
+        }
+        self.has_room(tx.len())?;
+        if self.accounts.get(&admission.sender).copied().unwrap_or(0) >= self.limits.per_account {
+            return Err(Refused::AccountFull);
+        }
+        let key = (admission.sender, admission.lane);
+        let next = self.lanes.get(&key).map_or(0, |lane| lane.next).max(admission.next_seq);
+        if admission.seq < next {
+            return Err(Refused::Past);
+        }
+        if admission.seq - next > self.limits.seq_ahead {
+            return Err(Refused::Ahead);
+        }
+        if self.lanes.get(&key).is_some_and(|lane| lane.waiting.contains_key(&admission.seq)) {
+            return Err(Refused::Taken);
+        }
+        let lane = self.lanes.entry(key).or_default();
+        lane.next = next;
+        lane.waiting.insert(admission.seq, admission.id);
+        *self.accounts.entry(admission.sender).or_default() += 1;
+        self.expiry.insert((admission.expires_ms, admission.id));
+        self.bytes += tx.len();
+        self.arrivals += 1;
+        let entry = Entry {
+            lane: key,
+            seq: admission.seq,
+            arrival: self.arrivals,
+            expires_ms: admission.expires_ms,
+            tip: admission.tip,
+            cost_us: admission.cost_us,
+            tx,
+        };
+        self.entries.insert(admission.id, entry);
+        Ok(Inserted::New)
+    }
+
+    /// Removes one that cannot be in a block.
+    pub fn remove(&mut self, id: &TxId) -> bool {
+        self.take(id).is_some()
+    }
+
+    /// Removes one that is final; its lane goes on after it.
+    pub fn finalized(&mut self, id: &TxId) {
+        if let Some(entry) = self.take(id)
+            && let Some(lane) = self.lanes.get_mut(&entry.lane)
+        {
+            lane.next = lane.next.max(entry.seq.saturating_add(1));
+        }
+    }
+
+    /// Removes what expired before `now_ms` and returns it.
+    pub fn expire(&mut self, now_ms: u64) -> Vec<TxId> {
+        let mut out = Vec::new();
+        while let Some((expires, id)) = self.expiry.first().copied() {
+            if expires >= now_ms {
+                break;
+            }
+            self.take(&id);
+            out.push(id);
+        }
+        out
+    }
+
+    /// When the next one expires.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<u64> {
+        self.expiry.first().map(|(at, _)| *at)
+    }
+
+    /// Whether a block on top of blocks that already carry `carried` would have a transaction.
+    #[must_use]
+    pub fn has_ready(&self, carried: &HashSet<TxId>) -> bool {
+        // Lanes are only kept while something waits in them, so this looks at each waiting lane at most once.
+        self.entries.len() > carried.len() && self.lanes.values().any(|lane| first_ready(lane, lane.next, carried).is_some())
+            || self.entries.len() <= carried.len() && self.lanes.values().any(|lane| first_ready(lane, lane.next, carried).is_some())
+    }
+
+    /// The transactions of the next block on top of blocks that already carry `carried`, in the order of the block.
+    #[must_use]
+    pub fn select(&self, limits: BlockLimits, carried: &HashSet<TxId>) -> Vec<(TxId, Bytes)> {
+        let mut heads = BinaryHeap::new();
+        for (key, lane) in &self.lanes {
+            self.push_head(&mut heads, *key, lane, lane.next, carried);
+        }
+        let mut out = Vec::new();
+        let (mut bytes, mut cost) = (0usize, 0u64);
+        while let Some((_, _, key, id)) = heads.pop() {
+            let Some(entry) = self.entries.get(&id) else { continue };
+            let (more_bytes, more_cost) = (bytes.saturating_add(entry.tx.len()), cost.saturating_add(u64::from(entry.cost_us)));
+            // A transaction above the cost limit by itself still gets a block of its own.
+            if out.len() >= limits.count || more_bytes > limits.bytes || (more_cost > limits.cost_us && !out.is_empty()) {
+                break;
+            }
+            (bytes, cost) = (more_bytes, more_cost);
+            out.push((id, entry.tx.clone()));
+            if let Some(lane) = self.lanes.get(&key) {
+                self.push_head(&mut heads, key, lane, entry.seq.saturating_add(1), carried);
+            }
+        }
+        out
+    }
+
+    fn push_head(
+        &self,
+        heads: &mut BinaryHeap<(u128, Reverse<u64>, LaneKey, TxId)>,
+        key: LaneKey,
+        lane: &Lane,
+        from: u64,
+        carried: &HashSet<TxId>,
+    ) {
+        if let Some(id) = first_ready(lane, from, carried)
+            && let Some(entry) = self.entries.get(&id)
+        {
+            heads.push((entry.tip, Reverse(entry.arrival), key, id));
+        }
+    }
+
+    fn take(&mut self, id: &TxId) -> Option<Entry> {
+        let entry = self.entries.remove(id)?;
+        self.bytes = self.bytes.saturating_sub(entry.tx.len());
+        self.expiry.remove(&(entry.expires_ms, *id));
+        if let Some(lane) = self.lanes.get_mut(&entry.lane) {
+            lane.waiting.remove(&entry.seq);
+            if lane.waiting.is_empty() {
+                // `admit` learns the lane's position from the state, so an empty lane need not be remembered.
+                self.lanes.remove(&entry.lane);
+            }
+        }
+        if let Some(count) = self.accounts.get_mut(&entry.lane.0) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.accounts.remove(&entry.lane.0);
+            }
+        }
+        Some(entry)
+    }
+}
+
+/// The first transaction from position `from` on that no block carries yet, if no gap precedes it.
+fn first_ready(lane: &Lane, from: u64, carried: &HashSet<TxId>) -> Option<TxId> {
+    let mut expected = from;
+    for (seq, id) in lane.waiting.range(from..) {
+        if *seq != expected {
+            return None;
+        }
+        if !carried.contains(id) {
+            return Some(*id);
+        }
+        expected = expected.saturating_add(1);
+    }
+    None
+}

@@ -1,0 +1,27 @@
+//! The words that every other crate speaks: ids, amounts, resources, offers, orders, signed envelopes.
+//!
+//! Guarantees: pure (no clock, randomness, file, socket or environment), one canonical encoding
+//! ([`codec`], borsh), checked arithmetic, and a domain tag in everything that is signed.
+//! It does not decide anything: rules live in `ledger` and `scheduler`.
+
+pub mod amount;
+pub mod blob;
+pub mod codec;
+pub mod event;
+pub mod genesis;
+pub mod ids;
+pub mod keys;
+pub mod lease;
+pub mod market;
+pub mod proof;
+pub mod resources;
+pub mod spec;
+pub mod state;
+pub mod time;
+pub mod tx;
+
+pub use amount::{Amount, AssetId};
+pub use ids::{AccountId, BlobHash, GrantId, LeaseId, NodeId, OfferId, OrderId, TxId, ZoneId};
+pub use keys::{PublicKey, SigningKey};
+pub use resources::{GpuLine, Resources};
+pub use time::{Height, Millis, Timestamp};
