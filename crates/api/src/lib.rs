@@ -1,1 +1,31 @@
-//! Stub.
+//! Wire types and the typed client of the `/v1` API; this is also the Rust SDK.
+//!
+//! Guarantees: wire types are separate from ledger records, so that a record can change without breaking clients; every
+//! answer that is not a success is a [`Problem`] (problem+json). It holds no keys and decides nothing.
+//!
+//! | route | answer |
+//! |---|---|
+//! | `GET /healthz`, `GET /readyz` | 200 when the process, the ledger answers |
+//! | `GET /v1/status` | [`NetworkStatus`] |
+//! | `POST /v1/transactions` (borsh envelope) | [`TxResult`], once final |
+//! | `POST /v1/test-credits` (borsh envelope that names the funder as fee payer) | [`TxResult`]; development only |
+//! | `GET /v1/events?account=&node=&lease=` | server-sent [`LedgerEvent`]s; the first is a `ready` |
+//! | `GET /v1/accounts/{id}`, `/v1/nodes/{id}`, `/v1/offers`, `/v1/orders/{id}`, `/v1/leases/{id}` | views |
+//! | `GET /v1/accounts/{id}/jobs`, `GET /v1/nodes/{id}/leases` | lists |
+//! | `GET /v1/epochs/{n}` | [`EpochView`] |
+//! | `POST /v1/explain` ([`OrderTerms`](pasture_types::market::OrderTerms)) | [`ExplainView`] |
+//! | `GET /v1/ledger/head`, `/v1/ledger/blocks/{height}`, `/v1/ledger/state/{hex key}`, `/v1/ledger/check` | the ledger itself |
+//! | `PUT /v1/nodes/{id}/address` ([`NodeAddress`]) | where a node's data plane listens |
+//! | `ANY /v1/leases/{id}/data/{rest}` | forwarded to the node: see [`data`] |
+
+pub mod auth;
+pub mod client;
+pub mod data;
+pub mod frames;
+pub mod problem;
+pub mod sse;
+pub mod views;
+
+pub use client::{ApiClient, ApiError};
+pub use problem::Problem;
+pub use views::*;

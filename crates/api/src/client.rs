@@ -1,0 +1,447 @@
+//! The typed client.
+//!
+//! Guarantees: each method is one HTTP call with a deadline (streams have none, but end when the peer does); errors are
+//! [`ApiError`], and say whether trying again may help. It retries nothing by itself.
+
+use crate::auth;
+use crate::data::{AliveAnswer, ContextStatus, CountersignRequest, LeaseStatus, NodeEvent};
+use crate::frames::{Decoder, Frame};
+use crate::problem::Problem;
+use crate::sse::SseDecoder;
+use crate::views::{
+    AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView,
+    OfferView, OrderView, StateValue, TxResult,
+};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use pasture_types::market::OrderTerms;
+use pasture_types::tx::Envelope;
+use pasture_types::{AccountId, LeaseId, NodeId, OrderId, SigningKey};
+use serde::de::DeserializeOwned;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// Deadline of an ordinary call. A transaction's call ends when it is final, normally within milliseconds.
+const CALL_DEADLINE: Duration = Duration::from_secs(30);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Nobody answers at this address.
+    #[error("no network answers at {url}")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The server refused.
+    #[error(transparent)]
+    Problem(#[from] Problem),
+    /// The connection broke off, or the call took too long.
+    #[error("the connection to {url} broke off")]
+    Broken {
+        /// Where.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The answer is not what the API says.
+    #[error("an unexpected answer from {url}: {detail}")]
+    Malformed {
+        /// From where.
+        url: String,
+        /// What was wrong.
+        detail: String,
+    },
+}
+
+impl ApiError {
+    /// Whether the same call may succeed a moment later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Broken { .. } => true,
+            Self::Problem(p) => p.is_transient(),
+            Self::Malformed { .. } => false,
+        }
+    }
+    /// The server's problem, if it answered with one.
+    #[must_use]
+    pub const fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::Problem(p) => Some(p),
+            _ => None,
+        }
+    }
+}
+
+/// A stream of typed events.
+pub type EventStream<T> = Pin<Box<dyn Stream<Item = Result<T, ApiError>> + Send>>;
+
+/// Which ledger events to follow. Events that name none of these (epochs) always come.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct EventFilter {
+    /// Events of this account.
+    pub account: Option<AccountId>,
+    /// Events of this node.
+    pub node: Option<NodeId>,
+    /// Events of this lease.
+    pub lease: Option<LeaseId>,
+}
+
+/// A client of one gateway (or of one node's data plane).
+#[derive(Clone, Debug)]
+pub struct ApiClient {
+    base: String,
+    http: reqwest::Client,
+}
+
+impl ApiClient {
+    /// A client of the API at a base URL such as `http://127.0.0.1:8730`.
+    ///
+    /// # Errors
+    /// If the HTTP client cannot be made.
+    pub fn new(base: &str) -> Result<Self, ApiError> {
+        let base = base.trim_end_matches('/').to_string();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(CONNECT_DEADLINE)
+            .build()
+            .map_err(|source| ApiError::Unreachable { url: base.clone(), source })?;
+        Ok(Self { base, http })
+    }
+    /// The base URL.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+    fn failed(&self, source: reqwest::Error) -> ApiError {
+        let url = self.base.clone();
+        if source.is_connect() { ApiError::Unreachable { url, source } } else { ApiError::Broken { url, source } }
+    }
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, ApiError> {
+        let response = request.send().await.map_err(|e| self.failed(e))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.bytes().await.map_err(|e| self.failed(e))?;
+        Err(match serde_json::from_slice::<Problem>(&body) {
+            Ok(p) => ApiError::Problem(p),
+            Err(_) => ApiError::Malformed { url: self.base.clone(), detail: format!("status {status} without a problem document") },
+        })
+    }
+    async fn json<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, ApiError> {
+        let response = self.answer(request.timeout(CALL_DEADLINE)).await?;
+        let body = response.bytes().await.map_err(|e| self.failed(e))?;
+        serde_json::from_slice(&body).map_err(|e| ApiError::Malformed { url: self.base.clone(), detail: e.to_string() })
+    }
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
+        self.json(self.http.get(self.url(path))).await
+    }
+
+    /// The network's status.
+    ///
+    /// # Errors
+    /// [`ApiError`], as for every method here.
+    pub async fn status(&self) -> Result<NetworkStatus, ApiError> {
+        self.get("/v1/status").await
+    }
+    /// Submits a transaction and waits until it is final. A transaction that failed on the ledger is `Ok` with `ok: false`.
+    ///
+    /// # Errors
+    /// [`ApiError::Problem`] if it was not accepted at all.
+    pub async fn submit(&self, tx: &Envelope) -> Result<TxResult, ApiError> {
+        self.submit_to("/v1/transactions", tx).await
+    }
+    /// Has the development funder co-sign and submit a newcomer's first transaction.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn test_credits(&self, tx: &Envelope) -> Result<TxResult, ApiError> {
+        self.submit_to("/v1/test-credits", tx).await
+    }
+    async fn submit_to(&self, path: &str, tx: &Envelope) -> Result<TxResult, ApiError> {
+        self.json(self.http.post(self.url(path)).body(pasture_types::codec::encode(tx))).await
+    }
+    /// An account.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn account(&self, id: &AccountId) -> Result<AccountView, ApiError> {
+        self.get(&format!("/v1/accounts/{id}")).await
+    }
+    /// An account's jobs, newest first.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn jobs(&self, id: &AccountId) -> Result<Vec<JobView>, ApiError> {
+        self.get(&format!("/v1/accounts/{id}/jobs")).await
+    }
+    /// A node.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn node(&self, id: &NodeId) -> Result<NodeView, ApiError> {
+        self.get(&format!("/v1/nodes/{id}")).await
+    }
+    /// A node's leases that are not closed.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn node_leases(&self, id: &NodeId) -> Result<Vec<LeaseView>, ApiError> {
+        self.get(&format!("/v1/nodes/{id}/leases")).await
+    }
+    /// All standing offers.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn offers(&self) -> Result<Vec<OfferView>, ApiError> {
+        self.get("/v1/offers").await
+    }
+    /// An order.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn order(&self, id: &OrderId) -> Result<OrderView, ApiError> {
+        self.get(&format!("/v1/orders/{id}")).await
+    }
+    /// A lease.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn lease(&self, id: &LeaseId) -> Result<LeaseView, ApiError> {
+        self.get(&format!("/v1/leases/{id}")).await
+    }
+    /// An epoch's randomness.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn epoch(&self, epoch: u64) -> Result<EpochView, ApiError> {
+        self.get(&format!("/v1/epochs/{epoch}")).await
+    }
+    /// What would happen to an order.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn explain(&self, terms: &OrderTerms) -> Result<ExplainView, ApiError> {
+        self.json(self.http.post(self.url("/v1/explain")).json(terms)).await
+    }
+    /// The last final block.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn head(&self) -> Result<HeadView, ApiError> {
+        self.get("/v1/ledger/head").await
+    }
+    /// A block by height.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn block(&self, height: u64) -> Result<HeadView, ApiError> {
+        self.get(&format!("/v1/ledger/blocks/{height}")).await
+    }
+    /// A raw value of the state by its hex key.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn state(&self, hex_key: &str) -> Result<StateValue, ApiError> {
+        self.get(&format!("/v1/ledger/state/{hex_key}")).await
+    }
+    /// Checks the ledger's invariants.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn check(&self) -> Result<CheckView, ApiError> {
+        self.get("/v1/ledger/check").await
+    }
+    /// Announces a node's data plane address.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn announce(&self, node: &NodeId, address: &NodeAddress) -> Result<(), ApiError> {
+        let request = self.http.put(self.url(&format!("/v1/nodes/{node}/address"))).json(address);
+        self.answer(request.timeout(CALL_DEADLINE)).await.map(|_| ())
+    }
+    /// Follows ledger events. When this returns, nothing that happens from now on is missed; read state after it.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn events(&self, filter: EventFilter) -> Result<EventStream<LedgerEvent>, ApiError> {
+        let mut query = vec![];
+        query.extend(filter.account.map(|v| format!("account={v}")));
+        query.extend(filter.node.map(|v| format!("node={v}")));
+        query.extend(filter.lease.map(|v| format!("lease={v}")));
+        let mut events = self.sse(self.http.get(self.url(&format!("/v1/events?{}", query.join("&"))))).await?;
+        match events.next().await {
+            Some(Ok(e)) if e.name == "ready" => {}
+            Some(Ok(e)) => return Err(self.malformed(format!("the event stream begins with `{}`", e.name))),
+            Some(Err(e)) => return Err(e),
+            None => return Err(self.malformed("the event stream ended at once".into())),
+        }
+        let url = self.base.clone();
+        Ok(Box::pin(events.map(move |e| parse(&url, &e?.data))))
+    }
+    fn malformed(&self, detail: String) -> ApiError {
+        ApiError::Malformed { url: self.base.clone(), detail }
+    }
+
+    async fn sse(&self, request: reqwest::RequestBuilder) -> Result<EventStream<crate::sse::SseEvent>, ApiError> {
+        let response = self.answer(request).await?;
+        let url = self.base.clone();
+        let bytes = response.bytes_stream();
+        let state = (Box::pin(bytes), SseDecoder::default(), url);
+        Ok(Box::pin(futures::stream::unfold(state, |(mut bytes, mut decoder, url)| async move {
+            loop {
+                if let Some(event) = decoder.next_event() {
+                    return Some((Ok(event), (bytes, decoder, url)));
+                }
+                let item = bytes.next().await?;
+                let chunk: Bytes = match item {
+                    Ok(chunk) => chunk,
+                    Err(source) => return Some((Err(ApiError::Broken { url: url.clone(), source }), (bytes, decoder, url))),
+                };
+                if let Err(e) = decoder.push(&chunk) {
+                    let error = ApiError::Malformed { url: url.clone(), detail: e.to_string() };
+                    return Some((Err(error), (bytes, decoder, url)));
+                }
+            }
+        })))
+    }
+}
+
+fn parse<T: DeserializeOwned>(url: &str, text: &str) -> Result<T, ApiError> {
+    serde_json::from_str(text).map_err(|e| ApiError::Malformed { url: url.into(), detail: e.to_string() })
+}
+
+/// The data plane of one lease, through a gateway, signed by the lease's account.
+#[derive(Clone, Debug)]
+pub struct LeaseClient {
+    api: ApiClient,
+    key: SigningKey,
+    lease: LeaseId,
+    node: NodeId,
+    now_ms: fn() -> u64,
+}
+
+impl LeaseClient {
+    /// A client for one lease. `now_ms` tells the time that requests are signed with.
+    #[must_use]
+    pub const fn new(api: ApiClient, key: SigningKey, lease: LeaseId, node: NodeId, now_ms: fn() -> u64) -> Self {
+        Self { api, key, lease, node, now_ms }
+    }
+
+    fn request(&self, method: reqwest::Method, rest: &str) -> reqwest::RequestBuilder {
+        let signed = format!("/leases/{}/{rest}", self.lease);
+        let header = auth::authorize(&self.key, method.as_str(), &signed, &self.node, (self.now_ms)());
+        let url = self.api.url(&format!("/v1/leases/{}/data/{rest}", self.lease));
+        self.api.http.request(method, url).header("authorization", header)
+    }
+
+    /// Hands over the manifest.
+    ///
+    /// # Errors
+    /// [`ApiError`], as for every method here.
+    pub async fn put_manifest(&self, bytes: Vec<u8>) -> Result<(), ApiError> {
+        let request = self.request(reqwest::Method::PUT, "manifest").body(bytes);
+        self.api.answer(request.timeout(CALL_DEADLINE)).await.map(|_| ())
+    }
+    /// How much of the build context has arrived.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn context(&self) -> Result<ContextStatus, ApiError> {
+        self.api.json(self.request(reqwest::Method::GET, "context")).await
+    }
+    /// Sends the build context from an offset on.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn put_context<S>(&self, offset: u64, body: S) -> Result<ContextStatus, ApiError>
+    where
+        S: Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+    {
+        let request = self.request(reqwest::Method::PUT, &format!("context?offset={offset}")).body(reqwest::Body::wrap_stream(body));
+        let response = self.api.answer(request).await?;
+        let bytes = response.bytes().await.map_err(|e| self.api.failed(e))?;
+        parse(&self.api.base, &String::from_utf8_lossy(&bytes))
+    }
+    /// The lease as its node sees it.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn status(&self) -> Result<LeaseStatus, ApiError> {
+        self.api.json(self.request(reqwest::Method::GET, "status")).await
+    }
+    /// Follows the node's events, beginning with the current status.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn events(&self) -> Result<EventStream<NodeEvent>, ApiError> {
+        let events = self.api.sse(self.request(reqwest::Method::GET, "events")).await?;
+        let url = self.api.base.clone();
+        Ok(Box::pin(events.map(move |e| parse(&url, &e?.data))))
+    }
+    /// Reads log frames from an offset on; each comes with the offset after it. With `follow`, until the job has ended.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn logs(&self, from: u64, follow: bool) -> Result<EventStream<(u64, Frame)>, ApiError> {
+        let response = self.api.answer(self.request(reqwest::Method::GET, &format!("logs?from={from}&follow={follow}"))).await?;
+        let state = (Box::pin(response.bytes_stream()), Decoder::at(from), self.api.base.clone());
+        Ok(Box::pin(futures::stream::unfold(state, |(mut bytes, mut decoder, url)| async move {
+            loop {
+                match decoder.next_frame() {
+                    Ok(Some(frame)) => return Some((Ok((decoder.offset(), frame)), (bytes, decoder, url))),
+                    Ok(None) => {}
+                    Err(e) => {
+                        let error = ApiError::Malformed { url: url.clone(), detail: e.to_string() };
+                        return Some((Err(error), (bytes, decoder, url)));
+                    }
+                }
+                match bytes.next().await? {
+                    Ok(chunk) => decoder.push(&chunk),
+                    Err(source) => return Some((Err(ApiError::Broken { url: url.clone(), source }), (bytes, decoder, url))),
+                }
+            }
+        })))
+    }
+    /// Makes the order's alive check now.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn alive(&self) -> Result<AliveAnswer, ApiError> {
+        self.api.json(self.request(reqwest::Method::POST, "alive")).await
+    }
+    /// Confirms a usage.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn countersign(&self, request: &CountersignRequest) -> Result<(), ApiError> {
+        let request = self.request(reqwest::Method::POST, "countersign").json(request);
+        self.api.answer(request.timeout(CALL_DEADLINE)).await.map(|_| ())
+    }
+    /// Asks the node to stop the job.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn stop(&self, grace_ms: u64) -> Result<(), ApiError> {
+        let request = self.request(reqwest::Method::POST, &format!("stop?grace_ms={grace_ms}"));
+        self.api.answer(request.timeout(CALL_DEADLINE)).await.map(|_| ())
+    }
+    /// Opens the output tar from an offset on.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn output(&self, offset: u64) -> Result<reqwest::Response, ApiError> {
+        self.api.answer(self.request(reqwest::Method::GET, &format!("output?offset={offset}"))).await
+    }
+}

@@ -1,0 +1,144 @@
+//! The data plane: what a client and the node that serves its lease say to each other, directly or through a gateway.
+//!
+//! Every request is signed, see [`crate::auth`]. Paths on the node (`/leases/{id}/...`; behind a gateway
+//! `/v1/leases/{id}/data/...`, signed over the node's form of the path):
+//!
+//! | request | body, answer |
+//! |---|---|
+//! | `PUT manifest` | the manifest's bytes; their hash must be the lease's `spec_hash` |
+//! | `GET context` | [`ContextStatus`]: how much of the build context has arrived |
+//! | `PUT context?offset=N` | tar bytes from N on; resumable; the hash is checked when complete |
+//! | `GET status` | [`LeaseStatus`] |
+//! | `GET events` | server-sent [`NodeEvent`]s, beginning with the current [`LeaseStatus`] |
+//! | `GET logs?from=N&follow=true` | log frames from offset N, see [`crate::frames`]; ends when the job has ended |
+//! | `POST alive` | [`AliveAnswer`]: the order's check, made now |
+//! | `POST countersign` | [`CountersignRequest`] |
+//! | `POST stop?grace_ms=N` | SIGTERM, grace, SIGKILL; answers at once |
+//! | `GET output?offset=N` | tar of the output folder, after the end; `x-blake3` and `x-length` headers |
+
+use pasture_types::lease::{EndReason, Usage};
+use pasture_types::{BlobHash, LeaseId, Millis, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Header with the BLAKE3 hash of the whole body.
+pub const HASH_HEADER: &str = "x-blake3";
+/// Header with the whole length in bytes.
+pub const LENGTH_HEADER: &str = "x-length";
+
+/// What a node is doing for a lease.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Waits for the manifest.
+    AwaitingManifest,
+    /// Waits for the build context.
+    AwaitingContext,
+    /// Builds the image.
+    Building,
+    /// Fetches the image.
+    Pulling,
+    /// Creates and starts the container.
+    Starting,
+    /// The job's process runs.
+    Running,
+    /// The job is being stopped.
+    Stopping,
+    /// The job has ended; its logs and output can be fetched.
+    Ended,
+}
+
+/// How much of the build context a node has.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ContextStatus {
+    /// Bytes stored so far.
+    pub received: u64,
+    /// Whether all of it is there and its hash was right.
+    pub complete: bool,
+}
+
+/// A lease as its node sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    /// Which lease.
+    pub lease: LeaseId,
+    /// What the node is doing for it.
+    pub phase: Phase,
+    /// When the process began.
+    pub started: Option<Timestamp>,
+    /// Served so far.
+    pub served_ms: Millis,
+    /// Built so far.
+    pub build_ms: Millis,
+    /// Log frames' bytes so far: the next offset.
+    pub log_bytes: u64,
+    /// Container id of the engine, for re-adoption checks.
+    pub container: Option<String>,
+    /// How the job ended.
+    pub end: Option<EndReason>,
+    /// One sentence about the end, e.g. the failing build step.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// Size of the output tar, once it can be fetched; 0 when the job wrote nothing.
+    pub output_bytes: Option<u64>,
+    /// When the time or money cap stops the job.
+    pub ends: Option<Timestamp>,
+}
+
+/// What a node tells the client about a lease.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum NodeEvent {
+    /// The lease's status changed.
+    Status {
+        /// Now.
+        status: Box<LeaseStatus>,
+    },
+    /// A line of build or pull output.
+    Output {
+        /// The line, without its end.
+        line: String,
+    },
+    /// Usage that waits for the client's confirmation.
+    Usage {
+        /// The node's statement.
+        usage: Box<Usage>,
+        /// The node's signature over it, as text.
+        node_signature: pasture_types::keys::SignatureText,
+        /// Whether it is the last one.
+        last: bool,
+    },
+    /// 80 % of the time or money is used, or the cap was reached.
+    Cap {
+        /// Seconds left; 0 at the cap.
+        seconds_left: u64,
+    },
+}
+
+/// The answer to an alive check.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AliveAnswer {
+    /// Whether the check passed.
+    pub alive: bool,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// The client confirms a usage.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct CountersignRequest {
+    /// What is confirmed.
+    pub usage: Usage,
+    /// With which key of the account, as text.
+    pub key: String,
+    /// Over [`Usage::counter_digest`].
+    pub signature: pasture_types::keys::SignatureText,
+}
+
+/// A stored output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OutputInfo {
+    /// Its hash.
+    pub hash: BlobHash,
+    /// Its size in bytes.
+    pub bytes: u64,
+}

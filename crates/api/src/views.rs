@@ -1,0 +1,340 @@
+//! What the API shows of the ledger. Amounts are nano-credits as decimal strings, times are milliseconds.
+
+use pasture_types::event::{Event, Hash32, Settlement};
+use pasture_types::genesis::Params;
+use pasture_types::lease::{EndReason, LeaseState};
+use pasture_types::market::{AliveCheck, Egress, OfferTerms};
+use pasture_types::{
+    AccountId, Amount, AssetId, BlobHash, Height, LeaseId, Millis, NodeId, OfferId, OrderId, Resources, Timestamp, TxId, ZoneId,
+};
+use serde::{Deserialize, Serialize};
+
+/// The network a gateway serves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NetworkStatus {
+    /// The program's version.
+    pub version: String,
+    /// The zone's name.
+    pub name: String,
+    /// The zone's id: what transactions are signed for.
+    pub zone: ZoneId,
+    /// Rules in force.
+    pub rules_version: u32,
+    /// Height of the last final block.
+    pub height: Height,
+    /// Its time.
+    pub time: Timestamp,
+    /// Transactions that wait.
+    pub pending_transactions: u64,
+    /// Seated validators.
+    pub validators: u32,
+    /// `trusted sequencer` with one validator, `permissioned` below the rule for seats, else `open`.
+    pub mode: String,
+    /// Parameters in force.
+    pub params: Params,
+    /// In development: the account that pays for newcomers' first transaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub funder: Option<AccountId>,
+    /// Genesis time: epochs are counted from it.
+    pub genesis_time: Timestamp,
+}
+
+/// A final transaction.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TxResult {
+    /// Its id.
+    pub id: TxId,
+    /// The block it is in.
+    pub height: Height,
+    /// The block's time.
+    pub time: Timestamp,
+    /// Whether its actions took effect (otherwise only the fee was taken).
+    pub ok: bool,
+    /// The ledger's error number; 0 when ok.
+    pub code: u16,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// What it did.
+    #[serde(default)]
+    pub events: Vec<Event>,
+}
+
+/// An event with its block.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LedgerEvent {
+    /// The block.
+    pub height: Height,
+    /// Its time.
+    pub time: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// An account.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AccountView {
+    /// Its id.
+    pub id: AccountId,
+    /// Free credits.
+    pub balance: Amount,
+    /// On hold for orders and leases.
+    pub on_hold: Amount,
+    /// Deposit of a provider.
+    pub deposit: Amount,
+    /// Next number of each lane that was used.
+    pub lanes: Vec<(u8, u64)>,
+    /// Its keys, as `scheme:hex`.
+    pub keys: Vec<String>,
+    /// Provider name, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Building left for free today.
+    pub build_allowance_left: Millis,
+}
+
+/// A node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its id.
+    pub id: NodeId,
+    /// Whose it is.
+    pub provider: AccountId,
+    /// Its provider's name.
+    pub provider_name: String,
+    /// What it has.
+    pub resources: Resources,
+    /// What leases hold of it.
+    pub leased: Resources,
+    /// Declared hash rate of its heartbeat.
+    pub cpu_hashes_per_s: u64,
+    /// CPU model.
+    pub cpu_model: String,
+    /// Next number of each lane that the node's own key used (`node` auth).
+    pub lanes: Vec<(u8, u64)>,
+    /// Whether the gateway can reach its data plane now.
+    pub reachable: bool,
+}
+
+/// An offer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OfferView {
+    /// Its id.
+    pub id: OfferId,
+    /// Its node.
+    pub node: NodeId,
+    /// Its provider.
+    pub provider: AccountId,
+    /// The provider's name.
+    pub provider_name: String,
+    /// Its terms.
+    pub terms: OfferTerms,
+    /// What is free of it now.
+    pub free: Resources,
+    /// CPU model.
+    pub cpu_model: String,
+    /// Whether the gateway can reach the node now.
+    pub reachable: bool,
+    /// Heartbeats accepted and missed so far.
+    pub heartbeats: (u64, u64),
+}
+
+/// Where an order is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OrderState {
+    /// Waits for its draw or its next candidate.
+    Open,
+    /// Has a lease.
+    Matched,
+    /// Lapsed: nobody could or would serve it.
+    Expired,
+    /// Taken away by its owner.
+    Cancelled,
+}
+
+/// An order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OrderView {
+    /// Its id: the job's id.
+    pub id: OrderId,
+    /// Whose.
+    pub account: AccountId,
+    /// Where it is.
+    pub state: OrderState,
+    /// Placed at.
+    pub placed: Timestamp,
+    /// Lapses at.
+    pub expires: Timestamp,
+    /// What was asked.
+    pub resources: Resources,
+    /// Its newest lease.
+    pub lease: Option<LeaseId>,
+}
+
+/// A job: an order with its lease.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobView {
+    /// The order.
+    pub order: OrderView,
+    /// Its newest lease, if there is one.
+    pub lease: Option<LeaseView>,
+}
+
+/// A lease.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeaseView {
+    /// Its id.
+    pub id: LeaseId,
+    /// Its order.
+    pub order: OrderId,
+    /// Whose.
+    pub account: AccountId,
+    /// On which node.
+    pub node: NodeId,
+    /// Of which provider.
+    pub provider: AccountId,
+    /// The provider's name.
+    pub provider_name: String,
+    /// The offer's region.
+    pub region: String,
+    /// Fencing token.
+    pub generation: u32,
+    /// Its state.
+    pub state: LeaseState,
+    /// What it holds.
+    pub resources: Resources,
+    /// Rate for the whole lease per hour.
+    pub rate_per_hour: Amount,
+    /// On hold.
+    pub escrow: Amount,
+    /// Asset of all amounts.
+    pub asset: AssetId,
+    /// Time cap.
+    pub max_duration: Millis,
+    /// What the countersigner checks.
+    pub alive: AliveCheck,
+    /// What the job may reach.
+    pub egress: Egress,
+    /// Hash of the manifest that the node must be given.
+    pub spec_hash: BlobHash,
+    /// Drawn at.
+    pub matched: Timestamp,
+    /// Accepted at.
+    pub accepted: Option<Timestamp>,
+    /// Ended at (closing).
+    pub closed: Option<Timestamp>,
+    /// Served in all, as recorded.
+    pub served_ms: Millis,
+    /// Of it, confirmed by the user.
+    pub confirmed_ms: Millis,
+    /// Paid so far.
+    pub paid: Amount,
+    /// Why it ended.
+    pub reason: Option<EndReason>,
+    /// The final account, once settled.
+    pub settlement: Option<Settlement>,
+}
+
+/// A settlement epoch ("period" on the screen).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EpochView {
+    /// Its number.
+    pub epoch: u64,
+    /// Its randomness.
+    pub randomness: Hash32,
+}
+
+/// Why offers were excluded from an order, counted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainView {
+    /// Standing offers looked at.
+    pub offers: u64,
+    /// Offers that would serve the order now.
+    pub suitable: u64,
+    /// For each reason, in plain words, how many offers it excluded.
+    pub excluded: Vec<Exclusion>,
+    /// The best suitable offers, best first, at most three.
+    pub best: Vec<BestOffer>,
+    /// The smallest changes that would help, cheapest first.
+    pub relaxations: Vec<String>,
+}
+
+/// One reason that excluded offers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Exclusion {
+    /// e.g. `memory: 64 GiB asked, at most 8 GiB free`.
+    pub reason: String,
+    /// How many offers it alone or with others excluded.
+    pub offers: u64,
+}
+
+/// A suitable offer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BestOffer {
+    /// Its node.
+    pub node: NodeId,
+    /// Its provider's name.
+    pub provider_name: String,
+    /// Its region.
+    pub region: String,
+    /// Its price for this order per hour.
+    pub rate_per_hour: Amount,
+}
+
+/// A block's header and what certifies it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HeadView {
+    /// Height.
+    pub height: Height,
+    /// Time.
+    pub time: Timestamp,
+    /// Digest of the header, hex.
+    pub digest: String,
+    /// Digest of the parent's header, hex.
+    pub parent: String,
+    /// Root of the authenticated state, hex.
+    pub state_root: String,
+    /// The zone's randomness after this block, hex.
+    pub randomness: String,
+    /// The proposer's key, hex.
+    pub proposer: String,
+    /// How many transactions it carries.
+    pub transactions: u32,
+    /// The finality certificate, hex; empty for genesis.
+    pub certificate: String,
+}
+
+/// A value of the state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StateValue {
+    /// The key, hex.
+    pub key: String,
+    /// The value, hex; `None` if the key is absent.
+    pub value: Option<String>,
+    /// Height it was read at.
+    pub height: Height,
+    /// Inclusion or exclusion proof against the header's state root, hex, where the store gave one.
+    pub proof: Option<String>,
+}
+
+/// What `farm ledger check` found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CheckView {
+    /// Height that was checked.
+    pub height: Height,
+    /// Invariants that were checked, by name.
+    pub checked: Vec<String>,
+    /// What is wrong; empty when all is well.
+    pub violations: Vec<String>,
+}
+
+/// A node tells a gateway where its data plane listens.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeAddress {
+    /// e.g. `http://127.0.0.1:4711`.
+    pub address: String,
+    /// The node's request authorisation for `PUT /v1/nodes/{id}/address`, see [`crate::auth`].
+    pub authorization: String,
+}
