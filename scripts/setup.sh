@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Installs what building and running needs and this machine lacks: a C compiler, make, curl, a static busybox, and the
+# Rust toolchain that rust-toolchain.toml names. Changes nothing where all of it is there.
+#
+# Asks before it uses sudo or downloads a toolchain; does not ask as root or with CI=true.
+# The container engine is the business of scripts/engine.sh.
+set -euo pipefail
+. "$(dirname -- "$0")/lib.sh"
+
+missing_packages() {
+    command -v cc >/dev/null || printf 'gcc\n'
+    # A compiler without the C library's headers and static archive builds nothing.
+    [ -e /usr/include/stdio.h ] || printf 'libc6-dev\n'
+    command -v make >/dev/null || printf 'make\n'
+    command -v git >/dev/null || printf 'git\n'
+    command -v pkg-config >/dev/null || printf 'pkg-config\n'
+    command -v curl >/dev/null || printf 'curl\n'
+    command -v flock >/dev/null || printf 'util-linux\n'
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || printf 'ca-certificates\n'
+    [ -x /bin/busybox ] || [ -x /usr/bin/busybox ] || printf 'busybox-static\n'
+}
+
+install_packages() {
+    local packages
+    mapfile -t packages < <(missing_packages)
+    [ ${#packages[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null || die "please install these with your package manager and run this again: ${packages[*]}"
+    say "setup: installing ${packages[*]}"
+    # A machine with no package lists yet fails the first time.
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" >&2 && return
+    as_root apt-get update -qq >&2
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" >&2
+}
+
+install_rust() {
+    command -v cargo >/dev/null && return 0
+    if [ -x "$HOME/.cargo/bin/cargo" ]; then
+        die "Rust is installed but not in PATH. Run:  . \"\$HOME/.cargo/env\"  and this again."
+    fi
+    [ "$(id -u)" = 0 ] || confirm "Rust is not installed. May I install it for $(id -un) with rustup (https://rustup.rs)" || die "install Rust, then run this again"
+    curl --proto '=https' --tlsv1.2 -fsS https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain none --no-modify-path >&2
+    say "setup: Rust is in $HOME/.cargo/bin; add it to PATH with:  . \"\$HOME/.cargo/env\""
+}
+
+install_packages
+install_rust
+PATH=$PATH:$HOME/.cargo/bin
+cd "$root"
+# rustup fetches the pinned toolchain and its components now if it has to, not in the middle of a test.
+for tool in 'cargo --version' 'cargo clippy --version' 'cargo fmt --version'; do
+    $tool >/dev/null || die "'$tool' does not work with the toolchain of rust-toolchain.toml"
+done
