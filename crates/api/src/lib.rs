@@ -22,6 +22,7 @@ pub mod auth;
 pub mod client;
 pub mod data;
 pub mod frames;
+pub mod newcomer;
 pub mod problem;
 pub mod sse;
 pub mod views;

@@ -1,5 +1,6 @@
 //! Errors of the chain, and what a caller may do about each.
 
+use crate::mempool::Refused;
 use std::path::PathBuf;
 
 /// Why the chain did not start, or stopped.
@@ -70,9 +71,9 @@ pub enum SubmitError {
         /// For people.
         message: String,
     },
-    /// Too much is waiting; try again after a while.
+    /// It cannot wait among the others.
     #[error("{0}")]
-    Busy(&'static str),
+    Refused(#[from] Refused),
     /// The chain is not running.
     #[error("the chain is not running")]
     Stopped,
@@ -82,7 +83,7 @@ impl SubmitError {
     /// Whether the same transaction may be accepted later.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Busy(_) | Self::Stopped)
+        matches!(self, Self::Refused(Refused::Full | Refused::AccountFull | Refused::Ahead) | Self::Stopped)
     }
 }
 

@@ -1,1 +1,41 @@
-//! Stub.
+//! The consensus engine behind a small door.
+//!
+//! ```text
+//!   submit(bytes) ─► mempool ─► propose ─► simplex ─► marshal ─► finalized ─► state(), subscribe(), Pending
+//!                      ▲ wait here          votes      blocks and     │
+//!                      └── pace: work waits, or a timer is due        └─► authenticated store (QMDB)
+//! ```
+//!
+//! This is the only crate that names the engine (commonware). Bytes go in and come out; the state machine is an
+//! `Arc<dyn Machine>`, so that editing it does not compile the engine again. Nothing public is generic.
+//!
+//! Guarantees: one code path for one or more validators; a transaction whose [`Pending`] resolved survives `kill -9` and loss of
+//! power; restarting continues with the same state; an idle chain makes no blocks. A failed write stops the chain
+//! ([`Chain::failed`]), it never limps on.
+//! It does not know what a transaction means, keeps no index of transactions, and does not synchronise a joining
+//! node's state yet. The decisions behind it are in `docs/adr/0001-consensus-engine.md`.
+
+mod app;
+mod block;
+mod clock;
+mod core;
+mod diagnose;
+mod error;
+mod execute;
+mod genesis;
+mod handle;
+mod machine;
+pub mod mempool;
+mod net;
+mod pace;
+mod replay;
+mod stack;
+mod view;
+
+pub use block::{HEADER_SIZE, HEADER_VERSION, Header, tx_root};
+pub use core::{Failpoint, FinalTx, FinalizedBlock, TxReceipt};
+pub use error::{ChainError, Dropped, SubmitError};
+pub use genesis::{Genesis, Identity, Validator};
+pub use handle::{BlockStream, Chain, NextBlock, Options, Pending, Snapshot, StateProof, Status, StoredBlock};
+pub use machine::{Admission, BlockContext, Due, Machine, Rejection, TxOutcome};
+pub use replay::{ReplayReport, replay};

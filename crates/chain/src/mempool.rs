@@ -233,8 +233,7 @@ impl Mempool {
     #[must_use]
     pub fn has_ready(&self, carried: &HashSet<TxId>) -> bool {
         // Lanes are only kept while something waits in them, so this looks at each waiting lane at most once.
-        self.entries.len() > carried.len() && self.lanes.values().any(|lane| first_ready(lane, lane.next, carried).is_some())
-            || self.entries.len() <= carried.len() && self.lanes.values().any(|lane| first_ready(lane, lane.next, carried).is_some())
+        self.lanes.values().any(|lane| first_ready(lane, lane.next, carried).is_some())
     }
 
     /// The transactions of the next block on top of blocks that already carry `carried`, in the order of the block.

@@ -1,1 +1,44 @@
-//! Stub.
+//! The state machine of a zone: bank, registry, market, leases, proofs, settlement. Spec: `docs/specs/`.
+//!
+//! ```text
+//!  block:  begin_block -> apply, apply, ... -> end_block      (the chain drives)
+//!            epochs         fee, then all      timers, ageing, draws,
+//!            halts          actions or none    fees, pruning
+//!  between blocks: admit (may it wait?), next_due (when must a block come?), explain, query, check
+//! ```
+//! Guarantees: deterministic (same state, context and bytes, same writes), no clock, randomness, file or socket; a
+//! transaction changes everything or nothing but the fee and its lane; each block's own work is bounded by named
+//! limits and the rest waits for the next block; hostile bytes give an error, never a panic.
+//! It does not order transactions, store anything durably or know how votes work: that is the chain's and the store's.
+
+mod apply;
+mod auth;
+mod bank;
+mod block;
+mod check;
+mod cost;
+mod env;
+mod error;
+mod explain;
+mod genesis;
+mod lease;
+mod market;
+mod offers;
+mod proofs;
+pub mod query;
+mod records;
+mod registry;
+mod settle;
+mod tables;
+mod validate;
+
+pub use apply::{Applied, Signatures, apply};
+pub use auth::{Admitted, MAX_LANE_AHEAD, admit, verify_stateless};
+pub use block::{BlockCtx, Due, begin_block, end_block, next_due};
+pub use check::{CheckReport, Violation, check};
+pub use cost::{action_cost_us, fee_for, tx_cost_us};
+pub use error::TxError;
+pub use explain::explain;
+pub use genesis::{genesis, genesis_entries};
+pub use pasture_scheduler::{Candidate, Explanation, Relaxation, Step};
+pub use records::*;

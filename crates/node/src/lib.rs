@@ -1,1 +1,32 @@
-//! Stub.
+//! Roles, wiring and lifecycle: the only place where chain, ledger, gateway and provider meet.
+//!
+//! ```text
+//!  farm dev = Validator (chain + ledger machine + gateway) + provider over loopback HTTP
+//!  farm up  = provider against somebody's gateway
+//! ```
+//! Guarantees: roles start in the order in which they need each other and stop in reverse, each with a deadline; a provider
+//! in the same process takes the same path as one elsewhere. It renders nothing and reads no arguments.
+
+mod backend;
+mod dev;
+mod engine;
+mod error;
+mod link;
+mod machine;
+mod offline;
+mod up;
+mod validator;
+mod views;
+mod zone;
+
+pub use dev::{DevOptions, DevReady, dev};
+pub use engine::{engine, engine_probe};
+pub use error::NodeError;
+pub use machine::LedgerMachine;
+pub use offline::ledger_replay;
+pub use pasture_chain::{Failpoint, ReplayReport};
+pub use pasture_provider::{Machine, detect};
+pub use pasture_runtime::{Capabilities, EgressFilter};
+pub use up::{UpOptions, UpReady, suggested_rates, up, up_with};
+pub use validator::Validator;
+pub use zone::LocalZone;

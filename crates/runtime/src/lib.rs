@@ -38,8 +38,8 @@ pub use build::{BuildEvent, BuildLimits, BuildRequest, MAX_BUILD_OUTPUT_BYTES, P
 pub use error::{BuildError, MAX_OUTPUT_TAIL_BYTES, PullError, RuntimeError};
 pub use time::EngineTime;
 pub use types::{
-    Capabilities, EgressFilter, ExecOutput, Exit, Image, InstanceId, InstanceKey, Limits, ListedInstance, LogChunk,
-    LogCursor, LogMark, LogStream, MAX_EXEC_OUTPUT_BYTES, MAX_NAME_LEN, Network, Observed, Owner, Swept, UsageSample, Workload,
+    Capabilities, EgressFilter, ExecOutput, Exit, Image, InstanceId, InstanceKey, Limits, ListedInstance, LogChunk, LogCursor, LogMark,
+    LogStream, MAX_EXEC_OUTPUT_BYTES, MAX_NAME_LEN, Network, Observed, Owner, Swept, UsageSample, Workload,
 };
 
 /// Label on everything we create: the node that it belongs to.

@@ -13,6 +13,7 @@ use crate::{
     AccountId, Amount, AssetId, GrantId, LeaseId, Millis, NodeId, OfferId, OrderId, PublicKey, Resources, Timestamp, TxId, ZoneId,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
 
 /// The envelope's version.
 pub const ENVELOPE_VERSION: u16 = 1;
@@ -131,7 +132,7 @@ impl Envelope {
 }
 
 /// What a node declares of itself when it is registered.
-#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct NodeDeclaration {
     /// What the machine has in all.
     pub resources: Resources,

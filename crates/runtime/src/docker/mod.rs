@@ -1,1 +1,143 @@
-//! Docker Engine backend.
+//! The Docker Engine backend, over its API on a unix socket. Podman's compatible socket speaks the same API; what it
+//! does differently shows in [`Capabilities`].
+//!
+//! **Held to**
+//! - CPU (`nano_cpus`), memory (no swap on top) and pids exactly as asked; no capabilities, no new privileges, the
+//!   engine's default system call filter; a network of its own or none, never the engine's default one; log size bounded.
+//! - Open networks: DNS (to the host's resolvers and public ones) and HTTPS to public IPv4; nothing to the host or to
+//!   private ranges ([`firewall`]). Needs root and iptables in the engine's network namespace; else reported, not held.
+//! - Output volume: an ext4 image of exactly the size asked ([`volume`]). Needs root in the engine's mount namespace;
+//!   else an ordinary volume without a limit, reported.
+//! - Builds: a cgroup around all `RUN` steps ([`cgroup`]). Needs root; else memory and CPU for each step, reported.
+//!
+//! **Not held to**: the size of a writable root file system (overlay2 on ext4 has no quota; ask for `read_only_root`),
+//! disk and memory bandwidth, IPv6 (networks have none), which public hosts are reached over HTTPS.
+//!
+//! An engine that is stopped and started again is found again: every call opens its own connection.
+
+mod builder;
+mod cgroup;
+mod config;
+mod firewall;
+mod follow;
+mod image;
+mod instance;
+mod io;
+mod network;
+mod probe;
+mod volume;
+mod workload;
+
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bollard::Docker;
+use futures::{StreamExt, stream::BoxStream};
+use tokio::sync::mpsc;
+
+use crate::{
+    BuildError, BuildEvent, BuildRequest, Capabilities, ExecOutput, Exit, Image, InstanceId, InstanceKey, ListedInstance, LogChunk,
+    LogCursor, Observed, Owner, PullError, PullEvent, Runtime, RuntimeError, Swept, UsageSample, Workload,
+};
+
+pub use config::{DockerConfig, KNOWN_SOCKETS, find_socket};
+
+/// A connection to a Docker-compatible engine. Cheap to clone.
+#[derive(Clone)]
+pub struct DockerRuntime {
+    inner: Arc<Inner>,
+}
+
+/// What all the parts of the backend share. It keeps nothing about instances: the engine's labels do.
+struct Inner {
+    docker: Docker,
+    config: DockerConfig,
+    facts: probe::Facts,
+    build_groups: cgroup::BuildGroups,
+    /// A probe tries things out under fixed names: one at a time.
+    probing: tokio::sync::Mutex<()>,
+}
+
+impl DockerRuntime {
+    /// Finds out what the engine at `config.socket` is. Changes nothing on the machine.
+    pub async fn connect(config: DockerConfig) -> Result<Self, RuntimeError> {
+        let (docker, facts) = probe::connect(&config).await?;
+        let build_groups = cgroup::BuildGroups::new(facts.build_groups);
+        Ok(Self { inner: Arc::new(Inner { docker, config, facts, build_groups, probing: tokio::sync::Mutex::new(()) }) })
+    }
+}
+
+#[async_trait]
+impl Runtime for DockerRuntime {
+    async fn probe(&self) -> Result<Capabilities, RuntimeError> {
+        self.inner.probe().await
+    }
+
+    async fn build(&self, req: BuildRequest, progress: mpsc::Sender<BuildEvent>) -> Result<Image, BuildError> {
+        self.inner.build(req, progress).await
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
+        self.inner.image(reference).await
+    }
+
+    async fn pull(&self, reference: &str, progress: mpsc::Sender<PullEvent>) -> Result<Image, PullError> {
+        self.inner.pull(reference, progress).await
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<(), RuntimeError> {
+        self.inner.remove_image(reference).await
+    }
+
+    async fn create(&self, workload: &Workload) -> Result<InstanceId, RuntimeError> {
+        self.inner.create(workload).await
+    }
+
+    async fn start(&self, id: &InstanceId) -> Result<(), RuntimeError> {
+        self.inner.start(id).await
+    }
+
+    async fn inspect(&self, id: &InstanceId) -> Result<Option<Observed>, RuntimeError> {
+        Ok(self.inner.look(id).await?.map(|seen| seen.state))
+    }
+
+    async fn wait(&self, id: &InstanceId) -> Result<Exit, RuntimeError> {
+        self.inner.wait(id).await
+    }
+
+    fn logs(&self, id: &InstanceId, from: LogCursor) -> BoxStream<'static, Result<LogChunk, RuntimeError>> {
+        follow::follow(self.inner.clone(), id.clone(), from).boxed()
+    }
+
+    fn stats(&self, id: &InstanceId) -> BoxStream<'static, Result<UsageSample, RuntimeError>> {
+        io::stats(self.inner.clone(), id.clone()).boxed()
+    }
+
+    async fn exec(&self, id: &InstanceId, command: Vec<String>, timeout: Duration) -> Result<ExecOutput, RuntimeError> {
+        self.inner.exec(id, command, timeout).await
+    }
+
+    async fn copy_out(&self, id: &InstanceId, path: &str, dest: &Path, max_bytes: u64) -> Result<u64, RuntimeError> {
+        self.inner.copy_out(id, path, dest, max_bytes).await
+    }
+
+    async fn stop(&self, id: &InstanceId, grace: Duration) -> Result<(), RuntimeError> {
+        self.inner.stop(id, grace).await
+    }
+
+    async fn kill(&self, id: &InstanceId) -> Result<(), RuntimeError> {
+        self.inner.kill(id).await
+    }
+
+    async fn remove(&self, id: &InstanceId) -> Result<(), RuntimeError> {
+        self.inner.remove(id).await
+    }
+
+    async fn list(&self, owner: &Owner) -> Result<Vec<ListedInstance>, RuntimeError> {
+        self.inner.list(owner).await
+    }
+
+    async fn sweep(&self, owner: &Owner, keep: &BTreeSet<InstanceKey>) -> Result<Swept, RuntimeError> {
+        self.inner.sweep(owner, keep).await
+    }
+}

@@ -1,0 +1,45 @@
+//! Ledger time: the wall clock, but never backwards.
+//!
+//! Guarantees: [`LedgerClock::now`] is never before the parent block's time. When the wall clock was set back, ledger time
+//! goes on from the parent at the monotonic clock's pace, so that timers still fire, until the wall clock has
+//! caught up. It does not correct a clock that was set forward: blocks made meanwhile keep their time.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// Reads milliseconds since the Unix epoch.
+pub(crate) type WallClock = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// The clock that gives blocks their time.
+pub(crate) struct LedgerClock {
+    wall: WallClock,
+    /// Set while the wall clock is behind the ledger: ledger time and the moment it was read.
+    ahead: Mutex<Option<(u64, Instant)>>,
+}
+
+impl LedgerClock {
+    pub(crate) fn new(wall: WallClock) -> Self {
+        Self { wall, ahead: Mutex::new(None) }
+    }
+
+    /// Milliseconds now, on a chain whose latest block has this time.
+    pub(crate) fn now(&self, latest_ms: u64) -> u64 {
+        let wall = (self.wall)();
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        if wall >= latest_ms && ahead.is_none() {
+            return wall;
+        }
+        let (from, since) = *ahead.get_or_insert_with(|| {
+            tracing::warn!(behind_ms = latest_ms.saturating_sub(wall), "the clock was set back; ledger time goes on without it");
+            (latest_ms, Instant::now())
+        });
+        let passed = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let ledger = from.saturating_add(passed);
+        if wall >= ledger {
+            tracing::info!("the clock has caught up with ledger time");
+            *ahead = None;
+            return wall.max(latest_ms);
+        }
+        ledger.max(latest_ms)
+    }
+}

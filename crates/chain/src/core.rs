@@ -1,0 +1,375 @@
+//! What every part of a running chain shares: the post-states of unfinal blocks, the pool, the latest final state.
+//!
+//! Guarantees: [`Core::tip`] only moves to the next height; a waiting submitter hears exactly once. Decisions are
+//! synchronous and hold a lock only for as long as they take; nothing here awaits or touches a file.
+//! Two mutexes instead of an owner task: proposing, verifying, finalizing and submitting run on different engine
+//! tasks and threads, and each holds a lock for microseconds.
+
+use crate::block::{Block, Digest, Header};
+use crate::clock::LedgerClock;
+use crate::error::{Dropped, SubmitError};
+use crate::execute::{Executed, Mode, execute};
+use crate::genesis::{Identity, Roster};
+use crate::machine::{BlockContext, Due, Machine, TxOutcome};
+use crate::mempool::{Inserted, Limits, Mempool, TxId};
+use crate::view::View;
+use bytes::Bytes;
+use commonware_cryptography::Digestible as _;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, broadcast, oneshot, watch};
+
+/// Final blocks that a slow subscriber may lag behind before it loses some.
+const SUBSCRIBER_LAG: usize = 1_024;
+
+/// Called at named points between durable writes; tests use it to die there.
+pub type Failpoint = Arc<dyn Fn(&'static str) + Send + Sync>;
+
+/// A transaction in a final block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinalTx {
+    /// Its bytes.
+    pub tx: Bytes,
+    /// What it did.
+    pub outcome: TxOutcome,
+}
+
+/// A block that can no longer be undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinalizedBlock {
+    /// Its header.
+    pub header: Header,
+    /// Digest of the header.
+    pub digest: [u8; 32],
+    /// Its transactions in order.
+    pub txs: Vec<FinalTx>,
+    /// Events from opening the block.
+    pub begin_events: Vec<Vec<u8>>,
+    /// Events from closing it.
+    pub end_events: Vec<Vec<u8>>,
+}
+
+/// What a submitter learns when its transaction is final.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TxReceipt {
+    /// Height of the block.
+    pub height: u64,
+    /// Ledger time of the block.
+    pub timestamp_ms: u64,
+    /// Position in the block.
+    pub index: u32,
+    /// What it did.
+    pub outcome: TxOutcome,
+}
+
+/// The latest final block and the state after it.
+pub(crate) struct Tip {
+    pub(crate) header: Header,
+    pub(crate) digest: Digest,
+    pub(crate) view: View,
+}
+
+/// The state after a block that may or may not become final.
+pub(crate) struct Post {
+    pub(crate) header: Header,
+    pub(crate) view: View,
+    pub(crate) executed: Executed,
+}
+
+#[derive(Default)]
+struct Posts(HashMap<Digest, Arc<Post>>);
+
+type Waiter = oneshot::Sender<Result<TxReceipt, Dropped>>;
+
+struct Waiting {
+    pool: Mempool,
+    waiters: HashMap<TxId, Vec<Waiter>>,
+    stopped: bool,
+}
+
+/// Shared by the engine's tasks and the handles.
+pub(crate) struct Core {
+    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) roster: Roster,
+    pub(crate) identity: Identity,
+    pub(crate) clock: LedgerClock,
+    posts: Mutex<Posts>,
+    waiting: Mutex<Waiting>,
+    tip: watch::Sender<Option<Arc<Tip>>>,
+    bus: broadcast::Sender<Arc<FinalizedBlock>>,
+    wake: Notify,
+    failpoint: Option<Failpoint>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while holding the lock already stopped the engine; the data is read once more to say so.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Core {
+    pub(crate) fn new(
+        machine: Arc<dyn Machine>,
+        roster: Roster,
+        identity: Identity,
+        clock: LedgerClock,
+        limits: Limits,
+        failpoint: Option<Failpoint>,
+    ) -> Self {
+        Self {
+            machine,
+            roster,
+            identity,
+            clock,
+            posts: Mutex::default(),
+            waiting: Mutex::new(Waiting { pool: Mempool::new(limits), waiters: HashMap::new(), stopped: false }),
+            tip: watch::Sender::new(None),
+            bus: broadcast::Sender::new(SUBSCRIBER_LAG),
+            wake: Notify::new(),
+            failpoint,
+        }
+    }
+
+    pub(crate) fn failpoint(&self, name: &'static str) {
+        if let Some(failpoint) = &self.failpoint {
+            failpoint(name);
+        }
+    }
+
+    /// Where the chain continues from, read from the store at start.
+    pub(crate) fn set_base(&self, header: Header, digest: Digest, view: View) {
+        let post = Post { header: header.clone(), view: view.clone(), executed: Executed::default() };
+        lock(&self.posts).0.insert(digest, Arc::new(post));
+        self.tip.send_replace(Some(Arc::new(Tip { header, digest, view })));
+        self.wake.notify_waiters();
+    }
+
+    /// Waits until [`Core::set_base`] was called.
+    pub(crate) async fn ready(&self) {
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = self.tip.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Waits until a block of at least this height is final here.
+    pub(crate) async fn reached(&self, height: u64) {
+        let reached = |tip: &Option<Arc<Tip>>| tip.as_ref().is_some_and(|tip| tip.header.height >= height);
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = self.tip.subscribe().wait_for(reached).await;
+    }
+
+    pub(crate) fn tip(&self) -> Option<Arc<Tip>> {
+        self.tip.borrow().clone()
+    }
+
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<FinalizedBlock>> {
+        self.bus.subscribe()
+    }
+
+    pub(crate) fn post(&self, digest: &Digest) -> Option<Arc<Post>> {
+        lock(&self.posts).0.get(digest).cloned()
+    }
+
+    pub(crate) fn insert_post(&self, digest: Digest, post: Arc<Post>) {
+        lock(&self.posts).0.insert(digest, post);
+        self.wake.notify_waiters();
+    }
+
+    /// Executes a block in memory on its parent's state and remembers the result.
+    pub(crate) fn derive(&self, block: &Block, parent: &Post) -> Option<Arc<Post>> {
+        let context = context_of(&block.header, &parent.header);
+        let executed = execute(&*self.machine, &parent.view, &context, block.txs.clone(), Mode::Check)?;
+        let view = parent.view.with(&executed.changes);
+        let post = Arc::new(Post { header: block.header.clone(), view, executed });
+        self.insert_post(block.digest(), Arc::clone(&post));
+        Some(post)
+    }
+
+    /// Transactions that the unfinal ancestors of a block on `parent` already carry.
+    pub(crate) fn carried(&self, parent: &Digest) -> HashSet<TxId> {
+        let finalized = self.tip().map_or(0, |tip| tip.header.height);
+        let posts = lock(&self.posts);
+        let mut carried = HashSet::new();
+        let mut cursor = *parent;
+        while let Some(post) = posts.0.get(&cursor) {
+            if post.header.height <= finalized {
+                break;
+            }
+            carried.extend(post.executed.outcomes.iter().map(TxOutcome::id));
+            cursor = commonware_cryptography::sha256::Digest(post.header.parent);
+        }
+        carried
+    }
+
+    pub(crate) fn select(&self, limits: crate::mempool::BlockLimits, carried: &HashSet<TxId>) -> Vec<Bytes> {
+        lock(&self.waiting).pool.select(limits, carried).into_iter().map(|(_, tx)| tx).collect()
+    }
+
+    /// Tells submitters that no block may contain their transactions.
+    pub(crate) fn reject(&self, dropped: &[(TxId, u16, String)]) {
+        let mut waiting = lock(&self.waiting);
+        for (id, code, message) in dropped {
+            waiting.pool.remove(id);
+            waiting.resolve(id, &Err(Dropped::Rejected { code: *code, message: message.clone() }));
+        }
+    }
+
+    /// Takes a transaction in, or tells why not.
+    pub(crate) fn submit(&self, tx: Bytes) -> Result<(TxId, oneshot::Receiver<Result<TxReceipt, Dropped>>), SubmitError> {
+        /// A block may become final between admission and insertion; then the lane's position is read again.
+        const TRIES: usize = 3;
+        lock(&self.waiting).pool.has_room(tx.len()).map_err(SubmitError::Refused)?;
+        for attempt in 1.. {
+            let tip = self.tip().ok_or(SubmitError::Stopped)?;
+            let now = self.clock.now(tip.header.timestamp_ms);
+            let admission =
+                self.machine.admit(&tx, &tip.view, now).map_err(|r| SubmitError::Rejected { code: r.code, message: r.message })?;
+            let mut waiting = lock(&self.waiting);
+            if waiting.stopped {
+                return Err(SubmitError::Stopped);
+            }
+            if attempt < TRIES && self.tip().is_some_and(|latest| latest.digest != tip.digest) {
+                continue;
+            }
+            let inserted = waiting.pool.insert(&admission, tx).map_err(SubmitError::Refused)?;
+            let (sender, receiver) = oneshot::channel();
+            waiting.waiters.entry(admission.id).or_default().push(sender);
+            drop(waiting);
+            if inserted == Inserted::New {
+                self.wake.notify_waiters();
+            }
+            return Ok((admission.id, receiver));
+        }
+        Err(SubmitError::Stopped)
+    }
+
+    /// How many transactions wait.
+    pub(crate) fn waiting(&self) -> usize {
+        lock(&self.waiting).pool.len()
+    }
+
+    /// Nothing more will become final here.
+    pub(crate) fn stop(&self) {
+        let mut waiting = lock(&self.waiting);
+        waiting.stopped = true;
+        for (_, waiters) in waiting.waiters.drain() {
+            for waiter in waiters {
+                // A submitter that went away does not care.
+                let _ = waiter.send(Err(Dropped::Stopped));
+            }
+        }
+    }
+
+    /// A block became final and is on disk: publishes it and forgets its rivals. `None` if it does not follow the tip.
+    pub(crate) fn finalize(&self, block: &Block) -> Option<()> {
+        let digest = block.digest();
+        let post = match self.post(&digest) {
+            Some(post) => post,
+            None => {
+                let parent = self.post(&commonware_cryptography::sha256::Digest(block.header.parent))?;
+                self.derive(block, &parent)?
+            }
+        };
+        self.tip.send_replace(Some(Arc::new(Tip { header: block.header.clone(), digest, view: post.view.clone() })));
+        lock(&self.posts).forget_rivals(digest, block.header.height);
+        self.publish(block, digest, &post.executed);
+        self.wake.notify_waiters();
+        Some(())
+    }
+
+    fn publish(&self, block: &Block, digest: Digest, executed: &Executed) {
+        let mut waiting = lock(&self.waiting);
+        for (index, outcome) in executed.outcomes.iter().enumerate() {
+            let id = outcome.id();
+            waiting.pool.finalized(&id);
+            if waiting.waiters.contains_key(&id) {
+                let receipt = TxReceipt {
+                    height: block.header.height,
+                    timestamp_ms: block.header.timestamp_ms,
+                    index: u32::try_from(index).unwrap_or(u32::MAX),
+                    outcome: outcome.clone(),
+                };
+                waiting.resolve(&id, &Ok(receipt));
+            }
+        }
+        drop(waiting);
+        if self.bus.receiver_count() > 0 {
+            let txs = block.txs.iter().zip(&executed.outcomes).map(|(tx, outcome)| FinalTx { tx: tx.clone(), outcome: outcome.clone() });
+            let finalized = FinalizedBlock {
+                header: block.header.clone(),
+                digest: digest.0,
+                txs: txs.collect(),
+                begin_events: executed.begin_events.clone(),
+                end_events: executed.end_events.clone(),
+            };
+            // Receivers may have gone between the count and here.
+            let _ = self.bus.send(Arc::new(finalized));
+        }
+    }
+
+    /// Waits for anything that could change [`Core::due`]. Enable it before asking.
+    pub(crate) fn woken(&self) -> tokio::sync::futures::Notified<'_> {
+        self.wake.notified()
+    }
+
+    /// When a block on `parent` is due, after the ledger time now; `None` while the parent's state is not known.
+    /// Expired transactions leave on the way.
+    pub(crate) fn due(&self, parent: &Digest) -> Option<(u64, Due)> {
+        let post = self.post(parent)?;
+        let now = self.clock.now(post.header.timestamp_ms);
+        let carried = self.carried(parent);
+        let mut waiting = lock(&self.waiting);
+        for id in waiting.pool.expire(now) {
+            waiting.resolve(&id, &Err(Dropped::Expired));
+        }
+        // The first block writes the genesis entries into the authenticated store.
+        if post.header.height == 0 || waiting.pool.has_ready(&carried) {
+            return Some((now, Due::Now));
+        }
+        let expiry = waiting.pool.next_expiry().map(|at| at.saturating_add(1));
+        drop(waiting);
+        let timer = self.machine.next_due(&post.view);
+        let due = match (timer, expiry) {
+            (Due::Now, _) => Due::Now,
+            (Due::At(at), _) if at <= now => Due::Now,
+            (Due::At(at), Some(expiry)) => Due::At(at.min(expiry)),
+            (Due::At(at), None) | (Due::Never, Some(at)) => Due::At(at),
+            (Due::Never, None) => Due::Never,
+        };
+        Some((now, due))
+    }
+}
+
+impl Waiting {
+    fn resolve(&mut self, id: &TxId, result: &Result<TxReceipt, Dropped>) {
+        for waiter in self.waiters.remove(id).into_iter().flatten() {
+            // A submitter that went away does not care.
+            let _ = waiter.send(result.clone());
+        }
+    }
+}
+
+impl Posts {
+    /// Keeps the final block and what descends from it.
+    fn forget_rivals(&mut self, digest: Digest, height: u64) {
+        let mut kept: HashSet<Digest> = HashSet::from([digest]);
+        let mut by_height: Vec<(u64, Digest, [u8; 32])> =
+            self.0.iter().filter(|(_, post)| post.header.height > height).map(|(d, p)| (p.header.height, *d, p.header.parent)).collect();
+        by_height.sort_unstable_by_key(|(height, ..)| *height);
+        for (_, child, parent) in by_height {
+            if kept.contains(&commonware_cryptography::sha256::Digest(parent)) {
+                kept.insert(child);
+            }
+        }
+        self.0.retain(|digest, _| kept.contains(digest));
+    }
+}
+
+/// The context that a block's transactions see.
+pub(crate) const fn context_of(header: &Header, parent: &Header) -> BlockContext {
+    BlockContext {
+        height: header.height,
+        timestamp_ms: header.timestamp_ms,
+        parent_timestamp_ms: parent.timestamp_ms,
+        randomness: header.randomness,
+        proposer: header.proposer,
+    }
+}

@@ -1,0 +1,211 @@
+//! What a chain starts from, and the keys a validator signs with.
+//!
+//! Guarantees: every validator proved that it holds its BLS key ([`Validator::verify`] is part of starting a
+//! chain); secrets do not appear in `Debug`. The zone id is the caller's: it is the hash of everything that the
+//! zone's nodes must agree on, of which the validators here are a part.
+
+use crate::block::{Block, HEADER_VERSION, Header};
+use crate::error::ChainError;
+use bytes::Bytes;
+use commonware_codec::{Encode as _, FixedSize as _, ReadExt as _};
+use commonware_cryptography::{
+    Hasher as _, Sha256, Signer as _,
+    bls12381::primitives::{
+        group::{Private, Scalar},
+        ops,
+        variant::{MinSig, Variant},
+    },
+    ed25519,
+};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+
+const POP_NAMESPACE: &[u8] = b"pasture 2026-11 validator bls v1";
+const RANDOMNESS_NAMESPACE: &[u8] = b"pasture 2026-11 randomness v1";
+const RANDOMNESS_DOMAIN: &[u8] = b"pasture 2026-11 randomness mix v1";
+const VALIDATORS_DOMAIN: &[u8] = b"pasture 2026-11 validators v1";
+const BLS_SECRET_DOMAIN: &str = "pasture 2026-11 validator bls secret v1";
+const BLS_SCALAR_DST: &[u8] = b"PASTURE_VALIDATOR_BLS_SECRET_V1";
+
+pub(crate) type BlsPublic = <MinSig as Variant>::Public;
+pub(crate) type BlsSignature = <MinSig as Variant>::Signature;
+
+/// A validator as the genesis names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validator {
+    /// Ed25519 public key: signs votes, identifies the peer.
+    pub key: [u8; 32],
+    /// BLS12-381 public key (MinSig, 96 bytes): makes the zone's randomness.
+    pub bls_key: Vec<u8>,
+    /// Proof that the validator holds the BLS key (48 bytes).
+    pub bls_pop: Vec<u8>,
+    /// Where other validators reach it; not needed with one validator.
+    pub address: Option<SocketAddr>,
+}
+
+impl Validator {
+    /// Checks the keys and the proof of possession.
+    #[must_use]
+    pub fn verify(&self) -> bool {
+        self.parse().is_some()
+    }
+
+    pub(crate) fn parse(&self) -> Option<(ed25519::PublicKey, BlsPublic)> {
+        if self.bls_key.len() != BlsPublic::SIZE || self.bls_pop.len() != BlsSignature::SIZE {
+            return None;
+        }
+        let key = ed25519::PublicKey::read(&mut Bytes::copy_from_slice(&self.key)).ok()?;
+        let bls = BlsPublic::read(&mut Bytes::copy_from_slice(&self.bls_key)).ok()?;
+        let pop = BlsSignature::read(&mut Bytes::copy_from_slice(&self.bls_pop)).ok()?;
+        ops::verify_proof_of_possession::<MinSig>(&bls, POP_NAMESPACE, &pop).ok()?;
+        Some((key, bls))
+    }
+}
+
+/// What the first block builds on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Genesis {
+    /// The zone's id: the hash of its whole genesis, the state machine's part included.
+    pub zone: [u8; 32],
+    /// Ledger time of height 0.
+    pub timestamp_ms: u64,
+    /// Who certifies blocks. One key is one vote.
+    pub validators: Vec<Validator>,
+}
+
+/// A validator's secrets.
+#[derive(Clone)]
+pub struct Identity {
+    key: ed25519::PrivateKey,
+    bls: Private,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("key", &self.key.public_key()).finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// The identity that belongs to a node's 32 secret bytes; the BLS key is derived from them.
+    #[must_use]
+    pub fn from_secret(secret: &[u8; 32]) -> Option<Self> {
+        let key = ed25519::PrivateKey::read(&mut Bytes::copy_from_slice(secret)).ok()?;
+        let derived = blake3::derive_key(BLS_SECRET_DOMAIN, secret);
+        Some(Self { key, bls: Private::new(Scalar::map(BLS_SCALAR_DST, &derived)) })
+    }
+
+    /// The public half, for a genesis.
+    #[must_use]
+    pub fn validator(&self, address: Option<SocketAddr>) -> Validator {
+        let pop = ops::sign_proof_of_possession::<MinSig>(&self.bls, POP_NAMESPACE);
+        Validator {
+            key: self.public_key(),
+            bls_key: ops::compute_public::<MinSig>(&self.bls).encode().to_vec(),
+            bls_pop: pop.encode().to_vec(),
+            address,
+        }
+    }
+
+    /// Ed25519 public key.
+    #[must_use]
+    pub fn public_key(&self) -> [u8; 32] {
+        raw(&self.key.public_key())
+    }
+
+    pub(crate) const fn signer(&self) -> &ed25519::PrivateKey {
+        &self.key
+    }
+
+    /// This validator's contribution to the randomness of a block, and the mix.
+    pub(crate) fn randomness(&self, previous: &[u8; 32], height: u64) -> ([u8; 48], [u8; 32]) {
+        let signature = ops::sign_message::<MinSig>(&self.bls, RANDOMNESS_NAMESPACE, &randomness_message(previous, height));
+        let mut proof = [0u8; 48];
+        let encoded = signature.encode();
+        if encoded.len() == proof.len() {
+            proof.copy_from_slice(&encoded);
+        }
+        (proof, mix(previous, &proof))
+    }
+}
+
+/// The 32 bytes of an Ed25519 key.
+pub(crate) fn raw(key: &ed25519::PublicKey) -> [u8; 32] {
+    let mut out = [0u8; 32];
+    let bytes: &[u8] = key.as_ref();
+    if bytes.len() == out.len() {
+        out.copy_from_slice(bytes);
+    }
+    out
+}
+
+fn randomness_message(previous: &[u8; 32], height: u64) -> Vec<u8> {
+    let mut message = previous.to_vec();
+    message.extend_from_slice(&height.to_be_bytes());
+    message
+}
+
+fn mix(previous: &[u8; 32], proof: &[u8; 48]) -> [u8; 32] {
+    Sha256::hash(&[RANDOMNESS_DOMAIN, previous, proof]).0
+}
+
+/// The validator set with its keys parsed, and the block at height 0.
+#[derive(Clone)]
+pub(crate) struct Roster {
+    pub(crate) zone: [u8; 32],
+    pub(crate) hash: [u8; 32],
+    pub(crate) keys: BTreeMap<ed25519::PublicKey, BlsPublic>,
+    pub(crate) genesis: Block,
+}
+
+impl Roster {
+    /// Checks a genesis. `ops` is the target of an empty state store.
+    pub(crate) fn new(genesis: &Genesis, ops_root: [u8; 32], ops: (u64, u64)) -> Result<Self, ChainError> {
+        let mut keys = BTreeMap::new();
+        let mut encoded = Vec::new();
+        for (index, validator) in genesis.validators.iter().enumerate() {
+            let (key, bls) =
+                validator.parse().ok_or_else(|| ChainError::Genesis(format!("validator {index} has a bad key or proof of possession")))?;
+            if keys.insert(key, bls).is_some() {
+                return Err(ChainError::Genesis(format!("validator {index} is named twice")));
+            }
+        }
+        let first = keys.keys().next().map(raw).ok_or_else(|| ChainError::Genesis("it names no validator".into()))?;
+        for (key, bls) in &keys {
+            encoded.extend_from_slice(key.as_ref());
+            encoded.extend_from_slice(&bls.encode());
+        }
+        let hash = Sha256::hash(&[VALIDATORS_DOMAIN, &encoded]).0;
+        let header = Header {
+            version: HEADER_VERSION,
+            zone: genesis.zone,
+            height: 0,
+            parent: [0; 32],
+            timestamp_ms: genesis.timestamp_ms,
+            state_root: ops_root,
+            ops_root,
+            ops_start: ops.0,
+            ops_end: ops.1,
+            tx_root: crate::block::tx_root(&[]),
+            validators: hash,
+            proposer: first,
+            randomness: mix(&genesis.zone, &[0; 48]),
+            randomness_proof: [0; 48],
+            term: 0,
+            view: 0,
+            parent_view: 0,
+        };
+        let genesis = Block::new(header, Vec::new()).ok_or_else(|| ChainError::Genesis("a validator key is not a key".into()))?;
+        Ok(Self { zone: genesis.header.zone, hash, keys, genesis })
+    }
+
+    /// Whether a header's randomness is its proposer's and follows from the parent's.
+    pub(crate) fn randomness_follows(&self, header: &Header, previous: &[u8; 32], proposer: &ed25519::PublicKey) -> bool {
+        let Some(bls) = self.keys.get(proposer) else { return false };
+        let Ok(signature) = BlsSignature::read(&mut Bytes::copy_from_slice(&header.randomness_proof)) else { return false };
+        let message = randomness_message(previous, header.height);
+        ops::verify_message::<MinSig>(bls, RANDOMNESS_NAMESPACE, &message, &signature).is_ok()
+            && header.randomness == mix(previous, &header.randomness_proof)
+    }
+}

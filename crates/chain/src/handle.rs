@@ -1,0 +1,487 @@
+//! The door: a cheap handle on a chain that runs on threads of its own.
+//!
+//! Guarantees: methods may be called from any thread or runtime; the engine lives until [`Chain::shutdown`] or until
+//! the last handle goes. A panic of the engine ends in [`ChainError`], in [`Chain::failed`] and in the answer to
+//! every waiting submitter.
+
+use crate::app::{Dbs, Encoding, empty_target, store_key, store_value};
+use crate::block::{Block, Digest, Header};
+use crate::clock::LedgerClock;
+use crate::core::{Core, Failpoint, FinalizedBlock, Tip, TxReceipt};
+use crate::error::{ChainError, Dropped, SubmitError};
+use crate::genesis::{Genesis, Identity, Roster};
+use crate::machine::Machine;
+use crate::mempool::{Limits, TxId};
+use crate::net::{Alone, Nobody, Silence};
+use crate::stack::{self, Channels, Running};
+use bytes::Bytes;
+use commonware_codec::Encode as _;
+use commonware_consensus::types::Height;
+use commonware_cryptography::{Digestible as _, Sha256};
+use commonware_runtime::{Clock as _, Runner as _, Spawner as _, Supervisor as _, tokio as engine_runtime};
+use commonware_utils::ordered::Set;
+use pasture_types::state::StateRead;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+/// Questions to the engine that wait for an answer; more wait in their callers.
+const QUESTIONS: usize = 64;
+/// Threads of the engine. One executes while another writes.
+const WORKERS: usize = 2;
+/// Threads for file operations, which are short.
+const FILE_THREADS: usize = 8;
+const STORE_DIR: &str = "store";
+const LOCK_FILE: &str = "lock";
+const ZONE_FILE: &str = "zone";
+
+/// How a chain is started.
+#[derive(Clone)]
+pub struct Options {
+    /// Where everything is kept; created if missing. One chain per directory.
+    pub data_dir: PathBuf,
+    /// What the zone starts from; must be the same at every start.
+    pub genesis: Genesis,
+    /// This node's secrets.
+    pub identity: Identity,
+    /// How much may wait in the pool.
+    pub limits: Limits,
+    /// Called at named points between durable writes (`chain.proposed`, `chain.before_apply`, `chain.after_apply`,
+    /// `chain.after_finalized`), for kill tests.
+    pub failpoint: Option<Failpoint>,
+}
+
+/// A handle on a running chain.
+#[derive(Clone)]
+pub struct Chain(Arc<Inner>);
+
+struct Inner {
+    core: Arc<Core>,
+    questions: mpsc::Sender<Question>,
+    /// Set once the engine is gone.
+    ended: watch::Receiver<Option<ChainError>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+enum Question {
+    Block(u64, oneshot::Sender<Option<StoredBlock>>),
+    Finality(u64, oneshot::Sender<Option<Vec<u8>>>),
+    Prove(Vec<u8>, oneshot::Sender<Result<StateProof, ChainError>>),
+}
+
+/// A block read back from disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBlock {
+    /// Its header.
+    pub header: Header,
+    /// Digest of the header.
+    pub digest: [u8; 32],
+    /// Its transactions.
+    pub txs: Vec<Bytes>,
+}
+
+/// Evidence that a key has a value, or none, in the state that a header commits to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateProof {
+    /// The header whose `state_root` it is checked against.
+    pub header: Header,
+    /// The value; `None` if the proof shows that there is none.
+    pub value: Option<Vec<u8>>,
+    /// Encoded proof: of inclusion if there is a value, else of exclusion.
+    pub proof: Vec<u8>,
+}
+
+/// How the chain is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Height of the latest final block.
+    pub height: u64,
+    /// Its ledger time.
+    pub timestamp_ms: u64,
+    /// Transactions that wait.
+    pub waiting: usize,
+    /// Entries in the state.
+    pub entries: usize,
+    /// Validators that may certify.
+    pub validators: usize,
+}
+
+/// The state after a final block: immutable, shared, cheap to clone.
+#[derive(Clone)]
+pub struct Snapshot(Arc<Tip>);
+
+impl Snapshot {
+    /// Height of the block.
+    #[must_use]
+    pub fn height(&self) -> u64 {
+        self.0.header.height
+    }
+    /// The block's header.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.0.header
+    }
+    /// Digest of the header.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.0.digest.0
+    }
+}
+
+impl StateRead for Snapshot {
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.view.get(key)
+    }
+    fn scan(&self, start: &[u8], end: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) {
+        self.0.view.scan(start, end, visit);
+    }
+}
+
+/// A transaction on its way into a final block.
+#[derive(Debug)]
+pub struct Pending {
+    id: TxId,
+    receiver: oneshot::Receiver<Result<TxReceipt, Dropped>>,
+}
+
+impl Pending {
+    /// Identity of the transaction.
+    #[must_use]
+    pub const fn id(&self) -> TxId {
+        self.id
+    }
+
+    /// Waits until the transaction's block is final and on disk.
+    ///
+    /// # Errors
+    /// Why it will not be in a block of this run.
+    pub async fn finalized(self) -> Result<TxReceipt, Dropped> {
+        self.receiver.await.unwrap_or(Err(Dropped::Stopped))
+    }
+}
+
+/// Final blocks in order, from the moment of [`Chain::subscribe`].
+pub struct BlockStream(broadcast::Receiver<Arc<FinalizedBlock>>);
+
+/// What [`BlockStream::next`] found.
+#[derive(Clone, Debug)]
+pub enum NextBlock {
+    /// The next final block.
+    Block(Arc<FinalizedBlock>),
+    /// The subscriber was too slow and this many blocks are lost to it: read [`Chain::state`] afresh.
+    Missed(u64),
+}
+
+impl BlockStream {
+    /// The next final block; `None` when the chain is gone.
+    pub async fn next(&mut self) -> Option<NextBlock> {
+        match self.0.recv().await {
+            Ok(block) => Some(NextBlock::Block(block)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(NextBlock::Missed(missed)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+impl Chain {
+    /// Starts a chain and returns when its state is loaded.
+    ///
+    /// # Errors
+    /// A data directory that is in use, of another zone, damaged or unusable; a genesis that makes no sense.
+    pub fn start(options: Options, machine: Arc<dyn Machine>) -> Result<Self, ChainError> {
+        if options.genesis.validators.len() != 1 {
+            return Err(ChainError::Genesis("this version runs zones of one validator".into()));
+        }
+        let hold = Hold::take(&options.data_dir, &options.genesis.zone)?;
+        let (started, start) = std::sync::mpsc::sync_channel(1);
+        let (stop, stopping) = watch::channel(false);
+        let (end, ended) = watch::channel(None);
+        let (questions, asked) = mpsc::channel(QUESTIONS);
+        let store = options.data_dir.join(STORE_DIR);
+        let thread = std::thread::Builder::new().name("chain".into());
+        let run = move || {
+            let reached = Arc::new(std::sync::Mutex::new(None));
+            let slot = Arc::clone(&reached);
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                run_engine(&store, options, machine, asked, stopping, &started, &slot)
+            }));
+            let error = match outcome {
+                Ok(Ok(())) => ChainError::Stopped,
+                Ok(Err(error)) => error,
+                Err(panic) => explain(&store, &*panic),
+            };
+            // The lock goes before anyone hears of the end, so that a restart finds the directory free.
+            drop(hold);
+            if let Some(core) = reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+                Core::stop(&core);
+            }
+            // Only one of the two has a listener, depending on how far the start came.
+            let _ = started.send(Err(error.clone()));
+            end.send_replace(Some(error));
+        };
+        thread.spawn(run).map_err(|e| ChainError::Fatal(format!("cannot start a thread: {e}")))?;
+        let core = start.recv().map_err(|_| ChainError::Fatal("the engine thread is gone".into()))??;
+        Ok(Self(Arc::new(Inner { core, questions, ended, stop })))
+    }
+
+    /// Hands a transaction in. It is checked here, on the caller's thread; the same transaction again is the same one.
+    ///
+    /// # Errors
+    /// Why it may not wait for a block.
+    pub fn submit(&self, tx: Bytes) -> Result<Pending, SubmitError> {
+        let (id, receiver) = self.0.core.submit(tx)?;
+        Ok(Pending { id, receiver })
+    }
+
+    /// The latest final state.
+    ///
+    /// # Errors
+    /// Never once [`Chain::start`] has returned; kept so that a future joining node can say it is not ready.
+    pub fn state(&self) -> Result<Snapshot, ChainError> {
+        self.0.core.tip().map(Snapshot).ok_or(ChainError::Stopped)
+    }
+
+    /// Final blocks from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> BlockStream {
+        BlockStream(self.0.core.subscribe())
+    }
+
+    /// A block from disk; `None` above the tip.
+    ///
+    /// # Errors
+    /// The chain is not running.
+    pub async fn block(&self, height: u64) -> Result<Option<StoredBlock>, ChainError> {
+        self.ask(|answer| Question::Block(height, answer)).await
+    }
+
+    /// The encoded finality certificate of a block; `None` if this node has none for that height.
+    ///
+    /// # Errors
+    /// The chain is not running.
+    pub async fn finality(&self, height: u64) -> Result<Option<Vec<u8>>, ChainError> {
+        self.ask(|answer| Question::Finality(height, answer)).await
+    }
+
+    /// Evidence for a key's value, or for its absence, in the latest state on disk (from height 1 on).
+    ///
+    /// # Errors
+    /// The chain is not running, or has no block yet.
+    pub async fn prove(&self, key: &[u8]) -> Result<StateProof, ChainError> {
+        let key = key.to_vec();
+        self.ask(|answer| Question::Prove(key, answer)).await?
+    }
+
+    /// How the chain is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let tip = self.0.core.tip();
+        Status {
+            height: tip.as_ref().map_or(0, |tip| tip.header.height),
+            timestamp_ms: tip.as_ref().map_or(0, |tip| tip.header.timestamp_ms),
+            waiting: self.0.core.waiting(),
+            entries: tip.as_ref().map_or(0, |tip| tip.view.len()),
+            validators: self.0.core.roster.keys.len(),
+        }
+    }
+
+    /// Waits until the engine is gone and says why; [`ChainError::Stopped`] after an orderly shutdown.
+    pub async fn failed(&self) -> ChainError {
+        let mut ended = self.0.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(error) => error.clone().unwrap_or(ChainError::Stopped),
+            Err(_) => ChainError::Stopped,
+        }
+    }
+
+    /// Stops the engine and waits for it. Waiting transactions hear [`Dropped::Stopped`]; nothing final is lost.
+    ///
+    /// # Errors
+    /// [`ChainError::Deadline`] if it takes longer, or how the engine had failed before.
+    pub async fn shutdown(&self, deadline: Duration) -> Result<(), ChainError> {
+        self.0.stop.send_replace(true);
+        match tokio::time::timeout(deadline, self.failed()).await {
+            Ok(ChainError::Stopped) => Ok(()),
+            Ok(error) => Err(error),
+            Err(_) => Err(ChainError::Deadline),
+        }
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, ChainError> {
+        let (answer, receiver) = oneshot::channel();
+        self.0.questions.send(question(answer)).await.map_err(|_| ChainError::Stopped)?;
+        receiver.await.map_err(|_| ChainError::Stopped)
+    }
+}
+
+type Started = std::sync::mpsc::SyncSender<Result<Arc<Core>, ChainError>>;
+type Reached = std::sync::Mutex<Option<Arc<Core>>>;
+
+/// Runs the engine until it is told to stop. Panics where the engine panics.
+fn run_engine(
+    store: &Path,
+    options: Options,
+    machine: Arc<dyn Machine>,
+    asked: mpsc::Receiver<Question>,
+    mut stopping: watch::Receiver<bool>,
+    started: &Started,
+    reached: &Reached,
+) -> Result<(), ChainError> {
+    let runner = engine_runtime::Runner::new(
+        engine_runtime::Config::new().with_worker_threads(WORKERS).with_max_blocking_threads(FILE_THREADS).with_storage_directory(store),
+    );
+    runner.start(|context| async move {
+        let (ops_root, ops) = empty_target::<engine_runtime::Context>();
+        let roster = Roster::new(&options.genesis, ops_root, ops)?;
+        if !roster.keys.contains_key(&commonware_cryptography::Signer::public_key(options.identity.signer())) {
+            return Err(ChainError::Genesis("this node is not one of its validators".into()));
+        }
+        let peers = Alone::new(Set::from_iter_dedup(roster.keys.keys().cloned()));
+        let wall = context.child("clock");
+        let clock = LedgerClock::new(Box::new(move || {
+            let now = wall.current().duration_since(UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+        }));
+        let core = Arc::new(Core::new(machine, roster, options.identity, clock, options.limits, options.failpoint));
+        *reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::clone(&core));
+        let channel = || (Nobody, Silence);
+        let channels = Channels { votes: channel(), certificates: channel(), resolver: channel(), backfill: channel(), blocks: channel() };
+        let Running { marshal, dbs, tasks } =
+            stack::start(context.child("engine"), channels, peers.clone(), peers, Arc::clone(&core)).await;
+        let answers = context.child("answers").spawn(move |_| answer(asked, marshal, dbs));
+        // The caller waits for exactly this.
+        let _ = started.send(Ok(core));
+        let over = futures::future::select_all(tasks.into_iter().chain([answers]));
+        tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => Ok(()),
+            _ = over => Err(ChainError::Fatal("a part of the engine ended by itself".into())),
+        }
+    })
+}
+
+/// Answers questions about stored blocks, one at a time.
+async fn answer(mut asked: mpsc::Receiver<Question>, marshal: stack::Marshal, dbs: Dbs<engine_runtime::Context>) {
+    while let Some(question) = asked.recv().await {
+        // Whoever asked may have gone; the answer is then dropped.
+        match question {
+            Question::Block(height, answer) => {
+                let block = marshal.get_block(Height::new(height)).await;
+                let _ = answer.send(block.map(|block| stored(block.inner(), block.digest())));
+            }
+            Question::Finality(height, answer) => {
+                let certificate = marshal.get_finalization(Height::new(height)).await;
+                let _ = answer.send(certificate.map(|certificate| certificate.encode().to_vec()));
+            }
+            Question::Prove(key, answer) => {
+                let _ = answer.send(prove(&key, &marshal, &dbs).await);
+            }
+        }
+    }
+    // All handles are gone: the stop signal that follows ends the engine, not this task.
+    std::future::pending::<()>().await;
+}
+
+fn stored(block: &Block, digest: Digest) -> StoredBlock {
+    StoredBlock { header: block.header.clone(), digest: digest.0, txs: block.txs.clone() }
+}
+
+async fn prove(key: &[u8], marshal: &stack::Marshal, dbs: &Dbs<engine_runtime::Context>) -> Result<StateProof, ChainError> {
+    let broken = |what: String| ChainError::Fatal(format!("state store: {what}"));
+    let db = dbs.read().await;
+    let height = db.get_metadata().await.map_err(|e| broken(e.to_string()))?;
+    let height = height.and_then(|bytes| bytes.first_chunk::<8>().map(|b| u64::from_be_bytes(*b))).ok_or(ChainError::Stopped)?;
+    let hashed = store_key(key);
+    let stored = db.get(&hashed).await.map_err(|e| broken(e.to_string()))?;
+    let (value, proof) = match stored {
+        Some(stored) => {
+            let proof = db.key_value_proof(hashed).await.map_err(|e| broken(e.to_string()))?;
+            let (_, value) = crate::app::split_value(&stored).ok_or_else(|| broken("a record is unreadable".into()))?;
+            let sound = proof.verify::<Sha256, Encoding>(hashed, store_value(key, &value), &db.root());
+            if !sound {
+                return Err(broken("a proof does not verify".into()));
+            }
+            (Some(value.to_vec()), proof.encode().to_vec())
+        }
+        None => {
+            let proof = db.exclusion_proof(&hashed).await.map_err(|e| broken(e.to_string()))?;
+            if !proof.verify::<Sha256>(&hashed, &db.root()) {
+                return Err(broken("a proof does not verify".into()));
+            }
+            (None, proof.encode().to_vec())
+        }
+    };
+    drop(db);
+    let block = marshal.get_block(Height::new(height)).await.ok_or_else(|| broken(format!("block {height} is missing")))?;
+    Ok(StateProof { header: block.inner().header.clone(), value, proof })
+}
+
+/// The data directory, held for one process and one zone.
+pub(crate) struct Hold {
+    /// Locked until dropped; the operating system lets go when the process dies.
+    _lock: File,
+}
+
+impl Hold {
+    pub(crate) fn take(dir: &Path, zone: &[u8; 32]) -> Result<Self, ChainError> {
+        std::fs::create_dir_all(dir).map_err(|e| ChainError::io(dir, &e))?;
+        let lock_path = dir.join(LOCK_FILE);
+        let lock =
+            OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(|e| ChainError::io(&lock_path, &e))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(ChainError::InUse { dir: dir.to_path_buf() }),
+            Err(TryLockError::Error(e)) => return Err(ChainError::io(&lock_path, &e)),
+        }
+        let zone_path = dir.join(ZONE_FILE);
+        let expected = hex(zone);
+        match std::fs::read_to_string(&zone_path) {
+            Ok(found) if found.trim() == expected => {}
+            Ok(found) => {
+                let found = found.trim().chars().take(64).collect();
+                return Err(ChainError::OtherZone { dir: dir.to_path_buf(), expected, found });
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                // Written aside and renamed: a crash leaves either no file or a whole one.
+                let aside = dir.join("zone.new");
+                write_durably(&aside, &expected).map_err(|e| ChainError::io(&aside, &e))?;
+                std::fs::rename(&aside, &zone_path).map_err(|e| ChainError::io(&zone_path, &e))?;
+                File::open(dir).and_then(|d| d.sync_all()).map_err(|e| ChainError::io(dir, &e))?;
+            }
+            Err(e) => return Err(ChainError::io(&zone_path, &e)),
+        }
+        Ok(Self { _lock: lock })
+    }
+}
+
+fn write_durably(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut file = File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) fn store_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join(STORE_DIR)
+}
+
+/// What the engine's panic means to the operator.
+pub(crate) fn explain(store: &Path, panic: &(dyn std::any::Any + Send)) -> ChainError {
+    let text = panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+        .unwrap_or_else(|| "the engine panicked".to_owned());
+    crate::diagnose::explain(store, text)
+}

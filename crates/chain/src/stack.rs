@@ -1,0 +1,348 @@
+//! Wires the engine: archives, marshal, stateful application, store, votes.
+//!
+//! Guarantees: generic over runtime and network here, and instantiated once, in `handle`. Buffers are a fraction of
+//! the engine's defaults: a validator of a small zone is a process beside others on somebody's machine.
+//! What must be read first at start is asked for before the delivery of blocks begins (see [`start`]).
+
+use crate::app::{App, Dbs, Rt, fail, genesis_view, split_value};
+use crate::block::{Block, Digest};
+use crate::core::Core;
+use crate::net::NoSource;
+use crate::pace::Paced;
+use crate::view::View;
+use bytes::Bytes;
+use commonware_broadcast::buffered;
+use commonware_codec::RangeCfg;
+use commonware_consensus::{
+    marshal::{
+        self, Identifier,
+        core::Actor as MarshalActor,
+        core::Mailbox as MarshalMailbox,
+        resolver::p2p as marshal_resolver,
+        standard::{Deferred, Standard},
+    },
+    simplex::{
+        self, SkipBudget,
+        config::{Floor, ForwardPolicy, SkipPolicy},
+        elector::RoundRobin,
+        scheme::ed25519::Scheme,
+    },
+    types::{Epoch, FixedEpocher, Height, ViewDelta},
+};
+use commonware_cryptography::{Digested, Digestible as _, Sha256, Signer as _, certificate::ConstantProvider, ed25519};
+use commonware_glue::stateful::{Config as StatefulConfig, Stateful, SyncPlan, db::SyncEngineConfig};
+use commonware_p2p::{Blocker, Provider as PeerProvider, Receiver, Sender};
+use commonware_parallel::Sequential;
+use commonware_runtime::{Handle, buffer::paged::CacheRef};
+use commonware_storage::{
+    archive::prunable, journal::contiguous::variable::Config as LogConfig, merkle::full::Config as MerkleConfig,
+    qmdb::current::VariableConfig, translator::EightCap,
+};
+use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize, ordered::Set};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+/// Name of every partition's files.
+pub(crate) const PREFIX: &str = "chain";
+const VOTE_NAMESPACE: &[u8] = b"pasture 2026-11 votes v1";
+/// Page of the on-disk stores. Part of the on-disk format: changing it makes old pages unreadable.
+const PAGE: NonZeroU16 = NZU16!(4096);
+/// Pages kept in memory, for all stores together: 8 MiB.
+const PAGES: NonZeroUsize = NZUsize!(2048);
+const WRITE_BUFFER: NonZeroUsize = NZUsize!(128 << 10);
+const REPLAY_BUFFER: NonZeroUsize = NZUsize!(256 << 10);
+/// Messages in an engine part's queue; what does not fit is retried or fetched again by the engine.
+const MAILBOX: NonZeroUsize = NZUsize!(256);
+/// Blocks or operations per file. Part of the on-disk format.
+const BLOCKS_PER_FILE: NonZeroU64 = NZU64!(4096);
+const OPS_PER_FILE: NonZeroU64 = NZU64!(1 << 18);
+/// Largest record in the store.
+const MAX_RECORD: usize = 2 << 20;
+/// Operations in one answer to a joining node.
+const SYNC_BATCH: NonZeroU64 = NZU64!(256);
+/// Final blocks handed over before the store has made the first of them durable.
+const MAX_PENDING_ACKS: NonZeroUsize = NZUsize!(16);
+pub(crate) const MAX_VALIDATORS: usize = 128;
+/// The engine's term: one for the life of the zone until the validator set can change.
+const TERM: Epoch = Epoch::zero();
+const BLOCKS_PER_TERM: NonZeroU64 = NZU64!(1 << 40);
+/// With one validator nobody waits for the leader: giving up on a view would only write an empty one to disk.
+const LEADER_TIMEOUT_ALONE: Duration = Duration::from_secs(24 * 3600);
+const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A two-way channel of the network.
+pub(crate) type Channel<S, R> = (S, R);
+pub(crate) type Marshal = MarshalMailbox<Scheme, Standard<Block>>;
+
+/// The network's channels, one for each conversation.
+pub(crate) struct Channels<S, R> {
+    pub(crate) votes: Channel<S, R>,
+    pub(crate) certificates: Channel<S, R>,
+    pub(crate) resolver: Channel<S, R>,
+    pub(crate) backfill: Channel<S, R>,
+    pub(crate) blocks: Channel<S, R>,
+}
+
+/// A running engine.
+pub(crate) struct Running<E: Rt> {
+    pub(crate) marshal: Marshal,
+    pub(crate) dbs: Dbs<E>,
+    pub(crate) tasks: Vec<Handle<()>>,
+}
+
+pub(crate) fn page_cache() -> CacheRef {
+    CacheRef::new(PAGE, PAGES)
+}
+
+pub(crate) fn db_config(prefix: &str, page_cache: CacheRef) -> VariableConfig<EightCap, ((), RangeCfg<usize>), Sequential> {
+    VariableConfig {
+        merkle_config: MerkleConfig {
+            journal_partition: format!("{prefix}-state-merkle"),
+            metadata_partition: format!("{prefix}-state-merkle-meta"),
+            items_per_blob: OPS_PER_FILE,
+            write_buffer: WRITE_BUFFER,
+            replay_buffer: REPLAY_BUFFER,
+            strategy: Sequential,
+            page_cache: page_cache.clone(),
+        },
+        journal_config: LogConfig {
+            partition: format!("{prefix}-state-log"),
+            items_per_section: OPS_PER_FILE,
+            compression: None,
+            codec_config: ((), RangeCfg::from(0..=MAX_RECORD)),
+            page_cache,
+            write_buffer: WRITE_BUFFER,
+            replay_buffer: REPLAY_BUFFER,
+        },
+        grafted_metadata_partition: format!("{prefix}-state-bitmap"),
+        translator: EightCap,
+        init_cache: Some(NZUsize!(1 << 16)),
+        init_buffer: REPLAY_BUFFER,
+        init_concurrency: (),
+    }
+}
+
+pub(crate) fn archive_config<C>(name: &str, page_cache: CacheRef, codec_config: C) -> prunable::Config<EightCap, C> {
+    prunable::Config {
+        translator: EightCap,
+        metadata_partition: format!("{PREFIX}-{name}-meta"),
+        key_partition: format!("{PREFIX}-{name}-key"),
+        key_page_cache: page_cache,
+        value_partition: format!("{PREFIX}-{name}-value"),
+        compression: None,
+        codec_config,
+        items_per_section: BLOCKS_PER_FILE,
+        key_write_buffer: WRITE_BUFFER,
+        value_write_buffer: WRITE_BUFFER,
+        replay_buffer: REPLAY_BUFFER,
+    }
+}
+
+fn scheme(core: &Core) -> Scheme {
+    let participants: Set<ed25519::PublicKey> = Set::from_iter_dedup(core.roster.keys.keys().cloned());
+    Scheme::signer(VOTE_NAMESPACE, participants.clone(), core.identity.signer().clone())
+        .unwrap_or_else(|| Scheme::verifier(VOTE_NAMESPACE, participants))
+}
+
+/// Reads the state that the store holds, and the block it belongs to, into memory.
+async fn load<E: Rt>(core: &Core, marshal: &Marshal, dbs: &Dbs<E>) {
+    let db = dbs.read().await;
+    let corrupt = |what: String| -> ! { fail(&format!("state store: {what}")) };
+    let height = match db.get_metadata().await {
+        Ok(None) => 0,
+        Ok(Some(bytes)) => bytes.first_chunk::<8>().map_or_else(|| corrupt("its height is unreadable".into()), |b| u64::from_be_bytes(*b)),
+        Err(error) => corrupt(error.to_string()),
+    };
+    if height == 0 {
+        let genesis = &core.roster.genesis;
+        core.set_base(genesis.header.clone(), genesis.digest(), genesis_view(core));
+        return;
+    }
+    let Some(block) = marshal.get_block(Height::new(height)).await else { fail(&format!("block store: block {height} is missing")) };
+    let header = block.inner().header.clone();
+    if db.root().0 != header.state_root {
+        corrupt(format!("its root is not the one that block {height} commits to"));
+    }
+    let entries: Result<Vec<(Bytes, Bytes)>, String> = db
+        .stream_range(..)
+        .map(|entry| {
+            entry.map_err(|e| e.to_string()).and_then(|(_, stored)| split_value(&stored).ok_or_else(|| "a record is unreadable".into()))
+        })
+        .try_collect()
+        .await;
+    let entries = entries.unwrap_or_else(|error| corrupt(error));
+    tracing::info!(height, entries = entries.len(), "ledger state loaded");
+    core.set_base(header, block.digest(), View::from_entries(entries));
+}
+
+/// The block store repairs a damaged end by cutting it off. What was delivered must not be among it: the engine would
+/// quietly go back to an older state.
+async fn check_blocks(marshal: &Marshal) {
+    if let Some(processed) = marshal.get_processed().await
+        && marshal.get_block(processed.height()).await.is_none()
+    {
+        fail(&format!("block store: block {} is missing", processed.height()));
+    }
+}
+
+/// Starts every part of the engine on one runtime and network.
+#[allow(clippy::too_many_lines, reason = "one straight wiring list; splitting it would hide the order, which matters")]
+pub(crate) async fn start<E, S, R, P, B>(context: E, channels: Channels<S, R>, peers: P, blocker: B, core: Arc<Core>) -> Running<E>
+where
+    E: Rt,
+    S: Sender<PublicKey = ed25519::PublicKey>,
+    R: Receiver<PublicKey = ed25519::PublicKey>,
+    P: PeerProvider<PublicKey = ed25519::PublicKey>,
+    B: Blocker<PublicKey = ed25519::PublicKey>,
+{
+    let alone = core.roster.keys.len() == 1;
+    let me = core.identity.signer().public_key();
+    let genesis = core.roster.genesis.clone();
+    let scheme = scheme(&core);
+    let provider = ConstantProvider::<Scheme, Epoch>::new(scheme.clone());
+    let epocher = FixedEpocher::new(BLOCKS_PER_TERM);
+    let page_cache = page_cache();
+    let mut tasks = Vec::new();
+
+    let backfill = marshal_resolver::init(
+        context.child("backfill"),
+        marshal_resolver::Config {
+            public_key: me.clone(),
+            peer_provider: peers.clone(),
+            blocker: blocker.clone(),
+            mailbox_size: MAILBOX,
+            fetch_timeout: NZDuration!(Duration::from_secs(2)),
+            fetch_retry_delay: Duration::from_millis(100),
+            priority_requests: false,
+            priority_responses: false,
+        },
+        channels.backfill,
+    );
+    let (dissemination, buffer) = buffered::Engine::new(
+        context.child("dissemination"),
+        buffered::Config {
+            public_key: me,
+            mailbox_size: MAILBOX,
+            deque_size: 16,
+            priority: false,
+            codec_config: (),
+            peer_provider: peers.clone(),
+            strategy: Sequential,
+        },
+    );
+    tasks.push(dissemination.start(channels.blocks));
+
+    let finality = prunable::Archive::init(context.child("finality"), archive_config("finality", page_cache.clone(), MAX_VALIDATORS))
+        .await
+        .unwrap_or_else(|error| fail(&format!("finality store: {error}")));
+    let blocks = prunable::Archive::init(context.child("blocks"), archive_config("blocks", page_cache.clone(), ()))
+        .await
+        .unwrap_or_else(|error| fail(&format!("block store: {error}")));
+    let plan = SyncPlan::init(context.child("plan"), PREFIX).await;
+    let (marshal_actor, marshal, floor) = MarshalActor::<_, Standard<Block>, _, _, _, _, _>::init(
+        context.child("delivery"),
+        finality,
+        blocks,
+        marshal::Config {
+            provider,
+            epocher: epocher.clone(),
+            start: plan.marshal_start(Digested::precomputed(genesis.clone(), genesis.digest())),
+            partition_prefix: PREFIX.into(),
+            mailbox_size: MAILBOX,
+            view_retention: ViewDelta::new(16),
+            prunable_items_per_section: BLOCKS_PER_FILE,
+            page_cache: page_cache.clone(),
+            replay_buffer: REPLAY_BUFFER,
+            key_write_buffer: WRITE_BUFFER,
+            value_write_buffer: WRITE_BUFFER,
+            block_codec_config: (),
+            max_repair: NZUsize!(16),
+            max_pending_acks: MAX_PENDING_ACKS,
+            strategy: Sequential,
+        },
+    )
+    .await;
+    let (stateful_actor, stateful) = Stateful::new(
+        context.child("state"),
+        StatefulConfig {
+            application: App(Arc::clone(&core)),
+            db_config: db_config(PREFIX, page_cache.clone()),
+            provider: (),
+            marshal: (marshal.clone(), floor),
+            mailbox_size: MAILBOX,
+            plan,
+            resolvers: NoSource,
+            sync_config: SyncEngineConfig {
+                fetch_batch_size: SYNC_BATCH,
+                apply_batch_size: NZU64!(4096),
+                max_outstanding_requests: NZUsize!(8),
+            },
+            // Every block stays: replay starts at genesis.
+            prune_config: None,
+            strategy: Sequential,
+        },
+    );
+    let deferred = Deferred::new(context.child("deferred"), stateful.clone(), marshal.clone(), epocher);
+
+    // The request for the store must be queued before the first block is delivered: processing a block waits for
+    // the loaded state, and the stateful actor answers nothing else while it finalizes one.
+    let mut databases = Box::pin(AssertUnwindSafe(stateful.subscribe_databases()).catch_unwind());
+    let early = futures::poll!(&mut databases);
+    tasks.push(marshal_actor.start(stateful.clone(), buffer, backfill));
+    check_blocks(&marshal).await;
+    tasks.push(stateful_actor.start());
+    let opened = match early {
+        Poll::Ready(opened) => opened,
+        Poll::Pending => databases.await,
+    };
+    let Ok(dbs) = opened else {
+        // The actor panicked: its own panic, which says more than ours, is about to end the runtime.
+        return std::future::pending().await;
+    };
+    load(&core, &marshal, &dbs).await;
+    // Blocks that were final before a crash and are not in the store yet are executed again before anyone looks.
+    if let Some((height, _)) = marshal.get_info(Identifier::Latest).await {
+        core.reached(height.get()).await;
+    }
+
+    let leader_timeout = if alone { LEADER_TIMEOUT_ALONE } else { LEADER_TIMEOUT };
+    let paced = Paced { inner: deferred.clone(), core: Arc::clone(&core), context: Arc::new(context.child("pace")), alone };
+    let engine = simplex::Engine::new(
+        context.child("votes"),
+        simplex::Config {
+            scheme,
+            elector: RoundRobin::<Sha256>::default(),
+            blocker,
+            automaton: paced,
+            relay: deferred.clone(),
+            reporter: deferred,
+            strategy: Sequential,
+            partition: format!("{PREFIX}-votes-{TERM}"),
+            mailbox_size: MAILBOX,
+            epoch: TERM,
+            floor: Floor::Genesis::<Scheme, Digest>(genesis.digest()),
+            replay_buffer: REPLAY_BUFFER,
+            write_buffer: WRITE_BUFFER,
+            page_cache,
+            leader_timeout,
+            certification_timeout: leader_timeout * 2,
+            timeout_retry: leader_timeout * 2,
+            view_retention: ViewDelta::new(64),
+            skip: if alone {
+                SkipPolicy::Disabled
+            } else {
+                SkipPolicy::Enabled { timeout: leader_timeout * 5, budget: SkipBudget::Participants }
+            },
+            fetch_timeout: NZDuration!(Duration::from_secs(2)),
+            fetch_retry_delay: Duration::from_millis(200),
+            forward: ForwardPolicy::Disabled,
+            track_historical_votes: false,
+        },
+    );
+    tasks.push(engine.start(channels.votes, channels.certificates, channels.resolver));
+    Running { marshal, dbs, tasks }
+}

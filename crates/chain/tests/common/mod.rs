@@ -1,0 +1,177 @@
+//! A small state machine for the chain's tests: counters, lanes, timers.
+//!
+//! A transaction is `sender(32) lane(1) seq(8) op(1) rest`; signatures are not part of it.
+
+#![allow(dead_code, reason = "each test and the example use a part of it")]
+
+use bytes::Bytes;
+use pasture_chain::{Admission, BlockContext, Chain, Due, Genesis, Identity, Machine, Options, Rejection, TxOutcome};
+use pasture_types::state::{StateRead, StateWrite};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Adds one to the sender's counter.
+pub(crate) const ADD: u8 = 0;
+/// Sets a timer at the ledger time in the rest.
+pub(crate) const TIMER: u8 = 1;
+/// Is included, fails, and changes nothing but the sequence.
+pub(crate) const FAIL: u8 = 2;
+/// Writes `rest[1..]` under a key named by `rest[0]`.
+pub(crate) const PUT: u8 = 3;
+/// Removes the key named by `rest[0]`.
+pub(crate) const DELETE: u8 = 4;
+/// Is admitted but may never be in a block.
+pub(crate) const NEVER: u8 = 5;
+
+pub(crate) const GENESIS_KEY: &[u8] = b"g";
+
+pub(crate) struct Counter;
+
+pub(crate) fn tx(sender: u8, lane: u8, seq: u64, op: u8, rest: &[u8]) -> Bytes {
+    let mut out = vec![sender; 32];
+    out.push(lane);
+    out.extend_from_slice(&seq.to_be_bytes());
+    out.push(op);
+    out.extend_from_slice(rest);
+    out.into()
+}
+
+pub(crate) fn counter_key(sender: u8) -> Vec<u8> {
+    let mut key = vec![b'c'];
+    key.extend_from_slice(&[sender; 32]);
+    key
+}
+
+pub(crate) fn counter(state: &dyn StateRead, sender: u8) -> u64 {
+    number(state, &counter_key(sender))
+}
+
+pub(crate) fn named_key(name: u8) -> Vec<u8> {
+    vec![b'n', name]
+}
+
+pub(crate) fn fired_key(at_ms: u64) -> Vec<u8> {
+    [&b"f"[..], &at_ms.to_be_bytes()].concat()
+}
+
+fn number(state: &dyn StateRead, key: &[u8]) -> u64 {
+    state.get(key).and_then(|v| v.try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
+struct Parsed<'a> {
+    id: [u8; 32],
+    sender: [u8; 32],
+    lane: u8,
+    seq: u64,
+    op: u8,
+    rest: &'a [u8],
+}
+
+fn parse(tx: &[u8]) -> Option<Parsed<'_>> {
+    let (head, rest) = tx.split_at_checked(42)?;
+    let (sender, tail) = head.split_first_chunk::<32>()?;
+    let seq = u64::from_be_bytes(tail.get(1..9)?.try_into().ok()?);
+    Some(Parsed { id: *blake3::hash(tx).as_bytes(), sender: *sender, lane: *tail.first()?, seq, op: *tail.get(9)?, rest })
+}
+
+fn lane_key(tx: &Parsed<'_>) -> Vec<u8> {
+    [&b"l"[..], &tx.sender, &[tx.lane]].concat()
+}
+
+fn first_timer(state: &dyn StateRead) -> Option<u64> {
+    let mut first = None;
+    state.scan(b"t", b"u", &mut |key, _| {
+        first = key.get(1..9).and_then(|k| k.try_into().ok()).map(u64::from_be_bytes);
+        false
+    });
+    first
+}
+
+impl Machine for Counter {
+    fn genesis(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        vec![(GENESIS_KEY.to_vec(), b"in the beginning".to_vec()), (counter_key(200), 7u64.to_be_bytes().to_vec())]
+    }
+
+    fn admit(&self, tx: &[u8], state: &dyn StateRead, now_ms: u64) -> Result<Admission, Rejection> {
+        let parsed = parse(tx).ok_or(Rejection { code: 1, message: "malformed".into() })?;
+        let next_seq = number(state, &lane_key(&parsed));
+        if parsed.seq < next_seq {
+            return Err(Rejection { code: 2, message: "sequence already used".into() });
+        }
+        Ok(Admission {
+            id: parsed.id,
+            sender: parsed.sender,
+            lane: parsed.lane,
+            seq: parsed.seq,
+            next_seq,
+            expires_ms: now_ms + 60_000,
+            tip: 0,
+            cost_us: 5,
+        })
+    }
+
+    fn verify(&self, txs: &[Bytes]) -> bool {
+        txs.iter().all(|tx| parse(tx).is_some())
+    }
+
+    fn begin(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>> {
+        let mut events = Vec::new();
+        while let Some(at) = first_timer(state).filter(|at| *at <= ctx.timestamp_ms) {
+            state.delete(&[&b"t"[..], &at.to_be_bytes()].concat());
+            state.put(fired_key(at), ctx.height.to_be_bytes().to_vec());
+            events.push(at.to_be_bytes().to_vec());
+        }
+        events
+    }
+
+    fn apply(&self, state: &mut dyn StateWrite, _: &BlockContext, tx: &[u8]) -> TxOutcome {
+        let Some(parsed) = parse(tx) else { return TxOutcome::NotIncludable { id: [0; 32], code: 1, message: "malformed".into() } };
+        let id = parsed.id;
+        if parsed.op == NEVER {
+            return TxOutcome::NotIncludable { id, code: 3, message: "never".into() };
+        }
+        let key = lane_key(&parsed);
+        if number(state, &key) != parsed.seq {
+            return TxOutcome::NotIncludable { id, code: 2, message: "out of sequence".into() };
+        }
+        state.put(key, (parsed.seq + 1).to_be_bytes().to_vec());
+        let (mut ok, mut events) = (true, Vec::new());
+        match (parsed.op, parsed.rest.split_first()) {
+            (ADD, _) => {
+                let key = counter_key(parsed.sender[0]);
+                let value = number(state, &key) + 1;
+                state.put(key, value.to_be_bytes().to_vec());
+                events.push(value.to_be_bytes().to_vec());
+            }
+            (TIMER, _) => state.put([b"t", parsed.rest].concat(), vec![]),
+            (PUT, Some((name, value))) => state.put(named_key(*name), value.to_vec()),
+            (DELETE, Some((name, _))) => state.delete(&named_key(*name)),
+            _ => ok = false,
+        }
+        TxOutcome::Applied { id, ok, code: u16::from(!ok), message: String::new(), events }
+    }
+
+    fn end(&self, _: &mut dyn StateWrite, _: &BlockContext) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+
+    fn next_due(&self, state: &dyn StateRead) -> Due {
+        first_timer(state).map_or(Due::Never, Due::At)
+    }
+}
+
+pub(crate) fn identity() -> Identity {
+    Identity::from_secret(&[9; 32]).unwrap()
+}
+
+pub(crate) fn genesis() -> Genesis {
+    Genesis { zone: [42; 32], timestamp_ms: 1_000, validators: vec![identity().validator(None)] }
+}
+
+pub(crate) fn options(dir: &Path) -> Options {
+    Options { data_dir: dir.to_path_buf(), genesis: genesis(), identity: identity(), limits: Default::default(), failpoint: None }
+}
+
+pub(crate) fn start(dir: &Path) -> Chain {
+    Chain::start(options(dir), Arc::new(Counter)).unwrap()
+}

@@ -1,0 +1,73 @@
+//! `farm-cheat`: a provider that kills its tenants' containers and goes on proving capacity and claiming service.
+//!
+//! It is the honest provider around a dishonest runtime ([`lying::LyingRuntime`]), a separate implementation, so that no
+//! failure injection lives in the product. For tests and the demo's third act; never shipped.
+
+mod lying;
+
+use clap::Parser;
+use lying::LyingRuntime;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A dishonest provider, for tests and demonstrations.
+#[derive(Parser)]
+struct Args {
+    /// Data directory of this node.
+    #[arg(long)]
+    data: PathBuf,
+    /// Gateway of the network to join.
+    #[arg(long)]
+    api_url: String,
+    /// Socket of the container engine.
+    #[arg(long)]
+    engine: Option<PathBuf>,
+    /// Kill each container this many milliseconds after its start, and say nothing.
+    #[arg(long, default_value_t = 6_000)]
+    kill_after_ms: u64,
+    /// Region to claim.
+    #[arg(long, default_value = "local-cheat")]
+    region: String,
+}
+
+fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let args = Args::parse();
+    tokio::runtime::Runtime::new()?.block_on(run(args))
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let shutdown = pasture_rt::Shutdown::new();
+    let honest = pasture_node::engine(args.engine.as_deref(), &args.data.join("runtime")).await?;
+    let runtime = Arc::new(LyingRuntime::new(honest, Duration::from_millis(args.kill_after_ms)));
+    let account_key = pasture_store::keys::load_or_create(&args.data.join("account.key"))?;
+    let options = pasture_node::UpOptions {
+        data: args.data,
+        api_url: args.api_url,
+        engine_socket: args.engine,
+        resources: None,
+        rates: None,
+        region: args.region,
+        name: "cheat".into(),
+        account_key,
+    };
+    let (ready, is_ready) = tokio::sync::oneshot::channel();
+    let up = pasture_node::up_with(options, runtime, shutdown.token(), ready);
+    tokio::pin!(up);
+    tokio::select! {
+        ended = &mut up => return Ok(ended?),
+        ready = is_ready => {
+            let ready = ready?;
+            eprintln!("cheating provider {} is up", ready.node);
+        }
+    }
+    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        ended = &mut up => return Ok(ended?),
+        _ = tokio::signal::ctrl_c() => {}
+        _ = term.recv() => {}
+    }
+    shutdown.trigger();
+    Ok(up.await?)
+}

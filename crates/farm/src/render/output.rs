@@ -1,0 +1,115 @@
+//! One place through which everything is written.
+//!
+//! Guarantees: a closed pipe ends nothing and loses nothing but the text; colour only on a terminal that wants it.
+
+use crate::exit::Failure;
+use serde::Serialize;
+use std::io::{IsTerminal as _, Write as _};
+
+/// How and where to write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    /// Data as JSON.
+    pub(crate) json: bool,
+    /// Only data and failures.
+    pub(crate) quiet: bool,
+    color: bool,
+    /// Somebody sees stderr as it is written, and can answer.
+    pub(crate) interactive: bool,
+}
+
+/// Emphasis.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Paint {
+    /// Good.
+    Green,
+    /// Bad.
+    Red,
+    /// Less important.
+    Dim,
+}
+
+impl Output {
+    /// Looks at the terminal and at what was asked. `present` says that somebody is there to answer.
+    pub(crate) fn new(json: bool, quiet: bool, no_color: bool, present: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Self { json, quiet, color: terminal && !no_color, interactive: present && terminal && std::io::stdin().is_terminal() }
+    }
+
+    /// Text on stdout.
+    pub(crate) fn data(&self, text: &str) {
+        self.bytes(text.as_bytes());
+        self.bytes(b"\n");
+    }
+    /// Raw bytes on stdout. Nobody listening is the reader's choice, not a failure of ours.
+    pub(crate) fn bytes(&self, bytes: &[u8]) {
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(bytes).and_then(|()| out.flush());
+    }
+    /// Raw bytes on stderr: what a job wrote there.
+    pub(crate) fn error_bytes(&self, bytes: &[u8]) {
+        let mut out = std::io::stderr().lock();
+        let _ = out.write_all(bytes).and_then(|()| out.flush());
+    }
+    /// One JSON value on one line of stdout.
+    pub(crate) fn json(&self, value: &impl Serialize) {
+        match serde_json::to_string(value) {
+            Ok(text) => self.data(&text),
+            Err(e) => self.warn(&format!("this could not be written as JSON: {e}")),
+        }
+    }
+    /// A value for scripts, or its text for people.
+    pub(crate) fn either(&self, value: &impl Serialize, text: impl FnOnce() -> String) {
+        if self.json {
+            self.json(value);
+        } else {
+            self.data(text().trim_end_matches('\n'));
+        }
+    }
+    /// Something to know, on stderr.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet {
+            self.error_line(text);
+        }
+    }
+    /// Something to know even when quiet, on stderr.
+    pub(crate) fn warn(&self, text: &str) {
+        self.error_line(text);
+    }
+    fn error_line(&self, text: &str) {
+        self.error_bytes(format!("{text}\n").as_bytes());
+    }
+    /// Emphasised text, where there is colour.
+    pub(crate) fn paint(&self, paint: Paint, text: &str) -> String {
+        if !self.color {
+            return text.into();
+        }
+        let code = match paint {
+            Paint::Green => 32,
+            Paint::Red => 31,
+            Paint::Dim => 2,
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+    /// A failure with its next steps, on stderr; as JSON where JSON was asked for.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        if self.json {
+            let body = serde_json::json!({"error": {"code": failure.code, "message": failure.message, "next": failure.next}});
+            self.error_line(&body.to_string());
+            return;
+        }
+        self.error_line(&format!("{} {}", self.paint(Paint::Red, "✗"), failure.message));
+        for step in &failure.next {
+            self.error_line(&format!("  → {step}"));
+        }
+    }
+    /// Asks a question on the terminal; `None` when nobody is there to answer.
+    pub(crate) fn ask(&self, question: &str) -> Option<String> {
+        if !self.interactive {
+            return None;
+        }
+        self.error_bytes(question.as_bytes());
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).ok().filter(|n| *n > 0).map(|_| answer.trim().to_lowercase())
+    }
+}

@@ -1,0 +1,375 @@
+//! From what a user wrote (a job file and flags) to a checked spec.
+//!
+//! Guarantees: a mistake in a file is reported with file, line and, where a name is close to a known one, what was
+//! probably meant; a mistake in a flag with the flag. Flags win over the file. It reads no folder but for `farm.yaml`.
+
+use crate::args::SpecArgs;
+use crate::exit::Failure;
+use pasture_types::market::Egress;
+use pasture_types::spec::{AliveSpec, BuildSpec, CheckedSource, CheckedSpec, JobSpec, MAX_NAME, Scalar, SpecError};
+use std::path::{Path, PathBuf};
+
+/// The job file that is used without being named.
+const DEFAULT_FILE: &str = "farm.yaml";
+/// Largest job file.
+const MAX_FILE_BYTES: u64 = 256 * 1024;
+/// Names this far apart are still taken for a slip.
+const MAX_TYPOS: usize = 2;
+
+/// A checked spec and where its folder is.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// What to run.
+    pub(crate) spec: CheckedSpec,
+    /// The folder to build, if one is built.
+    pub(crate) folder: Option<PathBuf>,
+    /// The job's name.
+    pub(crate) name: String,
+}
+
+/// A job file: its text, for line numbers.
+struct Source {
+    path: PathBuf,
+    text: String,
+}
+
+/// What the first argument names.
+enum Named {
+    Folder(PathBuf),
+    Image(String),
+}
+
+/// Works out what is asked.
+pub(crate) fn resolve(args: &SpecArgs, command: &[String]) -> Result<Asked, Failure> {
+    if let Some(gpu) = &args.gpu {
+        return Err(no_gpu(gpu));
+    }
+    let named = args.target.as_deref().map(name_target).transpose()?;
+    let file = match (&args.file, &named) {
+        (Some(path), _) => Some(path.clone()),
+        (None, Some(Named::Image(_))) => None,
+        (None, Some(Named::Folder(dir))) => Some(dir.join(DEFAULT_FILE)).filter(|p| p.is_file()),
+        (None, None) => Some(PathBuf::from(DEFAULT_FILE)).filter(|p| p.is_file()),
+    };
+    let source = file.map(|path| read(&path).map(|text| Source { path, text })).transpose()?;
+    let mut spec = match &source {
+        Some(s) => parse(s)?,
+        None => JobSpec::default(),
+    };
+    // Folders in a file are relative to the file, those on the command line to where we are.
+    let base = source.as_ref().and_then(|s| s.path.parent()).map(Path::to_path_buf).unwrap_or_default();
+    let mut folder_override = None;
+    match named {
+        Some(Named::Image(image)) => {
+            spec.build = None;
+            spec.image = Some(image);
+        }
+        // The folder that a found farm.yaml lies in is no contradiction of what is in it.
+        Some(Named::Folder(dir)) if args.file.is_some() => {
+            spec.build.get_or_insert_with(BuildSpec::default);
+            folder_override = Some(dir);
+        }
+        Some(Named::Folder(dir)) if source.is_none() => folder_override = Some(dir),
+        Some(Named::Folder(_)) | None => {}
+    }
+    apply(args, command, &mut spec)?;
+    let checked = spec.check().map_err(|e| located(&e, source.as_ref(), args))?;
+    let folder = match &checked.source {
+        CheckedSource::Image(_) => None,
+        CheckedSource::Build { context, .. } => Some(folder_override.unwrap_or_else(|| base.join(context))),
+    };
+    let name = checked.name.clone().unwrap_or_else(|| default_name(&checked, folder.as_deref()));
+    Ok(Asked { spec: checked, folder, name })
+}
+
+fn no_gpu(asked: &str) -> Failure {
+    Failure::new("no-gpu", format!("GPU jobs are not available in this version (asked for {asked}); nothing was charged"))
+        .next("leave --gpu out to run on a CPU")
+}
+
+fn name_target(target: &str) -> Result<Named, Failure> {
+    let path = Path::new(target);
+    if path.is_dir() {
+        return Ok(Named::Folder(path.into()));
+    }
+    if path.is_file() {
+        return Err(Failure::usage(format!("{target} is a file, not a folder")).next(format!("is it a job file? then:  farm run -f {target}")));
+    }
+    if target.is_empty() || target.starts_with(['.', '/', '~']) {
+        return Err(Failure::usage(format!("there is no folder {target}")));
+    }
+    Ok(Named::Image(target.into()))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let size = std::fs::metadata(path).map_err(|e| Failure::io("read", path, &e))?.len();
+    if size > MAX_FILE_BYTES {
+        return Err(Failure::new("spec", format!("{}: {size} bytes where a job file has at most {MAX_FILE_BYTES}", path.display())));
+    }
+    std::fs::read_to_string(path).map_err(|e| Failure::io("read", path, &e))
+}
+
+fn parse(source: &Source) -> Result<JobSpec, Failure> {
+    let says_nothing = source.text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'));
+    if says_nothing {
+        return Ok(JobSpec::default());
+    }
+    serde_norway::from_str(&source.text).map_err(|e| {
+        let reported = e.location().map_or(1, |l| l.line());
+        let full = e.to_string();
+        let message = full.split(" at line ").next().unwrap_or(&full);
+        let unknown = quoted_after(message, "unknown field `");
+        let line = unknown.and_then(|field| find_key(&source.text, field, reported)).unwrap_or(reported);
+        let known = message.split_once("expected").map_or("", |(_, list)| list);
+        let failure = Failure::new("spec", format!("{}:{line}: {}", source.path.display(), unknown.map_or_else(
+            || message.to_string(),
+            |field| format!("unknown field `{field}`"),
+        )));
+        match unknown.and_then(|field| nearest(field, known)) {
+            Some(meant) => failure.next(format!("did you mean `{meant}`?")),
+            None if unknown.is_some() => failure.next(format!("known here are:{}", known.trim_start_matches(" one of"))),
+            None => failure,
+        }
+    })
+}
+
+fn quoted_after<'a>(text: &'a str, start: &str) -> Option<&'a str> {
+    text.split_once(start)?.1.split('`').next()
+}
+
+/// The known name (between backquotes in `list`) that is nearest to a mistyped one.
+fn nearest<'a>(typed: &str, list: &'a str) -> Option<&'a str> {
+    let known = list.split('`').skip(1).step_by(2);
+    known.map(|k| (distance(typed, k), k)).filter(|(d, k)| *d <= MAX_TYPOS.min(k.len() / 2)).min().map(|(_, k)| k)
+}
+
+/// Edit distance, with neighbours swapped counting as one slip.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = vec![];
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    let at = |row: &[usize], i: usize| row.get(i).copied().unwrap_or(usize::MAX / 2);
+    for (i, ca) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, cb) in b.iter().enumerate() {
+            let mut best = (at(&last, j) + usize::from(ca != cb)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
+            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(cb) && b.get(j - 1) == Some(ca);
+            if swapped {
+                best = best.min(at(&before, j - 1) + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    at(&last, b.len())
+}
+
+/// The first line, from `from` (counted from 1) on, that has `key:` outside a comment.
+fn find_key(text: &str, key: &str, from: usize) -> Option<usize> {
+    let has_key = |line: &str| {
+        let line = line.split(" #").next().unwrap_or(line);
+        line.match_indices(key).any(|(start, _)| {
+            let before = line.get(..start).and_then(|s| s.chars().next_back());
+            let after = line.get(start + key.len()..).unwrap_or("").trim_start_matches(['"', '\'']).trim_start();
+            before.is_none_or(|c| !(c.is_alphanumeric() || c == '_' || c == '-')) && after.starts_with(':')
+        })
+    };
+    text.lines().enumerate().skip(from.saturating_sub(1)).find(|(_, line)| has_key(line)).map(|(i, _)| i + 1)
+}
+
+/// Says where a spec error comes from: the flag, if one set the field, else the line of the file.
+fn located(error: &SpecError, source: Option<&Source>, args: &SpecArgs) -> Failure {
+    let flag = flag_for(&error.field, args);
+    match (flag, source) {
+        (Some(flag), _) => Failure::usage(format!("{flag}: {}", error.problem)),
+        (None, Some(s)) => {
+            // Each part of the path lies below the one before it.
+            let line = error.field.split('.').try_fold(1, |from, part| find_key(&s.text, part, from)).unwrap_or(1);
+            Failure::new("spec", format!("{}:{line}: {error}", s.path.display()))
+        }
+        (None, None) => Failure::usage(error.to_string()),
+    }
+}
+
+fn flag_for(field: &str, args: &SpecArgs) -> Option<&'static str> {
+    let flags = [
+        ("name", "--name", args.name.is_some()),
+        ("resources.cpu", "--cpu", args.cpu.is_some()),
+        ("resources.memory", "--memory", args.memory.is_some()),
+        ("resources.disk", "--disk", args.disk.is_some()),
+        ("resources.pids", "--pids", args.pids.is_some()),
+        ("timeout", "--timeout", args.timeout.is_some()),
+        ("budget", "--budget", args.budget.is_some()),
+        ("price.max", "--max-price", args.max_price.is_some()),
+        ("constraints.region", "--region", args.region.is_some()),
+        ("alive.log", "--alive", args.alive.is_some()),
+        ("env", "--env", !args.env.is_empty()),
+    ];
+    let matches = |name: &str| field == name || field.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+    flags.iter().find(|(name, _, given)| *given && matches(name)).map(|(_, flag, _)| *flag)
+}
+
+fn apply(args: &SpecArgs, command: &[String], spec: &mut JobSpec) -> Result<(), Failure> {
+    let set = |slot: &mut Option<String>, flag: &Option<String>| {
+        if let Some(v) = flag {
+            *slot = Some(v.clone());
+        }
+    };
+    set(&mut spec.name, &args.name);
+    set(&mut spec.timeout, &args.timeout);
+    set(&mut spec.budget, &args.budget);
+    set(&mut spec.constraints.region, &args.region);
+    let scalar = |slot: &mut Option<Scalar>, flag: &Option<String>| {
+        if let Some(v) = flag {
+            *slot = Some(Scalar::Text(v.clone()));
+        }
+    };
+    scalar(&mut spec.resources.cpu, &args.cpu);
+    scalar(&mut spec.resources.memory, &args.memory);
+    scalar(&mut spec.resources.disk, &args.disk);
+    scalar(&mut spec.price.max, &args.max_price);
+    spec.resources.pids = args.pids.or(spec.resources.pids);
+    for pair in &args.env {
+        let (name, value) = pair.split_once('=').ok_or_else(|| Failure::usage(format!("--env: `{pair}` is not NAME=VALUE")))?;
+        spec.env.insert(name.into(), value.into());
+    }
+    if let Some(text) = &args.egress {
+        spec.egress = Some(match text.as_str() {
+            "none" => Egress::None,
+            "open" => Egress::Open,
+            other => return Err(Failure::usage(format!("--egress: `{other}` is neither none nor open"))),
+        });
+    }
+    if let Some(text) = &args.alive {
+        spec.alive = Some(parse_alive(text)?);
+    }
+    if !command.is_empty() {
+        spec.args = Some(command.to_vec());
+    }
+    Ok(())
+}
+
+fn parse_alive(text: &str) -> Result<AliveSpec, Failure> {
+    let wrong = || Failure::usage(format!("--alive: `{text}` is not a check: write exec, port:80 or log:30s"));
+    match text.split_once(':') {
+        None if text == "exec" => Ok(AliveSpec { exec: Some(true), ..AliveSpec::default() }),
+        Some(("port", port)) => Ok(AliveSpec { port: Some(port.parse().map_err(|_| wrong())?), ..AliveSpec::default() }),
+        Some(("log", time)) => Ok(AliveSpec { log: Some(time.into()), ..AliveSpec::default() }),
+        _ => Err(wrong()),
+    }
+}
+
+/// A name from the folder's or the image's own, made to fit.
+fn default_name(spec: &CheckedSpec, folder: Option<&Path>) -> String {
+    let raw = match (&spec.source, folder) {
+        (CheckedSource::Image(image), _) => {
+            let last = image.rsplit('/').next().unwrap_or(image);
+            last.split([':', '@']).next().unwrap_or(last).to_string()
+        }
+        (CheckedSource::Build { .. }, Some(dir)) => {
+            dir.canonicalize().ok().and_then(|d| d.file_name().map(|n| n.to_string_lossy().into_owned())).unwrap_or_default()
+        }
+        (CheckedSource::Build { .. }, None) => String::new(),
+    };
+    let plain: String = raw.to_lowercase().chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
+    let name: String = plain.trim_matches('-').chars().take(MAX_NAME).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "job".into() } else { name.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pasture_types::market::AliveCheck;
+
+    fn with_file(yaml: &str) -> Result<Asked, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("job.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        resolve(&SpecArgs { file: Some(path), ..SpecArgs::default() }, &[])
+    }
+
+    #[test]
+    fn mistakes_name_file_line_and_what_was_meant() {
+        for (yaml, line, next) in [
+            ("name: a\nimgae: b\n", 2, "did you mean `image`?"),
+            ("name: a\nresources:\n  cpu: 1\n  memroy: 1Gi\n", 4, "did you mean `memory`?"),
+            ("# note\nresources: {cpu: 1, mem: 3}\n", 2, "known here are"),
+        ] {
+            let e = with_file(yaml).unwrap_err();
+            assert!(e.message.contains(&format!("job.yaml:{line}: unknown field")), "{yaml}: {e:?}");
+            assert!(e.next.iter().any(|n| n.contains(next)), "{yaml}: {e:?}");
+            assert_eq!(e.exit.code(), 125);
+        }
+        for (yaml, line, words) in [
+            ("image: a\n\nbuild:\n  context: .\n", 3, "contradicts"),
+            ("name: a\nresources:\n  cpu: 1\n  memory: 1Mi\n", 4, "at least 6Mi"),
+            ("image: a\nalive:\n  port: 80\n  log: 3s\n", 2, "contradict"),
+            ("name: [a\n", 1, ""),
+            ("image: a\ntimeout: soon\n", 2, "not a duration"),
+        ] {
+            let e = with_file(yaml).unwrap_err();
+            assert!(e.message.contains(&format!("job.yaml:{line}")) || words.is_empty(), "{yaml}: {e:?}");
+            assert!(e.message.contains(words) && e.message.contains("job.yaml:"), "{yaml}: {e:?}");
+        }
+    }
+
+    #[test]
+    fn flags_win_and_their_mistakes_name_the_flag() {
+        let args = SpecArgs {
+            target: Some("reg.example/team/fold:2".into()),
+            cpu: Some("250m".into()),
+            env: vec!["A=1=2".into()],
+            alive: Some("log:3s".into()),
+            ..SpecArgs::default()
+        };
+        let asked = resolve(&args, &["-n".into()]).unwrap();
+        assert_eq!((asked.name.as_str(), asked.folder), ("fold", None));
+        assert_eq!(asked.spec.resources.cpu_millis, 250);
+        assert_eq!(asked.spec.env["A"], "1=2");
+        assert_eq!(asked.spec.alive, AliveCheck::Log(pasture_types::Millis(3000)));
+        assert_eq!(asked.spec.args, Some(vec!["-n".into()]));
+        let bad = |args: SpecArgs| resolve(&SpecArgs { target: Some("i".into()), ..args }, &[]).unwrap_err();
+        for (args, flag) in [
+            (SpecArgs { memory: Some("1Mi".into()), ..SpecArgs::default() }, "--memory"),
+            (SpecArgs { env: vec!["A".into()], ..SpecArgs::default() }, "--env"),
+            (SpecArgs { env: vec!["FARM_X=1".into()], ..SpecArgs::default() }, "--env"),
+            (SpecArgs { alive: Some("pulse".into()), ..SpecArgs::default() }, "--alive"),
+            (SpecArgs { egress: Some("all".into()), ..SpecArgs::default() }, "--egress"),
+        ] {
+            let e = bad(args);
+            assert!(e.message.starts_with(flag), "{e:?}");
+            assert_eq!(e.exit.code(), 2);
+        }
+    }
+
+    #[test]
+    fn gpus_are_refused_before_anything_else() {
+        let e = resolve(&SpecArgs { target: Some("./nowhere".into()), gpu: Some("H100:1".into()), ..SpecArgs::default() }, &[]).unwrap_err();
+        assert_eq!(e.exit.code(), 125);
+        assert!(e.message.contains("not available in this version"));
+        let e = with_file("image: a\nresources:\n  gpu: H100\n").unwrap_err();
+        assert!(e.message.contains("GPU jobs are not available") && e.message.contains("job.yaml:3"), "{e:?}");
+        assert_eq!(e.exit.code(), 125);
+    }
+
+    #[test]
+    fn folders_are_relative_to_the_file_and_give_the_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("My Job_2");
+        std::fs::create_dir(&folder).unwrap();
+        let target = Some(folder.to_string_lossy().into_owned());
+        let asked = resolve(&SpecArgs { target: target.clone(), ..SpecArgs::default() }, &[]).unwrap();
+        assert_eq!((asked.name.as_str(), asked.folder.as_deref()), ("my-job-2", Some(folder.as_path())));
+        std::fs::write(folder.join("farm.yaml"), "build: {context: sub}\nname: x\n").unwrap();
+        let asked = resolve(&SpecArgs { target, ..SpecArgs::default() }, &[]).unwrap();
+        assert_eq!((asked.name.as_str(), asked.folder), ("x", Some(folder.join("sub"))));
+    }
+
+    #[test]
+    fn distances() {
+        for (a, b, d) in [("", "ab", 2), ("memory", "memroy", 1), ("image", "imgae", 1), ("cpu", "gpu", 1), ("a", "a", 0)] {
+            assert_eq!(distance(a, b), d, "{a} {b}");
+        }
+    }
+}

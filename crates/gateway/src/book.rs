@@ -1,0 +1,145 @@
+//! The address book: where the data plane of each connected node listens.
+//!
+//! Guarantees: an address has been announced under the node's own key and names a loopback address unless remote ones
+//! are allowed, so that nobody makes this gateway call elsewhere. It is kept in memory only: nodes announce themselves
+//! again after a restart. It does not try whether anybody listens; an address that failed is forgotten.
+
+use pasture_api::Problem;
+use pasture_types::NodeId;
+use reqwest::Url;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Most nodes connected to one gateway.
+pub(crate) const MAX_NODES: usize = 65_536;
+/// Longest address in bytes.
+const MAX_ADDRESS: usize = 256;
+
+/// Which addresses are taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reach {
+    /// Only this machine's loopback addresses.
+    Loopback,
+    /// Any.
+    Anywhere,
+}
+
+/// The book. A lock and not a task of its own: each use is one look-up in memory.
+pub(crate) struct AddressBook {
+    reach: Reach,
+    entries: Mutex<BTreeMap<NodeId, Url>>,
+}
+
+impl AddressBook {
+    pub(crate) const fn new(reach: Reach) -> Self {
+        Self { reach, entries: Mutex::new(BTreeMap::new()) }
+    }
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<NodeId, Url>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// Enters or replaces a node's address.
+    pub(crate) fn set(&self, node: NodeId, address: &str) -> Result<(), Problem> {
+        let address = parse(address, self.reach)?;
+        let mut entries = self.entries();
+        if entries.len() >= MAX_NODES && !entries.contains_key(&node) {
+            return Err(Problem::unavailable(format!("this gateway already serves {MAX_NODES} nodes: announce to another one")));
+        }
+        entries.insert(node, address);
+        Ok(())
+    }
+    pub(crate) fn get(&self, node: &NodeId) -> Option<Url> {
+        self.entries().get(node).cloned()
+    }
+    pub(crate) fn knows(&self, node: &NodeId) -> bool {
+        self.entries().contains_key(node)
+    }
+    /// Forgets an address where nobody answered, unless the node has announced another one since.
+    pub(crate) fn forget(&self, node: &NodeId, failed: &Url) {
+        let mut entries = self.entries();
+        if entries.get(node) == Some(failed) {
+            entries.remove(node);
+        }
+    }
+    pub(crate) fn len(&self) -> usize {
+        self.entries().len()
+    }
+}
+
+fn parse(text: &str, reach: Reach) -> Result<Url, Problem> {
+    let wrong = |why: &str| {
+        let shown: String = text.chars().take(MAX_ADDRESS).collect();
+        Problem::bad_request(format!("`{shown}` cannot be a node's address: {why}; e.g. http://127.0.0.1:4711 is expected"))
+    };
+    if text.len() > MAX_ADDRESS {
+        return Err(wrong("it is too long"));
+    }
+    let url = Url::parse(text).map_err(|e| wrong(&e.to_string()))?;
+    if url.scheme() != "http" {
+        return Err(wrong("it does not begin with http://"));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("it has more than a host and a port"));
+    }
+    if url.port() == Some(0) {
+        return Err(wrong("nobody listens on port 0"));
+    }
+    // Only literal addresses are loopback for certain: a name resolves to whatever its owner says when we call.
+    let ip = url.host_str().and_then(|h| h.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+    match (reach, ip) {
+        (Reach::Anywhere, _) => Ok(url),
+        (Reach::Loopback, Some(ip)) if ip.is_loopback() => Ok(url),
+        (Reach::Loopback, _) => Err(wrong("this gateway only takes nodes on its own machine (a loopback address)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_loopback_addresses_are_taken() {
+        for good in ["http://127.0.0.1:4711", "http://127.9.9.9:1/", "http://[::1]:80", "http://127.0.0.1"] {
+            assert!(parse(good, Reach::Loopback).is_ok(), "{good}");
+        }
+        let long = format!("http://127.0.0.1:1/{}", "x".repeat(300));
+        for bad in [
+            "",
+            "127.0.0.1:4711",
+            "https://127.0.0.1:1",
+            "file:///etc/passwd",
+            "http://localhost:1",
+            "http://10.0.0.1:1",
+            "http://169.254.169.254",
+            "http://127.0.0.1.example.org:1",
+            "http://user@127.0.0.1:1",
+            "http://user:secret@127.0.0.1:1",
+            "http://127.0.0.1:1/path",
+            "http://127.0.0.1:1/?q",
+            "http://127.0.0.1:1/#f",
+            "http://127.0.0.1:0",
+            "http://[::ffff:8.8.8.8]:1",
+            &long,
+        ] {
+            let problem = parse(bad, Reach::Loopback).unwrap_err();
+            assert_eq!(problem.status, 400, "{bad}");
+            assert!(problem.detail.contains("http://127.0.0.1:4711 is expected"), "{}", problem.detail);
+        }
+        assert!(parse("http://10.0.0.1:1", Reach::Anywhere).is_ok());
+        assert!(parse("http://10.0.0.1:1/path", Reach::Anywhere).is_err());
+    }
+
+    #[test]
+    fn a_failed_address_is_forgotten_but_not_its_successor() {
+        let book = AddressBook::new(Reach::Loopback);
+        let node = NodeId([1; 32]);
+        book.set(node, "http://127.0.0.1:1").unwrap();
+        let old = book.get(&node).unwrap();
+        book.set(node, "http://127.0.0.1:2").unwrap();
+        book.forget(&node, &old);
+        assert!(book.knows(&node));
+        let new = book.get(&node).unwrap();
+        book.forget(&node, &new);
+        assert!(!book.knows(&node));
+    }
+}

@@ -1,0 +1,211 @@
+//! The routes, as `pasture_api` lists them, and the handlers that need no file of their own.
+//!
+//! Guarantees: each handler parses, asks the backend once, and answers; every request is counted under its route.
+
+use crate::events;
+use crate::forward;
+use crate::metrics;
+use crate::reply::{Arg, Failure, MAX_JSON, Number, StateKey, read_body};
+use crate::server::App;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, any, get, post, put};
+use axum::{Json, Router, middleware};
+use bytes::Bytes;
+use pasture_api::auth::{self, AuthError};
+use pasture_api::{
+    AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, NetworkStatus, NodeAddress, NodeView, OfferView,
+    OrderView, Problem, StateValue, TxResult,
+};
+use pasture_types::market::OrderTerms;
+use pasture_types::tx::{Envelope, MAX_TX_BYTES};
+use pasture_types::{AccountId, Height, LeaseId, NodeId, OrderId, PublicKey, codec};
+use std::sync::Arc;
+
+type Answer<T> = Result<Json<T>, Failure>;
+type Shared = State<Arc<App>>;
+
+/// All routes.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let views: [(&'static str, MethodRouter<Arc<App>>); 18] = [
+        ("/healthz", get(healthz)),
+        ("/readyz", get(readyz)),
+        ("/metrics", get(show_metrics)),
+        ("/v1/status", get(status)),
+        ("/v1/transactions", post(submit)),
+        ("/v1/test-credits", post(test_credits)),
+        ("/v1/events", get(events::follow)),
+        ("/v1/accounts/{id}", get(account)),
+        ("/v1/accounts/{id}/jobs", get(jobs)),
+        ("/v1/nodes/{id}", get(node)),
+        ("/v1/nodes/{id}/leases", get(node_leases)),
+        ("/v1/nodes/{id}/address", put(announce)),
+        ("/v1/offers", get(offers)),
+        ("/v1/orders/{id}", get(order)),
+        ("/v1/leases/{id}", get(lease)),
+        ("/v1/epochs/{n}", get(epoch)),
+        ("/v1/explain", post(explain)),
+        ("/v1/ledger/head", get(head)),
+    ];
+    let ledger: [(&'static str, MethodRouter<Arc<App>>); 3] =
+        [("/v1/ledger/blocks/{height}", get(block)), ("/v1/ledger/state/{key}", get(state)), ("/v1/ledger/check", get(check))];
+    let mut router = Router::new();
+    for (path, methods) in views.into_iter().chain(ledger) {
+        router = router.route(path, counted(&app, path, methods.fallback(wrong_method)));
+    }
+    let data = "/v1/leases/{id}/data/{*rest}";
+    router = router.route(data, counted(&app, data, any(forward::forward)));
+    let unknown = middleware::from_fn_with_state(app.metrics.route("unknown"), metrics::count);
+    router.fallback_service(any(unknown_route).layer(unknown)).with_state(app)
+}
+
+fn counted(app: &App, path: &'static str, methods: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+    methods.layer(middleware::from_fn_with_state(app.metrics.route(path), metrics::count))
+}
+
+async fn unknown_route(uri: Uri) -> Failure {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem::new(404, "no-such-route", format!("there is no {path} in this API")).into()
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Failure {
+    Problem::new(405, "method-not-allowed", format!("{method} is not possible at {}", uri.path())).into()
+}
+
+/// What a view answers: the thing, or that there is none.
+fn found<T>(what: &str, view: Result<Option<T>, Problem>) -> Answer<T> {
+    Ok(Json(view?.ok_or_else(|| Problem::not_found(what))?))
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(app): Shared) -> Result<&'static str, Failure> {
+    if app.stop.is_requested() {
+        return Err(Problem::unavailable("the node is shutting down").into());
+    }
+    app.backend.status()?;
+    Ok("ready\n")
+}
+
+async fn show_metrics(State(app): Shared) -> Response {
+    let text = app.metrics.show(app.backend.status().ok().as_ref(), app.book.len());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn status(State(app): Shared) -> Answer<NetworkStatus> {
+    Ok(Json(app.backend.status()?))
+}
+
+async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -> Answer<TxResult> {
+    let tx = read_body(&headers, body, MAX_TX_BYTES).await?;
+    finalize(&app, tx).await
+}
+
+async fn test_credits(State(app): Shared, headers: HeaderMap, body: Body) -> Answer<TxResult> {
+    let tx = read_body(&headers, body, MAX_TX_BYTES).await?;
+    let tx: Envelope = codec::decode(&tx, MAX_TX_BYTES).map_err(|e| Problem::bad_request(format!("the body is not a transaction: {e}")))?;
+    let signed = app.backend.cosign_newcomer(tx)?;
+    finalize(&app, codec::encode(&signed).into()).await
+}
+
+async fn finalize(app: &App, tx: Bytes) -> Answer<TxResult> {
+    match tokio::time::timeout(app.options.finality_deadline, app.backend.submit(tx)).await {
+        Ok(result) => Ok(Json(result?)),
+        Err(_) => Err(Problem::new(
+            504,
+            "not-final-yet",
+            "the transaction waits, but no block has taken it in time; it may still become final: send the same transaction again to see",
+        )
+        .into()),
+    }
+}
+
+async fn account(State(app): Shared, Arg(id): Arg<AccountId>) -> Answer<AccountView> {
+    found("account", app.backend.account(id))
+}
+
+async fn jobs(State(app): Shared, Arg(id): Arg<AccountId>) -> Answer<Vec<JobView>> {
+    Ok(Json(app.backend.jobs(id)?))
+}
+
+async fn node(State(app): Shared, Arg(id): Arg<NodeId>) -> Answer<NodeView> {
+    let Json(mut view) = found("node", app.backend.node(id))?;
+    view.reachable = app.book.knows(&id);
+    Ok(Json(view))
+}
+
+async fn node_leases(State(app): Shared, Arg(id): Arg<NodeId>) -> Answer<Vec<LeaseView>> {
+    Ok(Json(app.backend.node_leases(id)?))
+}
+
+/// A node that is registered says where it listens, signed with its own key.
+async fn announce(State(app): Shared, Arg(id): Arg<NodeId>, headers: HeaderMap, body: Body) -> Result<StatusCode, Failure> {
+    let body = read_body(&headers, body, MAX_JSON).await?;
+    let announced: NodeAddress = from_json(&body)?;
+    let path = format!("/v1/nodes/{id}/address");
+    let key = auth::verify(Some(&announced.authorization), "PUT", &path, &id, app.clock.now_ms());
+    match key {
+        Ok(key) if key == PublicKey::from(id) => {}
+        Ok(_) => return Err(Problem::forbidden("only the node itself may announce its address: sign with the node's key").into()),
+        Err(e @ (AuthError::Missing | AuthError::Stale(_) | AuthError::Invalid)) => return Err(Problem::unauthorized(e.to_string()).into()),
+    }
+    if app.backend.node(id)?.is_none() {
+        return Err(Problem::not_found("node").into());
+    }
+    app.book.set(id, &announced.address)?;
+    tracing::info!(node = %id.short(), address = announced.address, "a node is connected");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn offers(State(app): Shared) -> Answer<Vec<OfferView>> {
+    let mut offers = app.backend.offers()?;
+    for offer in &mut offers {
+        offer.reachable = app.book.knows(&offer.node);
+    }
+    Ok(Json(offers))
+}
+
+async fn order(State(app): Shared, Arg(id): Arg<OrderId>) -> Answer<OrderView> {
+    found("order", app.backend.order(id))
+}
+
+async fn lease(State(app): Shared, Arg(id): Arg<LeaseId>) -> Answer<LeaseView> {
+    found("lease", app.backend.lease(id))
+}
+
+async fn epoch(State(app): Shared, Arg(number): Arg<Number>) -> Answer<EpochView> {
+    found("epoch", app.backend.epoch(number.0))
+}
+
+async fn explain(State(app): Shared, headers: HeaderMap, body: Body) -> Answer<ExplainView> {
+    let body = read_body(&headers, body, MAX_JSON).await?;
+    let terms: OrderTerms = from_json(&body)?;
+    Ok(Json(app.backend.explain(terms)?))
+}
+
+async fn head(State(app): Shared) -> Answer<HeadView> {
+    Ok(Json(app.backend.head()?))
+}
+
+async fn block(State(app): Shared, Arg(height): Arg<Number>) -> Answer<HeadView> {
+    found("block", app.backend.block(Height(height.0)).await)
+}
+
+async fn state(State(app): Shared, Arg(key): Arg<StateKey>) -> Answer<StateValue> {
+    Ok(Json(app.backend.state(key.0).await?))
+}
+
+async fn check(State(app): Shared) -> Answer<CheckView> {
+    let Ok(_running) = app.checks.try_acquire() else {
+        return Err(Problem::new(503, "busy", "the ledger is being checked already: try again when that has ended").into());
+    };
+    Ok(Json(app.backend.check().await?))
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|e| Problem::bad_request(format!("the body is not the JSON that is expected: {e}")))
+}

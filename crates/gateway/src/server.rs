@@ -1,0 +1,125 @@
+//! The gateway's life: bind, serve, stop.
+//!
+//! ```text
+//!  start -> serving --stop requested--> event streams end, forwarded bodies break off, other requests go on
+//!                                          |  all ended, or the deadline: connections are cut
+//!                                          v
+//!                                        ended
+//! ```
+
+use crate::backend::Backend;
+use crate::book::{AddressBook, Reach};
+use crate::config::GatewayOptions;
+use crate::error::GatewayError;
+use crate::forward;
+use crate::listener::BoundedListener;
+use crate::metrics::Metrics;
+use crate::routes;
+use crate::streams::StreamSlots;
+use axum::Router;
+use pasture_rt::{Clock, Shutdown, ShutdownToken, TaskHandle, TaskKind};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// How long connections may take to notice that they were cut.
+const CUT_DEADLINE: Duration = Duration::from_secs(1);
+/// Invariant checks at once: each reads the whole ledger.
+const CHECKS: usize = 1;
+
+/// What all requests share.
+pub(crate) struct App {
+    pub(crate) options: GatewayOptions,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) book: AddressBook,
+    pub(crate) metrics: Metrics,
+    pub(crate) streams: StreamSlots,
+    pub(crate) checks: Semaphore,
+    pub(crate) nodes: reqwest::Client,
+    pub(crate) stop: ShutdownToken,
+}
+
+/// A running gateway. Dropping it does not stop it: the token that it was started with does.
+#[derive(Debug)]
+pub struct Gateway {
+    local_addr: SocketAddr,
+    server: TaskHandle,
+}
+
+impl Gateway {
+    /// Binds and begins to serve; once this returns, clients can connect.
+    ///
+    /// # Errors
+    /// Settings that make no sense, or an address that cannot be listened on.
+    pub async fn start(
+        options: GatewayOptions,
+        backend: Arc<dyn Backend>,
+        clock: Arc<dyn Clock>,
+        stop: ShutdownToken,
+    ) -> Result<Self, GatewayError> {
+        options.validate()?;
+        let listen = options.listen;
+        let bound = match TcpListener::bind(listen).await {
+            Ok(listener) => listener.local_addr().map(|addr| (listener, addr)),
+            Err(e) => Err(e),
+        };
+        let (listener, local_addr) = bound.map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => GatewayError::PortTaken { listen },
+            _ => GatewayError::Bind { listen, source },
+        })?;
+        let reach = if options.allow_remote_addresses { Reach::Anywhere } else { Reach::Loopback };
+        let app = Arc::new(App {
+            book: AddressBook::new(reach),
+            metrics: Metrics::default(),
+            streams: StreamSlots::new(options.max_streams),
+            checks: Semaphore::new(CHECKS),
+            nodes: forward::client().map_err(GatewayError::Client)?,
+            options,
+            backend,
+            clock,
+            stop,
+        });
+        let cut = Shutdown::new();
+        let connections = Arc::clone(&app.metrics.connections);
+        let listener = BoundedListener::new(listener, app.options.max_connections, connections, cut.token());
+        tracing::info!(%local_addr, "the gateway listens");
+        let server = pasture_rt::spawn(TaskKind::Server, serve(listener, app, cut));
+        Ok(Self { local_addr, server })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Returns once it has stopped: at most the shutdown deadline (and a second) after its token asked it to.
+    pub async fn ended(self) {
+        let _ = self.server.join().await;
+    }
+}
+
+async fn serve(listener: BoundedListener, app: Arc<App>, cut: Shutdown) {
+    let (stop, deadline) = (app.stop.clone(), app.options.shutdown_deadline);
+    let router: Router = routes::router(app);
+    let asked = stop.clone();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move { asked.requested().await });
+    let mut server = std::pin::pin!(server.into_future());
+    let too_late = async {
+        stop.requested().await;
+        tokio::time::sleep(deadline).await;
+    };
+    tokio::select! {
+        _ = &mut server => return,
+        () = too_late => {}
+    }
+    tracing::warn!(?deadline, "requests were still open at the end of the shutdown deadline: their connections are cut");
+    cut.trigger();
+    if Shutdown::within(CUT_DEADLINE, server).await.is_none() {
+        tracing::warn!("connections are still open after the cut");
+    }
+}

@@ -1,0 +1,96 @@
+//! Starting and stopping.
+
+use crate::world::{World, loopback, newcomer, soon};
+use futures::StreamExt as _;
+use pasture_api::ApiError;
+use pasture_api::client::EventFilter;
+use pasture_gateway::{Backend, Gateway, GatewayError};
+use pasture_rt::{ManualClock, Shutdown};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn a_taken_port_is_named_with_the_way_out() {
+    let w = World::new().await;
+    let mut options = loopback();
+    options.listen = w.gateway.local_addr();
+    let backend: Arc<dyn Backend> = w.ledger.clone();
+    let error = Gateway::start(options, backend, Arc::new(ManualClock::new(0)), Shutdown::new().token()).await.unwrap_err();
+    assert!(matches!(error, GatewayError::PortTaken { .. }));
+    let text = error.to_string();
+    let port = w.gateway.local_addr().port();
+    assert!(text.contains(&format!("port {port} on 127.0.0.1 is taken")), "{text}");
+    assert!(text.contains("`--listen 127.0.0.1:"), "{text}");
+}
+
+#[tokio::test]
+async fn senseless_options_are_refused() {
+    let w = World::new().await;
+    let mut options = loopback();
+    options.max_streams = 0;
+    let backend: Arc<dyn Backend> = w.ledger.clone();
+    let error = Gateway::start(options, backend, Arc::new(ManualClock::new(0)), Shutdown::new().token()).await.unwrap_err();
+    assert!(error.to_string().contains("max_streams is 0"), "{error}");
+}
+
+#[tokio::test]
+async fn a_transaction_that_no_block_takes_is_a_504() {
+    let mut options = loopback();
+    options.finality_deadline = Duration::from_millis(20);
+    let w = World::with(options).await;
+    w.ledger.stuck.store(true, Ordering::SeqCst);
+    let error = soon(w.api.submit(&newcomer(None))).await.unwrap_err();
+    assert_eq!(error.problem().unwrap().code, "not-final-yet");
+    assert!(error.is_transient());
+}
+
+#[tokio::test]
+async fn a_stop_ends_event_streams_and_refuses_newcomers() {
+    let w = World::new().await;
+    let mut events = w.api.events(EventFilter::default()).await.unwrap();
+    let started = std::time::Instant::now();
+    w.stop.trigger();
+    assert!(soon(events.next()).await.is_none());
+    soon(w.gateway.ended()).await;
+    assert!(started.elapsed() < loopback().shutdown_deadline, "it waited for its deadline");
+    assert!(matches!(w.api.status().await.unwrap_err(), ApiError::Unreachable { .. } | ApiError::Broken { .. }));
+}
+
+#[tokio::test]
+async fn a_request_that_hangs_is_cut_at_the_deadline() {
+    let mut options = loopback();
+    options.shutdown_deadline = Duration::from_millis(50);
+    let w = World::with(options).await;
+    w.ledger.stuck.store(true, Ordering::SeqCst);
+    let tx = pasture_types::codec::encode(&newcomer(None));
+    let mut stream = TcpStream::connect(w.gateway.local_addr()).await.unwrap();
+    let head = format!("POST /v1/transactions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", tx.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&tx).await.unwrap();
+    soon(w.ledger.asked.notified()).await;
+    w.stop.trigger();
+    soon(w.gateway.ended()).await;
+    // No answer, and the connection is gone: closed, or reset because it was cut.
+    let mut answer = vec![];
+    let end = soon(stream.read_to_end(&mut answer)).await;
+    assert!(answer.is_empty() && (end.is_ok() || end.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset)));
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_a_slot() {
+    let mut options = loopback();
+    (options.max_connections, options.max_streams) = (1, 1);
+    let w = World::with(options).await;
+    let first = TcpStream::connect(w.gateway.local_addr()).await.unwrap();
+    let mut second = TcpStream::connect(w.gateway.local_addr()).await.unwrap();
+    second.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    let early = tokio::time::timeout(Duration::from_millis(50), second.read_to_string(&mut answer)).await;
+    assert!(early.is_err(), "{answer}");
+    drop(first);
+    soon(second.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}

@@ -1,0 +1,154 @@
+//! One transaction: fee and lane first, then all its actions or none. Spec: `docs/specs/ledger.md` §5.
+//!
+//! Guarantees: `NotIncludable` changed nothing, `Failed` changed fee and lane only, `Done` changed everything. It does not
+//! decide the order of transactions.
+
+use crate::auth::{self, Checked};
+use crate::block::BlockCtx;
+use crate::env::Env;
+use crate::error::TxError;
+use crate::tables::{lane_key, put};
+use crate::{bank, lease, market, proofs, registry, validate};
+use pasture_types::event::Event;
+use pasture_types::state::{Overlay, StateRead, StateWrite, merge};
+use pasture_types::tx::{Action, Auth, Envelope, TxBody};
+use pasture_types::{AccountId, NodeId, TxId};
+
+pub use crate::auth::Signatures;
+
+const BAD_TX_DOMAIN: &str = "pasture 2026-11 undecodable transaction v1";
+
+/// What became of a transaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Applied {
+    /// Everything it asked was done.
+    Done {
+        /// Its identity.
+        id: TxId,
+        /// What it did.
+        events: Vec<Event>,
+    },
+    /// The fee was taken and the lane advanced; nothing else changed.
+    Failed {
+        /// Its identity.
+        id: TxId,
+        /// Why.
+        error: TxError,
+    },
+    /// Nothing changed; it must not be in this block.
+    NotIncludable {
+        /// Its identity.
+        id: TxId,
+        /// Why.
+        error: TxError,
+    },
+}
+
+/// What an action knows of its transaction.
+pub(crate) struct Tx<'a> {
+    pub(crate) env: &'a Env,
+    pub(crate) id: TxId,
+    pub(crate) index: u32,
+    pub(crate) account: AccountId,
+    /// The node whose key signed, with `node` auth.
+    pub(crate) node: Option<NodeId>,
+    pub(crate) events: Vec<Event>,
+}
+
+/// Applies one transaction within the block that [`crate::begin_block`] opened.
+pub fn apply(state: &mut dyn StateWrite, ctx: &BlockCtx, tx: &[u8], signatures: Signatures) -> Applied {
+    let envelope = match auth::decode(tx) {
+        Ok(envelope) => envelope,
+        Err(error) => return Applied::NotIncludable { id: TxId(pasture_types::ids::derive(BAD_TX_DOMAIN, &[tx])), error },
+    };
+    let (env, checked) = match includable(state, ctx, &envelope, signatures) {
+        Ok(ok) => ok,
+        Err(error) => return Applied::NotIncludable { id: envelope.body.id(), error },
+    };
+    let id = checked.id;
+    let mut overlay = Overlay::new(state);
+    if let Err(error) = charge(&mut overlay, &envelope.body, &checked) {
+        return Applied::NotIncludable { id, error };
+    }
+    match act(&mut overlay, &env, &envelope.body, id) {
+        Ok(events) => {
+            let changes = overlay.into_changes();
+            merge(state, changes);
+            Applied::Done { id, events }
+        }
+        Err(error) => {
+            // Charged anew on the untouched state; it succeeded a moment ago and nothing has changed since.
+            let mut overlay = Overlay::new(state);
+            let charged = charge(&mut overlay, &envelope.body, &checked);
+            let changes = overlay.into_changes();
+            if charged.is_ok() {
+                merge(state, changes);
+            }
+            Applied::Failed { id, error }
+        }
+    }
+}
+
+fn includable(state: &dyn StateRead, ctx: &BlockCtx, envelope: &Envelope, signatures: Signatures) -> Result<(Env, Checked), TxError> {
+    let env = Env::within(state, ctx).ok_or(TxError::NoGenesis)?;
+    let checked = auth::check(state, &env, envelope, signatures)?;
+    let (lane, got, next) = (envelope.body.lane, envelope.body.seq, checked.next_seq);
+    match got.cmp(&next) {
+        std::cmp::Ordering::Less => Err(TxError::SeqUsed { lane, got, next }),
+        std::cmp::Ordering::Greater => Err(TxError::SeqAhead { lane, got, next }),
+        std::cmp::Ordering::Equal => Ok((env, checked)),
+    }
+}
+
+fn charge(s: &mut dyn StateWrite, body: &TxBody, checked: &Checked) -> Result<(), TxError> {
+    bank::charge_fee(s, &checked.payer, checked.fee, body.tip)?;
+    put(s, lane_key(&checked.sender, body.lane), &(checked.next_seq + 1));
+    Ok(())
+}
+
+fn act(s: &mut dyn StateWrite, env: &Env, body: &TxBody, id: TxId) -> Result<Vec<Event>, TxError> {
+    let node = match body.auth {
+        Auth::Node(node) => Some(node),
+        Auth::Single | Auth::Multi | Auth::Delegated(_) => None,
+    };
+    let mut tx = Tx { env, id, index: 0, account: body.account, node, events: Vec::new() };
+    for (index, action) in body.actions.iter().enumerate() {
+        tx.index = u32::try_from(index).unwrap_or(u32::MAX);
+        one(s, &mut tx, action)?;
+    }
+    Ok(tx.events)
+}
+
+fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), TxError> {
+    match action {
+        Action::RegisterAccount { keys, threshold } => registry::register_account(s, tx, keys, *threshold),
+        Action::RegisterProvider { name } => registry::register_provider(s, tx, name),
+        Action::RegisterNode { node, declaration, node_signature } => registry::register_node(s, tx, node, declaration, node_signature),
+        Action::Stake { amount } => registry::stake(s, tx, *amount),
+        Action::PutOffer { node, number, terms } => registry::put_offer(s, tx, node, *number, terms),
+        Action::WithdrawOffer { offer } => registry::withdraw_offer(s, tx, offer),
+        Action::PlaceOrder { terms } => market::place_order(s, tx, terms),
+        Action::CancelOrder { order } => market::cancel_order(s, tx, order),
+        Action::AcceptLease { lease } => market::accept_lease(s, tx, lease),
+        Action::RejectLease { lease } => market::reject_lease(s, tx, lease),
+        Action::SubmitUsage { usage } => lease::submit_usage(s, tx, usage),
+        Action::SubmitHeartbeat { heartbeat } => proofs::submit_heartbeat(s, tx, heartbeat),
+        Action::CloseLease { lease, reason } => lease::close_lease(s, tx, lease, reason),
+        Action::Object { lease } => lease::object(s, tx, lease),
+        Action::Extend { lease, duration } => lease::extend(s, tx, lease, *duration),
+        Action::Transfer { to, asset, amount } => {
+            validate::credit_only(*asset)?;
+            bank::debit(s, &tx.account, *asset, *amount, "the transfer")?;
+            bank::credit(s, to, *asset, *amount);
+            tx.events.push(Event::Transferred { from: Some(tx.account), to: *to, asset: *asset, amount: *amount });
+            Ok(())
+        }
+        Action::TestCredits { to, amount } => {
+            let asset = pasture_types::AssetId::CREDIT;
+            bank::mint(s, to, asset, *amount)?;
+            tx.events.push(Event::Transferred { from: None, to: *to, asset, amount: *amount });
+            Ok(())
+        }
+        Action::RegisterValidator { .. } => Err(TxError::NotActive("new validators are")),
+    }
+}

@@ -1,0 +1,106 @@
+//! Balances, supply, treasury and fees. Spec: `docs/specs/ledger.md` §3.
+//!
+//! Guarantees: money is only moved, but for genesis and test credits; the supply bounds every balance, so that a
+//! credit cannot overflow. It does not know why money moves.
+
+use crate::env::Env;
+use crate::error::TxError;
+use crate::tables::{self, META_FEES, META_POOL, META_SUPPLY, META_TIPS, META_TREASURY, asset_meta, balance_key, get, key, put};
+use pasture_types::state::{StateRead, StateWrite};
+use pasture_types::{AccountId, Amount, AssetId, BlobHash};
+
+pub(crate) fn balance(s: &dyn StateRead, account: &AccountId, asset: AssetId) -> Amount {
+    get(s, &balance_key(account, asset)).unwrap_or_default()
+}
+
+fn set(s: &mut dyn StateWrite, key: Vec<u8>, amount: Amount) {
+    if amount.is_zero() {
+        s.delete(&key);
+    } else {
+        put(s, key, &amount);
+    }
+}
+
+/// Adds to whatever amount a key holds. Cannot overflow: all amounts together are the supply, which is checked when it grows.
+fn add(s: &mut dyn StateWrite, key: Vec<u8>, amount: Amount) {
+    if !amount.is_zero() {
+        let now: Amount = get(s, &key).unwrap_or_default();
+        set(s, key, now.saturating_add(amount));
+    }
+}
+
+pub(crate) fn credit(s: &mut dyn StateWrite, account: &AccountId, asset: AssetId, amount: Amount) {
+    add(s, balance_key(account, asset), amount);
+}
+
+pub(crate) fn debit(
+    s: &mut dyn StateWrite,
+    account: &AccountId,
+    asset: AssetId,
+    amount: Amount,
+    what: &'static str,
+) -> Result<(), TxError> {
+    let has = balance(s, account, asset);
+    let rest = has.checked_sub(amount).ok_or(TxError::InsufficientBalance { what, needs: amount, has })?;
+    set(s, balance_key(account, asset), rest);
+    Ok(())
+}
+
+/// Makes money: genesis and test credits only.
+pub(crate) fn mint(s: &mut dyn StateWrite, to: &AccountId, asset: AssetId, amount: Amount) -> Result<(), TxError> {
+    let supply: Amount = get(s, &asset_meta(META_SUPPLY, asset)).unwrap_or_default();
+    let supply = supply.checked_add(amount).ok_or(TxError::AmountTooLarge)?;
+    set(s, asset_meta(META_SUPPLY, asset), supply);
+    credit(s, to, asset, amount);
+    Ok(())
+}
+
+pub(crate) fn supply(s: &dyn StateRead, asset: AssetId) -> Amount {
+    get(s, &asset_meta(META_SUPPLY, asset)).unwrap_or_default()
+}
+
+pub(crate) fn treasury(s: &dyn StateRead, asset: AssetId) -> Amount {
+    get(s, &asset_meta(META_TREASURY, asset)).unwrap_or_default()
+}
+
+pub(crate) fn to_treasury(s: &mut dyn StateWrite, asset: AssetId, amount: Amount) {
+    add(s, asset_meta(META_TREASURY, asset), amount);
+}
+
+/// Holds a model's share for its creator, until models have owners on the ledger.
+pub(crate) fn to_model(s: &mut dyn StateWrite, model: &BlobHash, asset: AssetId, amount: Amount) {
+    add(s, model_key(model, asset), amount);
+}
+
+pub(crate) fn model_key(model: &BlobHash, asset: AssetId) -> Vec<u8> {
+    key(tables::MODEL, &[&model.0, &asset.0.to_be_bytes()])
+}
+
+/// Takes fee and tip from the payer into the block's pots.
+pub(crate) fn charge_fee(s: &mut dyn StateWrite, payer: &AccountId, fee: Amount, tip: Amount) -> Result<(), TxError> {
+    let all = fee.checked_add(tip).ok_or(TxError::AmountTooLarge)?;
+    debit(s, payer, AssetId::CREDIT, all, "the fee")?;
+    add(s, asset_meta(META_FEES, AssetId::CREDIT), fee);
+    add(s, asset_meta(META_TIPS, AssetId::CREDIT), tip);
+    Ok(())
+}
+
+/// Pays a block's pots out: tips and the larger half of the fees to the proposer's operator, the rest to the pool of the
+/// seated validators, who with one validator are the proposer. A proposer that has no seat earns nothing; the treasury does.
+pub(crate) fn distribute_fees(s: &mut dyn StateWrite, env: &Env, proposer: &[u8; 32]) {
+    let asset = AssetId::CREDIT;
+    let fees: Amount = get(s, &asset_meta(META_FEES, asset)).unwrap_or_default();
+    let tips: Amount = get(s, &asset_meta(META_TIPS, asset)).unwrap_or_default();
+    if fees.is_zero() && tips.is_zero() {
+        return;
+    }
+    set(s, asset_meta(META_FEES, asset), Amount::ZERO);
+    set(s, asset_meta(META_TIPS, asset), Amount::ZERO);
+    let pooled = if env.zone.validators > 1 { Amount(fees.0 / 2) } else { Amount::ZERO };
+    let own = fees.saturating_sub(pooled).saturating_add(tips);
+    add(s, asset_meta(META_POOL, asset), pooled);
+    match get::<AccountId>(s, &key(tables::VALIDATOR, &[proposer])) {
+        Some(operator) => credit(s, &operator, asset, own),
+        None => to_treasury(s, asset, own),
+    }
+}

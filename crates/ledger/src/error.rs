@@ -1,0 +1,232 @@
+//! Why a transaction was refused: one enum with stable codes, each message with a next step.
+//!
+//! Guarantees: a code never changes its meaning and is never reused. It does not say whether a fee was taken: `Applied` does.
+
+use pasture_types::keys::SignatureError;
+use pasture_types::proof::ShareError;
+use pasture_types::{Amount, Millis, Timestamp};
+
+/// Why a transaction was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TxError {
+    /// The bytes are not an envelope.
+    #[error("not a transaction: {0}; encode it with the current client")]
+    Malformed(String),
+    /// The state has no genesis.
+    #[error("this ledger has no genesis; start the zone first")]
+    NoGenesis,
+    /// An envelope of another version.
+    #[error("envelope version {got} is not known here (version {want} is); update the client")]
+    Version {
+        /// What came.
+        got: u16,
+        /// What is known.
+        want: u16,
+    },
+    /// For another zone.
+    #[error("signed for network {got}, but this is {want}; choose the right context")]
+    WrongZone {
+        /// Signed for, shortened.
+        got: String,
+        /// This zone, shortened.
+        want: String,
+    },
+    /// A limit of the format is exceeded.
+    #[error("{what}: {got} where at most {limit} are allowed")]
+    Limit {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much came.
+        got: u64,
+        /// How much may.
+        limit: u64,
+    },
+    /// A field has a value that makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// The format is final, the rules come later.
+    #[error("{0} not available in this version")]
+    NotActive(&'static str),
+    /// `valid_until` has passed.
+    #[error("expired: valid until {valid_until}, it is {now}; sign it again")]
+    Expired {
+        /// Signed.
+        valid_until: Timestamp,
+        /// Ledger time.
+        now: Timestamp,
+    },
+    /// `valid_until` is too far ahead.
+    #[error("valid until {valid_until}, more than {limit} ms ahead of {now}; sign it with an earlier end (and check the clock)")]
+    TooFarInFuture {
+        /// Signed.
+        valid_until: Timestamp,
+        /// Ledger time.
+        now: Timestamp,
+        /// Most.
+        limit: Millis,
+    },
+    /// The lane is past this number.
+    #[error("sequence {got} of lane {lane} was used, next is {next}; sign it again with {next}")]
+    SeqUsed {
+        /// Which lane.
+        lane: u8,
+        /// What came.
+        got: u64,
+        /// What is next.
+        next: u64,
+    },
+    /// The lane is not there yet.
+    #[error("sequence {got} of lane {lane} is ahead, next is {next}; send the ones between first")]
+    SeqAhead {
+        /// Which lane.
+        lane: u8,
+        /// What came.
+        got: u64,
+        /// What is next.
+        next: u64,
+    },
+    /// A signature does not verify.
+    #[error("{whose}: {source}; sign with the key that is named")]
+    Signature {
+        /// Which signature.
+        whose: &'static str,
+        /// Why.
+        source: SignatureError,
+    },
+    /// A key that may not sign here.
+    #[error("key {key} may not sign for {whose}; use one of its registered keys")]
+    KeyNotAllowed {
+        /// The key.
+        key: String,
+        /// For whom it signed.
+        whose: &'static str,
+    },
+    /// Not enough signatures, or too many.
+    #[error("{whose} has {got} signatures where {want} are needed")]
+    SignatureCount {
+        /// Whose.
+        whose: &'static str,
+        /// How many came.
+        got: usize,
+        /// How many are needed.
+        want: usize,
+    },
+    /// The account is not registered.
+    #[error("account {0} is not registered; register it first (the fee payer can pay)")]
+    UnknownAccount(String),
+    /// The action may not be done by this right.
+    #[error("a node's key may only accept, reject, report usage, send heartbeats and close; sign with the provider's account")]
+    NotForNodeKeys,
+    /// The fee is above `max_fee`.
+    #[error("the fee is {needs}, above the allowed {max_fee}; raise max_fee")]
+    FeeTooLow {
+        /// What it costs.
+        needs: Amount,
+        /// What was allowed.
+        max_fee: Amount,
+    },
+    /// Not enough money.
+    #[error("balance too small for {what}: needs {needs}, has {has}; add credits or ask for less")]
+    InsufficientBalance {
+        /// For what.
+        what: &'static str,
+        /// How much is needed.
+        needs: Amount,
+        /// How much there is.
+        has: Amount,
+    },
+    /// The budget does not even cover the first epoch.
+    #[error("budget {has} is too small: one period at the highest allowed price costs {needs}; raise the budget or lower the price")]
+    BudgetTooSmall {
+        /// How much is needed.
+        needs: Amount,
+        /// What was given.
+        has: Amount,
+    },
+    /// An amount overflows.
+    #[error("the amount is too large")]
+    AmountTooLarge,
+    /// No such thing.
+    #[error("no {what} {id}; check the id")]
+    Unknown {
+        /// What kind.
+        what: &'static str,
+        /// Its id, shortened.
+        id: String,
+    },
+    /// It exists already.
+    #[error("{0} exists already")]
+    Exists(&'static str),
+    /// It belongs to somebody else.
+    #[error("{0} is not yours; sign with its owner's account")]
+    NotYours(&'static str),
+    /// Not in this state.
+    #[error("{what} is {state}: {hint}")]
+    BadState {
+        /// What.
+        what: &'static str,
+        /// Its state.
+        state: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The deposit is too small.
+    #[error("deposit {has} is below the least of {needs}; add to the deposit first")]
+    StakeTooSmall {
+        /// Least.
+        needs: Amount,
+        /// Deposited.
+        has: Amount,
+    },
+    /// Usage that contradicts what is known.
+    #[error("usage refused: {0}")]
+    Usage(&'static str),
+    /// A heartbeat that is not taken.
+    #[error("heartbeat refused: {0}")]
+    Heartbeat(&'static str),
+    /// A heartbeat whose shares do not hold.
+    #[error("heartbeat refused: {0}; compute the shares anew from the period's randomness")]
+    Shares(ShareError),
+}
+
+impl TxError {
+    /// The stable number of this kind of error; 0 is never used.
+    #[must_use]
+    pub const fn code(&self) -> u16 {
+        match self {
+            Self::Malformed(_) => 1,
+            Self::NoGenesis => 2,
+            Self::Version { .. } => 3,
+            Self::WrongZone { .. } => 4,
+            Self::Limit { .. } => 5,
+            Self::Invalid(_) => 6,
+            Self::NotActive(_) => 7,
+            Self::Expired { .. } => 10,
+            Self::TooFarInFuture { .. } => 11,
+            Self::SeqUsed { .. } => 12,
+            Self::SeqAhead { .. } => 13,
+            Self::Signature { .. } => 20,
+            Self::KeyNotAllowed { .. } => 21,
+            Self::SignatureCount { .. } => 22,
+            Self::UnknownAccount(_) => 23,
+            Self::NotForNodeKeys => 24,
+            Self::FeeTooLow { .. } => 30,
+            Self::InsufficientBalance { .. } => 31,
+            Self::BudgetTooSmall { .. } => 32,
+            Self::AmountTooLarge => 33,
+            Self::StakeTooSmall { .. } => 34,
+            Self::Unknown { .. } => 40,
+            Self::Exists(_) => 41,
+            Self::NotYours(_) => 42,
+            Self::BadState { .. } => 43,
+            Self::Usage(_) => 50,
+            Self::Heartbeat(_) => 51,
+            Self::Shares(_) => 52,
+        }
+    }
+
+    pub(crate) fn unknown(what: &'static str, id: &impl ToString) -> Self {
+        Self::Unknown { what, id: id.to_string().chars().take(8).collect() }
+    }
+}

@@ -1,0 +1,406 @@
+//! Orders and matches: placing, drawing, accepting, lapsing. Spec: `docs/specs/market.md`.
+//!
+//! ```text
+//!  Pending --draw--> Drawn --accept--> Served
+//!     ^  \            | reject / no answer: next candidate, then Pending
+//!     |   +--nobody--> Waiting --timer, new offer, freed machine--> Pending
+//!     Pending, Waiting --expiry--> Expired     Pending, Waiting --cancel--> Cancelled
+//! ```
+//! Guarantees: an open order has exactly one index entry for its state; a match moves its escrow and reserves its machine in
+//! the same step. Which offer is best is the scheduler's to say.
+
+use crate::apply::Tx;
+use crate::env::Env;
+use crate::error::TxError;
+use crate::records::{Drawn, Lease, Node, Offer, Order, OrderState};
+use crate::registry::ready_height;
+use crate::tables::{
+    self, LEASE_OF_ACCOUNT, LEASE_OF_NODE, LEASE_OPEN, META_WAKE, ORDER_OF_ACCOUNT, ORDER_OPEN, ORDER_PENDING, ORDER_WAITING, TimerKind,
+    any, key, keys_with, mark, meta, pending_key, put_lease, put_node, put_order, tail_id, timer_key, update_counts,
+};
+use crate::{bank, lease, offers, validate};
+use pasture_scheduler::{MAX_CANDIDATES, Need, OfferView, affordable, evaluate, rank};
+use pasture_types::event::Event;
+use pasture_types::ids::derive;
+use pasture_types::lease::{EndReason, LeaseState};
+use pasture_types::market::OrderTerms;
+use pasture_types::state::{StateRead, StateWrite};
+use pasture_types::tx::{lease_id, order_id};
+use pasture_types::{AccountId, Amount, LeaseId, Millis, NodeId, OfferId, OrderId, Resources, Timestamp};
+
+/// Most draws at the end of one block; the rest is drawn in the next.
+const MAX_DRAWS_PER_BLOCK: usize = 32;
+/// Most waiting orders that are looked at to choose them.
+const MAX_PENDING_SCANNED: usize = 1_024;
+/// Most orders that a new offer or a freed machine wakes in one block.
+const MAX_WOKEN_PER_BLOCK: usize = 256;
+/// Most matches that an order gets before it ends unserved.
+const MAX_MATCHES_PER_ORDER: u32 = 64;
+/// A fruitless draw is repeated after the accept window, doubled so often at most.
+const MAX_PAUSE_DOUBLINGS: u32 = 6;
+
+const DRAW_DOMAIN: &str = "pasture 2026-11 order draw v1";
+
+pub(crate) fn set_timer(s: &mut dyn StateWrite, order: &mut Order, at: Option<Timestamp>) {
+    if let Some(old) = order.timer_shifted {
+        s.delete(&timer_key(old, TimerKind::Order, &order.id.0));
+    }
+    if let Some(at) = at {
+        mark(s, timer_key(at, TimerKind::Order, &order.id.0));
+    }
+    order.timer_shifted = at;
+}
+
+/// Moves an order to a state, its index entries and timer with it.
+fn enter(s: &mut dyn StateWrite, order: &mut Order, state: OrderState, timer: Option<Timestamp>) {
+    match order.state {
+        OrderState::Pending { from } => s.delete(&pending_key(order.terms.priority, from, &order.id)),
+        OrderState::Waiting => s.delete(&key(ORDER_WAITING, &[&order.id.0])),
+        OrderState::Drawn { .. } | OrderState::Served { .. } | OrderState::Expired | OrderState::Cancelled => {}
+    }
+    match state {
+        OrderState::Pending { from } => mark(s, pending_key(order.terms.priority, from, &order.id)),
+        OrderState::Waiting => mark(s, key(ORDER_WAITING, &[&order.id.0])),
+        OrderState::Drawn { .. } => {}
+        OrderState::Served { .. } | OrderState::Expired | OrderState::Cancelled => {
+            s.delete(&key(ORDER_OPEN, &[&order.account.0, &order.id.0]));
+            bank::credit(s, &order.account, order.terms.asset, order.deposit);
+            order.deposit = Amount::ZERO;
+        }
+    }
+    order.state = state;
+    set_timer(s, order, timer);
+    put_order(s, &order.id.clone(), order);
+}
+
+pub(crate) fn place_order(s: &mut dyn StateWrite, tx: &mut Tx<'_>, terms: &OrderTerms) -> Result<(), TxError> {
+    let (env, params) = (tx.env, &tx.env.zone.params);
+    validate::order(terms, env, env.now())?;
+    let open = keys_with(s, &key(ORDER_OPEN, &[&tx.account.0]), params.max_open_orders as usize).len() as u64;
+    validate::at_most("open orders", open + 1, u64::from(params.max_open_orders))?;
+    let needs = params.order_deposit.checked_add(validate::largest_hold(terms)).ok_or(TxError::AmountTooLarge)?;
+    let has = bank::balance(s, &tx.account, terms.asset);
+    if has < needs {
+        return Err(TxError::InsufficientBalance { what: "the order (what is put on hold, and its deposit)", needs, has });
+    }
+    bank::debit(s, &tx.account, terms.asset, params.order_deposit, "the order's deposit")?;
+    let id = order_id(&tx.id, tx.index);
+    let from = env.clock.height.saturating_add(1);
+    let expires_shifted = env.shift(terms.expires);
+    let mut order = Order {
+        id,
+        account: tx.account,
+        terms: terms.clone(),
+        placed_at: env.now(),
+        expires_shifted,
+        state: OrderState::Pending { from },
+        deposit: params.order_deposit,
+        drawn: Vec::new(),
+        tried: 0,
+        refused: Vec::new(),
+        attempts: 0,
+        fruitless: 0,
+        timer_shifted: None,
+    };
+    mark(s, key(ORDER_OF_ACCOUNT, &[&tx.account.0, &env.now().0.to_be_bytes(), &id.0]));
+    mark(s, key(ORDER_OPEN, &[&tx.account.0, &id.0]));
+    enter(s, &mut order, OrderState::Pending { from }, Some(expires_shifted));
+    tx.events.push(Event::OrderPlaced { order: id, account: tx.account });
+    Ok(())
+}
+
+pub(crate) fn cancel_order(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &OrderId) -> Result<(), TxError> {
+    let mut order = tables::order(s, id).ok_or_else(|| TxError::unknown("order", id))?;
+    if order.account != tx.account {
+        return Err(TxError::NotYours("the order"));
+    }
+    let bad = |state: &str, hint| Err(TxError::BadState { what: "the order", state: state.into(), hint });
+    match order.state {
+        OrderState::Pending { .. } | OrderState::Waiting => {}
+        OrderState::Drawn { .. } | OrderState::Served { .. } => return bad("matched", "close its lease instead"),
+        OrderState::Expired | OrderState::Cancelled => return bad("over", "there is nothing left to cancel"),
+    }
+    end_order(s, &mut order, OrderState::Cancelled, &mut tx.events);
+    Ok(())
+}
+
+fn end_order(s: &mut dyn StateWrite, order: &mut Order, state: OrderState, events: &mut Vec<Event>) {
+    enter(s, order, state, None);
+    events.push(Event::OrderEnded { order: order.id, account: order.account, cancelled: state == OrderState::Cancelled });
+}
+
+/// The lease, if the signer may act for its node.
+pub(crate) fn for_node(s: &dyn StateRead, tx: &Tx<'_>, id: &LeaseId) -> Result<Lease, TxError> {
+    let lease = tables::lease(s, id).ok_or_else(|| TxError::unknown("lease", id))?;
+    let mine = match tx.node {
+        Some(node) => lease.node == node,
+        None => lease.provider == tx.account,
+    };
+    if mine { Ok(lease) } else { Err(TxError::NotYours("the lease")) }
+}
+
+fn must_be_matched(lease: &Lease) -> Result<(), TxError> {
+    if lease.state == LeaseState::Matched {
+        return Ok(());
+    }
+    Err(TxError::BadState { what: "the lease", state: lease::state_name(lease.state).into(), hint: "only a fresh match can be answered" })
+}
+
+pub(crate) fn accept_lease(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId) -> Result<(), TxError> {
+    let mut lease = for_node(s, tx, id)?;
+    must_be_matched(&lease)?;
+    let env = tx.env;
+    lease.state = LeaseState::Accepted;
+    lease.accepted_at = Some(env.now());
+    lease.interim_epoch = env.epoch();
+    lease::set_timer(s, &mut lease, Some(env.shifted().plus(env.zone.params.start_window)));
+    put_lease(s, id, &lease);
+    update_counts(s, |c| c.live = c.live.saturating_add(1));
+    if let Some(mut order) = tables::order(s, &lease.order) {
+        enter(s, &mut order, OrderState::Served { lease: *id }, None);
+    }
+    tx.events.push(lease::changed(&lease));
+    Ok(())
+}
+
+pub(crate) fn reject_lease(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId) -> Result<(), TxError> {
+    let mut lease = for_node(s, tx, id)?;
+    must_be_matched(&lease)?;
+    undo_match(s, tx.env, &mut lease, EndReason::Rejected, &mut tx.events);
+    next_candidate(s, tx.env, &lease, &mut tx.events);
+    Ok(())
+}
+
+/// The user closes a match that no node has taken yet: the order goes with it.
+pub(crate) fn abandon_match(s: &mut dyn StateWrite, tx: &mut Tx<'_>, lease: &mut Lease, reason: EndReason) {
+    undo_match(s, tx.env, lease, reason, &mut tx.events);
+    if let Some(mut order) = tables::order(s, &lease.order) {
+        end_order(s, &mut order, OrderState::Cancelled, &mut tx.events);
+    }
+}
+
+/// No answer in time.
+pub(crate) fn lapse_match(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, events: &mut Vec<Event>) {
+    undo_match(s, env, lease, EndReason::Rejected, events);
+    next_candidate(s, env, lease, events);
+}
+
+/// Closes a match that was not taken: everything on hold returns.
+fn undo_match(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, reason: EndReason, events: &mut Vec<Event>) {
+    free_resources(s, lease);
+    bank::credit(s, &lease.account, lease.asset, lease.held);
+    lease.held = Amount::ZERO;
+    lease.state = LeaseState::Closed;
+    lease.closed_at = Some(env.now());
+    lease.closing = Some(lease::closing(env, reason, crate::records::Party::Ledger));
+    close_indexes(s, lease);
+    lease::set_timer(s, lease, None);
+    put_lease(s, &lease.id.clone(), lease);
+    events.push(lease::changed(lease));
+}
+
+/// Takes a closed lease out of the indexes of open ones.
+pub(crate) fn close_indexes(s: &mut dyn StateWrite, lease: &Lease) {
+    s.delete(&key(LEASE_OPEN, &[&lease.node.0, &lease.id.0]));
+    update_counts(s, |c| c.open = c.open.saturating_sub(1));
+    if let Some(mut node) = tables::node(s, &lease.node) {
+        node.open_leases = node.open_leases.saturating_sub(1);
+        put_node(s, &lease.node, &node);
+    }
+}
+
+/// Gives a lease's machine back and wakes orders that wait for one.
+pub(crate) fn free_resources(s: &mut dyn StateWrite, lease: &Lease) {
+    if let Some(mut node) = tables::node(s, &lease.node) {
+        node.committed = node.committed.checked_sub(&lease.resources).unwrap_or_default();
+        put_node(s, &lease.node, &node);
+    }
+    wake(s);
+}
+
+/// Notes that waiting orders are worth another draw.
+pub(crate) fn wake(s: &mut dyn StateWrite) {
+    if any(s, &[ORDER_WAITING]) {
+        mark(s, meta(META_WAKE));
+    }
+}
+
+/// After a refusal: the order is drawn again at the end of this block, without that node.
+fn next_candidate(s: &mut dyn StateWrite, env: &Env, lease: &Lease, events: &mut Vec<Event>) {
+    let Some(mut order) = tables::order(s, &lease.order) else { return };
+    order.refused.push(lease.node);
+    if env.shifted() >= order.expires_shifted || order.attempts >= MAX_MATCHES_PER_ORDER {
+        end_order(s, &mut order, OrderState::Expired, events);
+        return;
+    }
+    let expires = order.expires_shifted;
+    enter(s, &mut order, OrderState::Pending { from: env.clock.height }, Some(expires));
+}
+
+/// An order's timer fired: it expired, or its pause is over.
+pub(crate) fn order_timer(s: &mut dyn StateWrite, env: &Env, id: &OrderId, events: &mut Vec<Event>) {
+    let Some(mut order) = tables::order(s, id) else { return };
+    if env.shifted() >= order.expires_shifted {
+        end_order(s, &mut order, OrderState::Expired, events);
+        return;
+    }
+    // Nodes that refused get another chance after a pause, and only then: a wake must not make a refusal a busy loop.
+    order.refused.clear();
+    let expires = order.expires_shifted;
+    enter(s, &mut order, OrderState::Pending { from: env.clock.height }, Some(expires));
+}
+
+/// Puts orders that nobody served back into the draw, since an offer came or a machine was freed.
+pub(crate) fn wake_waiting(s: &mut dyn StateWrite, env: &Env) {
+    if s.get(&meta(META_WAKE)).is_none() {
+        return;
+    }
+    let waiting = keys_with(s, &[ORDER_WAITING], MAX_WOKEN_PER_BLOCK);
+    for k in &waiting {
+        if let Some(mut order) = tail_id(k).and_then(|id| tables::order(s, &OrderId(id))) {
+            let expires = order.expires_shifted;
+            enter(s, &mut order, OrderState::Pending { from: env.clock.height }, Some(expires));
+        }
+    }
+    if waiting.len() < MAX_WOKEN_PER_BLOCK {
+        s.delete(&meta(META_WAKE));
+    }
+}
+
+/// Draws orders that are due: higher priority first, drawn order within a priority.
+pub(crate) fn draw(s: &mut dyn StateWrite, env: &Env, randomness: &[u8; 32], events: &mut Vec<Event>) {
+    let mut due: Vec<(u8, [u8; 32], OrderId)> = Vec::new();
+    for k in keys_with(s, &[ORDER_PENDING], MAX_PENDING_SCANNED) {
+        let from = k.get(2..10).and_then(|b| b.first_chunk::<8>()).map(|b| u64::from_be_bytes(*b));
+        if let (Some(urgency), Some(from), Some(id)) = (k.get(1), from, tail_id(&k))
+            && from <= env.clock.height
+        {
+            due.push((*urgency, derive(DRAW_DOMAIN, &[randomness, &id]), OrderId(id)));
+        }
+    }
+    due.sort_unstable();
+    for (_, seed, id) in due.into_iter().take(MAX_DRAWS_PER_BLOCK) {
+        if let Some(order) = tables::order(s, &id) {
+            draw_one(s, env, order, &seed, events);
+        }
+    }
+}
+
+fn draw_one(s: &mut dyn StateWrite, env: &Env, mut order: Order, seed: &[u8; 32], events: &mut Vec<Event>) {
+    if env.shifted() >= order.expires_shifted {
+        end_order(s, &mut order, OrderState::Expired, events);
+        return;
+    }
+    if try_candidates(s, env, &mut order, events) {
+        return;
+    }
+    let balance = Some(bank::balance(s, &order.account, order.terms.asset));
+    let need = Need { terms: &order.terms, epoch: env.zone.params.epoch, balance };
+    let standing = offers::for_order(s, &order.terms, seed);
+    let views = standing.iter().map(|o| o.view(env, &order.refused));
+    let found = rank(&need, views, seed);
+    order.drawn =
+        found.iter().map(|c| Drawn { offer: c.offer, node: c.node, rate_per_hour: c.rate_per_hour, score: c.score }).collect();
+    order.tried = 0;
+    if try_candidates(s, env, &mut order, events) {
+        return;
+    }
+    let pause = env.zone.params.accept_window.0.max(1) << order.fruitless.min(MAX_PAUSE_DOUBLINGS);
+    order.fruitless = order.fruitless.saturating_add(1);
+    let again = env.shifted().plus(Millis(pause)).min(order.expires_shifted);
+    enter(s, &mut order, OrderState::Waiting, Some(again));
+}
+
+/// Matches the order with the first drawn candidate that still serves it.
+fn try_candidates(s: &mut dyn StateWrite, env: &Env, order: &mut Order, events: &mut Vec<Event>) -> bool {
+    while let Some(candidate) = order.drawn.get(order.tried as usize).copied() {
+        order.tried += 1;
+        let Some(standing) = offers::Standing::load(s, &candidate.offer) else { continue };
+        let balance = Some(bank::balance(s, &order.account, order.terms.asset));
+        let need = Need { terms: &order.terms, epoch: env.zone.params.epoch, balance };
+        let verdict = evaluate(&need, &standing.view(env, &order.refused));
+        let Some(quote) = verdict.quote.filter(|_| verdict.excluded.is_empty()) else { continue };
+        if matched(s, env, order, &standing, quote.rate_per_hour, quote.escrow, events).is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
+fn matched(
+    s: &mut dyn StateWrite,
+    env: &Env,
+    order: &mut Order,
+    standing: &offers::Standing,
+    rate: Amount,
+    escrow: Amount,
+    events: &mut Vec<Event>,
+) -> Result<(), TxError> {
+    let (offer, mut node) = (&standing.offer, standing.node.clone());
+    bank::debit(s, &order.account, order.terms.asset, escrow, "what is put on hold")?;
+    let id = lease_id(&order.id, order.attempts);
+    let accept_shifted = env.shifted().plus(env.zone.params.accept_window);
+    let mut lease = new_lease(env, order, offer, id, rate, escrow);
+    order.attempts += 1;
+    order.fruitless = 0;
+    node.committed = node.committed.checked_add(&lease.resources).ok_or(TxError::AmountTooLarge)?;
+    node.open_leases = node.open_leases.saturating_add(1);
+    put_node(s, &node.id.clone(), &node);
+    update_counts(s, |c| c.open = c.open.saturating_add(1));
+    let at = env.now().0.to_be_bytes();
+    mark(s, key(LEASE_OF_ACCOUNT, &[&lease.account.0, &at, &id.0]));
+    mark(s, key(LEASE_OF_NODE, &[&lease.node.0, &at, &id.0]));
+    mark(s, key(LEASE_OPEN, &[&lease.node.0, &id.0]));
+    lease::set_timer(s, &mut lease, Some(accept_shifted));
+    put_lease(s, &id, &lease);
+    enter(s, order, OrderState::Drawn { lease: id }, None);
+    events.push(Event::LeaseMatched {
+        lease: id,
+        order: order.id,
+        account: order.account,
+        node: lease.node,
+        rate_per_hour: rate,
+        escrow,
+        accept_by: env.now().plus(env.zone.params.accept_window),
+    });
+    Ok(())
+}
+
+fn new_lease(env: &Env, order: &Order, offer: &Offer, id: LeaseId, rate: Amount, escrow: Amount) -> Lease {
+    Lease {
+        id,
+        order: order.id,
+        account: order.account,
+        provider: offer.provider,
+        node: offer.node,
+        offer: offer.id,
+        attempt: order.attempts,
+        generation: 1,
+        resources: order.terms.resources.clone(),
+        asset: order.terms.asset,
+        rate_per_hour: rate,
+        max_duration: order.terms.max_duration.min(affordable(escrow, rate)),
+        offer_max_duration: offer.terms.max_duration,
+        spec_hash: order.terms.spec_hash,
+        model: order.terms.model,
+        state: LeaseState::Matched,
+        matched_at: env.now(),
+        accept_shifted: env.shifted().plus(env.zone.params.accept_window),
+        accepted_at: None,
+        started_at: None,
+        closing: None,
+        closed_at: None,
+        escrow,
+        held: escrow,
+        last: None,
+        confirmed: None,
+        ripened: crate::records::Claim::default(),
+        ripening: None,
+        disputed: false,
+        metered: crate::records::Metered::default(),
+        paid: crate::records::Paid::default(),
+        interim_epoch: 0,
+        timer_shifted: None,
+        settlement: None,
+    }
+}

@@ -1,0 +1,272 @@
+//! What a lease pays, and when: two conditions, both needed. Spec: `docs/specs/settlement.md` §3-§6.
+//!
+//! Guarantees: what is paid never exceeds the escrow, only grows, and is the same whether paid at once or in parts; a lease
+//! is settled once; the work of one step is bounded. Who may claim usage is `lease`'s to say.
+
+use crate::env::Env;
+use crate::lease::{USAGE_SLACK, changed, set_timer};
+use crate::proofs::{EpochProof, epoch_proof};
+use crate::records::{Claim, Lease, Metered, Ripening};
+use crate::tables::{ALLOWANCE, get, key, put, put_lease};
+use crate::{bank, market};
+use pasture_scheduler::price_for;
+use pasture_types::event::{ConfirmedBy, Event, Settlement};
+use pasture_types::genesis::Params;
+use pasture_types::lease::LeaseState;
+use pasture_types::state::{StateRead, StateWrite};
+use pasture_types::{Amount, Millis, Timestamp};
+
+/// A running lease pays what is confirmed and proven so often.
+const INTERIM_EPOCHS: u64 = 15;
+/// Most epochs that one usage or one timer walks; the rest is walked next time.
+const MAX_EPOCHS_PER_STEP: usize = 512;
+/// At most so many epochs' worth of disputed service is withheld.
+const WITHHELD_EPOCHS: u64 = 2;
+const DAY_MS: u64 = 24 * 3_600_000;
+const PPM: u128 = 1_000_000;
+
+/// Bare usage to which nobody objected for W epochs counts as confirmed; what came since then begins to wait.
+pub(crate) fn ripen(env: &Env, lease: &mut Lease) {
+    let window = env.epochs(env.zone.params.objection_epochs);
+    if lease.disputed {
+        return;
+    }
+    if let Some(waiting) = lease.ripening
+        && env.shifted() >= waiting.since_shifted.plus(window)
+    {
+        lease.ripened = lease.ripened.max(waiting.claim);
+        lease.ripening = None;
+    }
+    if lease.ripening.is_none() && lease.last_claim() != lease.accepted_claim() {
+        lease.ripening = Some(Ripening { claim: lease.last_claim(), since_shifted: env.shifted() });
+    }
+}
+
+/// How far counting got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Counted {
+    /// All of it.
+    All,
+    /// Something is open until then (less halts).
+    Wait(Timestamp),
+}
+
+/// Which epochs are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reach {
+    /// Epochs that lie wholly before the end.
+    WholeEpochs,
+    /// Everything before the end.
+    Everything,
+}
+
+/// The moment until which service is payable for a claim: never past the cap or the close.
+fn payable_until(lease: &Lease, claim: Claim) -> Timestamp {
+    let started = lease.started_at.unwrap_or_default();
+    let until = started.plus(claim.served.min(lease.max_duration));
+    match &lease.closing {
+        Some(c) => until.min(c.at.plus(USAGE_SLACK)),
+        None => until,
+    }
+}
+
+/// Holds service until `until` against the node's heartbeats, epoch by epoch.
+fn count(s: &dyn StateRead, env: &Env, lease: &Lease, metered: &mut Metered, until: Timestamp, reach: Reach) -> Counted {
+    let started = lease.started_at.unwrap_or_default();
+    metered.until = metered.until.max(started);
+    let mut budget = MAX_EPOCHS_PER_STEP;
+    while metered.until < until {
+        let epoch = env.zone.epoch_of(metered.until);
+        let end = env.zone.epoch_start(epoch.saturating_add(1));
+        if reach == Reach::WholeEpochs && end > until {
+            break;
+        }
+        if budget == 0 {
+            return Counted::Wait(env.shifted());
+        }
+        budget -= 1;
+        let proof = epoch_proof(s, env, &lease.node, epoch);
+        if let EpochProof::Open(deadline) = proof {
+            return Counted::Wait(deadline);
+        }
+        let stop = end.min(until);
+        metered.epochs += 1;
+        if proof == EpochProof::Proven {
+            metered.epochs_proven += 1;
+            metered.proven_ms = Millis(metered.proven_ms.0.saturating_add(stop.since(metered.until).0));
+        }
+        metered.until = stop;
+    }
+    Counted::All
+}
+
+/// What proven service costs: `floor(rate x ms / hour)`, within the escrow.
+fn service_charge(lease: &Lease, proven: Millis) -> Amount {
+    lease.rate_per_hour.per_hour_for(proven.min(lease.max_duration).0).unwrap_or(lease.escrow).min(lease.escrow)
+}
+
+/// Provider's and model's share of a charge, each rounded down; the treasury gets what is left at the end.
+fn shares(params: &Params, lease: &Lease, charged: Amount) -> (Amount, Amount) {
+    let part = |ppm: u32| charged.mul_div(u128::from(ppm), PPM).unwrap_or(Amount::ZERO);
+    match lease.model {
+        Some(_) => (part(params.provider_ppm), part(params.model_ppm)),
+        None => (part(params.provider_ppm.saturating_add(params.model_ppm)), Amount::ZERO),
+    }
+}
+
+/// Pays the difference between new totals and what was paid before; totals only grow.
+fn pay(s: &mut dyn StateWrite, lease: &mut Lease, provider: Amount, treasury: Amount, model: Amount) {
+    let more = |total: Amount, before: Amount, held: &mut Amount| -> Amount {
+        let delta = total.saturating_sub(before).min(*held);
+        *held = held.saturating_sub(delta);
+        delta
+    };
+    let to_provider = more(provider, lease.paid.provider, &mut lease.held);
+    let to_model = more(model, lease.paid.model, &mut lease.held);
+    let to_treasury = more(treasury, lease.paid.treasury, &mut lease.held);
+    bank::credit(s, &lease.provider, lease.asset, to_provider);
+    bank::to_treasury(s, lease.asset, to_treasury);
+    if let Some(creator) = &lease.model {
+        bank::to_model(s, creator, lease.asset, to_model);
+    }
+    lease.paid.provider = lease.paid.provider.saturating_add(to_provider);
+    lease.paid.model = lease.paid.model.saturating_add(to_model);
+    lease.paid.treasury = lease.paid.treasury.saturating_add(to_treasury);
+}
+
+/// Pays a long lease what is both confirmed and proven, every [`INTERIM_EPOCHS`].
+pub(crate) fn interim(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease) {
+    if env.epoch() < lease.interim_epoch.saturating_add(INTERIM_EPOCHS) {
+        return;
+    }
+    lease.interim_epoch = env.epoch();
+    let mut metered = lease.metered;
+    let until = payable_until(lease, lease.accepted_claim());
+    // Whatever could be counted is paid; what waits is counted next time.
+    let _ = count(s, env, lease, &mut metered, until, Reach::WholeEpochs);
+    lease.metered = metered;
+    let charged = service_charge(lease, metered.proven_ms);
+    let params = &env.zone.params;
+    let (provider, model) = shares(params, lease, charged);
+    let treasury = charged.mul_div(u128::from(params.treasury_ppm), PPM).unwrap_or(Amount::ZERO);
+    pay(s, lease, provider, treasury, model);
+}
+
+/// Settles a closing lease if its conditions hold, or sets its timer to when they may.
+pub(crate) fn settle(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, events: &mut Vec<Event>) {
+    match conditions(s, env, lease) {
+        Ok((claim, withheld)) => {
+            let settlement = finish(s, env, lease, claim, withheld);
+            events.push(Event::LeaseSettled {
+                lease: lease.id,
+                account: lease.account,
+                node: lease.node,
+                settlement: Box::new(settlement),
+            });
+            events.push(changed(lease));
+        }
+        Err(again) => {
+            // At least a millisecond ahead unless counting goes on, so that a condition cannot spin.
+            set_timer(s, lease, Some(again));
+            put_lease(s, &lease.id.clone(), lease);
+        }
+    }
+}
+
+/// The claim that is paid and the charge that is withheld, or when to look again.
+fn conditions(s: &dyn StateRead, env: &Env, lease: &mut Lease) -> Result<(Claim, Amount), Timestamp> {
+    let Some(closing) = lease.closing.clone() else { return Err(env.shifted().plus(env.zone.params.epoch)) };
+    if !closing.complete && env.shifted() <= closing.final_shifted {
+        return Err(closing.final_shifted.plus(Millis(1)));
+    }
+    let open = lease.last_claim() != lease.accepted_claim();
+    if open && !lease.disputed {
+        if env.shifted() <= closing.objection_shifted {
+            return Err(closing.objection_shifted.plus(Millis(1)));
+        }
+        lease.ripened = lease.last_claim();
+        lease.ripening = None;
+    }
+    let claim = lease.accepted_claim();
+    let mut metered = lease.metered;
+    let until = payable_until(lease, claim);
+    let counted = count(s, env, lease, &mut metered, until, Reach::Everything);
+    lease.metered = metered;
+    if let Counted::Wait(again) = counted {
+        return Err(again);
+    }
+    if !open || !lease.disputed {
+        return Ok((claim, Amount::ZERO));
+    }
+    let disputed_until = payable_until(lease, lease.last_claim()).min(until.plus(env.epochs(WITHHELD_EPOCHS)));
+    if let Counted::Wait(again) = count(s, env, lease, &mut metered, disputed_until, Reach::Everything) {
+        return Err(again);
+    }
+    let all = service_charge(lease, metered.proven_ms);
+    Ok((claim, all.saturating_sub(service_charge(lease, lease.metered.proven_ms))))
+}
+
+/// Build time beyond the account's free allowance of the day.
+fn billed_build(s: &mut dyn StateWrite, env: &Env, lease: &Lease, build: Millis) -> Millis {
+    if build.0 == 0 {
+        return build;
+    }
+    let day = env.now().0 / DAY_MS;
+    let k = key(ALLOWANCE, &[&day.to_be_bytes(), &lease.account.0]);
+    let used: u64 = get(s, &k).unwrap_or(0);
+    let free = env.zone.params.build_allowance.0.saturating_sub(used).min(build.0);
+    put(s, k, &used.saturating_add(free));
+    Millis(build.0 - free)
+}
+
+/// Pays everything out and closes the lease.
+fn finish(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, claim: Claim, withheld: Amount) -> Settlement {
+    let service = service_charge(lease, lease.metered.proven_ms);
+    let room = lease.escrow.saturating_sub(service).saturating_sub(withheld);
+    let build = billed_build(s, env, lease, claim.build);
+    let build_charge = price_for(lease.rate_per_hour, build).min(room);
+    let charged = service.saturating_add(build_charge);
+    let (provider, model) = shares(&env.zone.params, lease, charged);
+    let fee = charged.saturating_sub(provider).saturating_sub(model);
+    pay(s, lease, provider, fee.saturating_add(withheld), model);
+    let refunded = lease.held;
+    bank::credit(s, &lease.account, lease.asset, refunded);
+    lease.held = Amount::ZERO;
+    let settlement = Settlement {
+        asset: lease.asset,
+        rate_per_hour: lease.rate_per_hour,
+        billed_ms: lease.metered.proven_ms.min(lease.max_duration),
+        billed_build_ms: build,
+        charged: charged.saturating_add(withheld),
+        refunded,
+        to_provider: provider,
+        to_treasury: fee,
+        to_model: model,
+        withheld,
+        epochs: lease.metered.epochs,
+        epochs_proven: lease.metered.epochs_proven,
+        confirmed_by: confirmed_by(lease),
+        audited: false,
+    };
+    lease.state = LeaseState::Closed;
+    lease.closed_at = Some(env.now());
+    lease.ripening = None;
+    lease.settlement = Some(settlement.clone());
+    set_timer(s, lease, None);
+    market::close_indexes(s, lease);
+    put_lease(s, &lease.id.clone(), lease);
+    settlement
+}
+
+fn confirmed_by(lease: &Lease) -> ConfirmedBy {
+    let confirmed = lease.confirmed.as_ref().map(Claim::of).unwrap_or_default();
+    if lease.disputed && lease.last_claim() != lease.accepted_claim() {
+        ConfirmedBy::Objection
+    } else if lease.accepted_claim() != confirmed {
+        ConfirmedBy::NoObjection
+    } else if confirmed == Claim::default() {
+        ConfirmedBy::Nothing
+    } else {
+        ConfirmedBy::User
+    }
+}

@@ -1,0 +1,243 @@
+//! The gateway's view of the node: chain and ledger behind one trait.
+//!
+//! Guarantees: every answer is read from one final snapshot; an event is sent after the views show its block. In a
+//! development zone it also co-signs newcomers, and nothing but newcomers.
+
+use crate::{machine, views};
+use async_trait::async_trait;
+use bytes::Bytes;
+use pasture_api::{
+    AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, NetworkStatus, NodeView, OfferView, OrderView, Problem,
+    StateValue, TxResult,
+};
+use pasture_chain::{Chain, ChainError, Dropped, FinalizedBlock, Header, NextBlock, Snapshot, SubmitError, TxOutcome};
+use pasture_gateway::{Backend, BlockEvents};
+use pasture_ledger::query;
+use pasture_rt::{Clock, ShutdownToken, TaskHandle, TaskKind, spawn, spawn_blocking};
+use pasture_types::market::OrderTerms;
+use pasture_types::tx::{Action, Auth, Envelope};
+use pasture_types::{AccountId, Amount, Height, LeaseId, NodeId, OrderId, SigningKey, Timestamp, TxId};
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// Blocks that a slow event stream may lag behind before it is cut.
+const EVENT_LAG: usize = 256;
+/// Most test credits that a newcomer's first transaction may take.
+const NEWCOMER_CREDITS: Amount = Amount::credits(10_000);
+/// Most that the funder pays as fee for a newcomer.
+const NEWCOMER_FEE: Amount = Amount::credits(1);
+
+/// Chain and ledger, as the gateway sees them.
+pub struct NodeBackend {
+    chain: Chain,
+    clock: Arc<dyn Clock>,
+    events: broadcast::Sender<Arc<BlockEvents>>,
+    funder: Option<SigningKey>,
+}
+
+impl NodeBackend {
+    /// The backend of a running chain. `funder` pays for newcomers in a development zone.
+    #[must_use]
+    pub fn new(chain: Chain, clock: Arc<dyn Clock>, funder: Option<SigningKey>) -> Self {
+        Self { chain, clock, events: broadcast::Sender::new(EVENT_LAG), funder }
+    }
+
+    /// Starts forwarding final blocks' events until shutdown.
+    pub fn feed(&self, shutdown: ShutdownToken) -> TaskHandle {
+        let mut blocks = self.chain.subscribe();
+        let events = self.events.clone();
+        spawn(TaskKind::BlockFeed, async move {
+            // A missed block is missed by all streams: they are cut by their own lag and read state afresh.
+            while let Some(Some(next)) = shutdown.guard(blocks.next()).await {
+                if let NextBlock::Block(block) = next {
+                    // No receiver is no error: nobody is listening.
+                    let _ = events.send(Arc::new(block_events(&block)));
+                }
+            }
+        })
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, Problem> {
+        self.chain.state().map_err(|e| chain_problem(&e))
+    }
+
+    fn now(&self, snapshot: &Snapshot) -> Timestamp {
+        Timestamp(self.clock.now_ms().max(snapshot.header().timestamp_ms))
+    }
+
+    async fn head_view(&self, header: &Header, digest: [u8; 32], transactions: u32) -> HeadView {
+        let certificate = self.chain.finality(header.height).await.ok().flatten().unwrap_or_default();
+        HeadView {
+            height: Height(header.height),
+            time: Timestamp(header.timestamp_ms),
+            digest: hex::encode(digest),
+            parent: hex::encode(header.parent),
+            state_root: hex::encode(header.state_root),
+            randomness: hex::encode(header.randomness),
+            proposer: hex::encode(header.proposer),
+            transactions,
+            certificate: hex::encode(certificate),
+        }
+    }
+}
+
+fn block_events(block: &FinalizedBlock) -> BlockEvents {
+    let from_txs = block.txs.iter().flat_map(|tx| match &tx.outcome {
+        TxOutcome::Applied { events, .. } => events.as_slice(),
+        TxOutcome::NotIncludable { .. } => &[],
+    });
+    let all = block.begin_events.iter().chain(from_txs).chain(&block.end_events);
+    BlockEvents { height: Height(block.header.height), time: Timestamp(block.header.timestamp_ms), events: machine::decode_events(all) }
+}
+
+fn chain_problem(error: &ChainError) -> Problem {
+    Problem::unavailable(error.to_string())
+}
+
+fn refused(code: u16, message: String) -> Problem {
+    Problem { ledger_code: Some(code), ..Problem::new(422, "refused-by-ledger", message) }
+}
+
+#[async_trait]
+impl Backend for NodeBackend {
+    async fn submit(&self, tx: Bytes) -> Result<TxResult, Problem> {
+        let chain = self.chain.clone();
+        // Signatures are checked here: off the threads that serve requests.
+        let submitted = spawn_blocking(TaskKind::Connection, move || chain.submit(tx)).join().await;
+        let pending = match submitted {
+            None => return Err(Problem::internal("the check of the transaction did not end")),
+            Some(Ok(pending)) => pending,
+            Some(Err(SubmitError::Rejected { code, message })) => return Err(refused(code, message)),
+            Some(Err(e @ SubmitError::Refused(_))) => return Err(Problem::new(429, "too-many-waiting", e.to_string())),
+            Some(Err(e @ SubmitError::Stopped)) => return Err(Problem::unavailable(e.to_string())),
+        };
+        let receipt = pending.finalized().await.map_err(|e| match e {
+            Dropped::Rejected { code, message } => refused(code, message),
+            Dropped::Expired => Problem::conflict(e.to_string()),
+            Dropped::Stopped => Problem::unavailable(e.to_string()),
+        })?;
+        let (height, time) = (Height(receipt.height), Timestamp(receipt.timestamp_ms));
+        match receipt.outcome {
+            TxOutcome::Applied { id, ok, code, message, events } => {
+                Ok(TxResult { id: TxId(id), height, time, ok, code, message, events: machine::decode_events(&events) })
+            }
+            TxOutcome::NotIncludable { code, message, .. } => Err(refused(code, message)),
+        }
+    }
+
+    fn cosign_newcomer(&self, tx: Envelope) -> Result<Envelope, Problem> {
+        let funder = self.funder.as_ref().ok_or_else(|| Problem::not_found("funder: this network gives no test credits"))?;
+        let fits = |action: &Action| match action {
+            Action::RegisterAccount { .. } => true,
+            Action::TestCredits { to, amount } => *to == tx.body.account && *amount <= NEWCOMER_CREDITS,
+            _ => false,
+        };
+        let body = &tx.body;
+        let fine = body.fee_payer == Some(funder.account())
+            && matches!(body.auth, Auth::Single)
+            && body.max_fee.saturating_add(body.tip) <= NEWCOMER_FEE
+            && !body.actions.is_empty()
+            && body.actions.len() <= 2
+            && body.actions.iter().all(fits);
+        if !fine {
+            return Err(Problem::forbidden(format!(
+                "the funder signs only for opening an account and taking up to {NEWCOMER_CREDITS} test credits for it"
+            )));
+        }
+        Ok(tx.and_sign(funder.account(), funder))
+    }
+
+    fn status(&self) -> Result<NetworkStatus, Problem> {
+        let snapshot = self.snapshot()?;
+        let status = self.chain.status();
+        let zone = query::zone(&snapshot).ok_or_else(|| Problem::internal("the ledger has no zone record"))?;
+        Ok(NetworkStatus {
+            version: env!("CARGO_PKG_VERSION").into(),
+            name: zone.name,
+            zone: zone.id,
+            rules_version: zone.rules_version,
+            height: Height(snapshot.height()),
+            time: Timestamp(snapshot.header().timestamp_ms),
+            pending_transactions: status.waiting as u64,
+            validators: zone.validators,
+            mode: if zone.validators == 1 { "trusted sequencer" } else { "permissioned" }.into(),
+            funder: self.funder.as_ref().filter(|_| zone.params.dev).map(SigningKey::account),
+            params: zone.params,
+            genesis_time: zone.genesis_at,
+        })
+    }
+
+    fn account(&self, id: AccountId) -> Result<Option<AccountView>, Problem> {
+        Ok(views::account(&self.snapshot()?, &id))
+    }
+    fn jobs(&self, account: AccountId) -> Result<Vec<JobView>, Problem> {
+        Ok(views::jobs(&self.snapshot()?, &account))
+    }
+    fn node(&self, id: NodeId) -> Result<Option<NodeView>, Problem> {
+        Ok(views::node(&self.snapshot()?, &id))
+    }
+    fn node_leases(&self, node: NodeId) -> Result<Vec<LeaseView>, Problem> {
+        Ok(views::node_leases(&self.snapshot()?, &node))
+    }
+    fn offers(&self) -> Result<Vec<OfferView>, Problem> {
+        Ok(views::offers(&self.snapshot()?))
+    }
+    fn order(&self, id: OrderId) -> Result<Option<OrderView>, Problem> {
+        Ok(views::order(&self.snapshot()?, &id))
+    }
+    fn lease(&self, id: LeaseId) -> Result<Option<LeaseView>, Problem> {
+        Ok(views::lease(&self.snapshot()?, &id))
+    }
+    fn epoch(&self, epoch: u64) -> Result<Option<EpochView>, Problem> {
+        Ok(views::epoch(&self.snapshot()?, epoch))
+    }
+    fn explain(&self, terms: OrderTerms) -> Result<ExplainView, Problem> {
+        let snapshot = self.snapshot()?;
+        let now = self.now(&snapshot);
+        Ok(views::explain(&snapshot, &terms, now))
+    }
+
+    async fn head(&self) -> Result<HeadView, Problem> {
+        let snapshot = self.snapshot()?;
+        let height = snapshot.height();
+        let transactions = match self.chain.block(height).await.map_err(|e| chain_problem(&e))? {
+            Some(block) => u32::try_from(block.txs.len()).unwrap_or(u32::MAX),
+            None => 0,
+        };
+        Ok(self.head_view(snapshot.header(), snapshot.digest(), transactions).await)
+    }
+
+    async fn block(&self, height: Height) -> Result<Option<HeadView>, Problem> {
+        let Some(block) = self.chain.block(height.0).await.map_err(|e| chain_problem(&e))? else { return Ok(None) };
+        let transactions = u32::try_from(block.txs.len()).unwrap_or(u32::MAX);
+        Ok(Some(self.head_view(&block.header, block.digest, transactions).await))
+    }
+
+    async fn state(&self, key: Vec<u8>) -> Result<StateValue, Problem> {
+        let proved = self.chain.prove(&key).await.map_err(|e| chain_problem(&e))?;
+        Ok(StateValue {
+            key: hex::encode(&key),
+            value: proved.value.map(hex::encode),
+            height: Height(proved.header.height),
+            proof: Some(hex::encode(proved.proof)),
+        })
+    }
+
+    async fn check(&self) -> Result<CheckView, Problem> {
+        let snapshot = self.snapshot()?;
+        let checked = spawn_blocking(TaskKind::Connection, move || {
+            let height = Height(snapshot.height());
+            match pasture_ledger::check(&snapshot) {
+                Ok(report) => CheckView { height, checked: report.checked(), violations: vec![] },
+                Err(violations) => {
+                    CheckView { height, checked: vec![], violations: violations.iter().map(ToString::to_string).collect() }
+                }
+            }
+        });
+        checked.join().await.ok_or_else(|| Problem::internal("the check did not end"))
+    }
+
+    fn events(&self) -> broadcast::Receiver<Arc<BlockEvents>> {
+        self.events.subscribe()
+    }
+}

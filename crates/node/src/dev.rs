@@ -1,0 +1,107 @@
+//! `farm dev`: a whole network in one process, for one machine.
+//!
+//! Guarantees: validator and gateway are up before the provider starts, and outlive it at shutdown, so that its last
+//! transactions are final. Without a data directory everything is gone afterwards.
+
+use crate::up::{UpOptions, UpReady, up};
+use crate::validator::Validator;
+use crate::{Failpoint, NodeError};
+use pasture_rt::{Shutdown, ShutdownToken, SystemClock};
+use pasture_store::{DataDir, keys};
+use pasture_types::{Resources, ZoneId};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// A local network.
+#[derive(Clone)]
+pub struct DevOptions {
+    /// Its directory; one process at a time.
+    pub data: PathBuf,
+    /// Where the gateway listens.
+    pub listen: SocketAddr,
+    /// Socket of the container engine; `None` looks in the usual places.
+    pub engine_socket: Option<PathBuf>,
+    /// Whether this machine also provides.
+    pub provider: bool,
+    /// What it offers; `None` takes half of the machine.
+    pub resources: Option<Resources>,
+    /// Its region.
+    pub region: String,
+    /// Whether jobs are stopped at shutdown (an ephemeral network must; one with a directory takes them up again).
+    pub stop_jobs: bool,
+    /// Called at failpoints of the ledger and the provider; for tests.
+    pub failpoint: Option<Failpoint>,
+}
+
+/// A local network that can be used.
+#[derive(Clone, Debug)]
+pub struct DevReady {
+    /// Base URL of the API.
+    pub api_url: String,
+    /// The zone.
+    pub zone: ZoneId,
+    /// The provider, if there is one.
+    pub provider: Option<UpReady>,
+}
+
+/// Runs a local network until shutdown.
+///
+/// # Errors
+/// Why it could not start, or why it ended.
+pub async fn dev(options: DevOptions, shutdown: ShutdownToken, ready: oneshot::Sender<DevReady>) -> Result<(), NodeError> {
+    let dir = DataDir::open(&options.data)?;
+    let validator = Validator::start(dir.path(), options.listen, Arc::new(SystemClock), options.failpoint.clone()).await?;
+    let outcome = tokio::select! {
+        ended = with_provider(&options, &validator, shutdown, ready) => ended,
+        error = validator.failed() => Err(error),
+    };
+    let stopped = validator.stop().await;
+    outcome.and(stopped)
+}
+
+/// Runs the provider role, if there is one, and waits for shutdown.
+async fn with_provider(
+    options: &DevOptions,
+    validator: &Validator,
+    shutdown: ShutdownToken,
+    ready: oneshot::Sender<DevReady>,
+) -> Result<(), NodeError> {
+    let network = DevReady { api_url: validator.api_url(), zone: validator.zone(), provider: None };
+    if !options.provider {
+        // Nobody waiting for it is no error.
+        let _ = ready.send(network);
+        shutdown.requested().await;
+        return Ok(());
+    }
+    let data = options.data.join("provider");
+    let provider = UpOptions {
+        account_key: keys::load_or_create(&data.join("account.key"))?,
+        data,
+        api_url: network.api_url.clone(),
+        engine_socket: options.engine_socket.clone(),
+        resources: options.resources.clone(),
+        rates: None,
+        region: options.region.clone(),
+        name: "this machine".into(),
+        stop_jobs: options.stop_jobs,
+        failpoint: options.failpoint.clone(),
+    };
+    let stop = Shutdown::new();
+    let (is_up, up_ready) = oneshot::channel();
+    let running = up(provider, stop.token(), is_up);
+    tokio::pin!(running);
+    let provider = tokio::select! {
+        ended = &mut running => return ended,
+        ready = up_ready => ready.ok(),
+        () = shutdown.requested() => None,
+    };
+    let _ = ready.send(DevReady { provider, ..network });
+    tokio::select! {
+        ended = &mut running => return ended,
+        () = shutdown.requested() => {}
+    }
+    stop.trigger();
+    running.await
+}

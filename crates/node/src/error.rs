@@ -1,0 +1,42 @@
+//! Why a node did not start or stopped, for operators: each has a code and a next step.
+
+use std::path::PathBuf;
+
+/// A node's failure.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The ledger's engine.
+    #[error("ledger: {0}")]
+    Chain(#[from] pasture_chain::ChainError),
+    /// Files.
+    #[error(transparent)]
+    Store(#[from] pasture_store::StoreError),
+    /// The API's server.
+    #[error(transparent)]
+    Gateway(#[from] pasture_gateway::GatewayError),
+    /// The provider agent.
+    #[error("provider: {0}")]
+    Provider(#[from] pasture_provider::ProviderError),
+    /// The container engine.
+    #[error("container engine: {0}")]
+    Runtime(#[from] pasture_runtime::RuntimeError),
+    /// No container engine was found.
+    #[error("no container engine answers (looked at {}). Run `farm doctor --fix`, or name its socket with --engine", list(.looked))]
+    NoEngine {
+        /// Sockets that were tried.
+        looked: Vec<PathBuf>,
+    },
+    /// The network did not answer as expected.
+    #[error("network: {0}")]
+    Api(#[from] pasture_api::ApiError),
+    /// The directory holds no ledger.
+    #[error("{} holds no ledger: name the folder that `farm dev --data` was given", .0.display())]
+    NoLedger(PathBuf),
+    /// Something that was asked for makes no sense.
+    #[error("{0}")]
+    Options(String),
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,68 @@
+//! The provider's [`Network`] over the API's client: one code path, whether the gateway is in this process or elsewhere.
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use pasture_api::client::EventFilter;
+use pasture_api::{
+    AccountView, ApiClient, ApiError, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TxResult,
+};
+use pasture_provider::{LedgerEvents, Network, NetworkError};
+use pasture_types::tx::Envelope;
+use pasture_types::{AccountId, LeaseId, NodeId};
+
+/// A network behind a gateway.
+pub struct ApiLink(ApiClient);
+
+impl ApiLink {
+    /// The network that a client talks to.
+    #[must_use]
+    pub const fn new(client: ApiClient) -> Self {
+        Self(client)
+    }
+}
+
+fn found<T>(answer: Result<T, ApiError>) -> Result<Option<T>, NetworkError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.problem().is_some_and(|p| p.status == 404) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[async_trait]
+impl Network for ApiLink {
+    async fn status(&self) -> Result<NetworkStatus, NetworkError> {
+        Ok(self.0.status().await?)
+    }
+    async fn submit(&self, tx: &Envelope) -> Result<TxResult, NetworkError> {
+        Ok(self.0.submit(tx).await?)
+    }
+    async fn account(&self, id: &AccountId) -> Result<Option<AccountView>, NetworkError> {
+        found(self.0.account(id).await)
+    }
+    async fn node(&self, id: &NodeId) -> Result<Option<NodeView>, NetworkError> {
+        found(self.0.node(id).await)
+    }
+    async fn node_offers(&self, id: &NodeId) -> Result<Vec<OfferView>, NetworkError> {
+        let mut offers = self.0.offers().await?;
+        offers.retain(|o| o.node == *id);
+        Ok(offers)
+    }
+    async fn node_leases(&self, id: &NodeId) -> Result<Vec<LeaseView>, NetworkError> {
+        Ok(self.0.node_leases(id).await?)
+    }
+    async fn lease(&self, id: &LeaseId) -> Result<Option<LeaseView>, NetworkError> {
+        found(self.0.lease(id).await)
+    }
+    async fn epoch(&self, epoch: u64) -> Result<Option<[u8; 32]>, NetworkError> {
+        Ok(found(self.0.epoch(epoch).await)?.map(|e| e.randomness.0))
+    }
+    async fn events(&self, node: &NodeId) -> Result<LedgerEvents, NetworkError> {
+        let filter = EventFilter { node: Some(*node), ..EventFilter::default() };
+        let events = self.0.events(filter).await?;
+        Ok(events.map(|e: Result<LedgerEvent, ApiError>| e.map_err(NetworkError::from)).boxed())
+    }
+    async fn announce(&self, node: &NodeId, address: &NodeAddress) -> Result<(), NetworkError> {
+        Ok(self.0.announce(node, address).await?)
+    }
+}

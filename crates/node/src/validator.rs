@@ -1,0 +1,90 @@
+//! The validator and gateway roles: a local zone's ledger, and the API over it.
+//!
+//! Guarantees: once [`Validator::start`] returns, clients can connect; [`Validator::stop`] ends the API first and the ledger
+//! last, each with a deadline. It runs no workload.
+
+use crate::backend::NodeBackend;
+use crate::machine::LedgerMachine;
+use crate::zone::LocalZone;
+use crate::{Failpoint, NodeError};
+use pasture_chain::{Chain, Limits, Options};
+use pasture_gateway::{Gateway, GatewayOptions};
+use pasture_rt::{Clock, Shutdown};
+use pasture_types::ZoneId;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the ledger may take to stop.
+const CHAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A running validator with its gateway.
+pub struct Validator {
+    chain: Chain,
+    gateway: Gateway,
+    shutdown: Shutdown,
+    zone: ZoneId,
+}
+
+impl Validator {
+    /// Starts the zone of a data directory, making a development zone if there is none.
+    ///
+    /// # Errors
+    /// A damaged directory, one that is in use, or a port that is taken.
+    pub async fn start(
+        dir: &Path,
+        listen: SocketAddr,
+        clock: Arc<dyn Clock>,
+        failpoint: Option<Failpoint>,
+    ) -> Result<Self, NodeError> {
+        let zone = LocalZone::load_or_create(dir, clock.as_ref())?;
+        let id = zone.genesis.zone();
+        let options = Options {
+            data_dir: dir.join("ledger"),
+            genesis: zone.chain_genesis(),
+            identity: zone.identity,
+            limits: Limits::default(),
+            failpoint,
+        };
+        let machine = Arc::new(LedgerMachine::new(zone.genesis));
+        // Opening the store reads all of the state: not on a thread that serves.
+        let started = pasture_rt::spawn_blocking(pasture_rt::TaskKind::Server, move || Chain::start(options, machine)).join().await;
+        let chain = started.ok_or_else(|| NodeError::Options("the ledger's start was interrupted".into()))??;
+        let shutdown = Shutdown::new();
+        let backend = Arc::new(NodeBackend::new(chain.clone(), Arc::clone(&clock), Some(zone.operator)));
+        backend.feed(shutdown.token());
+        let gateway = match Gateway::start(GatewayOptions::new(listen), backend, clock, shutdown.token()).await {
+            Ok(gateway) => gateway,
+            Err(e) => {
+                chain.shutdown(CHAIN_DEADLINE).await?;
+                return Err(e.into());
+            }
+        };
+        Ok(Self { chain, gateway, shutdown, zone: id })
+    }
+
+    /// Base URL of the API.
+    #[must_use]
+    pub fn api_url(&self) -> String {
+        format!("http://{}", self.gateway.local_addr())
+    }
+    /// The zone's id.
+    #[must_use]
+    pub const fn zone(&self) -> ZoneId {
+        self.zone
+    }
+    /// Returns when the ledger cannot go on, with the reason.
+    pub async fn failed(&self) -> NodeError {
+        self.chain.failed().await.into()
+    }
+    /// Stops the API, then the ledger.
+    ///
+    /// # Errors
+    /// If the ledger did not stop in time, or had failed before.
+    pub async fn stop(self) -> Result<(), NodeError> {
+        self.shutdown.trigger();
+        self.gateway.ended().await;
+        self.chain.shutdown(CHAIN_DEADLINE).await.map_err(NodeError::from)
+    }
+}

@@ -1,0 +1,191 @@
+//! Ledger records as the API shows them.
+//!
+//! Guarantees: reads one snapshot per answer; leaves out what only rules need. `reachable` is the gateway's to fill in.
+
+use pasture_api::{
+    AccountView, BestOffer, EpochView, Exclusion, ExplainView, JobView, LeaseView, NodeView, OfferView, OrderState, OrderView,
+};
+use pasture_ledger::{Lease, Order, query};
+use pasture_types::market::{AliveCheck, Egress, OrderTerms};
+use pasture_types::state::StateRead;
+use pasture_types::{AccountId, AssetId, LeaseId, NodeId, OrderId, Resources, Timestamp};
+
+/// Most rows of a list.
+const MAX_ROWS: usize = 1_000;
+
+pub(crate) fn account(state: &dyn StateRead, id: &AccountId) -> Option<AccountView> {
+    let account = query::account(state, id)?;
+    let provider = query::provider(state, id);
+    Some(AccountView {
+        id: account.id,
+        balance: query::balance(state, id, AssetId::CREDIT),
+        on_hold: query::on_hold(state, id),
+        deposit: provider.as_ref().map(|p| p.stake).unwrap_or_default(),
+        lanes: query::lanes(state, &id.0),
+        keys: account.keys.iter().map(ToString::to_string).collect(),
+        provider: provider.map(|p| p.name),
+        build_allowance_left: query::build_allowance_left(state, id),
+    })
+}
+
+pub(crate) fn node(state: &dyn StateRead, id: &NodeId) -> Option<NodeView> {
+    let node = query::node(state, id)?;
+    Some(NodeView {
+        id: node.id,
+        provider: node.provider,
+        provider_name: provider_name(state, &node.provider),
+        resources: node.declaration.resources,
+        leased: node.committed,
+        cpu_hashes_per_s: node.declaration.cpu_hashes_per_s,
+        cpu_model: node.declaration.cpu_model,
+        lanes: query::lanes(state, &id.0),
+        reachable: false,
+    })
+}
+
+fn provider_name(state: &dyn StateRead, id: &AccountId) -> String {
+    query::provider(state, id).map(|p| p.name).unwrap_or_default()
+}
+
+pub(crate) fn offers(state: &dyn StateRead) -> Vec<OfferView> {
+    query::offers(state, None, MAX_ROWS)
+        .into_iter()
+        .filter_map(|offer| {
+            let node = query::node(state, &offer.node)?;
+            let free = offer.terms.resources.checked_sub(&node.committed).unwrap_or_else(|| clamp(&offer.terms.resources, &node.committed));
+            Some(OfferView {
+                id: offer.id,
+                node: offer.node,
+                provider: offer.provider,
+                provider_name: provider_name(state, &offer.provider),
+                terms: offer.terms,
+                free,
+                cpu_model: node.declaration.cpu_model,
+                reachable: false,
+                heartbeats: query::heartbeats(state, &offer.node),
+            })
+        })
+        .collect()
+}
+
+/// What is left class by class, when a node holds more of one class than this offer has.
+fn clamp(all: &Resources, used: &Resources) -> Resources {
+    Resources {
+        cpu_millis: all.cpu_millis.saturating_sub(used.cpu_millis),
+        memory_bytes: all.memory_bytes.saturating_sub(used.memory_bytes),
+        disk_bytes: all.disk_bytes.saturating_sub(used.disk_bytes),
+        gpus: vec![],
+    }
+}
+
+pub(crate) fn order_view(order: &Order) -> OrderView {
+    use pasture_ledger::OrderState as S;
+    let (state, lease) = match order.state {
+        S::Pending { .. } | S::Waiting => (OrderState::Open, None),
+        S::Drawn { lease } => (OrderState::Open, Some(lease)),
+        S::Served { lease } => (OrderState::Matched, Some(lease)),
+        S::Expired => (OrderState::Expired, None),
+        S::Cancelled => (OrderState::Cancelled, None),
+    };
+    OrderView {
+        id: order.id,
+        account: order.account,
+        state,
+        placed: order.placed_at,
+        expires: order.expires_shifted,
+        resources: order.terms.resources.clone(),
+        lease,
+    }
+}
+
+pub(crate) fn order(state: &dyn StateRead, id: &OrderId) -> Option<OrderView> {
+    query::order(state, id).as_ref().map(order_view)
+}
+
+pub(crate) fn lease(state: &dyn StateRead, id: &LeaseId) -> Option<LeaseView> {
+    query::lease(state, id).map(|lease| lease_view(state, lease))
+}
+
+fn lease_view(state: &dyn StateRead, lease: Lease) -> LeaseView {
+    let order = query::order(state, &lease.order);
+    let offer = query::offer(state, &lease.offer);
+    let paid = lease.paid.provider.saturating_add(lease.paid.treasury).saturating_add(lease.paid.model);
+    let accepted = lease.accepted_claim();
+    LeaseView {
+        id: lease.id,
+        order: lease.order,
+        account: lease.account,
+        node: lease.node,
+        provider: lease.provider,
+        provider_name: provider_name(state, &lease.provider),
+        region: offer.as_ref().map(|o| o.terms.region.clone()).unwrap_or_default(),
+        generation: lease.generation,
+        state: lease.state,
+        rate_per_hour: lease.rate_per_hour,
+        escrow: lease.escrow,
+        asset: lease.asset,
+        max_duration: lease.max_duration,
+        alive: order.as_ref().map_or_else(AliveCheck::default, |o| o.terms.alive),
+        egress: offer.map_or_else(Egress::default, |o| o.terms.egress),
+        spec_hash: lease.spec_hash,
+        matched: lease.matched_at,
+        accepted: lease.accepted_at,
+        closed: lease.closing.as_ref().map(|c| c.at).or(lease.closed_at),
+        served_ms: lease.last_claim().served,
+        confirmed_ms: accepted.served,
+        paid,
+        reason: lease.end_reason().cloned(),
+        settlement: lease.settlement.clone(),
+        resources: lease.resources,
+    }
+}
+
+pub(crate) fn jobs(state: &dyn StateRead, account: &AccountId) -> Vec<JobView> {
+    let mut jobs: Vec<JobView> = query::orders_of(state, account, MAX_ROWS)
+        .iter()
+        .map(|order| {
+            let view = order_view(order);
+            let lease = view.lease.and_then(|id| lease(state, &id));
+            JobView { order: view, lease }
+        })
+        .collect();
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.order.placed));
+    jobs
+}
+
+pub(crate) fn node_leases(state: &dyn StateRead, node: &NodeId) -> Vec<LeaseView> {
+    query::leases_of_node(state, node, MAX_ROWS).into_iter().map(|l| lease_view(state, l)).collect()
+}
+
+pub(crate) fn epoch(state: &dyn StateRead, number: u64) -> Option<EpochView> {
+    query::epoch(state, number).map(|e| EpochView { epoch: e.number, randomness: e.randomness })
+}
+
+pub(crate) fn explain(state: &dyn StateRead, terms: &OrderTerms, now: Timestamp) -> ExplainView {
+    let e = pasture_ledger::explain(state, None, terms, now);
+    let mut excluded: Vec<Exclusion> = e
+        .steps
+        .iter()
+        .filter(|s| s.excluded > 0)
+        .map(|s| Exclusion { reason: s.filter.clone(), offers: u64::from(s.excluded) })
+        .collect();
+    if let Some(problem) = e.problem {
+        excluded.insert(0, Exclusion { reason: problem, offers: u64::from(e.offers) });
+    }
+    let best = e
+        .best
+        .iter()
+        .filter_map(|c| {
+            let offer = query::offer(state, &c.offer)?;
+            Some(BestOffer {
+                node: offer.node,
+                provider_name: provider_name(state, &offer.provider),
+                region: offer.terms.region,
+                rate_per_hour: c.rate_per_hour,
+            })
+        })
+        .collect();
+    let relaxations = e.relaxation.map(|r| format!("{} ({} offers)", r.change, r.offers)).into_iter().collect();
+    ExplainView { offers: u64::from(e.offers), suitable: u64::from(e.matching), excluded, best, relaxations }
+}
+

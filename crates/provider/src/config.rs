@@ -1,0 +1,170 @@
+//! Options of a provider: documented fields with units, and a check.
+
+use crate::ProviderError;
+use crate::failpoint::Failpoint;
+use pasture_types::market::OfferTerms;
+use pasture_types::tx::MAX_LANES;
+use pasture_types::{Amount, SigningKey};
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Lanes of a node's own key that lifecycle transactions use; one transaction at a time in each.
+pub(crate) const NODE_LANES: u8 = 4;
+
+/// How a provider runs.
+#[derive(Clone)]
+pub struct Options {
+    /// Directory for records, logs and outputs; one process at a time.
+    pub data_dir: PathBuf,
+    /// The node's key.
+    pub node_key: SigningKey,
+    /// A key of the provider's account, which pays and earns.
+    pub provider_key: SigningKey,
+    /// The provider's name, for people; at most 64 bytes.
+    pub provider_name: String,
+    /// Lane of the provider's account for its own transactions, apart from what the owner's other programs use.
+    pub provider_lane: u8,
+    /// Where the data plane listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Exactly what is offered, and at which price.
+    pub offer: OfferTerms,
+    /// Most to pay for one transaction.
+    pub max_fee: Amount,
+    /// How long a client may take to hand over the manifest.
+    pub manifest_wait: Duration,
+    /// How long the build context may make no progress.
+    pub context_wait: Duration,
+    /// Largest build context in bytes.
+    pub max_context_bytes: u64,
+    /// Largest image in bytes, base layers included.
+    pub max_image_bytes: u64,
+    /// Largest output kept, in bytes.
+    pub max_output_bytes: u64,
+    /// Largest log kept per lease, in bytes of frames.
+    pub max_log_bytes: u64,
+    /// Longest build, whatever the manifest says.
+    pub max_build_time: Duration,
+    /// Bytes of disk that must stay free when a context or an output is taken.
+    pub reserve_disk_bytes: u64,
+    /// How long logs and output are kept after the end.
+    pub retention: Duration,
+    /// How long [`crate::ShutdownMode::Drain`] waits for leases to close.
+    pub drain_deadline: Duration,
+    /// Called at every point of [`crate::FAILPOINTS`]; for tests.
+    pub failpoint: Option<Failpoint>,
+}
+
+impl Options {
+    /// Options with the defaults of this version.
+    #[must_use]
+    pub fn new(data_dir: PathBuf, node_key: SigningKey, provider_key: SigningKey, provider_name: String, offer: OfferTerms) -> Self {
+        Self {
+            data_dir,
+            node_key,
+            provider_key,
+            provider_name,
+            provider_lane: 32,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            offer,
+            max_fee: Amount(100_000_000),
+            manifest_wait: Duration::from_secs(60),
+            context_wait: Duration::from_secs(600),
+            max_context_bytes: 1 << 30,
+            max_image_bytes: 20 << 30,
+            max_output_bytes: 10 << 30,
+            max_log_bytes: 256 << 20,
+            max_build_time: Duration::from_secs(1800),
+            reserve_disk_bytes: 512 << 20,
+            retention: Duration::from_secs(7 * 24 * 3600),
+            drain_deadline: Duration::from_secs(60),
+            failpoint: None,
+        }
+    }
+
+    /// Checks that the options make sense together.
+    ///
+    /// # Errors
+    /// [`ProviderError::Options`] names the first field that does not.
+    pub fn validate(&self) -> Result<(), ProviderError> {
+        let bad = |field, problem: String| Err(ProviderError::Options { field, problem });
+        if self.provider_name.is_empty() || self.provider_name.len() > 64 {
+            return bad("provider_name", "1 to 64 bytes are needed".into());
+        }
+        if self.provider_lane >= MAX_LANES {
+            return bad("provider_lane", format!("{} is not a lane: 0 to {}", self.provider_lane, MAX_LANES - 1));
+        }
+        if !self.listen.ip().is_loopback() {
+            return bad("listen", format!("{} is not a loopback address: clients reach a node through a gateway", self.listen));
+        }
+        let r = &self.offer.resources;
+        if r.cpu_millis == 0 || r.memory_bytes == 0 {
+            return bad("offer", "an offer without CPU or memory serves nobody".into());
+        }
+        if !r.gpus.is_empty() {
+            return bad("offer", "GPUs are listed but not offered in this version".into());
+        }
+        if self.max_log_bytes < 1 << 20 {
+            return bad("max_log_bytes", "at least 1 MiB is needed".into());
+        }
+        for (field, wait) in [("manifest_wait", self.manifest_wait), ("context_wait", self.context_wait), ("max_build_time", self.max_build_time)] {
+            if wait.is_zero() {
+                return bad(field, "no time at all ends every lease".into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("data_dir", &self.data_dir)
+            .field("node", &self.node_key.node_id())
+            .field("provider", &self.provider_key.account())
+            .field("listen", &self.listen)
+            .field("offer", &self.offer)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use pasture_types::market::{Egress, Rates};
+    use pasture_types::{AssetId, Millis, Resources};
+
+    pub(crate) fn options(dir: PathBuf) -> Options {
+        let offer = OfferTerms {
+            resources: Resources { cpu_millis: 1000, memory_bytes: 64 << 20, disk_bytes: 1 << 20, gpus: vec![] },
+            rates: Rates::default(),
+            asset: AssetId::CREDIT,
+            region: "local".into(),
+            egress: Egress::Open,
+            max_duration: Millis::secs(3600),
+            attributes: vec![],
+        };
+        Options::new(dir, SigningKey::from_seed([1; 32]), SigningKey::from_seed([2; 32]), "here".into(), offer)
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_field() {
+        let good = options("/nowhere".into());
+        good.validate().unwrap();
+        type Break = fn(&mut Options);
+        let cases: [(&str, Break); 5] = [
+            ("provider_name", |o| o.provider_name.clear()),
+            ("provider_lane", |o| o.provider_lane = 64),
+            ("listen", |o| o.listen = ([0, 0, 0, 0], 0).into()),
+            ("offer", |o| o.offer.resources.cpu_millis = 0),
+            ("manifest_wait", |o| o.manifest_wait = Duration::ZERO),
+        ];
+        for (name, change) in cases {
+            let mut o = good.clone();
+            change(&mut o);
+            assert!(matches!(o.validate(), Err(ProviderError::Options { field, .. }) if field == name), "{name}");
+        }
+        assert!(!format!("{good:?}").contains("SigningKey"));
+    }
+}

@@ -1,0 +1,133 @@
+//! What a provider remembers of a lease across a crash.
+//!
+//! Guarantees: the record is replaced as a whole ([`pasture_store::RecordFile`]); what it does not hold is either on the
+//! ledger, in the engine, or in the manifest's, context's and log's own files, and found there again.
+
+use pasture_api::data::{CountersignRequest, OutputInfo, Phase};
+use pasture_api::views::LeaseView;
+use pasture_types::lease::{EndReason, Usage};
+use pasture_types::market::{AliveCheck, Egress};
+use pasture_types::{AccountId, Amount, BlobHash, LeaseId, Millis, OrderId, Resources, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// What the ledger says about a lease that does not change, but for the caps.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Terms {
+    pub(crate) lease: LeaseId,
+    pub(crate) order: OrderId,
+    pub(crate) account: AccountId,
+    pub(crate) generation: u32,
+    pub(crate) resources: Resources,
+    pub(crate) rate_per_hour: Amount,
+    pub(crate) escrow: Amount,
+    pub(crate) max_duration: Millis,
+    pub(crate) alive: AliveCheck,
+    pub(crate) egress: Egress,
+    pub(crate) spec_hash: BlobHash,
+    pub(crate) matched: Timestamp,
+}
+
+impl From<&LeaseView> for Terms {
+    fn from(v: &LeaseView) -> Self {
+        Self {
+            lease: v.id,
+            order: v.order,
+            account: v.account,
+            generation: v.generation,
+            resources: v.resources.clone(),
+            rate_per_hour: v.rate_per_hour,
+            escrow: v.escrow,
+            max_duration: v.max_duration,
+            alive: v.alive,
+            egress: v.egress,
+            spec_hash: v.spec_hash,
+            matched: v.matched,
+        }
+    }
+}
+
+/// Why a job is being stopped.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct StopOrder {
+    pub(crate) reason: EndReason,
+    pub(crate) grace_ms: Millis,
+    pub(crate) detail: String,
+}
+
+/// What became of the output folder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Output {
+    /// Not copied yet.
+    Pending,
+    /// There is none, or it could not be kept (the detail says so).
+    Nothing,
+    /// Copied.
+    Ready(OutputInfo),
+}
+
+/// A lease on this node.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct LeaseRecord {
+    pub(crate) terms: Terms,
+    /// When the ledger recorded our acceptance; `None` while that is under way.
+    pub(crate) accepted: Option<Timestamp>,
+    pub(crate) phase: Phase,
+    pub(crate) image: Option<String>,
+    pub(crate) container: Option<String>,
+    pub(crate) started: Option<Timestamp>,
+    /// Served as last measured; while the job runs the truth is further.
+    pub(crate) served_ms: Millis,
+    pub(crate) build_ms: Millis,
+    /// Building beyond the account's allowance: it eats into what the escrow affords.
+    pub(crate) billed_build_ms: Millis,
+    pub(crate) stop: Option<StopOrder>,
+    pub(crate) end: Option<EndReason>,
+    pub(crate) detail: String,
+    pub(crate) ended: Option<Timestamp>,
+    pub(crate) output: Output,
+    /// The last statement of all, once made.
+    pub(crate) last_usage: Option<Usage>,
+    /// The newest statement that the client confirmed.
+    pub(crate) confirmed: Option<CountersignRequest>,
+    /// The furthest usage on the ledger, and the epoch it was submitted in.
+    pub(crate) recorded: Option<(Millis, u64)>,
+    /// The ledger closes or has closed the lease.
+    pub(crate) ledger_closing: bool,
+    /// Nothing more is to be submitted.
+    pub(crate) closed: bool,
+    /// Container, network and output volume are gone.
+    pub(crate) removed: bool,
+}
+
+impl LeaseRecord {
+    pub(crate) const fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            accepted: None,
+            phase: Phase::AwaitingManifest,
+            image: None,
+            container: None,
+            started: None,
+            served_ms: Millis(0),
+            build_ms: Millis(0),
+            billed_build_ms: Millis(0),
+            stop: None,
+            end: None,
+            detail: String::new(),
+            ended: None,
+            output: Output::Pending,
+            last_usage: None,
+            confirmed: None,
+            recorded: None,
+            ledger_closing: false,
+            closed: false,
+            removed: false,
+        }
+    }
+
+    /// Whether nothing is left to do but to keep logs and output for a while.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.phase == Phase::Ended && self.closed && (self.removed || self.container.is_none())
+    }
+}

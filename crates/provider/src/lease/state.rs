@@ -1,0 +1,784 @@
+//! The decisions of one lease: synchronous, no clock, no I/O. `actor.rs` hands events in and carries effects out.
+//!
+//! ```text
+//!  AwaitingManifest -> AwaitingContext -> Building -+
+//!         |                                         +-> Starting -> Running -> Stopping -> Ended
+//!         +--------------------------> Pulling -----+       (a stop or failure leads from anywhere to Ended)
+//! ```
+//! Guarantees: service is never claimed beyond what the engine's clock, the cap and earlier statements allow; a statement
+//! never goes back; exactly one end reason is kept, the first; after a crash, [`Machine::resume`] asks for what is missing.
+
+use super::record::{LeaseRecord, Output, StopOrder};
+use pasture_api::data::{CountersignRequest, LeaseStatus, NodeEvent, OutputInfo, Phase};
+use pasture_types::lease::{EndReason, Usage};
+use pasture_types::spec::{Manifest, Source};
+use pasture_types::{BlobHash, Millis, Timestamp};
+use std::collections::VecDeque;
+
+/// Epochs between two usages on the ledger.
+pub(crate) const SUBMIT_EVERY_EPOCHS: u64 = 15;
+/// How long a statement waits for the client's confirmation before it goes bare.
+pub(crate) const COUNTERSIGN_WAIT: Millis = Millis(2_000);
+/// How long the rest of a log may take to arrive after the exit.
+pub(crate) const LOG_DRAIN_WAIT: Millis = Millis(10_000);
+/// Pause before a refused close, or a stop that the engine failed, is tried again.
+const RETRY_WAIT: Millis = Millis(5_000);
+/// Statements that may still be confirmed; older ones are covered by newer ones.
+const MAX_OFFERED: usize = 4;
+/// Longest grace a stop gets.
+pub(crate) const MAX_GRACE: Millis = Millis(300_000);
+
+/// The settlement epochs of the zone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Epochs {
+    pub(crate) genesis: Timestamp,
+    pub(crate) length: Millis,
+}
+
+impl Epochs {
+    pub(crate) fn of(&self, at: Timestamp) -> u64 {
+        at.since(self.genesis).0 / self.length.0.max(1)
+    }
+    pub(crate) fn start(&self, epoch: u64) -> Timestamp {
+        self.genesis.plus(Millis(epoch.saturating_mul(self.length.0.max(1))))
+    }
+}
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waits {
+    pub(crate) manifest: Millis,
+    pub(crate) context: Millis,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Our acceptance is on the ledger.
+    Accepted(Timestamp),
+    /// The match went to somebody else, or lapsed.
+    NotAccepted,
+    /// A manifest that was checked against the terms.
+    Manifest(Box<Manifest>),
+    /// Some of the build context arrived.
+    ContextProgress,
+    /// All of it, and its hash was right.
+    ContextComplete,
+    /// The image is here.
+    ImageReady { image: String, build: Millis, billed: Millis },
+    /// It will not be.
+    ImageFailed { detail: String, build: Millis },
+    /// The container exists.
+    Created { container: String },
+    /// Its process runs.
+    Running { started: Timestamp },
+    /// It could not be created or started.
+    StartFailed { detail: String },
+    /// It has exited.
+    Exited { end: EndReason, started: Option<Timestamp>, finished: Timestamp },
+    /// It was removed by somebody else; `at` if we saw it happen.
+    Vanished { at: Option<Timestamp> },
+    /// The engine could not stop it.
+    StopFailed,
+    /// All of its log is in the file.
+    LogDrained,
+    /// The output folder was copied, or there is none.
+    OutputDone { output: Option<OutputInfo>, problem: Option<String> },
+    /// The client confirmed a statement.
+    Countersigned(Box<CountersignRequest>),
+    /// Somebody wants the job to end.
+    Stop { reason: EndReason, grace: Millis, detail: String },
+    /// The ledger closes the lease, or has closed it (`settled`).
+    LedgerClosed { reason: Option<EndReason>, settled: bool },
+    /// The lease got more time and money.
+    Extended { max_duration: Millis, escrow: pasture_types::Amount },
+    /// A usage was submitted while the job runs; `None`: refused.
+    UsageSubmitted { recorded: Option<Millis> },
+    /// The final transaction was taken or refused.
+    CloseSubmitted { taken: bool },
+    /// Container, network and volume are gone.
+    Removed,
+    /// Time passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Effect {
+    /// Replace the record on disk before anything that follows.
+    Save,
+    /// Tell those who follow about the new status.
+    Publish,
+    /// Tell those who follow.
+    Emit(NodeEvent),
+    /// Build or pull.
+    FetchImage,
+    /// Give up building or pulling.
+    CancelWork,
+    /// Make the container.
+    Create { image: String },
+    /// Follow its log, start it and wait for its end; a running one is only followed and waited for.
+    Start { container: String },
+    /// Follow a container that was running before we crashed; never start it.
+    Adopt { container: String },
+    /// Stop it.
+    StopContainer { container: String, grace: Millis },
+    /// Sign a statement and show it to the client.
+    Offer { usage: Usage, last: bool },
+    /// Put a usage on the ledger while the job runs.
+    SubmitUsage { usages: Vec<Statement> },
+    /// Put the last usage on the ledger and close the lease there.
+    Close { usages: Vec<Statement>, close: Option<EndReason> },
+    /// Copy the output folder.
+    CopyOutput { container: String },
+    /// Remove container, network and volume.
+    Remove { container: String },
+    /// Drop everything about this lease.
+    Forget,
+}
+
+/// A usage for the ledger, confirmed or bare.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Statement {
+    pub(crate) usage: Usage,
+    pub(crate) confirmed: Option<CountersignRequest>,
+}
+
+/// The log as far as it is durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LogState {
+    pub(crate) bytes: u64,
+    pub(crate) root: BlobHash,
+}
+
+/// Interim usage on its way to the ledger.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Submit {
+    Idle,
+    /// Waits for a confirmation until then.
+    Due(Timestamp),
+    InFlight,
+}
+
+/// The way from exit to close.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Finish {
+    NotYet,
+    AwaitingLog(Timestamp),
+    AwaitingCountersignature(Timestamp),
+    Submitting,
+    Retry(Timestamp),
+    Done,
+}
+
+/// One lease.
+pub(crate) struct Machine {
+    pub(crate) record: LeaseRecord,
+    epochs: Epochs,
+    waits: Waits,
+    manifest: Option<Manifest>,
+    context_complete: bool,
+    /// Since when we wait for the client.
+    waiting_since: Timestamp,
+    /// Set by the actor before each step.
+    pub(crate) log: LogState,
+    log_drained: bool,
+    /// How many clients follow; set by the actor before each step.
+    pub(crate) followers: usize,
+    offered: VecDeque<Usage>,
+    reported_epoch: u64,
+    warned: bool,
+    submit: Submit,
+    finish: Finish,
+    close_attempts: u32,
+    stop_retry: Option<Timestamp>,
+}
+
+impl Machine {
+    pub(crate) fn new(record: LeaseRecord, epochs: Epochs, waits: Waits, log: LogState, now: Timestamp) -> Self {
+        let log_drained = record.phase == Phase::Ended;
+        Self {
+            record,
+            epochs,
+            waits,
+            manifest: None,
+            context_complete: false,
+            waiting_since: now,
+            log,
+            log_drained,
+            followers: 0,
+            offered: VecDeque::new(),
+            reported_epoch: epochs.of(now),
+            warned: false,
+            submit: Submit::Idle,
+            finish: Finish::NotYet,
+            close_attempts: 0,
+            stop_retry: None,
+        }
+    }
+
+    pub(crate) const fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
+    }
+
+    /// Statements that a client may confirm.
+    pub(crate) const fn offered(&self) -> &VecDeque<Usage> {
+        &self.offered
+    }
+
+    /// What to do first with a record that was read back. A manifest and a context that are on disk come in as events.
+    pub(crate) fn resume(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        match (self.record.phase, self.record.container.clone()) {
+            (Phase::Starting, Some(container)) => out.push(Effect::Start { container }),
+            (Phase::Running | Phase::Stopping, Some(container)) => {
+                if self.record.end.is_some() {
+                    // The exit was seen; log, output and close were still under way.
+                    self.finish = Finish::AwaitingLog(now.plus(LOG_DRAIN_WAIT));
+                    if self.record.output == Output::Pending {
+                        out.push(Effect::CopyOutput { container: container.clone() });
+                    }
+                }
+                out.push(Effect::Adopt { container });
+            }
+            (Phase::Ended, container) => {
+                if !self.record.closed {
+                    self.offer_last(now, out);
+                }
+                if let Some(container) = container.filter(|_| !self.record.removed) {
+                    out.push(Effect::Remove { container });
+                }
+            }
+            // Nothing durable was made yet but files: begin again with them.
+            _ => self.record.phase = Phase::AwaitingManifest,
+        }
+    }
+
+    /// Applies an event.
+    pub(crate) fn step(&mut self, event: Event, now: Timestamp, out: &mut Vec<Effect>) {
+        match event {
+            Event::Accepted(at) => self.on_accepted(at, now, out),
+            Event::NotAccepted if self.record.accepted.is_none() => out.push(Effect::Forget),
+            Event::NotAccepted => {}
+            Event::Manifest(manifest) => {
+                self.manifest.get_or_insert(*manifest);
+                self.waiting_since = now;
+                self.advance(out);
+            }
+            Event::ContextProgress => self.waiting_since = now,
+            Event::ContextComplete => {
+                self.context_complete = true;
+                self.advance(out);
+            }
+            Event::ImageReady { image, build, billed } => self.on_image(image, build, billed, out),
+            Event::ImageFailed { detail, build } => {
+                self.record.build_ms = Millis(self.record.build_ms.0.saturating_add(build.0));
+                self.end_without_container(EndReason::BuildFailed, detail, now, out);
+            }
+            Event::Created { container } => {
+                self.record.container = Some(container.clone());
+                out.extend([Effect::Save, Effect::Start { container }]);
+            }
+            Event::Running { started } => self.on_running(started, now, out),
+            Event::StartFailed { detail } => self.on_start_failed(detail, now, out),
+            Event::Exited { end, started, finished } => self.on_exited(end, started, Some(finished), now, out),
+            Event::Vanished { at } => self.on_vanished(at, now, out),
+            Event::StopFailed => self.stop_retry = Some(now.plus(RETRY_WAIT)),
+            Event::LogDrained => {
+                self.log_drained = true;
+                if matches!(self.finish, Finish::AwaitingLog(_)) {
+                    self.offer_last(now, out);
+                }
+                self.settle_phase(now, out);
+            }
+            Event::OutputDone { output, problem } => self.on_output(output, problem, now, out),
+            Event::Countersigned(request) => self.on_countersigned(*request, now, out),
+            Event::Stop { reason, grace, detail } => self.on_stop(reason, grace, detail, now, out),
+            Event::LedgerClosed { reason, settled } => self.on_ledger_closed(reason, settled, now, out),
+            Event::Extended { max_duration, escrow } => self.on_extended(max_duration, escrow, out),
+            Event::UsageSubmitted { recorded } => self.on_usage_submitted(recorded, now, out),
+            Event::CloseSubmitted { taken } => self.on_close_submitted(taken, now, out),
+            Event::Removed => {
+                self.record.removed = true;
+                out.push(Effect::Save);
+            }
+            Event::Tick => self.on_tick(now, out),
+        }
+    }
+
+    fn on_accepted(&mut self, at: Timestamp, now: Timestamp, out: &mut Vec<Effect>) {
+        if self.record.accepted.is_none() {
+            self.record.accepted = Some(at);
+            self.waiting_since = now;
+            self.advance(out);
+            if let Some(stop) = self.record.stop.clone() {
+                self.end_without_container(stop.reason, stop.detail, now, out);
+            }
+        }
+    }
+
+    /// Goes on as far as what has arrived allows.
+    fn advance(&mut self, out: &mut Vec<Effect>) {
+        if self.record.accepted.is_none() || self.record.end.is_some() {
+            return;
+        }
+        let Some(manifest) = &self.manifest else { return };
+        if !matches!(self.record.phase, Phase::AwaitingManifest | Phase::AwaitingContext) {
+            return;
+        }
+        self.record.phase = match &manifest.source {
+            Source::Image(_) => Phase::Pulling,
+            Source::Build { .. } if self.context_complete => Phase::Building,
+            Source::Build { .. } => Phase::AwaitingContext,
+        };
+        out.push(Effect::Publish);
+        if self.record.phase != Phase::AwaitingContext {
+            out.push(Effect::FetchImage);
+        }
+    }
+
+    fn on_image(&mut self, image: String, build: Millis, billed: Millis, out: &mut Vec<Effect>) {
+        if !matches!(self.record.phase, Phase::Building | Phase::Pulling) || self.record.end.is_some() {
+            return;
+        }
+        self.record.build_ms = Millis(self.record.build_ms.0.saturating_add(build.0));
+        self.record.billed_build_ms = Millis(self.record.billed_build_ms.0.saturating_add(billed.0));
+        self.record.image = Some(image.clone());
+        self.record.phase = Phase::Starting;
+        out.extend([Effect::Publish, Effect::Create { image }]);
+    }
+
+    fn on_running(&mut self, started: Timestamp, now: Timestamp, out: &mut Vec<Effect>) {
+        if self.record.end.is_some() {
+            return;
+        }
+        if self.record.started.is_none() {
+            // The engine's clock may be behind the ledger's: nothing is served before it was accepted.
+            self.record.started = Some(started.max(self.record.accepted.unwrap_or(started)));
+            self.reported_epoch = self.epochs.of(now);
+        }
+        match self.record.stop.clone() {
+            Some(stop) => {
+                self.record.phase = Phase::Stopping;
+                self.stop_container(stop.grace_ms, out);
+            }
+            None => self.record.phase = Phase::Running,
+        }
+        out.extend([Effect::Save, Effect::Publish]);
+    }
+
+    fn on_start_failed(&mut self, detail: String, now: Timestamp, out: &mut Vec<Effect>) {
+        if self.record.end.is_some() {
+            return;
+        }
+        let (reason, detail) = match self.record.stop.clone() {
+            Some(stop) => (stop.reason, stop.detail),
+            None => (EndReason::StartFailed, detail),
+        };
+        self.end_without_container(reason, detail, now, out);
+    }
+
+    fn on_exited(&mut self, end: EndReason, started: Option<Timestamp>, finished: Option<Timestamp>, now: Timestamp, out: &mut Vec<Effect>) {
+        if self.record.end.is_some() {
+            return;
+        }
+        let accepted = self.record.accepted.unwrap_or_default();
+        self.record.started = self.record.started.or(started.map(|s| s.max(accepted)));
+        if let (Some(started), Some(finished)) = (self.record.started, finished) {
+            self.record.served_ms = self.claimable(finished.since(started));
+        }
+        let (reason, detail) = match self.record.stop.clone() {
+            Some(stop) => (stop.reason, stop.detail),
+            None => (end, String::new()),
+        };
+        self.record.end = Some(reason);
+        if !detail.is_empty() {
+            self.record.detail = detail;
+        }
+        self.record.phase = Phase::Stopping;
+        self.stop_retry = None;
+        self.finish = Finish::AwaitingLog(now.plus(LOG_DRAIN_WAIT));
+        out.extend([Effect::Save, Effect::Publish]);
+        match self.record.container.clone() {
+            Some(container) => out.push(Effect::CopyOutput { container }),
+            None => self.record.output = Output::Nothing,
+        }
+        if self.log_drained {
+            self.offer_last(now, out);
+        }
+        self.settle_phase(now, out);
+    }
+
+    fn on_vanished(&mut self, at: Option<Timestamp>, now: Timestamp, out: &mut Vec<Effect>) {
+        if self.record.end.is_none() {
+            self.record.detail = "the container was removed on the provider's machine".into();
+            self.record.output = Output::Nothing;
+            self.log_drained = true;
+            // Without having seen it happen, only what was measured before counts.
+            self.on_exited(EndReason::StoppedByProvider, None, at, now, out);
+        }
+    }
+
+    /// Service that may be claimed: never less than before, never more than the cap.
+    fn claimable(&self, served: Millis) -> Millis {
+        served.min(self.cap()).max(self.record.served_ms)
+    }
+
+    fn end_without_container(&mut self, reason: EndReason, detail: String, now: Timestamp, out: &mut Vec<Effect>) {
+        if self.record.end.is_some() {
+            return;
+        }
+        self.record.end = Some(reason);
+        self.record.detail = detail;
+        self.record.output = Output::Nothing;
+        self.log_drained = true;
+        self.offer_last(now, out);
+        self.settle_phase(now, out);
+    }
+
+    fn on_output(&mut self, output: Option<OutputInfo>, problem: Option<String>, now: Timestamp, out: &mut Vec<Effect>) {
+        self.record.output = output.map_or(Output::Nothing, Output::Ready);
+        if let Some(problem) = problem {
+            let gap = if self.record.detail.is_empty() { "" } else { "; " };
+            self.record.detail = format!("{}{gap}{problem}", self.record.detail);
+        }
+        self.settle_phase(now, out);
+    }
+
+    /// The job counts as ended once its log and output can be fetched.
+    fn settle_phase(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        if self.record.end.is_none() || !self.log_drained || self.record.output == Output::Pending || self.record.phase == Phase::Ended {
+            return;
+        }
+        self.record.phase = Phase::Ended;
+        self.record.ended = Some(now);
+        out.extend([Effect::Save, Effect::Publish]);
+        if let Some(container) = self.record.container.clone() {
+            out.push(Effect::Remove { container });
+        }
+    }
+
+    fn on_stop(&mut self, reason: EndReason, grace: Millis, detail: String, now: Timestamp, out: &mut Vec<Effect>) {
+        if self.record.end.is_some() || self.record.stop.is_some() {
+            return;
+        }
+        let grace_ms = grace.min(MAX_GRACE);
+        self.record.stop = Some(StopOrder { reason: reason.clone(), grace_ms, detail: detail.clone() });
+        match self.record.phase {
+            Phase::AwaitingManifest | Phase::AwaitingContext | Phase::Building | Phase::Pulling => {
+                out.push(Effect::CancelWork);
+                if self.record.accepted.is_some() {
+                    self.end_without_container(reason, detail, now, out);
+                }
+            }
+            // The start is under way; `on_running` carries the order out.
+            Phase::Starting => out.push(Effect::Save),
+            Phase::Running => {
+                self.record.phase = Phase::Stopping;
+                out.extend([Effect::Save, Effect::Publish]);
+                self.stop_container(grace_ms, out);
+            }
+            Phase::Stopping | Phase::Ended => {}
+        }
+    }
+
+    fn stop_container(&mut self, grace: Millis, out: &mut Vec<Effect>) {
+        self.stop_retry = None;
+        if let Some(container) = self.record.container.clone() {
+            out.push(Effect::StopContainer { container, grace });
+        }
+    }
+
+    fn on_ledger_closed(&mut self, reason: Option<EndReason>, settled: bool, now: Timestamp, out: &mut Vec<Effect>) {
+        if self.record.accepted.is_none() {
+            out.push(Effect::Forget);
+            return;
+        }
+        let news = !self.record.ledger_closing;
+        self.record.ledger_closing = true;
+        if settled {
+            self.record.closed = true;
+            self.finish = Finish::Done;
+        }
+        let grace = self.manifest.as_ref().map_or(Millis(10_000), |m| m.grace);
+        self.on_stop(reason.unwrap_or(EndReason::Lost), grace, "the lease was closed on the ledger".into(), now, out);
+        if news || settled {
+            out.push(Effect::Save);
+        }
+    }
+
+    fn on_extended(&mut self, max_duration: Millis, escrow: pasture_types::Amount, out: &mut Vec<Effect>) {
+        if (max_duration, escrow) != (self.record.terms.max_duration, self.record.terms.escrow) {
+            self.record.terms.max_duration = max_duration;
+            self.record.terms.escrow = escrow;
+            self.warned = false;
+            out.extend([Effect::Save, Effect::Publish]);
+        }
+    }
+
+    /// The longest service that time and money allow.
+    pub(crate) fn cap(&self) -> Millis {
+        let t = &self.record.terms;
+        let affordable = match t.rate_per_hour.0 {
+            0 => u64::MAX,
+            rate => u64::try_from(t.escrow.0.saturating_mul(3_600_000) / rate).unwrap_or(u64::MAX),
+        };
+        t.max_duration.min(Millis(affordable.saturating_sub(self.record.billed_build_ms.0)))
+    }
+
+    /// Served up to now.
+    pub(crate) fn served(&self, now: Timestamp) -> Millis {
+        match (self.record.phase, self.record.end.is_none(), self.record.started) {
+            (Phase::Running | Phase::Stopping, true, Some(started)) => self.claimable(now.since(started)),
+            _ => self.record.served_ms,
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        // A job that never began still says when its building was done for: from the acceptance on.
+        let started = self.record.started.or(self.record.accepted).unwrap_or_default();
+        let usage = Usage {
+            lease: self.record.terms.lease,
+            generation: self.record.terms.generation,
+            epoch: 0,
+            started,
+            served_ms: self.record.served_ms,
+            build_ms: self.record.build_ms,
+            log_root: self.log.root,
+            log_bytes: self.log.bytes,
+        };
+        Usage { epoch: self.epochs.of(usage.served_until()), ..usage }
+    }
+
+    fn offer(&mut self, usage: Usage, last: bool, out: &mut Vec<Effect>) {
+        self.offered.push_back(usage.clone());
+        if self.offered.len() > MAX_OFFERED {
+            self.offered.pop_front();
+        }
+        out.push(Effect::Offer { usage, last });
+    }
+
+    /// Makes the last statement (the same again after a crash) and waits a little for its confirmation.
+    fn offer_last(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        if self.finish == Finish::Done {
+            return;
+        }
+        if self.record.last_usage.is_none() && (self.record.served_ms.0 > 0 || self.record.build_ms.0 > 0) {
+            self.record.last_usage = Some(self.usage());
+            out.push(Effect::Save);
+        }
+        let confirmed = self.record.confirmed.as_ref().map(|c| &c.usage);
+        match self.record.last_usage.clone() {
+            Some(usage) if confirmed != Some(&usage) => {
+                self.offer(usage, true, out);
+                let wait = if self.followers > 0 { COUNTERSIGN_WAIT } else { Millis(0) };
+                self.finish = Finish::AwaitingCountersignature(now.plus(wait));
+                if self.followers == 0 {
+                    self.close(out);
+                }
+            }
+            _ => self.close(out),
+        }
+    }
+
+    fn on_countersigned(&mut self, request: CountersignRequest, now: Timestamp, out: &mut Vec<Effect>) {
+        let newer = self.record.confirmed.as_ref().is_none_or(|c| c.usage.served_ms <= request.usage.served_ms);
+        if !newer || !self.offered.contains(&request.usage) {
+            return;
+        }
+        let is_last = self.record.last_usage.as_ref() == Some(&request.usage);
+        self.record.confirmed = Some(request);
+        out.push(Effect::Save);
+        match (self.finish, self.submit) {
+            (Finish::AwaitingCountersignature(_), _) if is_last => self.close(out),
+            // The bare statement went first: the confirmation follows by itself.
+            (Finish::Done, _) if is_last && !self.record.ledger_closing => out.push(Effect::SubmitUsage { usages: self.statements() }),
+            (_, Submit::Due(_)) if !is_last => self.submit_usage(now, out),
+            _ => {}
+        }
+    }
+
+    /// The newest confirmed statement, and a newer bare one if there is one.
+    fn statements(&self) -> Vec<Statement> {
+        let mut out = vec![];
+        let recorded = self.record.recorded.map_or(Millis(0), |(served, _)| served);
+        let last = self.record.last_usage.as_ref().or_else(|| self.offered.back());
+        if let Some(c) = &self.record.confirmed
+            && (last == Some(&c.usage) || c.usage.served_ms > recorded)
+        {
+            out.push(Statement { usage: c.usage.clone(), confirmed: Some(c.clone()) });
+        }
+        if let Some(last) = last.filter(|l| self.record.confirmed.as_ref().is_none_or(|c| c.usage != **l)) {
+            out.push(Statement { usage: last.clone(), confirmed: None });
+        }
+        out
+    }
+
+    fn submit_usage(&mut self, _now: Timestamp, out: &mut Vec<Effect>) {
+        let usages = self.statements();
+        if usages.is_empty() {
+            self.submit = Submit::Idle;
+        } else {
+            self.submit = Submit::InFlight;
+            out.push(Effect::SubmitUsage { usages });
+        }
+    }
+
+    fn on_usage_submitted(&mut self, recorded: Option<Millis>, now: Timestamp, out: &mut Vec<Effect>) {
+        self.submit = Submit::Idle;
+        let served = recorded.unwrap_or_else(|| self.record.recorded.map_or(Millis(0), |(served, _)| served));
+        // A refusal counts as a turn as well: the next one comes with the next usage that is due.
+        self.record.recorded = Some((served, self.epochs.of(now)));
+        out.push(Effect::Save);
+    }
+
+    fn close(&mut self, out: &mut Vec<Effect>) {
+        self.finish = Finish::Submitting;
+        let mut usages = self.statements();
+        match self.close_attempts {
+            0 => {}
+            // Something of it was refused: try less, at last only the close itself.
+            1 => usages = usages.split_off(usages.len().saturating_sub(1)),
+            _ => usages.clear(),
+        }
+        let close = (!self.record.ledger_closing).then(|| self.record.end.clone()).flatten();
+        if usages.is_empty() && close.is_none() {
+            self.record.closed = true;
+            self.finish = Finish::Done;
+            out.push(Effect::Save);
+        } else {
+            out.push(Effect::Close { usages, close });
+        }
+    }
+
+    fn on_close_submitted(&mut self, taken: bool, now: Timestamp, out: &mut Vec<Effect>) {
+        if taken {
+            self.record.closed = true;
+            self.finish = Finish::Done;
+            out.push(Effect::Save);
+        } else if self.finish != Finish::Done {
+            self.close_attempts = self.close_attempts.saturating_add(1);
+            self.finish = if self.close_attempts < 3 { Finish::Retry(now) } else { Finish::Retry(now.plus(RETRY_WAIT)) };
+        }
+    }
+
+    fn on_tick(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        match self.record.phase {
+            Phase::AwaitingManifest | Phase::AwaitingContext if self.record.accepted.is_some() => {
+                if now >= self.waiting_since.plus(self.wait()) {
+                    let detail = match self.record.phase {
+                        Phase::AwaitingManifest => "the job's manifest did not arrive in time",
+                        _ => "the build context stopped arriving",
+                    };
+                    self.end_without_container(EndReason::NoSpec, detail.into(), now, out);
+                }
+            }
+            Phase::Running => self.while_running(now, out),
+            Phase::Stopping if self.stop_retry.is_some_and(|at| now >= at) => {
+                // The grace was given the first time.
+                self.stop_container(Millis(0), out);
+            }
+            _ => {}
+        }
+        if matches!(self.submit, Submit::Due(at) if now >= at) && self.record.end.is_none() {
+            self.submit_usage(now, out);
+        }
+        match self.finish {
+            Finish::AwaitingLog(at) if now >= at => {
+                // What did not arrive by now is lost; the job's end must not wait for it for ever.
+                self.log_drained = true;
+                self.offer_last(now, out);
+                self.settle_phase(now, out);
+            }
+            Finish::AwaitingCountersignature(at) | Finish::Retry(at) if now >= at => self.close(out),
+            _ => {}
+        }
+    }
+
+    const fn wait(&self) -> Millis {
+        if matches!(self.record.phase, Phase::AwaitingManifest) { self.waits.manifest } else { self.waits.context }
+    }
+
+    fn while_running(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let served = self.served(now);
+        let epoch = self.epochs.of(now);
+        if epoch > self.reported_epoch {
+            self.reported_epoch = epoch;
+            self.record.served_ms = served;
+            let usage = self.usage();
+            out.push(Effect::Save);
+            self.offer(usage, false, out);
+            let due = self.record.recorded.is_none_or(|(_, last)| epoch.saturating_sub(last) >= SUBMIT_EVERY_EPOCHS);
+            if due && self.submit == Submit::Idle {
+                self.submit = Submit::Due(now.plus(COUNTERSIGN_WAIT));
+            }
+        }
+        let cap = self.cap();
+        if served >= cap {
+            out.push(Effect::Emit(NodeEvent::Cap { seconds_left: 0 }));
+            let grace = self.manifest.as_ref().map_or(Millis(10_000), |m| m.grace);
+            self.on_stop(EndReason::CapReached, grace, "the time or money cap was reached".into(), now, out);
+        } else if !self.warned && served >= self.warning() {
+            self.warned = true;
+            out.push(Effect::Emit(NodeEvent::Cap { seconds_left: cap.0.saturating_sub(served.0).div_ceil(1000) }));
+        }
+    }
+
+    /// When 80 % are used.
+    fn warning(&self) -> Millis {
+        Millis(self.cap().0 / 5 * 4)
+    }
+
+    /// When [`Event::Tick`] is needed next.
+    pub(crate) fn next_tick(&self) -> Option<Timestamp> {
+        let mut at: Vec<Timestamp> = vec![];
+        match self.record.phase {
+            Phase::AwaitingManifest | Phase::AwaitingContext if self.record.accepted.is_some() => {
+                at.push(self.waiting_since.plus(self.wait()));
+            }
+            Phase::Running => {
+                at.push(self.epochs.start(self.reported_epoch.saturating_add(1)));
+                if let Some(started) = self.record.started {
+                    at.push(started.plus(self.cap()));
+                    if !self.warned {
+                        at.push(started.plus(self.warning()));
+                    }
+                }
+            }
+            Phase::Stopping => at.extend(self.stop_retry),
+            _ => {}
+        }
+        if let (Submit::Due(due), None) = (self.submit, &self.record.end) {
+            at.push(due);
+        }
+        if let Finish::AwaitingLog(t) | Finish::AwaitingCountersignature(t) | Finish::Retry(t) = self.finish {
+            at.push(t);
+        }
+        at.into_iter().min()
+    }
+
+    /// The lease as clients see it.
+    pub(crate) fn status(&self, now: Timestamp) -> LeaseStatus {
+        let r = &self.record;
+        LeaseStatus {
+            lease: r.terms.lease,
+            phase: r.phase,
+            started: r.started,
+            served_ms: self.served(now),
+            build_ms: r.build_ms,
+            log_bytes: self.log.bytes,
+            container: r.container.clone(),
+            end: r.end.clone(),
+            detail: r.detail.clone(),
+            output_bytes: match (r.phase, r.output) {
+                (Phase::Ended, Output::Ready(info)) => Some(info.bytes),
+                (Phase::Ended, Output::Nothing) => Some(0),
+                _ => None,
+            },
+            ends: r.started.map(|s| s.plus(self.cap())),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

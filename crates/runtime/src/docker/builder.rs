@@ -1,0 +1,318 @@
+//! Building with the engine's classic builder: the one whose steps can be put into a cgroup of ours.
+//!
+//! Guarantees: every `RUN` is under the limits, without network unless asked; the whole has a deadline; however it ends,
+//! its processes are gone within seconds and no container stays. Does not: use BuildKit features (`RUN --mount`,
+//! here-documents), limit what fetching a base image costs, delete cached layers.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bollard::{
+    Docker, body_try_stream,
+    errors::Error,
+    models::BuildInfo,
+    query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, InspectContainerOptionsBuilder, ListContainersOptionsBuilder},
+};
+use futures::StreamExt;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, timeout_at},
+};
+use tokio_util::io::ReaderStream;
+
+use super::{
+    Inner,
+    cgroup::BuildGroup,
+    workload::{base_labels, check_limits},
+};
+use crate::{
+    BuildError, BuildEvent, BuildLimits, BuildRequest, Image, LABEL_OWNER, MAX_BUILD_OUTPUT_BYTES, MAX_OUTPUT_TAIL_BYTES, Network,
+    RuntimeError, Step,
+};
+
+/// How often the size of what a step has written is looked at.
+const SIZE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Containers of others that are remembered so as not to be looked at again.
+const MAX_STRANGERS: usize = 4096;
+/// Length of the pieces that the context is sent in.
+const CONTEXT_PIECE_BYTES: usize = 64 << 10;
+
+impl Inner {
+    pub(super) async fn build(&self, req: BuildRequest, progress: mpsc::Sender<BuildEvent>) -> Result<Image, BuildError> {
+        let limits = &req.limits;
+        check_limits(limits.cpu_millis, limits.memory_bytes, limits.pids, limits.cpuset.as_deref())?;
+        let deadline = Instant::now() + req.timeout;
+        let network = match req.network {
+            Network::None => "none".to_owned(),
+            Network::Open => self.open_network(&req.owner, &req.instance_key).await?,
+        };
+        let group = self.build_groups.make(limits).await?;
+        let mut teller = Teller::new(progress);
+        let result = self.run_build(&req, &network, group.as_ref(), deadline, &mut teller).await;
+        if let Some(group) = &group
+            && result.is_err()
+            && !group.emptied().await
+        {
+            tracing::error!(group = group.engine_name(), "processes of a cancelled build cannot be killed");
+        }
+        drop(group);
+        if req.network == Network::Open {
+            self.drop_build_network(&req, &network).await;
+        }
+        let id = result?;
+        let image = self.image(&id).await?.ok_or(RuntimeError::NotFound { what: "image", name: id })?;
+        if image.size_bytes > limits.image_bytes {
+            self.remove_image(&req.tag).await?;
+            let (limit_bytes, found_bytes) = (limits.image_bytes, image.size_bytes);
+            return Err(BuildError::TooLarge { limit_bytes, found_bytes, step: None, output_tail: teller.tail });
+        }
+        Ok(image)
+    }
+
+    /// An instance of the same key may exist already (a rebuild); then the network is its own and stays.
+    async fn drop_build_network(&self, req: &BuildRequest, network: &str) {
+        let in_use = self.look(&crate::InstanceId(network.to_owned())).await.is_ok_and(|seen| seen.is_some());
+        if !in_use && let Err(error) = self.remove_network(network, None).await {
+            tracing::warn!(%error, build = %req.instance_key, "the network of a build stays until the next sweep");
+        }
+    }
+
+    /// Drives the engine's builder and gives the image id.
+    async fn run_build(
+        &self,
+        req: &BuildRequest,
+        network: &str,
+        group: Option<&BuildGroup<'_>>,
+        deadline: Instant,
+        teller: &mut Teller,
+    ) -> Result<String, BuildError> {
+        let opening = format!("open {}", req.context_tar.display());
+        let context = tokio::fs::File::open(&req.context_tar).await.map_err(|error| RuntimeError::io(opening, error))?;
+        let body = body_try_stream(ReaderStream::with_capacity(context, CONTEXT_PIECE_BYTES));
+        // The builder says nothing before it has the whole context, so the usual patience is not enough.
+        let patient = self.docker.clone().with_timeout(req.timeout.saturating_add(Duration::from_secs(1)));
+        let docker = with_parameters(patient, limit_parameters(&req.limits, group));
+        let mut told = docker.build_image(options(req, network), None, Some(body));
+        let mut looks = interval(SIZE_LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut written = Written::default();
+        loop {
+            let item = tokio::select! {
+                item = timeout_at(deadline, told.next()) => item,
+                _ = looks.tick(), if group.is_some() => {
+                    let found_bytes = self.written_by_step(group, &mut written).await;
+                    if found_bytes > req.limits.image_bytes {
+                        let (limit_bytes, step, output_tail) = (req.limits.image_bytes, teller.step.clone(), teller.take_tail());
+                        return Err(BuildError::TooLarge { limit_bytes, found_bytes, step, output_tail });
+                    }
+                    continue;
+                }
+            };
+            match item {
+                Err(_) => {
+                    return Err(BuildError::TimedOut { after: req.timeout, step: teller.step.clone(), output_tail: teller.take_tail() });
+                }
+                Ok(None) => return Ok(teller.image.take().unwrap_or_else(|| req.tag.clone())),
+                Ok(Some(Ok(info))) => {
+                    // A reader that has stopped reading must not outlast the deadline either.
+                    if timeout_at(deadline, teller.tell(info)).await.is_err() {
+                        return Err(BuildError::TimedOut {
+                            after: req.timeout,
+                            step: teller.step.clone(),
+                            output_tail: teller.take_tail(),
+                        });
+                    }
+                }
+                Ok(Some(Err(error))) => return Err(self.build_error(error, teller)),
+            }
+        }
+    }
+
+    fn build_error(&self, error: Error, teller: &mut Teller) -> BuildError {
+        let message = match error {
+            Error::DockerStreamError { error } => error,
+            // Refused before it began: no Dockerfile, an instruction that does not exist, a broken archive.
+            Error::DockerResponseServerError { message, .. } => message,
+            other => return BuildError::Runtime(self.engine_error(other)),
+        };
+        if message.contains("no space left on device") && !message.contains("non-zero code") {
+            return BuildError::Runtime(RuntimeError::Engine { status: 0, message });
+        }
+        let code = message.rsplit_once("returned a non-zero code: ").and_then(|(_, code)| code.trim().parse().ok());
+        BuildError::Failed { step: teller.step.clone(), code, message, output_tail: teller.take_tail() }
+    }
+
+    /// Bytes that the running step has written into its layer. Errors count as nothing: the next look is soon.
+    async fn written_by_step(&self, group: Option<&BuildGroup<'_>>, written: &mut Written) -> u64 {
+        let Some(group) = group else { return 0 };
+        let options = ListContainersOptionsBuilder::default().build();
+        let running = self.docker.list_containers(Some(options)).await.unwrap_or_default();
+        let unlabelled = running.into_iter().filter(|one| !one.labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL_OWNER)));
+        for id in unlabelled.filter_map(|one| one.id) {
+            if written.strangers.contains(&id) {
+                continue;
+            }
+            let sized = written.own.as_ref() == Some(&id);
+            let look = InspectContainerOptionsBuilder::default().size(sized).build();
+            let Ok(container) = self.docker.inspect_container(&id, Some(look)).await else { continue };
+            let parent = container.host_config.and_then(|host| host.cgroup_parent).unwrap_or_default();
+            if parent != group.engine_name() {
+                if written.strangers.len() < MAX_STRANGERS {
+                    written.strangers.insert(id);
+                }
+            } else if sized {
+                return container.size_rw.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+            } else {
+                // Measuring costs a walk over the layer: not for steps that are over by the next look.
+                written.own = Some(id);
+            }
+        }
+        0
+    }
+}
+
+/// Which containers are the build's, as far as known.
+#[derive(Default)]
+struct Written {
+    own: Option<String>,
+    strangers: BTreeSet<String>,
+}
+
+fn options(req: &BuildRequest, network: &str) -> BuildImageOptions {
+    let labels = base_labels(&req.owner, &req.instance_key);
+    let args = req.build_args.clone().into_iter().collect();
+    BuildImageOptionsBuilder::default()
+        .dockerfile(&req.dockerfile)
+        .t(&req.tag)
+        .target(req.target.as_deref().unwrap_or_default())
+        .rm(true)
+        .forcerm(true)
+        .networkmode(network)
+        .buildargs(&args)
+        .labels(&labels)
+        .build()
+}
+
+/// Parameters that the client library does not know or holds too narrow.
+fn limit_parameters(limits: &BuildLimits, group: Option<&BuildGroup<'_>>) -> String {
+    let mut text = format!("memory={0}&memswap={0}", limits.memory_bytes);
+    text += &format!("&cpuperiod=100000&cpuquota={}", u64::from(limits.cpu_millis) * 100);
+    if let Some(set) = &limits.cpuset {
+        text += &format!("&cpusetcpus={set}");
+    }
+    if let Some(group) = group {
+        text += &format!("&cgroupparent={}", group.engine_name().replace('/', "%2F"));
+    }
+    text
+}
+
+fn with_parameters(docker: Docker, parameters: String) -> Docker {
+    docker.with_request_modifier(move |mut request| {
+        let uri = request.uri().to_string();
+        let joint = if uri.contains('?') { '&' } else { '?' };
+        match format!("{uri}{joint}{parameters}").parse() {
+            Ok(uri) => *request.uri_mut() = uri,
+            // Every character of the parameters is checked or ours. A build without its limits must not run, though.
+            Err(_) => *request.method_mut() = Default::default(),
+        }
+        request
+    })
+}
+
+/// Passes on what the builder says and keeps what an error will need.
+struct Teller {
+    progress: mpsc::Sender<BuildEvent>,
+    step: Option<Step>,
+    image: Option<String>,
+    tail: String,
+    told_bytes: usize,
+}
+
+impl Teller {
+    fn new(progress: mpsc::Sender<BuildEvent>) -> Self {
+        Self { progress, step: None, image: None, tail: String::new(), told_bytes: 0 }
+    }
+
+    fn take_tail(&mut self) -> String {
+        std::mem::take(&mut self.tail)
+    }
+
+    async fn tell(&mut self, info: BuildInfo) {
+        if let Some(id) = info.aux.and_then(|aux| aux.id) {
+            self.image = Some(id);
+        }
+        let text = match (info.stream, info.status) {
+            (Some(text), _) => text,
+            // Fetching a base image.
+            (None, Some(status)) => info.id.map_or(format!("{status}\n"), |layer| format!("{layer}: {status}\n")),
+            (None, None) => return,
+        };
+        if let Some(step) = parse_step(&text) {
+            self.step = Some(step.clone());
+            self.send(BuildEvent::Step(step)).await;
+            return;
+        }
+        self.tail.push_str(&text);
+        if self.tail.len() > MAX_OUTPUT_TAIL_BYTES {
+            let surplus = self.tail.len() - MAX_OUTPUT_TAIL_BYTES;
+            let cut = (surplus..self.tail.len()).find(|at| self.tail.is_char_boundary(*at)).unwrap_or(self.tail.len());
+            self.tail.drain(..cut);
+        }
+        let before = self.told_bytes;
+        self.told_bytes = before.saturating_add(text.len());
+        if self.told_bytes <= MAX_BUILD_OUTPUT_BYTES {
+            self.send(BuildEvent::Output { text }).await;
+        } else if before <= MAX_BUILD_OUTPUT_BYTES {
+            self.send(BuildEvent::OutputTruncated).await;
+        }
+    }
+
+    async fn send(&self, event: BuildEvent) {
+        // Nobody listening is no reason to stop.
+        let _ = self.progress.send(event).await;
+    }
+}
+
+/// `Step 2/5 : RUN make`
+fn parse_step(text: &str) -> Option<Step> {
+    let (counts, instruction) = text.strip_prefix("Step ")?.split_once(" : ")?;
+    let (number, total) = counts.split_once('/').unwrap_or((counts, "0"));
+    Some(Step { number: number.trim().parse().ok()?, total: total.trim().parse().ok()?, text: instruction.trim_end().to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_read_and_other_text_is_not() {
+        let step = parse_step("Step 2/5 : RUN a : b\n").unwrap();
+        assert_eq!(step, Step { number: 2, total: 5, text: "RUN a : b".into() });
+        assert_eq!(parse_step("Step 3 : FROM x").unwrap().total, 0);
+        for other in ["", "Step", "Step x/y : z", " ---> abc", "Step 1/2"] {
+            assert_eq!(parse_step(other), None, "{other:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn output_is_bounded_and_its_end_is_kept() {
+        let (sender, mut receiver) = mpsc::channel(16_384);
+        let mut teller = Teller::new(sender);
+        let piece = "é".repeat(8 << 10);
+        for _ in 0..(MAX_BUILD_OUTPUT_BYTES / piece.len() + 10) {
+            teller.tell(BuildInfo { stream: Some(piece.clone()), ..Default::default() }).await;
+        }
+        teller.tell(BuildInfo { stream: Some("the end".into()), ..Default::default() }).await;
+        let tail = teller.take_tail();
+        drop(teller);
+        assert!(tail.ends_with("the end") && tail.len() <= MAX_OUTPUT_TAIL_BYTES);
+        let (mut bytes, mut truncations) = (0, 0);
+        while let Some(event) = receiver.recv().await {
+            match event {
+                BuildEvent::Output { text } => bytes += text.len(),
+                BuildEvent::OutputTruncated => truncations += 1,
+                BuildEvent::Step(step) => panic!("{step:?}"),
+            }
+        }
+        assert_eq!((bytes, truncations), (MAX_BUILD_OUTPUT_BYTES, 1));
+    }
+}

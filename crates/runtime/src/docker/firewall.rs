@@ -1,0 +1,131 @@
+//! What an open network may reach, as packet filter rules of the host.
+//!
+//! One pair of chains serves all instances: their bridges share a name prefix, so starting an instance changes no rule.
+//! Forwarded packets from such a bridge may go to DNS and HTTPS at public IPv4 addresses and to port 53 of the host's own
+//! resolvers; packets for the host itself only to port 53 of those. Everything else is refused. Replies pass.
+//!
+//! Does not: filter by host name, limit rates, undo itself (the chains match only our bridges, so they are inert
+//! without instances). Kept in step by [`ensure`], which is cheap and is called before every use.
+
+use std::net::Ipv4Addr;
+
+use super::probe::run_tool;
+use crate::{EgressFilter, RuntimeError};
+
+/// Bridges of open networks begin with this.
+pub(super) const BRIDGE_PREFIX: &str = "pst";
+
+const FORWARD_CHAIN: &str = "PASTURE-FORWARD";
+const INPUT_CHAIN: &str = "PASTURE-INPUT";
+/// Every range that is not the public internet (IANA special-purpose registry, multicast, reserved).
+const NOT_PUBLIC: [&str; 16] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "255.255.255.255/32",
+];
+/// systemd-resolved hides the real resolvers behind 127.0.0.53; the engine looks here too.
+const RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+/// As many as the C library reads.
+const MAX_RESOLVERS: usize = 3;
+
+/// Puts the rules in place, or says why not.
+pub(super) async fn ensure(permitted: bool) -> EgressFilter {
+    if !permitted {
+        return EgressFilter::NotEnforced("not root in the engine's network namespace".into());
+    }
+    match install().await {
+        Ok(()) => EgressFilter::Enforced,
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            EgressFilter::NotEnforced(format!("{error}: {cause}"))
+        }
+    }
+}
+
+async fn install() -> Result<(), RuntimeError> {
+    // The engine sends every forwarded packet through this chain first; without it our rules would not be looked at.
+    run_tool("iptables", &["-w", "-n", "-L", "DOCKER-USER"], None, None).await?;
+    let resolvers = resolvers(&RESOLV_CONF.map(|path| std::fs::read_to_string(path).unwrap_or_default()));
+    // Replaces both chains in one transaction: there is no moment without rules.
+    run_tool("iptables-restore", &["-w", "--noflush"], Some(&rules(&resolvers)), None).await?;
+    jump("DOCKER-USER", FORWARD_CHAIN).await?;
+    jump("INPUT", INPUT_CHAIN).await
+}
+
+async fn jump(from: &str, to: &str) -> Result<(), RuntimeError> {
+    let bridges = format!("{BRIDGE_PREFIX}+");
+    let rule = [from, "-i", &bridges, "-j", to];
+    if run_tool("iptables", &[&["-w", "-C"], &rule[..]].concat(), None, None).await.is_ok() {
+        return Ok(());
+    }
+    run_tool("iptables", &[&["-w", "-I"], &rule[..]].concat(), None, None).await
+}
+
+fn rules(resolvers: &[Ipv4Addr]) -> String {
+    let mut text = format!("*filter\n:{FORWARD_CHAIN} - [0:0]\n:{INPUT_CHAIN} - [0:0]\n");
+    for chain in [FORWARD_CHAIN, INPUT_CHAIN] {
+        text += &format!("-A {chain} -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN\n");
+        for resolver in resolvers {
+            for protocol in ["udp", "tcp"] {
+                text += &format!("-A {chain} -d {resolver}/32 -p {protocol} --dport 53 -j RETURN\n");
+            }
+        }
+    }
+    for range in NOT_PUBLIC {
+        text += &format!("-A {FORWARD_CHAIN} -d {range} -j REJECT\n");
+    }
+    for (protocol, port) in [("udp", 53), ("tcp", 53), ("tcp", 443)] {
+        text += &format!("-A {FORWARD_CHAIN} -p {protocol} --dport {port} -j RETURN\n");
+    }
+    text += &format!("-A {FORWARD_CHAIN} -j REJECT\n-A {INPUT_CHAIN} -j REJECT\nCOMMIT\n");
+    text
+}
+
+/// The IPv4 resolvers that the engine hands on to instances. Those on a loopback address it asks itself.
+fn resolvers(files: &[String]) -> Vec<Ipv4Addr> {
+    let mut found: Vec<Ipv4Addr> = files
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        .filter_map(|rest| rest.trim().parse().ok())
+        .filter(|address: &Ipv4Addr| !address.is_loopback() && !address.is_unspecified())
+        .collect();
+    found.dedup();
+    found.truncate(MAX_RESOLVERS);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolvers_of_the_host_are_read() {
+        let file = "# x\nnameserver 127.0.0.53\nsearch lan\nnameserver 192.168.1.1\nnameserver fe80::1\nnameserver junk\n".to_owned();
+        assert_eq!(resolvers(&[file, String::new()]), [Ipv4Addr::new(192, 168, 1, 1)]);
+    }
+
+    #[test]
+    fn private_ranges_are_refused_before_anything_but_resolvers_is_let_through() {
+        let text = rules(&[Ipv4Addr::new(192, 168, 1, 1)]);
+        let at = |needle: &str| text.find(needle).unwrap_or_else(|| panic!("{needle} missing in\n{text}"));
+        let resolver = at("-A PASTURE-FORWARD -d 192.168.1.1/32 -p udp --dport 53 -j RETURN");
+        let private = at("-A PASTURE-FORWARD -d 192.168.0.0/16 -j REJECT");
+        let https = at("-A PASTURE-FORWARD -p tcp --dport 443 -j RETURN");
+        assert!(resolver < private && private < https);
+        assert!(text.ends_with("-A PASTURE-FORWARD -j REJECT\n-A PASTURE-INPUT -j REJECT\nCOMMIT\n"));
+    }
+}

@@ -1,0 +1,116 @@
+//! Images that the engine has, and fetching more. Does not: verify signatures, keep credentials of registries.
+
+use bollard::{
+    errors::Error,
+    models::ImageInspect,
+    query_parameters::{CreateImageOptionsBuilder, RemoveImageOptions},
+};
+use futures::StreamExt;
+use tokio::sync::mpsc;
+
+use super::{Inner, probe::found};
+use crate::{Image, PullError, PullEvent, RuntimeError};
+
+impl Inner {
+    pub(super) async fn image(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
+        check_reference(reference)?;
+        match found(self.docker.inspect_image(reference).await) {
+            Ok(image) => Ok(image.map(describe)),
+            Err(Error::DockerResponseServerError { status_code: 400, message }) => {
+                Err(RuntimeError::Invalid { field: "image", why: message })
+            }
+            Err(error) => Err(self.engine_error(error)),
+        }
+    }
+
+    pub(super) async fn pull(&self, reference: &str, progress: mpsc::Sender<PullEvent>) -> Result<Image, PullError> {
+        check_reference(reference)?;
+        let options = CreateImageOptionsBuilder::default().from_image(&with_tag(reference)).build();
+        let mut told = self.docker.create_image(Some(options), None, None);
+        while let Some(item) = told.next().await {
+            let info = item.map_err(|error| self.pull_error(reference, error))?;
+            let Some(status) = info.status else { continue };
+            let number = |value: Option<i64>| value.and_then(|n| u64::try_from(n).ok());
+            let amounts = info.progress_detail.and_then(|detail| Some((number(detail.current)?, number(detail.total)?)));
+            let event = PullEvent { layer: info.id.unwrap_or_default(), status, progress: amounts };
+            // Nobody listening is no reason to stop.
+            let _ = progress.send(event).await;
+        }
+        let image = self.image(reference).await?;
+        image.ok_or_else(|| PullError::Registry {
+            reference: reference.to_owned(),
+            message: "the engine has no such image afterwards".into(),
+        })
+    }
+
+    fn pull_error(&self, reference: &str, error: Error) -> PullError {
+        let reference = reference.to_owned();
+        match error {
+            Error::DockerResponseServerError { status_code: 404, message } => PullError::NotFound { reference, message },
+            Error::DockerStreamError { error: message } | Error::DockerResponseServerError { message, .. } => {
+                let absent = ["manifest unknown", "not found", "denied", "does not exist"];
+                if absent.iter().any(|words| message.contains(words)) {
+                    PullError::NotFound { reference, message }
+                } else {
+                    PullError::Registry { reference, message }
+                }
+            }
+            other => PullError::Runtime(self.engine_error(other)),
+        }
+    }
+
+    pub(super) async fn remove_image(&self, reference: &str) -> Result<(), RuntimeError> {
+        check_reference(reference)?;
+        match found(self.docker.remove_image(reference, None::<RemoveImageOptions>, None).await) {
+            Ok(_) => Ok(()),
+            Err(Error::DockerResponseServerError { status_code: 409, message }) => Err(RuntimeError::Conflict(message)),
+            Err(error) => Err(self.engine_error(error)),
+        }
+    }
+}
+
+fn describe(image: ImageInspect) -> Image {
+    Image {
+        id: image.id.unwrap_or_default(),
+        size_bytes: image.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+        architecture: image.architecture.unwrap_or_default(),
+        os: image.os.unwrap_or_default(),
+        tags: image.repo_tags.unwrap_or_default(),
+    }
+}
+
+/// A reference becomes part of a request path; what could change the path is refused here.
+fn check_reference(reference: &str) -> Result<(), RuntimeError> {
+    /// Registries take 255 for name and 128 for tag.
+    const MAX_REFERENCE_LEN: usize = 512;
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':' | b'@');
+    let plain = reference.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if plain && reference.len() <= MAX_REFERENCE_LEN && reference.bytes().all(legal) && !reference.contains("..") {
+        return Ok(());
+    }
+    Err(RuntimeError::Invalid { field: "image", why: format!("{reference:?} is not an image name") })
+}
+
+/// Without a tag the engine would fetch every one there is.
+fn with_tag(reference: &str) -> String {
+    let name = reference.rsplit('/').next().unwrap_or(reference);
+    if name.contains(':') || reference.contains('@') { reference.to_owned() } else { format!("{reference}:latest") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_checked_and_tagged() {
+        for (reference, tagged) in
+            [("busybox", "busybox:latest"), ("a/b:1", "a/b:1"), ("host:5000/a", "host:5000/a:latest"), ("a@sha256:00", "a@sha256:00")]
+        {
+            check_reference(reference).unwrap();
+            assert_eq!(with_tag(reference), tagged);
+        }
+        for bad in ["", "/a", "a b", "a?x", "a/../b", "é", "-a"] {
+            assert!(check_reference(bad).is_err(), "{bad:?}");
+        }
+    }
+}

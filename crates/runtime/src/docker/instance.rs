@@ -1,0 +1,399 @@
+//! The life of an instance: create, start, look, wait, stop, remove, list, sweep.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use bollard::{
+    errors::Error,
+    models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, VolumeCreateRequest},
+    query_parameters::{
+        CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
+        ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions, StartContainerOptions,
+        StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    },
+};
+use futures::StreamExt;
+use tokio::time::timeout;
+
+use super::{
+    Inner, firewall,
+    probe::found,
+    volume::LoopVolume,
+    workload::{Names, Output, base_labels, check, describe},
+};
+use crate::{
+    EgressFilter, EngineTime, Exit, InstanceId, InstanceKey, LABEL_INSTANCE, LABEL_OWNER, ListedInstance, Network, Observed, Owner,
+    RuntimeError, Swept, Workload,
+};
+
+/// How long to trust that an event tells of a start; then we look again.
+const START_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How much longer than the grace a stop may take: killing and clearing up on a busy machine.
+const STOP_SLACK: Duration = Duration::from_secs(30);
+
+/// What the engine says about one container.
+pub(super) struct Seen {
+    pub(super) state: Observed,
+    pub(super) labels: BTreeMap<String, String>,
+    /// The engine's words about why the last start failed.
+    start_error: Option<(i32, String)>,
+    created_at: Option<String>,
+    has_network: bool,
+    has_engine_volume: bool,
+}
+
+impl Seen {
+    fn key(&self) -> Option<(Owner, InstanceKey)> {
+        let owner = Owner::parse(self.labels.get(LABEL_OWNER)?).ok()?;
+        let key = InstanceKey::parse(self.labels.get(LABEL_INSTANCE)?).ok()?;
+        Some((owner, key))
+    }
+}
+
+fn gone(id: &InstanceId) -> RuntimeError {
+    RuntimeError::NotFound { what: "instance", name: id.0.clone() }
+}
+
+impl Inner {
+    pub(super) async fn create(&self, workload: &Workload) -> Result<InstanceId, RuntimeError> {
+        check(workload)?;
+        match self.create_parts(workload).await {
+            Ok(id) => Ok(id),
+            Err(error) => {
+                // Leave nothing behind, unless an instance of this key exists: then they are its own.
+                let names = Names::of(&workload.owner, &workload.instance_key);
+                if matches!(self.look(&InstanceId(names.object)).await, Ok(None)) {
+                    let cleared = self.remove_parts(&workload.owner, &workload.instance_key).await;
+                    if let Err(left) = cleared {
+                        tracing::warn!(error = %left, instance = %workload.instance_key, "could not clear up after a failed create");
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn create_parts(&self, workload: &Workload) -> Result<InstanceId, RuntimeError> {
+        let (owner, key) = (&workload.owner, &workload.instance_key);
+        let names = Names::of(owner, key);
+        let network = match workload.network {
+            Network::None => "none".to_owned(),
+            Network::Open => self.open_network(owner, key).await?,
+        };
+        let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &names.object);
+        let output = match (&workload.output_dir, workload.limits.disk_bytes) {
+            (None, _) => None,
+            (Some(_), bytes) if bytes > 0 && self.facts.can_mount => {
+                volume.ensure(bytes).await?;
+                Some(Output::Directory(volume.path()))
+            }
+            (Some(_), _) => {
+                self.ensure_engine_volume(&names.object, owner, key).await?;
+                Some(Output::Volume(&names.object))
+            }
+        };
+        let body = describe(workload, network, output, self.facts.log_driver, self.config.log_bytes);
+        let options = CreateContainerOptionsBuilder::default().name(&names.object).build();
+        match self.docker.create_container(Some(options), body).await {
+            Ok(made) => Ok(InstanceId(made.id)),
+            Err(Error::DockerResponseServerError { status_code: 409, .. }) => self.existing(&names.object, owner, key).await,
+            Err(Error::DockerResponseServerError { status_code: 404, .. }) => {
+                Err(RuntimeError::NotFound { what: "image", name: workload.image.clone() })
+            }
+            Err(Error::DockerResponseServerError { status_code: 400, message }) => {
+                Err(RuntimeError::Invalid { field: "workload", why: message })
+            }
+            Err(error) => Err(self.engine_error(error)),
+        }
+    }
+
+    /// A network of this instance's own with the filter in place (or known not to be).
+    pub(super) async fn open_network(&self, owner: &Owner, key: &InstanceKey) -> Result<String, RuntimeError> {
+        let filter = firewall::ensure(self.facts.can_filter);
+        let network = self.ensure_network(owner, key);
+        let (filter, network) = tokio::join!(filter, network);
+        if let EgressFilter::NotEnforced(why) = filter {
+            tracing::warn!(instance = %key, why, "open network is not filtered");
+        }
+        network
+    }
+
+    async fn existing(&self, name: &str, owner: &Owner, key: &InstanceKey) -> Result<InstanceId, RuntimeError> {
+        let container =
+            found(self.docker.inspect_container(name, None::<InspectContainerOptions>).await).map_err(|error| self.engine_error(error))?;
+        let id = container.as_ref().and_then(|container| container.id.clone());
+        match (container.map(seen).and_then(|seen| seen.key()), id) {
+            (Some((its_owner, its_key)), Some(id)) if its_owner == *owner && its_key == *key => Ok(InstanceId(id)),
+            _ => Err(RuntimeError::Conflict(format!("the name {name} is taken by a container that is not ours"))),
+        }
+    }
+
+    async fn ensure_engine_volume(&self, name: &str, owner: &Owner, key: &InstanceKey) -> Result<(), RuntimeError> {
+        let request = VolumeCreateRequest { name: Some(name.to_owned()), labels: Some(base_labels(owner, key)), ..Default::default() };
+        self.docker.create_volume(request).await.map(drop).map_err(|error| self.engine_error(error))
+    }
+
+    pub(super) async fn start(&self, id: &InstanceId) -> Result<(), RuntimeError> {
+        let seen = self.look(id).await?.ok_or_else(|| gone(id))?;
+        match seen.state {
+            Observed::Running { .. } | Observed::Paused { .. } => return Ok(()),
+            Observed::Exited(_) => return Err(RuntimeError::AlreadyExited(id.0.clone())),
+            Observed::Created => {}
+        }
+        if let Some((owner, key)) = seen.key() {
+            // Made before a reboot and not yet started: the file system has to be mounted again.
+            LoopVolume::new(&self.config.state_dir, owner.as_str(), &Names::of(&owner, &key).object).remount().await?;
+        }
+        match self.docker.start_container(&id.0, None::<StartContainerOptions>).await {
+            Ok(()) => Ok(()),
+            Err(Error::DockerResponseServerError { status_code: 404, message }) if message.contains("No such container") => Err(gone(id)),
+            Err(Error::DockerResponseServerError { message, status_code }) => match start_code(&message) {
+                Some(code) => Err(RuntimeError::StartFailed { code, message }),
+                None => Err(RuntimeError::Engine { status: status_code, message }),
+            },
+            Err(error) => Err(self.engine_error(error)),
+        }
+    }
+
+    pub(super) async fn look(&self, id: &InstanceId) -> Result<Option<Seen>, RuntimeError> {
+        let answer = found(self.docker.inspect_container(&id.0, None::<InspectContainerOptions>).await);
+        Ok(answer.map_err(|error| self.engine_error(error))?.map(seen))
+    }
+
+    pub(super) async fn wait(&self, id: &InstanceId) -> Result<Exit, RuntimeError> {
+        loop {
+            match self.wait_started(id).await? {
+                Observed::Exited(exit) => return Ok(exit),
+                Observed::Created | Observed::Running { .. } | Observed::Paused { .. } => {}
+            }
+            let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
+            let answer = self.docker.wait_container(&id.0, Some(options)).next().await;
+            match answer {
+                // The code in the answer is right, but not whether memory ran out nor when: look again for all of it.
+                None | Some(Ok(_) | Err(Error::DockerContainerWaitError { .. } | Error::RequestTimeoutError)) => {}
+                Some(Err(Error::DockerResponseServerError { status_code: 404, .. })) => return Err(gone(id)),
+                Some(Err(error)) => return Err(self.engine_error(error)),
+            }
+        }
+    }
+
+    /// Waits while the instance is "created" and gives the first other state.
+    pub(super) async fn wait_started(&self, id: &InstanceId) -> Result<Observed, RuntimeError> {
+        loop {
+            let seen = self.look(id).await?.ok_or_else(|| gone(id))?;
+            if seen.state != Observed::Created {
+                return Ok(seen.state);
+            }
+            if let Some((code, message)) = seen.start_error {
+                return Err(RuntimeError::StartFailed { code, message });
+            }
+            // Asking for events since the creation leaves no gap between the look above and the subscription.
+            let filters = HashMap::from([("container", vec![id.0.as_str()]), ("event", vec!["start", "die", "destroy"])]);
+            let options = EventsOptionsBuilder::default().filters(&filters);
+            let options = match seen.created_at.as_deref().and_then(EngineTime::parse_rfc3339) {
+                Some(at) => options.since(&at.to_string()).build(),
+                None => options.build(),
+            };
+            let mut events = std::pin::pin!(self.docker.events(Some(options)));
+            if let Ok(Some(Err(error))) = timeout(START_LOOK_INTERVAL, events.next()).await {
+                return Err(self.engine_error(error));
+            }
+        }
+    }
+
+    pub(super) async fn stop(&self, id: &InstanceId, grace: Duration) -> Result<(), RuntimeError> {
+        let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::default().t(seconds).build();
+        let patient = self.docker.clone().with_timeout(grace.saturating_add(STOP_SLACK));
+        found(patient.stop_container(&id.0, Some(options)).await).map(drop).map_err(|error| self.engine_error(error))
+    }
+
+    pub(super) async fn kill(&self, id: &InstanceId) -> Result<(), RuntimeError> {
+        let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
+        match self.docker.kill_container(&id.0, Some(options)).await {
+            Ok(()) => {}
+            // Not there, or not running.
+            Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => return Ok(()),
+            Err(error) => return Err(self.engine_error(error)),
+        }
+        match timeout(self.config.request_timeout, self.wait(id)).await {
+            Ok(Ok(_) | Err(RuntimeError::NotFound { .. })) => Ok(()),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(RuntimeError::Deadline { doing: "kill", after: self.config.request_timeout }),
+        }
+    }
+
+    pub(super) async fn remove(&self, id: &InstanceId) -> Result<(), RuntimeError> {
+        let Some(seen) = self.look(id).await? else { return Ok(()) };
+        if matches!(seen.state, Observed::Running { .. } | Observed::Paused { .. }) {
+            self.kill(id).await?;
+        }
+        let key = seen.key();
+        if let Some((owner, key)) = &key {
+            let object = Names::of(owner, key).object;
+            if seen.has_network {
+                self.remove_network(&object, Some(&id.0)).await?;
+            }
+            LoopVolume::new(&self.config.state_dir, owner.as_str(), &object).remove().await?;
+        }
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match found(self.docker.remove_container(&id.0, Some(options)).await) {
+            // 409: a removal is under way already.
+            Ok(_) | Err(Error::DockerResponseServerError { status_code: 409, .. }) => {}
+            Err(error) => return Err(self.engine_error(error)),
+        }
+        match key {
+            // A volume of the engine cannot go before the container does.
+            Some((owner, key)) if seen.has_engine_volume => self.remove_engine_volume(&Names::of(&owner, &key).object).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Network and volumes of an instance that is not there.
+    async fn remove_parts(&self, owner: &Owner, key: &InstanceKey) -> Result<(), RuntimeError> {
+        let object = Names::of(owner, key).object;
+        self.remove_network(&object, None).await?;
+        LoopVolume::new(&self.config.state_dir, owner.as_str(), &object).remove().await?;
+        self.remove_engine_volume(&object).await
+    }
+
+    async fn remove_engine_volume(&self, name: &str) -> Result<(), RuntimeError> {
+        found(self.docker.remove_volume(name, None::<RemoveVolumeOptions>).await).map(drop).map_err(|error| self.engine_error(error))
+    }
+
+    pub(super) async fn list(&self, owner: &Owner) -> Result<Vec<ListedInstance>, RuntimeError> {
+        let filters = HashMap::from([("label", vec![format!("{LABEL_OWNER}={owner}")])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let containers = self.docker.list_containers(Some(options)).await.map_err(|error| self.engine_error(error))?;
+        let mut listed = Vec::with_capacity(containers.len());
+        for id in containers.into_iter().filter_map(|container| container.id).map(InstanceId) {
+            // The list itself has neither exit code nor times; one that has gone meanwhile is left out.
+            let Some(seen) = self.look(&id).await? else { continue };
+            if let Some((_, instance_key)) = seen.key() {
+                listed.push(ListedInstance { id, instance_key, labels: seen.labels, state: seen.state });
+            }
+        }
+        Ok(listed)
+    }
+
+    pub(super) async fn sweep(&self, owner: &Owner, keep: &BTreeSet<InstanceKey>) -> Result<Swept, RuntimeError> {
+        let mut swept = Swept::default();
+        for instance in self.list(owner).await? {
+            if !keep.contains(&instance.instance_key) {
+                self.remove(&instance.id).await?;
+                swept.instances.push(instance.instance_key);
+            }
+        }
+        for (name, key) in self.list_networks(owner).await? {
+            if !keep.contains(&key) {
+                self.remove_network(&name, None).await?;
+                swept.networks += 1;
+            }
+        }
+        let kept: BTreeSet<String> = keep.iter().map(|key| Names::of(owner, key).object).collect();
+        for name in LoopVolume::list(&self.config.state_dir, owner.as_str())? {
+            if !kept.contains(&name) {
+                LoopVolume::new(&self.config.state_dir, owner.as_str(), &name).remove().await?;
+                swept.volumes += 1;
+            }
+        }
+        let filters = HashMap::from([("label", vec![format!("{LABEL_OWNER}={owner}")])]);
+        let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
+        let volumes = self.docker.list_volumes(Some(options)).await.map_err(|error| self.engine_error(error))?;
+        for volume in volumes.volumes.unwrap_or_default() {
+            if !kept.contains(&volume.name) {
+                self.remove_engine_volume(&volume.name).await?;
+                swept.volumes += 1;
+            }
+        }
+        self.build_groups.clear().await;
+        Ok(swept)
+    }
+}
+
+fn seen(container: ContainerInspectResponse) -> Seen {
+    let labels = container.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect();
+    let state = container.state.unwrap_or_default();
+    let start_error = state.error.clone().filter(|message| !message.is_empty());
+    let start_error = start_error.map(|message| (start_code(&message).unwrap_or(exit_code(&state)), message));
+    let network_mode = container.host_config.and_then(|host| host.network_mode).unwrap_or_default();
+    let name = container.name.unwrap_or_default();
+    let own_volume = name.strip_prefix('/').unwrap_or(&name);
+    Seen {
+        state: observed(&state),
+        labels,
+        start_error,
+        created_at: container.created,
+        has_network: network_mode != "none",
+        has_engine_volume: container.mounts.unwrap_or_default().iter().any(|mount| mount.name.as_deref() == Some(own_volume)),
+    }
+}
+
+fn exit_code(state: &ContainerState) -> i32 {
+    state.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(-1)
+}
+
+fn observed(state: &ContainerState) -> Observed {
+    let time = |text: &Option<String>| text.as_deref().and_then(EngineTime::parse_rfc3339);
+    let started_at = time(&state.started_at);
+    match state.status {
+        Some(ContainerStateStatusEnum::CREATED) => Observed::Created,
+        Some(ContainerStateStatusEnum::PAUSED) => Observed::Paused { started_at: started_at.unwrap_or_default() },
+        Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::RESTARTING | ContainerStateStatusEnum::STOPPING) => {
+            Observed::Running { started_at: started_at.unwrap_or_default() }
+        }
+        _ => {
+            let code = exit_code(state);
+            let finished_at = time(&state.finished_at).unwrap_or_default();
+            Observed::Exited(Exit {
+                code,
+                signal: (129..=192).contains(&code).then(|| code - 128),
+                oom: state.oom_killed == Some(true),
+                // The engine notes the start of what ends at once after its end.
+                started_at: started_at.map(|at| at.min(finished_at)),
+                finished_at,
+            })
+        }
+    }
+}
+
+/// Tells a command that cannot be started (the workload's fault) from an engine that cannot start anything (ours).
+fn start_code(message: &str) -> Option<i32> {
+    let message = message.to_ascii_lowercase();
+    let exec = message.contains("exec:") || message.contains("chdir") || message.contains("starting container process");
+    if !exec {
+        return None;
+    }
+    if message.contains("not found") || message.contains("no such file or directory") {
+        return Some(127);
+    }
+    ["permission denied", "is a directory", "exec format error", "not a directory"]
+        .iter()
+        .any(|words| message.contains(words))
+        .then_some(126)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_errors_are_told_apart() {
+        let oci = "OCI runtime create failed: container_linux.go:380: starting container process caused: ";
+        assert_eq!(start_code(&format!("{oci}exec: \"x\": executable file not found in $PATH: unknown")), Some(127));
+        assert_eq!(start_code(&format!("{oci}exec: \"/etc/passwd\": permission denied: unknown")), Some(126));
+        assert_eq!(start_code("error creating overlay mount to /var: no such file or directory"), None);
+        assert_eq!(start_code("failed to create endpoint: no such file or directory"), None);
+    }
+
+    #[test]
+    fn signals_are_read_from_codes() {
+        let exit = |code| match observed(&ContainerState { exit_code: Some(code), ..Default::default() }) {
+            Observed::Exited(exit) => exit.signal,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([exit(0), exit(128), exit(137), exit(143), exit(255)], [None, None, Some(9), Some(15), None]);
+    }
+}

@@ -1,0 +1,206 @@
+//! Finding out what the engine is and what we may do on its machine, by asking and by trying.
+
+use std::{path::Path, time::Duration};
+
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    errors::Error,
+    models::{SystemInfo, SystemInfoCgroupDriverEnum, SystemInfoCgroupVersionEnum},
+};
+use tokio::{net::UnixStream, time::timeout};
+
+use super::{Inner, cgroup::GroupKind, config::DockerConfig, firewall, volume};
+use crate::{Capabilities, RuntimeError};
+
+/// An engine that needs longer than this to say who it is is not usable.
+const PROBE_DEADLINE: Duration = Duration::from_secs(5);
+/// Log drivers we can read back, best first. `json-file` replaces what is not UTF-8, also a character that a line of
+/// over 16 KiB was cut in; `local` keeps bytes.
+const LOG_DRIVERS: [&str; 2] = ["local", "json-file"];
+
+/// What does not change while an engine runs.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    pub(super) log_driver: &'static str,
+    /// How builds can be held together; `None` if they cannot.
+    pub(super) build_groups: Option<GroupKind>,
+    /// We are root and see the mounts that the engine sees.
+    pub(super) can_mount: bool,
+    /// We are root and in the engine's network.
+    pub(super) can_filter: bool,
+    /// Process ids that the engine tells are ours too, and we may signal them.
+    pub(super) can_signal: bool,
+}
+
+pub(super) async fn connect(config: &DockerConfig) -> Result<(Docker, Facts), RuntimeError> {
+    let unreachable = |why: String| RuntimeError::Unreachable { socket: config.socket.clone(), why };
+    let path = config.socket.to_str().ok_or_else(|| unreachable("its path is not UTF-8".into()))?;
+    let peer = match timeout(PROBE_DEADLINE, UnixStream::connect(path)).await {
+        Ok(Ok(stream)) => stream.peer_cred().ok().and_then(|cred| cred.pid()),
+        Ok(Err(error)) => return Err(unreachable(error.to_string())),
+        Err(_) => return Err(unreachable("it accepts no connection".into())),
+    };
+    let docker = Docker::connect_with_unix(path, config.request_timeout.as_secs().max(1), API_DEFAULT_VERSION)
+        .map_err(|error| unreachable(error.to_string()))?;
+    let ask = async {
+        let docker = docker.negotiate_version().await?;
+        let info = docker.info().await?;
+        Ok::<_, Error>((docker, info))
+    };
+    let (docker, info) = match timeout(PROBE_DEADLINE, ask).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(unreachable(error.to_string())),
+        Err(_) => return Err(RuntimeError::Deadline { doing: "say what it is", after: PROBE_DEADLINE }),
+    };
+    let facts = facts(&info, peer);
+    Ok((docker, facts))
+}
+
+fn facts(info: &SystemInfo, engine_pid: Option<i32>) -> Facts {
+    let drivers = info.plugins.as_ref().and_then(|plugins| plugins.log.clone()).unwrap_or_default();
+    let log_driver = LOG_DRIVERS.into_iter().find(|name| drivers.iter().any(|known| known == name)).unwrap_or("json-file");
+    let root = rustix::process::geteuid().is_root();
+    let same = |namespace: &str| engine_pid.is_some_and(|pid| same_namespace(pid, namespace));
+    let build_groups = (root && same("cgroup") && same("mnt") && same("pid")).then(|| group_kind(info)).flatten();
+    Facts { log_driver, build_groups, can_mount: root && same("mnt"), can_filter: root && same("net"), can_signal: root && same("pid") }
+}
+
+fn same_namespace(pid: i32, namespace: &str) -> bool {
+    let theirs = std::fs::read_link(format!("/proc/{pid}/ns/{namespace}"));
+    let ours = std::fs::read_link(format!("/proc/self/ns/{namespace}"));
+    matches!((theirs, ours), (Ok(a), Ok(b)) if a == b)
+}
+
+fn group_kind(info: &SystemInfo) -> Option<GroupKind> {
+    match (info.cgroup_driver?, info.cgroup_version?) {
+        (SystemInfoCgroupDriverEnum::SYSTEMD, _) => Some(GroupKind::Systemd),
+        (SystemInfoCgroupDriverEnum::CGROUPFS, SystemInfoCgroupVersionEnum::_1) => Some(GroupKind::V1),
+        (SystemInfoCgroupDriverEnum::CGROUPFS, SystemInfoCgroupVersionEnum::_2) => Some(GroupKind::V2),
+        _ => None,
+    }
+}
+
+impl Inner {
+    pub(super) async fn probe(&self) -> Result<Capabilities, RuntimeError> {
+        let ask = async {
+            let version = self.docker.version().await?;
+            let info = self.docker.info().await?;
+            Ok::<_, Error>((version, info))
+        };
+        let (version, info) = timeout(PROBE_DEADLINE, ask)
+            .await
+            .map_err(|_| RuntimeError::Deadline { doing: "say what it is", after: PROBE_DEADLINE })?
+            .map_err(|error| self.engine_error(error))?;
+        let component = version.components.as_ref().and_then(|components| components.first()).map(|component| component.name.clone());
+        let engine = match component.as_deref() {
+            None | Some("" | "Engine") => "Docker Engine".to_owned(),
+            Some(name) => name.to_owned(),
+        };
+        let security = info.security_options.clone().unwrap_or_default();
+        let has = |name: &str| security.iter().any(|option| option.contains(&format!("name={name}")));
+        let api = self.docker.client_version();
+        let _alone = self.probing.lock().await;
+        Ok(Capabilities {
+            reports_oom: !engine.starts_with("Podman"),
+            engine,
+            version: version.version.unwrap_or_default(),
+            api: format!("{}.{}", api.major_version, api.minor_version),
+            kernel: info.kernel_version.unwrap_or_default(),
+            architecture: version.arch.unwrap_or_default(),
+            cpus: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+            memory_bytes: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+            cgroup_version: if info.cgroup_version == Some(SystemInfoCgroupVersionEnum::_2) { 2 } else { 1 },
+            cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
+            storage_driver: info.driver.unwrap_or_default(),
+            log_driver: self.facts.log_driver.to_owned(),
+            user_namespaces: has("userns") || has("rootless"),
+            seccomp: has("seccomp"),
+            can_limit_disk: self.facts.can_mount && self.try_volume().await,
+            can_limit_build_pids: self.build_groups.try_group().await,
+            egress_filter: firewall::ensure(self.facts.can_filter).await,
+            warnings: info.warnings.unwrap_or_default(),
+        })
+    }
+
+    /// Really makes, mounts and removes a small volume.
+    async fn try_volume(&self) -> bool {
+        let volume = volume::LoopVolume::new(&self.config.state_dir, "probe", "probe");
+        let made = volume.ensure(volume::MIN_VOLUME_BYTES).await;
+        let removed = volume.remove().await;
+        match made.and(removed) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::info!(%error, cause = ?std::error::Error::source(&error), "output volumes cannot be limited");
+                false
+            }
+        }
+    }
+
+    /// Sorts an error of the client: not there, too slow, or an answer.
+    pub(super) fn engine_error(&self, error: Error) -> RuntimeError {
+        let unreachable = |why: String| RuntimeError::Unreachable { socket: self.config.socket.clone(), why };
+        match error {
+            Error::DockerResponseServerError { status_code, message } => RuntimeError::Engine { status: status_code, message },
+            Error::RequestTimeoutError => RuntimeError::Deadline { doing: "answer", after: self.config.request_timeout },
+            Error::DockerStreamError { error } => RuntimeError::Engine { status: 0, message: error },
+            Error::SocketNotFoundError(_) => unreachable("no such socket".into()),
+            Error::IOError { err } => unreachable(err.to_string()),
+            Error::HyperResponseError { err } => unreachable(root_cause(&err)),
+            Error::HyperLegacyError { err } => unreachable(root_cause(&err)),
+            other => RuntimeError::Engine { status: 0, message: other.to_string() },
+        }
+    }
+}
+
+/// The innermost cause: "No such file or directory" says more than "client error (Connect)".
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// 404 as absence.
+pub(super) fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Runs a program of the host to its end. Output is kept for the error only.
+pub(super) async fn run_tool(program: &str, args: &[&str], input: Option<&str>, dir: Option<&Path>) -> Result<(), RuntimeError> {
+    use std::process::Stdio;
+    use tokio::io::AsyncWriteExt;
+
+    /// Nothing we run works longer than moments; a hung mount must not hang the node.
+    const TOOL_DEADLINE: Duration = Duration::from_secs(30);
+
+    let failed = |why: String| RuntimeError::io(format!("run {program}"), std::io::Error::other(why));
+    let mut command = tokio::process::Command::new(program);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    // A service may have been started without the directories of system tools on its path.
+    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    if let Some(dir) = dir {
+        command.current_dir(dir);
+    }
+    let mut child = command.spawn().map_err(|error| RuntimeError::io(format!("run {program}"), error))?;
+    let mut stdin = child.stdin.take();
+    let finish = async {
+        if let (Some(pipe), Some(text)) = (stdin.as_mut(), input) {
+            pipe.write_all(text.as_bytes()).await?;
+        }
+        drop(stdin);
+        child.wait_with_output().await
+    };
+    let output = timeout(TOOL_DEADLINE, finish)
+        .await
+        .map_err(|_| failed(format!("did not end within {TOOL_DEADLINE:?}")))?
+        .map_err(|error| RuntimeError::io(format!("run {program}"), error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(failed(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())))
+}

@@ -1,0 +1,124 @@
+//! Output volumes with a size that holds: an ext4 file system in a sparse file, mounted by a loop device and given to the
+//! instance as a directory.
+//!
+//! Guarantees: writes stop at the size asked, host and other instances keep their space up to that; all operations can be
+//! repeated after a crash at any point. Does not: reserve the space (the file is sparse), survive a corrupted image,
+//! journal (a host that crashes has lost the job too).
+
+use std::{
+    fs, io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::probe::run_tool;
+use crate::RuntimeError;
+
+/// Smallest file system that is worth its overhead.
+pub(super) const MIN_VOLUME_BYTES: u64 = 1 << 20;
+
+/// One volume: `<state>/volumes/<owner>/<name>.img`, mounted on `<name>` beside it.
+pub(super) struct LoopVolume {
+    image: PathBuf,
+    mount: PathBuf,
+}
+
+impl LoopVolume {
+    pub(super) fn new(state_dir: &Path, owner: &str, name: &str) -> Self {
+        let dir = state_dir.join("volumes").join(owner);
+        Self { image: dir.join(format!("{name}.img")), mount: dir.join(name) }
+    }
+
+    /// Names of all volumes of this owner, mounted or not.
+    pub(super) fn list(state_dir: &Path, owner: &str) -> Result<Vec<String>, RuntimeError> {
+        let dir = state_dir.join("volumes").join(owner);
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(RuntimeError::io(format!("read {}", dir.display()), error)),
+        };
+        let stems = entries.filter_map(|entry| Some(Path::new(&entry.ok()?.file_name()).file_stem()?.to_str()?.to_owned()));
+        let unique: std::collections::BTreeSet<String> = stems.collect();
+        Ok(unique.into_iter().collect())
+    }
+
+    /// Where the instance's directory is.
+    pub(super) fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    /// There is such a volume, mounted or not.
+    pub(super) fn exists(&self) -> bool {
+        self.image.exists()
+    }
+
+    /// Makes the volume if missing and mounts it if it is not mounted (after a reboot it is not).
+    pub(super) async fn ensure(&self, bytes: u64) -> Result<(), RuntimeError> {
+        self.at("make", fs::create_dir_all(&self.mount))?;
+        if !self.image.exists() {
+            let draft = self.image.with_extension("tmp");
+            let file = self.at("make", fs::File::create(&draft))?;
+            self.at("size", file.set_len(bytes))?;
+            let options = ["-q", "-F", "-m", "0", "-O", "^has_journal,^resize_inode", "-E", "nodiscard,lazy_itable_init=1"];
+            run_tool("mkfs.ext4", &[&options[..], &[path_text(&draft)?]].concat(), None, None).await?;
+            self.at("name", fs::rename(&draft, &self.image))?;
+        }
+        if !self.is_mounted()? {
+            let args = ["-t", "ext4", "-o", "loop,nosuid,nodev", path_text(&self.image)?, path_text(&self.mount)?];
+            run_tool("mount", &args, None, None).await?;
+        }
+        // The instance may run as any user, without the right to override permissions.
+        self.at("open", fs::set_permissions(&self.mount, fs::Permissions::from_mode(0o777)))?;
+        match fs::remove_dir(self.mount.join("lost+found")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => self.at("empty", Err(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Mounts an existing volume again; nothing happens if there is none.
+    pub(super) async fn remount(&self) -> Result<(), RuntimeError> {
+        if self.exists() && !self.is_mounted()? {
+            self.at("make", fs::create_dir_all(&self.mount))?;
+            let args = ["-t", "ext4", "-o", "loop,nosuid,nodev", path_text(&self.image)?, path_text(&self.mount)?];
+            run_tool("mount", &args, None, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the volume and what is in it; nothing happens if there is none.
+    pub(super) async fn remove(&self) -> Result<(), RuntimeError> {
+        if self.is_mounted()? {
+            let mount = path_text(&self.mount)?;
+            if run_tool("umount", &[mount], None, None).await.is_err() {
+                // Somebody looks into it. Detach now; the kernel frees it when they leave.
+                run_tool("umount", &["-l", mount], None, None).await?;
+            }
+        }
+        let gone = |result: io::Result<()>| match result {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        self.at("remove", gone(fs::remove_file(&self.image)))?;
+        self.at("remove", gone(fs::remove_file(self.image.with_extension("tmp"))))?;
+        self.at("remove", gone(fs::remove_dir(&self.mount)))
+    }
+
+    /// A mount point lies on another device than its parent.
+    fn is_mounted(&self) -> Result<bool, RuntimeError> {
+        let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev());
+        let parent = self.mount.parent().unwrap_or(&self.mount);
+        match (device(&self.mount), device(parent)) {
+            (Ok(own), Ok(above)) => Ok(own != above),
+            (Err(error), _) | (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            (Err(error), _) | (_, Err(error)) => self.at("look at", Err(error)),
+        }
+    }
+
+    fn at<T>(&self, doing: &str, result: io::Result<T>) -> Result<T, RuntimeError> {
+        result.map_err(|error| RuntimeError::io(format!("{doing} the volume {}", self.mount.display()), error))
+    }
+}
+
+fn path_text(path: &Path) -> Result<&str, RuntimeError> {
+    path.to_str().ok_or_else(|| RuntimeError::Invalid { field: "state_dir", why: "its path is not UTF-8".into() })
+}

@@ -1,0 +1,218 @@
+//! What every backend must do about builds, on a real engine: see `behaviour.rs` for how it is run.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use pasture_runtime::{BuildError, BuildEvent, BuildRequest, Network};
+use support::{Bench, command_lines, seconds, until};
+use tokio::{sync::mpsc, time::timeout};
+
+macro_rules! behaviour {
+    ($($name:ident),* $(,)?) => {
+        mod docker {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::support::run(stringify!($name), super::$name).await;
+            })*
+        }
+    };
+}
+
+behaviour!(
+    a_good_build_gives_an_image_that_runs,
+    a_failing_step_is_named_with_its_code_and_output,
+    a_broken_dockerfile_or_context_is_the_users_fault,
+    an_endless_step_is_ended_by_the_deadline,
+    a_dropped_build_leaves_no_process,
+    a_fork_bomb_is_held,
+    memory_of_all_steps_is_held,
+    builds_have_no_network_unless_asked,
+    a_step_that_fills_the_disk_is_stopped,
+    an_image_over_the_limit_is_refused,
+);
+
+fn failed(result: Result<pasture_runtime::Image, BuildError>) -> (Option<u32>, Option<i32>, String) {
+    match result {
+        Err(BuildError::Failed { step, code, message, output_tail }) => {
+            (step.map(|step| step.number), code, format!("{message}\n{output_tail}"))
+        }
+        other => panic!("should have failed: {other:?}"),
+    }
+}
+
+/// No step is cached, so that each really runs.
+fn unique(bench: &Bench, steps: &str) -> BuildRequest {
+    let stamp = format!("{:?}", Instant::now()) + bench.owner.as_str();
+    bench.build_request(&format!("FROM {} AS main\nCOPY stamp /stamp\n{steps}\n", bench.base), &[("stamp", stamp.as_bytes())])
+}
+
+async fn a_good_build_gives_an_image_that_runs(bench: Bench) {
+    let mut request = unique(&bench, "ARG WORD=none\nRUN echo building $WORD && echo $WORD >/word\nFROM scratch AS other\nCOPY stamp /\n");
+    request.build_args.insert("WORD".into(), "hay & straw".into());
+    request.target = Some("main".into());
+    let (image, events) = bench.build(request.clone()).await;
+    let image = image.unwrap();
+    assert_eq!(image.tags, [request.tag.clone()]);
+    let steps: Vec<u32> =
+        events.iter().filter_map(|event| if let BuildEvent::Step(step) = event { Some(step.number) } else { None }).collect();
+    assert_eq!(steps, [1, 2, 3, 4]);
+    let output: String =
+        events.iter().filter_map(|event| if let BuildEvent::Output { text } = event { Some(text.as_str()) } else { None }).collect();
+    assert!(output.contains("building hay & straw"), "{output}");
+    let mut workload = bench.shell("cat /word");
+    workload.image = image.id.clone();
+    let id = bench.start(&workload).await;
+    assert_eq!(bench.log_text(&id).await, "hay & straw\n");
+    assert!(bench.rt.remove_image(&image.id).await.is_err(), "in use");
+    bench.rt.remove(&id).await.unwrap();
+    bench.rt.remove_image(&request.tag).await.unwrap();
+    assert_eq!(bench.rt.image(&request.tag).await.unwrap(), None);
+}
+
+async fn a_failing_step_is_named_with_its_code_and_output(bench: Bench) {
+    let (result, events) = bench.build(unique(&bench, "RUN echo first\nRUN echo last words >&2; exit 42\nRUN echo never")).await;
+    let (step, code, text) = failed(result);
+    assert_eq!((step, code), (Some(4), Some(42)));
+    assert!(text.contains("last words"), "{text}");
+    let told = format!("{events:?}");
+    assert!(told.contains("last words") && !told.contains("never"), "{told}");
+}
+
+async fn a_broken_dockerfile_or_context_is_the_users_fault(bench: Bench) {
+    let (step, code, text) = failed(bench.build(bench.build_request("FROM scratch\nRUNN x\n", &[])).await.0);
+    assert_eq!((step, code), (None, None));
+    assert!(text.to_lowercase().contains("runn"), "{text}");
+    let mut request = bench.build_request("FROM scratch\n", &[]);
+    request.dockerfile = "Elsewhere".into();
+    assert!(failed(bench.build(request).await.0).2.contains("Elsewhere"));
+    let request = bench.build_request("FROM scratch\nCOPY missing /\n", &[]);
+    assert_eq!(failed(bench.build(request).await.0).0, Some(2));
+    let request = bench.build_request("FROM scratch\n", &[]);
+    std::fs::write(&request.context_tar, b"this is no archive, but long enough to be looked at as one ".repeat(40)).unwrap();
+    failed(bench.build(request).await.0);
+    let mut request = bench.build_request("FROM scratch\n", &[]);
+    request.context_tar = "/nowhere/at/all.tar".into();
+    assert!(matches!(bench.build(request).await.0, Err(BuildError::Runtime(_))));
+}
+
+async fn an_endless_step_is_ended_by_the_deadline(bench: Bench) {
+    let before = bench.engine_containers().await;
+    let mut request = unique(&bench, "RUN echo going to bed && sleep 86413");
+    request.timeout = seconds(6);
+    let begun = Instant::now();
+    match bench.build(request).await.0 {
+        Err(BuildError::TimedOut { step, output_tail, .. }) => {
+            assert_eq!(step.unwrap().number, 3);
+            assert!(output_tail.contains("going to bed"), "{output_tail}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(begun.elapsed() < seconds(16), "{:?}", begun.elapsed());
+    // Already gone when the answer comes, not some time later.
+    assert!(!command_lines().contains("sleep 86413"));
+    until("the step's container is gone", || async { bench.engine_containers().await.iter().all(|id| before.contains(id)) }).await;
+}
+
+async fn a_dropped_build_leaves_no_process(bench: Bench) {
+    let before = bench.engine_containers().await;
+    let (progress, mut told) = mpsc::channel(8);
+    let request = unique(&bench, "RUN echo started && sleep 86414");
+    {
+        let build = bench.rt.build(request, progress);
+        let started = async {
+            while let Some(event) = told.recv().await {
+                if matches!(&event, BuildEvent::Output { text } if text.contains("started")) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            result = build => panic!("{result:?}"),
+            () = started => {}
+        }
+    }
+    assert!(command_lines().contains("sleep 86414"), "it was running");
+    let begun = Instant::now();
+    until("the process of the dropped build is gone", || async { !command_lines().contains("sleep 86414") }).await;
+    eprintln!("gone {:?} after the drop", begun.elapsed());
+    until("the step's container is gone", || async { bench.engine_containers().await.iter().all(|id| before.contains(id)) }).await;
+}
+
+async fn a_fork_bomb_is_held(bench: Bench) {
+    if !bench.rt.probe().await.unwrap().can_limit_build_pids {
+        eprintln!("not tested: no permission to make cgroups");
+        return;
+    }
+    let mut request = unique(&bench, "RUN bomb() { bomb | bomb & }; bomb; for i in $(seq 200); do sleep 86415 & done; wait");
+    request.limits.pids = 40;
+    request.timeout = seconds(8);
+    let build = bench.build(request);
+    let count = || command_lines().matches("sleep 86415").count();
+    let watch = async {
+        let mut most = 0;
+        loop {
+            most = most.max(count());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if most > 40 {
+                return most;
+            }
+        }
+    };
+    tokio::select! {
+        (result, events) = build => {
+            assert!(matches!(result, Err(BuildError::Failed { .. } | BuildError::TimedOut { .. })), "{result:?}");
+            assert!(format!("{events:?}").contains("can't fork"), "{events:?}");
+        }
+        most = watch => panic!("{most} processes at once"),
+    }
+    assert_eq!(count(), 0);
+    // The host still starts processes, and builds still work.
+    bench.build(unique(&bench, "RUN true")).await.0.unwrap();
+}
+
+async fn memory_of_all_steps_is_held(bench: Bench) {
+    let mut request = unique(&bench, "RUN dd if=/dev/zero of=/dev/null bs=150M count=1");
+    request.limits.memory_bytes = 64 << 20;
+    let (step, code, _) = failed(bench.build(request).await.0);
+    assert_eq!((step, code), (Some(3), Some(137)));
+    bench.build(unique(&bench, "RUN dd if=/dev/zero of=/dev/null bs=150M count=1")).await.0.unwrap();
+}
+
+async fn builds_have_no_network_unless_asked(bench: Bench) {
+    let (result, events) = bench.build(unique(&bench, "RUN echo devices: $(ls /sys/class/net)")).await;
+    result.unwrap();
+    assert!(format!("{events:?}").contains("devices: lo\\n"), "{events:?}");
+    let mut request = unique(&bench, "RUN echo devices: $(ls /sys/class/net)");
+    request.network = Network::Open;
+    let (result, events) = bench.build(request).await;
+    result.unwrap();
+    assert!(format!("{events:?}").contains("devices: eth0 lo"), "{events:?}");
+    assert_eq!(bench.engine_networks().await, Vec::<String>::new(), "the network went with the build");
+}
+
+async fn a_step_that_fills_the_disk_is_stopped(bench: Bench) {
+    if !bench.rt.probe().await.unwrap().can_limit_build_pids {
+        eprintln!("not tested: no permission to make cgroups");
+        return;
+    }
+    let mut request = unique(&bench, "RUN dd if=/dev/zero of=/big bs=1M count=20 && sleep 86416");
+    request.limits.image_bytes = 10 << 20;
+    match timeout(seconds(60), bench.build(request)).await.unwrap().0 {
+        Err(BuildError::TooLarge { limit_bytes, found_bytes, step, .. }) => {
+            assert_eq!((limit_bytes, step.unwrap().number), (10 << 20, 3));
+            assert!(found_bytes >= 20 << 20, "{found_bytes}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!command_lines().contains("sleep 86416"));
+}
+
+async fn an_image_over_the_limit_is_refused(bench: Bench) {
+    let mut request = unique(&bench, "RUN dd if=/dev/zero of=/big bs=1M count=5");
+    request.limits.image_bytes = 4 << 20;
+    let tag = request.tag.clone();
+    let (result, _) = bench.build(request).await;
+    assert!(matches!(result, Err(BuildError::TooLarge { step: None, .. })), "{result:?}");
+    assert_eq!(bench.rt.image(&tag).await.unwrap(), None);
+}
