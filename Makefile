@@ -32,8 +32,8 @@ check: ## formatting, lints, repository checks and unit tests of the pure crates
 test-all: test demo ## test, and what is too heavy for every landing
 
 bench: ## measures, in the release profile; docs/PERFORMANCE.md says how to read it
-	@scripts/engine.sh base >/dev/null
-	cargo bench $(LOCKED) --workspace --bench '*'
+	@engine=$$(scripts/engine.sh base); export FARM_TEST_ENGINE=$$engine; \
+	cargo bench $(LOCKED) --package pasture-node --package pasture-farm --bench ledger --bench run $(if $(QUICK),-- --quick)
 
 examples: ## builds the example programs beside their Dockerfiles
 	@scripts/examples.sh

@@ -136,8 +136,6 @@ pub struct OfferView {
     pub cpu_model: String,
     /// Whether the gateway can reach the node now.
     pub reachable: bool,
-    /// Heartbeats accepted and missed so far.
-    pub heartbeats: (u64, u64),
 }
 
 /// Where an order is.

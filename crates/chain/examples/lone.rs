@@ -35,9 +35,16 @@ fn rss_mib() -> Option<u64> {
 }
 
 fn print_quantiles(what: &str, mut samples: Vec<f64>) {
+    let slow: Vec<usize> = samples.iter().enumerate().filter(|(_, ms)| **ms > 25.0).map(|(i, _)| i).collect();
     samples.sort_by(f64::total_cmp);
     let at = |q: f64| samples.get(((samples.len() as f64 - 1.0) * q) as usize).copied().unwrap_or(f64::NAN);
-    eprintln!("{what}: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms ({} samples)", at(0.5), at(0.99), at(1.0), samples.len());
+    eprintln!(
+        "{what}: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms ({} samples; over 25 ms: {slow:?})",
+        at(0.5),
+        at(0.99),
+        at(1.0),
+        samples.len()
+    );
 }
 
 fn fsync_floor(dir: &Path) -> std::io::Result<()> {

@@ -103,7 +103,8 @@ pub(crate) async fn merkleize<E: Rt>(
 /// Stops the engine: the store is not what it must be, and going on could sign something wrong.
 pub(crate) fn fail(what: &str) -> ! {
     tracing::error!(what, "the chain cannot go on");
-    std::panic::panic_any(what.to_owned())
+    // Unwinding is how the engine's runtime learns that a task cannot go on; `explain` turns it into an error.
+    std::panic::resume_unwind(Box::new(what.to_owned()))
 }
 
 /// The state at height 0.

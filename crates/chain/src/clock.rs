@@ -4,27 +4,25 @@
 //! goes on from the parent at the monotonic clock's pace, so that timers still fire, until the wall clock has
 //! caught up. It does not correct a clock that was set forward: blocks made meanwhile keep their time.
 
-use std::sync::{Mutex, PoisonError};
+use pasture_rt::Clock;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-
-/// Reads milliseconds since the Unix epoch.
-pub(crate) type WallClock = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// The clock that gives blocks their time.
 pub(crate) struct LedgerClock {
-    wall: WallClock,
+    wall: Arc<dyn Clock>,
     /// Set while the wall clock is behind the ledger: ledger time and the moment it was read.
     ahead: Mutex<Option<(u64, Instant)>>,
 }
 
 impl LedgerClock {
-    pub(crate) fn new(wall: WallClock) -> Self {
+    pub(crate) fn new(wall: Arc<dyn Clock>) -> Self {
         Self { wall, ahead: Mutex::new(None) }
     }
 
     /// Milliseconds now, on a chain whose latest block has this time.
     pub(crate) fn now(&self, latest_ms: u64) -> u64 {
-        let wall = (self.wall)();
+        let wall = self.wall.now_ms();
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         if wall >= latest_ms && ahead.is_none() {
             return wall;

@@ -18,13 +18,14 @@ use bytes::Bytes;
 use commonware_codec::Encode as _;
 use commonware_consensus::types::Height;
 use commonware_cryptography::{Digestible as _, Sha256};
-use commonware_runtime::{Clock as _, Runner as _, Spawner as _, Supervisor as _, tokio as engine_runtime};
+use commonware_runtime::{Runner as _, Spawner as _, Supervisor as _, tokio as engine_runtime};
 use commonware_utils::ordered::Set;
+use pasture_rt::Clock;
 use pasture_types::state::StateRead;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// Questions to the engine that wait for an answer; more wait in their callers.
@@ -48,6 +49,8 @@ pub struct Options {
     pub identity: Identity,
     /// How much may wait in the pool.
     pub limits: Limits,
+    /// Where block time comes from.
+    pub clock: Arc<dyn Clock>,
     /// Called at named points between durable writes (`chain.proposed`, `chain.before_apply`, `chain.after_apply`,
     /// `chain.after_finalized`), for kill tests.
     pub failpoint: Option<Failpoint>,
@@ -345,11 +348,7 @@ fn run_engine(
             return Err(ChainError::Genesis("this node is not one of its validators".into()));
         }
         let peers = Alone::new(Set::from_iter_dedup(roster.keys.keys().cloned()));
-        let wall = context.child("clock");
-        let clock = LedgerClock::new(Box::new(move || {
-            let now = wall.current().duration_since(UNIX_EPOCH).unwrap_or_default();
-            u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-        }));
+        let clock = LedgerClock::new(options.clock);
         let core = Arc::new(Core::new(machine, roster, options.identity, clock, options.limits, options.failpoint));
         *reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::clone(&core));
         let channel = || (Nobody, Silence);

@@ -38,4 +38,5 @@ pub use error::{ChainError, Dropped, SubmitError};
 pub use genesis::{Genesis, Identity, Validator};
 pub use handle::{BlockStream, Chain, NextBlock, Options, Pending, Snapshot, StateProof, Status, StoredBlock};
 pub use machine::{Admission, BlockContext, Due, Machine, Rejection, TxOutcome};
+pub use mempool::Limits;
 pub use replay::{ReplayReport, replay};

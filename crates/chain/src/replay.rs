@@ -18,6 +18,7 @@ use commonware_cryptography::Digestible as _;
 use commonware_glue::stateful::db::{DatabaseSet as _, Merkleized as _};
 use commonware_runtime::{Runner as _, Supervisor as _, buffer::paged::CacheRef, tokio as engine_runtime};
 use commonware_storage::archive::{Archive as _, Identifier, prunable};
+use pasture_rt::ManualClock;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -72,7 +73,7 @@ async fn run(
 ) -> Result<ReplayReport, ChainError> {
     let (ops_root, ops) = empty_target::<engine_runtime::Context>();
     let roster = Roster::new(&genesis, ops_root, ops)?;
-    let clock = LedgerClock::new(Box::new(|| 0));
+    let clock = LedgerClock::new(Arc::new(ManualClock::new(0)));
     let core = Core::new(machine, roster, identity, clock, Limits::default(), None);
     let cache = stack::page_cache();
     let blocks = prunable::Archive::<_, _, crate::block::Digest, Block>::init(

@@ -1,9 +1,17 @@
 //! A chain of one validator, seen from outside.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests: clippy.toml exempts test functions only"
+)]
+
 mod common;
 
 use common::{ADD, Counter, DELETE, FAIL, GENESIS_KEY, NEVER, PUT, TIMER, counter, counter_key, fired_key, named_key, options, start, tx};
 use pasture_chain::{Chain, ChainError, Dropped, NextBlock, SubmitError, TxOutcome, replay};
+use pasture_rt::ManualClock;
 use pasture_types::state::StateRead as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -107,6 +115,28 @@ async fn a_timer_makes_a_block_and_idleness_makes_none() {
     // Idle: nothing may come within a while.
     assert!(tokio::time::timeout(Duration::from_millis(1_500), blocks.next()).await.is_err());
     assert_eq!(chain.status().height, timed.header.height);
+    stop(chain).await;
+}
+
+#[tokio::test]
+async fn a_clock_set_back_neither_stops_timers_nor_turns_time_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(10_000_000);
+    let mut options = options(dir.path());
+    options.clock = Arc::new(clock.clone());
+    let chain = Chain::start(options, Arc::new(Counter)).unwrap();
+    let before = chain.submit(tx(1, 0, 0, ADD, b"")).unwrap().finalized().await.unwrap().timestamp_ms;
+    assert_eq!(before, 10_000_000);
+    clock.set(3_000_000);
+    let at = before + 300;
+    let set = chain.submit(tx(1, 0, 1, TIMER, &at.to_be_bytes())).unwrap().finalized().await.unwrap();
+    assert!(set.timestamp_ms >= before);
+    at_height(&chain, set.height + 1).await;
+    let state = chain.state().unwrap();
+    assert!(state.get(&fired_key(at)).is_some() && state.header().timestamp_ms >= at);
+    clock.set(20_000_000);
+    let after = chain.submit(tx(1, 0, 2, ADD, b"")).unwrap().finalized().await.unwrap();
+    assert_eq!(after.timestamp_ms, 20_000_000);
     stop(chain).await;
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Cli {
 pub(crate) enum Format {
     /// For people.
     Table,
-    /// For scripts: one value a line, amounts in nano-credits.
+    /// For scripts: one value, amounts in nano-credits; what is followed is one value a line.
     Json,
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Env {
     pub(crate) context: Option<String>,
     /// `FARM_LOG`: filter of our own log.
     pub(crate) log: Option<String>,
+    /// `FARM_FAILPOINT`: `name:count` makes a local network kill itself there, for tests of crashes.
+    pub(crate) failpoint: Option<String>,
     /// `NO_COLOR` is set.
     pub(crate) no_color: bool,
     /// `CI=true`: nobody is there to answer.
@@ -57,6 +59,7 @@ impl Env {
             api_url: text("FARM_API_URL"),
             context: text("FARM_CONTEXT"),
             log: text("FARM_LOG"),
+            failpoint: text("FARM_FAILPOINT"),
             no_color: text("NO_COLOR").is_some(),
             ci: text("CI").as_deref() == Some("true"),
             xdg_config: path("XDG_CONFIG_HOME"),

@@ -220,7 +220,9 @@ fn matches(parts: &[Part], path: &[char]) -> bool {
             match part {
                 Part::Is(want) if want == c => mark(parts, &mut next, i + 1),
                 Part::One if *c != '/' => mark(parts, &mut next, i + 1),
-                Part::Class { negated, ranges } if ranges.iter().any(|(l, h)| l <= c && c <= h) != *negated => mark(parts, &mut next, i + 1),
+                Part::Class { negated, ranges } if ranges.iter().any(|(l, h)| l <= c && c <= h) != *negated => {
+                    mark(parts, &mut next, i + 1)
+                }
                 Part::Many if *c != '/' => mark(parts, &mut next, i),
                 Part::Rest => mark(parts, &mut next, i),
                 // Inside a run of folders; only a slash may end it.

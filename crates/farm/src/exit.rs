@@ -111,10 +111,11 @@ impl From<ApiError> for Failure {
                 .next("start a local one in another terminal:  farm dev")
                 .next("or join one:  farm context create NAME --api-url URL"),
             ApiError::Problem(p) => Self::new(&p.code, p.detail.clone()),
-            ApiError::Broken { .. } => Self::new("broken-connection", error.to_string()).next("try again; `farm doctor` looks for the cause"),
-            ApiError::Malformed { .. } => {
-                Self::new("unexpected-answer", error.to_string()).next("is it the right address, and of the same version? `farm doctor` tells")
+            ApiError::Broken { .. } => {
+                Self::new("broken-connection", error.to_string()).next("try again; `farm doctor` looks for the cause")
             }
+            ApiError::Malformed { .. } => Self::new("unexpected-answer", error.to_string())
+                .next("is it the right address, and of the same version? `farm doctor` tells"),
         }
     }
 }

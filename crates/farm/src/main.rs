@@ -1,2 +1,82 @@
-//! Stub.
-fn main() {}
+//! `farm`: run a folder or an image on somebody's machine, offer your own, or run a whole network on this one.
+//!
+//! Guarantees: the process ends in one place, with a code of [`exit::Exit`]; stdout is data, stderr is everything else; the
+//! environment is read once. Decisions about jobs are in [`job`], the words in [`words`].
+
+mod args;
+mod backend;
+mod commands;
+mod config;
+mod dockerignore;
+mod exit;
+mod feeds;
+mod follow;
+mod handles;
+mod job;
+mod pack;
+mod patience;
+mod receipt;
+mod render;
+mod session;
+mod spec_file;
+mod transfer;
+mod unpack;
+mod words;
+
+use args::{Cli, Command, Format};
+use clap::Parser as _;
+use config::{Env, Paths};
+use exit::{Exit, Failure, Outcome};
+use render::Output;
+use session::App;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let env = Env::read();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version are no failures.
+            let exit = if e.use_stderr() { Exit::Usage } else { Exit::Ok };
+            let _ = e.print();
+            return ExitCode::from(exit.code());
+        }
+    };
+    let g = &cli.global;
+    let json = g.json || g.output == Format::Json;
+    let out = Output::new(json, g.quiet, g.no_color || env.no_color, !env.ci);
+    let exit = work(&cli, env, out).unwrap_or_else(|failure| {
+        out.failure(&failure);
+        failure.exit
+    });
+    ExitCode::from(exit.code())
+}
+
+fn work(cli: &Cli, env: Env, out: Output) -> Outcome {
+    let g = &cli.global;
+    log_to_stderr(&cli.command, &env)?;
+    let app = App { out, paths: Paths::of(&env)?, env, yes: g.yes, api_url: g.api_url.clone(), context: g.context.clone() };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new("runtime", format!("cannot start threads: {e}")))?;
+    let outcome = runtime.block_on(commands::dispatch(&app, &cli.command));
+    // A question that nobody answered still waits for a line; it must not keep the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Our own log, for those who look for a fault: warnings, unless FARM_LOG says otherwise.
+fn log_to_stderr(command: &Command, env: &Env) -> Result<(), Failure> {
+    let (default, json) = match command {
+        Command::Dev(args) => ("warn", args.log_json),
+        Command::Up(args) => ("warn", args.log_json),
+        _ => ("error", false),
+    };
+    let filter = EnvFilter::try_new(env.log.as_deref().unwrap_or(default))
+        .map_err(|e| Failure::usage(format!("FARM_LOG: {e}")).next("write for example FARM_LOG=info"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = if json { log.json().try_init() } else { log.try_init() };
+    set.map_err(|e| Failure::new("log", e.to_string()))
+}

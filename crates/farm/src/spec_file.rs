@@ -93,7 +93,9 @@ fn name_target(target: &str) -> Result<Named, Failure> {
         return Ok(Named::Folder(path.into()));
     }
     if path.is_file() {
-        return Err(Failure::usage(format!("{target} is a file, not a folder")).next(format!("is it a job file? then:  farm run -f {target}")));
+        return Err(
+            Failure::usage(format!("{target} is a file, not a folder")).next(format!("is it a job file? then:  farm run -f {target}"))
+        );
     }
     if target.is_empty() || target.starts_with(['.', '/', '~']) {
         return Err(Failure::usage(format!("there is no folder {target}")));
@@ -121,10 +123,14 @@ fn parse(source: &Source) -> Result<JobSpec, Failure> {
         let unknown = quoted_after(message, "unknown field `");
         let line = unknown.and_then(|field| find_key(&source.text, field, reported)).unwrap_or(reported);
         let known = message.split_once("expected").map_or("", |(_, list)| list);
-        let failure = Failure::new("spec", format!("{}:{line}: {}", source.path.display(), unknown.map_or_else(
-            || message.to_string(),
-            |field| format!("unknown field `{field}`"),
-        )));
+        let failure = Failure::new(
+            "spec",
+            format!(
+                "{}:{line}: {}",
+                source.path.display(),
+                unknown.map_or_else(|| message.to_string(), |field| format!("unknown field `{field}`"),)
+            ),
+        );
         match unknown.and_then(|field| nearest(field, known)) {
             Some(meant) => failure.next(format!("did you mean `{meant}`?")),
             None if unknown.is_some() => failure.next(format!("known here are:{}", known.trim_start_matches(" one of"))),
@@ -345,7 +351,8 @@ mod tests {
 
     #[test]
     fn gpus_are_refused_before_anything_else() {
-        let e = resolve(&SpecArgs { target: Some("./nowhere".into()), gpu: Some("H100:1".into()), ..SpecArgs::default() }, &[]).unwrap_err();
+        let e =
+            resolve(&SpecArgs { target: Some("./nowhere".into()), gpu: Some("H100:1".into()), ..SpecArgs::default() }, &[]).unwrap_err();
         assert_eq!(e.exit.code(), 125);
         assert!(e.message.contains("not available in this version"));
         let e = with_file("image: a\nresources:\n  gpu: H100\n").unwrap_err();

@@ -25,7 +25,8 @@ pub(crate) const PLAIN: [(&str, &str); 14] = [
     ("verdict", "capacity check"),
 ];
 
-/// Words that have no place on the screen at all.
+/// Words that have no place on the screen at all, for the checks.
+#[cfg(test)]
 pub(crate) const NEVER: [&str; 4] = ["trustless", "passive income", "token", "mainnet"];
 
 /// The plain word for a word of the ledger; the word itself where it is plain already.

@@ -96,7 +96,7 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     /// A problem.
-    fn head(&self) -> Result<HeadView, Problem>;
+    async fn head(&self) -> Result<HeadView, Problem>;
     /// A final block by height.
     ///
     /// # Errors

@@ -188,7 +188,7 @@ async fn explain(State(app): Shared, headers: HeaderMap, body: Body) -> Answer<E
 }
 
 async fn head(State(app): Shared) -> Answer<HeadView> {
-    Ok(Json(app.backend.head()?))
+    Ok(Json(app.backend.head().await?))
 }
 
 async fn block(State(app): Shared, Arg(height): Arg<Number>) -> Answer<HeadView> {

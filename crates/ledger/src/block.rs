@@ -19,7 +19,7 @@ use pasture_types::{LeaseId, Millis, OrderId, Timestamp};
 const MAX_TIMERS_PER_BLOCK: usize = 256;
 /// Most offers that come of age in one block.
 const MAX_AGED_PER_BLOCK: usize = 1_024;
-/// A gap between blocks of more than so many epochs, while a block was due, is a halt.
+/// A block that comes more than so many epochs after it was due ends a halt.
 const HALT_EPOCHS: u64 = 2;
 
 /// What a block tells the rules.
@@ -66,15 +66,15 @@ pub fn next_due(state: &dyn StateRead) -> Due {
     }
 }
 
-/// How long the zone stood still although a block was due; nothing below [`HALT_EPOCHS`].
+/// How long the zone stood still: the whole gap since the parent, if a block was due more than [`HALT_EPOCHS`] ago. An idle
+/// zone makes no blocks, so a gap in which none was due is no halt.
 fn halt(state: &dyn StateRead, env: &Env, ctx: &BlockCtx) -> Millis {
     let due = match next_due(state) {
         Due::Never => return Millis(0),
         Due::Now => ctx.parent_time,
         Due::At(at) => at.max(ctx.parent_time),
     };
-    let gap = ctx.now.since(due);
-    if gap > env.epochs(HALT_EPOCHS) { gap } else { Millis(0) }
+    if ctx.now.since(due) > env.epochs(HALT_EPOCHS) { ctx.now.since(ctx.parent_time) } else { Millis(0) }
 }
 
 /// Opens a block: notes its time, lengthens windows by a halt, records the epoch.
@@ -121,11 +121,11 @@ fn fire_timers(s: &mut dyn StateWrite, env: &Env, events: &mut Vec<Event>) {
         if s.get(&k).is_none() {
             continue;
         }
+        s.delete(&k);
         match (k.get(9).copied(), tail_id(&k)) {
             (Some(kind), Some(id)) if kind == TimerKind::Order as u8 => market::order_timer(s, env, &OrderId(id), events),
             (Some(_), Some(id)) => lease::lease_timer(s, env, &LeaseId(id), events),
             _ => {}
         }
-        s.delete_if_due(&k);
     }
 }

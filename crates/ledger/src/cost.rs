@@ -6,32 +6,37 @@ use pasture_types::genesis::Params;
 use pasture_types::tx::{Action, Envelope};
 use pasture_types::{Amount, PublicKey};
 
-/// Decoding, lane, fee and the two writes that every transaction makes.
+/// Decoding, lane, fee and the writes that every transaction makes.
 const BASE_US: u32 = 10;
 /// Verifying one Ed25519 signature.
-const ED25519_US: u32 = 45;
+const ED25519_US: u32 = 40;
 /// Verifying one secp256k1 signature.
 const SECP256K1_US: u32 = 180;
-/// The share of a draw that an order causes later: scoring its candidates.
-const DRAW_US: u32 = 600;
-/// The share of settlement that a lease causes later.
-const SETTLE_US: u32 = 200;
+/// The draw that an order causes later: looking at a full bucket of offers.
+const DRAW_US: u32 = 1_700;
+/// The settlement that a lease causes later.
+const SETTLE_US: u32 = 100;
 
 /// The cost of one action in microseconds, its later work included.
 #[must_use]
 pub const fn action_cost_us(action: &Action) -> u32 {
     match action {
         Action::Transfer { .. } | Action::TestCredits { .. } | Action::Stake { .. } => 5,
-        Action::RegisterAccount { .. } | Action::RegisterProvider { .. } | Action::RegisterValidator { .. } => 10,
-        Action::RegisterNode { .. } => 15 + ED25519_US,
-        Action::PutOffer { .. } | Action::WithdrawOffer { .. } => 25,
-        Action::PlaceOrder { .. } => 25 + DRAW_US,
-        Action::CancelOrder { .. } => 15,
-        Action::AcceptLease { .. } => 20 + SETTLE_US,
-        Action::RejectLease { .. } => 25,
-        Action::SubmitUsage { .. } => 60 + 2 * ED25519_US,
-        Action::SubmitHeartbeat { .. } => 15,
-        Action::CloseLease { .. } | Action::Object { .. } | Action::Extend { .. } => 20,
+        Action::RegisterAccount { .. }
+        | Action::RegisterProvider { .. }
+        | Action::RegisterValidator { .. }
+        | Action::PutOffer { .. }
+        | Action::WithdrawOffer { .. }
+        | Action::CancelOrder { .. }
+        | Action::RejectLease { .. }
+        | Action::SubmitHeartbeat { .. }
+        | Action::CloseLease { .. }
+        | Action::Object { .. }
+        | Action::Extend { .. } => 10,
+        Action::RegisterNode { .. } => 10 + ED25519_US,
+        Action::PlaceOrder { .. } => 10 + DRAW_US,
+        Action::AcceptLease { .. } => 10 + SETTLE_US,
+        Action::SubmitUsage { .. } => 10 + 2 * ED25519_US,
     }
 }
 

@@ -86,7 +86,7 @@ fn load(s: &dyn StateRead, id: &LeaseId) -> Result<Lease, TxError> {
 pub(crate) fn submit_usage(s: &mut dyn StateWrite, tx: &mut Tx<'_>, signed: &SignedUsage) -> Result<(), TxError> {
     let usage = &signed.usage;
     let mut lease = load(s, &usage.lease)?;
-    party(tx, &lease)?;
+    let by = party(tx, &lease)?;
     let env = tx.env;
     if !lease.is_live() && lease.state != LeaseState::Closing {
         return Err(bad_state(&lease, "usage is taken once the lease is accepted and until it is settled"));
@@ -96,16 +96,16 @@ pub(crate) fn submit_usage(s: &mut dyn StateWrite, tx: &mut Tx<'_>, signed: &Sig
         .verify(&usage.digest(), &signed.node_signature)
         .map_err(|source| TxError::Signature { whose: "usage", source })?;
     settle::ripen(env, &mut lease);
+    if lease.last_claim().served.0 == 0 {
+        lease.started_at = Some(usage.started);
+        lease.metered.until = usage.started;
+    }
     match &signed.countersignature {
         Some(counter) => {
             check_countersignature(s, &lease, usage, counter)?;
-            take_confirmed(&mut lease, usage)?;
+            take_confirmed(&mut lease, usage, by)?;
         }
         None => take_bare(env, &mut lease, usage)?,
-    }
-    if usage.served_ms.0 > 0 || lease.started_at.is_none() {
-        lease.started_at = Some(usage.started);
-        lease.metered.until = lease.metered.until.max(usage.started);
     }
     tx.events.push(Event::UsageRecorded {
         lease: lease.id,
@@ -131,9 +131,14 @@ pub(crate) fn submit_usage(s: &mut dyn StateWrite, tx: &mut Tx<'_>, signed: &Sig
     Ok(())
 }
 
-/// When the ledger ends a running lease by itself: its cap and some grace, less halts.
+/// When the ledger ends a running lease by itself: its cap and some grace, less halts. Without service yet (building), the
+/// cap counts from the end of the start window.
 fn end_timer(env: &Env, lease: &Lease) -> Timestamp {
-    let from = lease.started_at.or(lease.accepted_at).unwrap_or(lease.matched_at);
+    let accepted = lease.accepted_at.unwrap_or(lease.matched_at);
+    let from = match lease.started_at {
+        Some(at) if lease.last_claim().served.0 > 0 => at,
+        _ => accepted.plus(env.zone.params.start_window),
+    };
     env.shift(from.plus(lease.max_duration)).plus(env.epochs(END_GRACE_EPOCHS))
 }
 
@@ -183,7 +188,7 @@ fn grows(last: &Usage, next: &Usage) -> bool {
     next.epoch >= last.epoch && next.served_ms >= last.served_ms && next.build_ms >= last.build_ms && next.log_bytes >= last.log_bytes
 }
 
-fn take_confirmed(lease: &mut Lease, usage: &Usage) -> Result<(), TxError> {
+fn take_confirmed(lease: &mut Lease, usage: &Usage, by: Party) -> Result<(), TxError> {
     if let Some(last) = &lease.confirmed {
         if !grows(last, usage) {
             return Err(TxError::Usage("it is less than what was countersigned before"));
@@ -197,8 +202,9 @@ fn take_confirmed(lease: &mut Lease, usage: &Usage) -> Result<(), TxError> {
         lease.last = Some(usage.clone());
     }
     lease.confirmed = Some(usage.clone());
+    // Only the node can say that nothing more comes: a user could cut off what the node has not yet sent.
     if let Some(closing) = &mut lease.closing {
-        closing.complete = true;
+        closing.complete |= by == Party::Node;
     }
     Ok(())
 }
@@ -240,6 +246,8 @@ pub(crate) fn close_lease(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId,
         }
         LeaseState::Matched => Err(bad_state(&lease, "reject it instead")),
         LeaseState::Accepted | LeaseState::Running => {
+            // What nobody objected to in time stays paid, whatever is said now.
+            settle::ripen(tx.env, &mut lease);
             lease.disputed |= by == Party::User && *reason == EndReason::ServiceStopped;
             let events = begin_closing(s, tx.env, &mut lease, closing(tx.env, reason.clone(), by));
             tx.events.extend(events);

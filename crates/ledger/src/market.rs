@@ -12,24 +12,25 @@
 use crate::apply::Tx;
 use crate::env::Env;
 use crate::error::TxError;
-use crate::records::{Drawn, Lease, Node, Offer, Order, OrderState};
-use crate::registry::ready_height;
+use crate::records::{Drawn, Lease, Offer, Order, OrderState};
 use crate::tables::{
     self, LEASE_OF_ACCOUNT, LEASE_OF_NODE, LEASE_OPEN, META_WAKE, ORDER_OF_ACCOUNT, ORDER_OPEN, ORDER_PENDING, ORDER_WAITING, TimerKind,
     any, key, keys_with, mark, meta, pending_key, put_lease, put_node, put_order, tail_id, timer_key, update_counts,
 };
 use crate::{bank, lease, offers, validate};
-use pasture_scheduler::{MAX_CANDIDATES, Need, OfferView, affordable, evaluate, rank};
+use pasture_scheduler::{Need, affordable, evaluate, rank};
 use pasture_types::event::Event;
 use pasture_types::ids::derive;
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::OrderTerms;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::tx::{lease_id, order_id};
-use pasture_types::{AccountId, Amount, LeaseId, Millis, NodeId, OfferId, OrderId, Resources, Timestamp};
+use pasture_types::{Amount, LeaseId, Millis, OrderId, Timestamp};
 
 /// Most draws at the end of one block; the rest is drawn in the next.
 const MAX_DRAWS_PER_BLOCK: usize = 32;
+/// Most offers that all draws of one block look at, give or take one draw: some 2 us each.
+const MAX_OFFERS_PER_BLOCK: usize = 8_192;
 /// Most waiting orders that are looked at to choose them.
 const MAX_PENDING_SCANNED: usize = 1_024;
 /// Most orders that a new offer or a freed machine wakes in one block.
@@ -279,36 +280,41 @@ pub(crate) fn draw(s: &mut dyn StateWrite, env: &Env, randomness: &[u8; 32], eve
         }
     }
     due.sort_unstable();
+    let mut left = MAX_OFFERS_PER_BLOCK;
     for (_, seed, id) in due.into_iter().take(MAX_DRAWS_PER_BLOCK) {
+        if left == 0 {
+            return;
+        }
         if let Some(order) = tables::order(s, &id) {
-            draw_one(s, env, order, &seed, events);
+            left = left.saturating_sub(draw_one(s, env, order, &seed, events));
         }
     }
 }
 
-fn draw_one(s: &mut dyn StateWrite, env: &Env, mut order: Order, seed: &[u8; 32], events: &mut Vec<Event>) {
+/// Draws one order; how many offers that looked at.
+fn draw_one(s: &mut dyn StateWrite, env: &Env, mut order: Order, seed: &[u8; 32], events: &mut Vec<Event>) -> usize {
     if env.shifted() >= order.expires_shifted {
         end_order(s, &mut order, OrderState::Expired, events);
-        return;
+        return 0;
     }
     if try_candidates(s, env, &mut order, events) {
-        return;
+        return 0;
     }
     let balance = Some(bank::balance(s, &order.account, order.terms.asset));
     let need = Need { terms: &order.terms, epoch: env.zone.params.epoch, balance };
     let standing = offers::for_order(s, &order.terms, seed);
     let views = standing.iter().map(|o| o.view(env, &order.refused));
     let found = rank(&need, views, seed);
-    order.drawn =
-        found.iter().map(|c| Drawn { offer: c.offer, node: c.node, rate_per_hour: c.rate_per_hour, score: c.score }).collect();
+    order.drawn = found.iter().map(|c| Drawn { offer: c.offer, node: c.node, rate_per_hour: c.rate_per_hour, score: c.score }).collect();
     order.tried = 0;
     if try_candidates(s, env, &mut order, events) {
-        return;
+        return standing.len();
     }
     let pause = env.zone.params.accept_window.0.max(1) << order.fruitless.min(MAX_PAUSE_DOUBLINGS);
     order.fruitless = order.fruitless.saturating_add(1);
     let again = env.shifted().plus(Millis(pause)).min(order.expires_shifted);
     enter(s, &mut order, OrderState::Waiting, Some(again));
+    standing.len()
 }
 
 /// Matches the order with the first drawn candidate that still serves it.

@@ -67,9 +67,7 @@ fn buckets(terms: &OrderTerms) -> Vec<Vec<u8>> {
     })
     .or_else(|| {
         find(&|c| match c {
-            Constraint::Region(r) => {
-                Some(vec![key(OFFER_IN_REGION, &[r.as_bytes(), &[0]]), key(OFFER_IN_REGION, &[r.as_bytes(), b"-"])])
-            }
+            Constraint::Region(r) => Some(vec![key(OFFER_IN_REGION, &[r.as_bytes(), &[0]]), key(OFFER_IN_REGION, &[r.as_bytes(), b"-"])]),
             _ => None,
         })
     })

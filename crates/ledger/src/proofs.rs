@@ -30,8 +30,7 @@ pub(crate) fn record_epoch(s: &mut dyn StateWrite, env: &Env, randomness: &[u8; 
     }
     let grace = env.zone.params.heartbeat_grace_epochs;
     let deadline = env.zone.epoch_start(number.saturating_add(1).saturating_add(grace));
-    let epoch =
-        Epoch { number, randomness: Hash32(*randomness), recorded_at: env.now(), deadline_shifted: env.shift(deadline) };
+    let epoch = Epoch { number, randomness: Hash32(*randomness), recorded_at: env.now(), deadline_shifted: env.shift(deadline) };
     put(s, epoch_key(number), &epoch);
     events.push(Event::EpochStarted { epoch: number, randomness: epoch.randomness });
 }
@@ -116,7 +115,7 @@ pub(crate) fn prune(s: &mut dyn StateWrite, env: &Env) {
         env.epoch()
     } else {
         // An open lease began at most so long ago: its service, its windows, and the halts that lengthened them.
-        let windows = env.epochs(params.objection_epochs + params.heartbeat_grace_epochs + HALT_GRACE_EPOCHS);
+        let windows = env.epochs(params.objection_epochs.saturating_add(params.heartbeat_grace_epochs).saturating_add(HALT_GRACE_EPOCHS));
         let longest = Millis(params.max_lease.0.saturating_add(params.start_window.0).saturating_add(windows.0));
         let halted = env.clock.halted;
         env.zone.epoch_of(Timestamp(env.now().0.saturating_sub(longest.0.saturating_mul(2)).saturating_sub(halted.0)))

@@ -36,8 +36,7 @@ pub(crate) fn register_provider(s: &mut dyn StateWrite, tx: &mut Tx<'_>, name: &
     if tables::provider(s, &tx.account).is_some() {
         return Err(TxError::Exists("the provider"));
     }
-    let provider =
-        Provider { account: tx.account, name: name.into(), stake: Amount::ZERO, nodes: 0, registered_at: tx.env.now() };
+    let provider = Provider { account: tx.account, name: name.into(), stake: Amount::ZERO, nodes: 0, registered_at: tx.env.now() };
     put_provider(s, &tx.account, &provider);
     tx.events.push(Event::ProviderRegistered { account: tx.account });
     Ok(())
@@ -69,7 +68,11 @@ pub(crate) fn register_node(
                 return Err(TxError::NotYours("the node"));
             }
             if node.open_leases > 0 {
-                return Err(TxError::BadState { what: "the node", state: "leased".into(), hint: "declare it anew once its leases are settled" });
+                return Err(TxError::BadState {
+                    what: "the node",
+                    state: "leased".into(),
+                    hint: "declare it anew once its leases are settled",
+                });
             }
             let fits = offers_of(s, id).iter().all(|o| declaration.resources.covers(&o.terms.resources));
             if !fits {
@@ -113,13 +116,7 @@ fn offers_of(s: &dyn StateRead, node: &NodeId) -> Vec<Offer> {
     ids.iter().filter_map(|k| tables::offer(s, &OfferId(tail_id(k)?))).collect()
 }
 
-pub(crate) fn put_offer(
-    s: &mut dyn StateWrite,
-    tx: &mut Tx<'_>,
-    node_id: &NodeId,
-    number: u32,
-    terms: &OfferTerms,
-) -> Result<(), TxError> {
+pub(crate) fn put_offer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, node_id: &NodeId, number: u32, terms: &OfferTerms) -> Result<(), TxError> {
     let node = own_node(s, tx, node_id)?;
     let provider = acting_provider(s, tx)?;
     validate::offer(terms)?;
@@ -139,15 +136,8 @@ pub(crate) fn put_offer(
         }
         None => {}
     }
-    let offer = Offer {
-        id,
-        node: *node_id,
-        provider: tx.account,
-        number,
-        terms: terms.clone(),
-        height: tx.env.clock.height,
-        put_at: tx.env.now(),
-    };
+    let offer =
+        Offer { id, node: *node_id, provider: tx.account, number, terms: terms.clone(), height: tx.env.clock.height, put_at: tx.env.now() };
     save_offer(s, &id, &offer);
     mark(s, key(OFFER_OF_NODE, &[&node_id.0, &id.0]));
     mark(s, key(OFFER_OF_PROVIDER, &[&tx.account.0, &id.0]));

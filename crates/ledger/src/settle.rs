@@ -9,7 +9,6 @@ use crate::proofs::{EpochProof, epoch_proof};
 use crate::records::{Claim, Lease, Metered, Ripening};
 use crate::tables::{ALLOWANCE, get, key, put, put_lease};
 use crate::{bank, market};
-use pasture_scheduler::price_for;
 use pasture_types::event::{ConfirmedBy, Event, Settlement};
 use pasture_types::genesis::Params;
 use pasture_types::lease::LeaseState;
@@ -22,7 +21,7 @@ const INTERIM_EPOCHS: u64 = 15;
 const MAX_EPOCHS_PER_STEP: usize = 512;
 /// At most so many epochs' worth of disputed service is withheld.
 const WITHHELD_EPOCHS: u64 = 2;
-const DAY_MS: u64 = 24 * 3_600_000;
+pub(crate) const DAY_MS: u64 = 24 * 3_600_000;
 const PPM: u128 = 1_000_000;
 
 /// Bare usage to which nobody objected for W epochs counts as confirmed; what came since then begins to wait.
@@ -224,7 +223,7 @@ fn finish(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, claim: Claim, wi
     let service = service_charge(lease, lease.metered.proven_ms);
     let room = lease.escrow.saturating_sub(service).saturating_sub(withheld);
     let build = billed_build(s, env, lease, claim.build);
-    let build_charge = price_for(lease.rate_per_hour, build).min(room);
+    let build_charge = lease.rate_per_hour.per_hour_for(build.0).unwrap_or(room).min(room);
     let charged = service.saturating_add(build_charge);
     let (provider, model) = shares(&env.zone.params, lease, charged);
     let fee = charged.saturating_sub(provider).saturating_sub(model);

@@ -28,7 +28,7 @@ const NEWCOMER_CREDITS: Amount = Amount::credits(10_000);
 const NEWCOMER_FEE: Amount = Amount::credits(1);
 
 /// Chain and ledger, as the gateway sees them.
-pub struct NodeBackend {
+pub(crate) struct NodeBackend {
     chain: Chain,
     clock: Arc<dyn Clock>,
     events: broadcast::Sender<Arc<BlockEvents>>,
@@ -38,12 +38,12 @@ pub struct NodeBackend {
 impl NodeBackend {
     /// The backend of a running chain. `funder` pays for newcomers in a development zone.
     #[must_use]
-    pub fn new(chain: Chain, clock: Arc<dyn Clock>, funder: Option<SigningKey>) -> Self {
+    pub(crate) fn new(chain: Chain, clock: Arc<dyn Clock>, funder: Option<SigningKey>) -> Self {
         Self { chain, clock, events: broadcast::Sender::new(EVENT_LAG), funder }
     }
 
     /// Starts forwarding final blocks' events until shutdown.
-    pub fn feed(&self, shutdown: ShutdownToken) -> TaskHandle {
+    pub(crate) fn feed(&self, shutdown: ShutdownToken) -> TaskHandle {
         let mut blocks = self.chain.subscribe();
         let events = self.events.clone();
         spawn(TaskKind::BlockFeed, async move {
@@ -228,7 +228,7 @@ impl Backend for NodeBackend {
         let checked = spawn_blocking(TaskKind::Connection, move || {
             let height = Height(snapshot.height());
             match pasture_ledger::check(&snapshot) {
-                Ok(report) => CheckView { height, checked: report.checked(), violations: vec![] },
+                Ok(report) => CheckView { height, checked: views::checked(&report), violations: vec![] },
                 Err(violations) => {
                     CheckView { height, checked: vec![], violations: violations.iter().map(ToString::to_string).collect() }
                 }

@@ -11,12 +11,12 @@ use pasture_types::tx::Envelope;
 use pasture_types::{AccountId, LeaseId, NodeId};
 
 /// A network behind a gateway.
-pub struct ApiLink(ApiClient);
+pub(crate) struct ApiLink(ApiClient);
 
 impl ApiLink {
     /// The network that a client talks to.
     #[must_use]
-    pub const fn new(client: ApiClient) -> Self {
+    pub(crate) const fn new(client: ApiClient) -> Self {
         Self(client)
     }
 }

@@ -45,6 +45,7 @@ impl Validator {
             genesis: zone.chain_genesis(),
             identity: zone.identity,
             limits: Limits::default(),
+            clock: Arc::clone(&clock),
             failpoint,
         };
         let machine = Arc::new(LedgerMachine::new(zone.genesis));

@@ -8,10 +8,11 @@ use pasture_api::{
 use pasture_ledger::{Lease, Order, query};
 use pasture_types::market::{AliveCheck, Egress, OrderTerms};
 use pasture_types::state::StateRead;
-use pasture_types::{AccountId, AssetId, LeaseId, NodeId, OrderId, Resources, Timestamp};
+use pasture_types::tx::MAX_LANES;
+use pasture_types::{AccountId, Amount, AssetId, LeaseId, NodeId, OrderId, Resources, Timestamp};
 
-/// Most rows of a list.
-const MAX_ROWS: usize = 1_000;
+/// Most jobs of one account that are listed; older ones are found by their id.
+const MAX_JOBS: usize = 2_000;
 
 pub(crate) fn account(state: &dyn StateRead, id: &AccountId) -> Option<AccountView> {
     let account = query::account(state, id)?;
@@ -19,9 +20,9 @@ pub(crate) fn account(state: &dyn StateRead, id: &AccountId) -> Option<AccountVi
     Some(AccountView {
         id: account.id,
         balance: query::balance(state, id, AssetId::CREDIT),
-        on_hold: query::on_hold(state, id),
+        on_hold: on_hold(state, id),
         deposit: provider.as_ref().map(|p| p.stake).unwrap_or_default(),
-        lanes: query::lanes(state, &id.0),
+        lanes: lanes(state, &id.0),
         keys: account.keys.iter().map(ToString::to_string).collect(),
         provider: provider.map(|p| p.name),
         build_allowance_left: query::build_allowance_left(state, id),
@@ -38,9 +39,32 @@ pub(crate) fn node(state: &dyn StateRead, id: &NodeId) -> Option<NodeView> {
         leased: node.committed,
         cpu_hashes_per_s: node.declaration.cpu_hashes_per_s,
         cpu_model: node.declaration.cpu_model,
-        lanes: query::lanes(state, &id.0),
+        lanes: lanes(state, &id.0),
         reachable: false,
     })
+}
+
+fn lanes(state: &dyn StateRead, owner: &[u8; 32]) -> Vec<(u8, u64)> {
+    (0..MAX_LANES).map(|lane| (lane, query::next_seq(state, owner, lane))).filter(|(_, next)| *next > 0).collect()
+}
+
+fn all_orders(state: &dyn StateRead, account: &AccountId) -> Vec<Order> {
+    let mut all: Vec<Order> = vec![];
+    loop {
+        let page = query::orders_of_account(state, account, all.last(), query::MAX_PAGE);
+        if page.is_empty() {
+            return all;
+        }
+        all.extend(page);
+    }
+}
+
+fn on_hold(state: &dyn StateRead, account: &AccountId) -> Amount {
+    let held = |order: &Order| {
+        let lease = query::lease_of_order(state, &order.id).map(|l| l.held).unwrap_or_default();
+        order.deposit.saturating_add(lease)
+    };
+    all_orders(state, account).iter().map(held).fold(Amount::ZERO, Amount::saturating_add)
 }
 
 fn provider_name(state: &dyn StateRead, id: &AccountId) -> String {
@@ -48,7 +72,7 @@ fn provider_name(state: &dyn StateRead, id: &AccountId) -> String {
 }
 
 pub(crate) fn offers(state: &dyn StateRead) -> Vec<OfferView> {
-    query::offers(state, None, MAX_ROWS)
+    query::offers(state, None, query::MAX_PAGE)
         .into_iter()
         .filter_map(|offer| {
             let node = query::node(state, &offer.node)?;
@@ -62,7 +86,6 @@ pub(crate) fn offers(state: &dyn StateRead) -> Vec<OfferView> {
                 free,
                 cpu_model: node.declaration.cpu_model,
                 reachable: false,
-                heartbeats: query::heartbeats(state, &offer.node),
             })
         })
         .collect()
@@ -141,20 +164,20 @@ fn lease_view(state: &dyn StateRead, lease: Lease) -> LeaseView {
 }
 
 pub(crate) fn jobs(state: &dyn StateRead, account: &AccountId) -> Vec<JobView> {
-    let mut jobs: Vec<JobView> = query::orders_of(state, account, MAX_ROWS)
+    all_orders(state, account)
         .iter()
+        .rev()
+        .take(MAX_JOBS)
         .map(|order| {
             let view = order_view(order);
             let lease = view.lease.and_then(|id| lease(state, &id));
             JobView { order: view, lease }
         })
-        .collect();
-    jobs.sort_by_key(|job| std::cmp::Reverse(job.order.placed));
-    jobs
+        .collect()
 }
 
 pub(crate) fn node_leases(state: &dyn StateRead, node: &NodeId) -> Vec<LeaseView> {
-    query::leases_of_node(state, node, MAX_ROWS).into_iter().map(|l| lease_view(state, l)).collect()
+    query::open_leases_of_node(state, node).into_iter().map(|l| lease_view(state, l)).collect()
 }
 
 pub(crate) fn epoch(state: &dyn StateRead, number: u64) -> Option<EpochView> {
@@ -162,7 +185,7 @@ pub(crate) fn epoch(state: &dyn StateRead, number: u64) -> Option<EpochView> {
 }
 
 pub(crate) fn explain(state: &dyn StateRead, terms: &OrderTerms, now: Timestamp) -> ExplainView {
-    let e = pasture_ledger::explain(state, None, terms, now);
+    let e = pasture_ledger::explain(state, terms, now);
     let mut excluded: Vec<Exclusion> = e
         .steps
         .iter()
@@ -189,3 +212,14 @@ pub(crate) fn explain(state: &dyn StateRead, terms: &OrderTerms, now: Timestamp)
     ExplainView { offers: u64::from(e.offers), suitable: u64::from(e.matching), excluded, best, relaxations }
 }
 
+
+/// What a clean check looked at, in words.
+pub(crate) fn checked(report: &pasture_ledger::CheckReport) -> Vec<String> {
+    vec![
+        format!("money: {} credits are balances, holds, deposits and treasury, nothing negative", report.supply),
+        format!("resources: no match exceeds one of {} nodes", report.nodes),
+        format!("leases: each of {} is in exactly one state, {} are open", report.leases, report.open_leases),
+        format!("indexes and timers agree with the records of {} keys", report.keys),
+        format!("{} accounts, {} offers, {} orders", report.accounts, report.offers, report.orders),
+    ]
+}

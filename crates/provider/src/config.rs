@@ -108,7 +108,9 @@ impl Options {
         if self.max_log_bytes < 1 << 20 {
             return bad("max_log_bytes", "at least 1 MiB is needed".into());
         }
-        for (field, wait) in [("manifest_wait", self.manifest_wait), ("context_wait", self.context_wait), ("max_build_time", self.max_build_time)] {
+        for (field, wait) in
+            [("manifest_wait", self.manifest_wait), ("context_wait", self.context_wait), ("max_build_time", self.max_build_time)]
+        {
             if wait.is_zero() {
                 return bad(field, "no time at all ends every lease".into());
             }

@@ -1,1 +1,38 @@
-//! Stub.
+//! The provider agent: turns leases of the ledger into running work on this machine, measures it, proves it, serves it.
+//!
+//! ```text
+//!            ledger events, leases                     data plane (HTTP, signed requests)
+//!  Network ──────────────────────▶ reconcile ─┐    ┌── server ◀────────────── gateway ◀── client
+//!     ▲                                       ▼    ▼
+//!     │ accept, usage, close               lease::actor ── state (decides) ── record, log on disk
+//!     ├──────────────────── submit ◀──────────┤
+//!     │ heartbeats                            ▼
+//!     └──────────────────── prover         Runtime (containers)
+//! ```
+//! Guarantees: what the ledger says is desired, what the engine shows is observed, and after any crash the two are brought
+//! together again: the same container goes on, its log continues without a gap or a repeat, its service is counted from the
+//! engine's own times, or the lease ends with an honest reason. Containers that are not this node's are never touched.
+//! A network that is away stops no running lease.
+//!
+//! It does not match, price or settle (see `ledger`), and runs nothing by itself (see `runtime`).
+
+mod config;
+mod context;
+mod detect;
+mod error;
+mod failpoint;
+mod lease;
+mod network;
+mod prover;
+mod provider;
+mod reconcile;
+mod register;
+mod server;
+mod submit;
+
+pub use config::Options;
+pub use detect::{Machine, detect};
+pub use error::ProviderError;
+pub use failpoint::{FAILPOINTS, Failpoint};
+pub use network::{LedgerEvents, Network, NetworkError};
+pub use provider::{Provider, ProviderStatus, ShutdownMode};

@@ -1,5 +1,7 @@
 //! What every backend must do about builds, on a real engine: see `behaviour.rs` for how it is run.
 
+#![cfg(test)]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -27,6 +29,7 @@ behaviour!(
     a_dropped_build_leaves_no_process,
     a_fork_bomb_is_held,
     memory_of_all_steps_is_held,
+    a_step_that_burns_cpu_gets_no_more_than_its_share,
     builds_have_no_network_unless_asked,
     a_step_that_fills_the_disk_is_stopped,
     an_image_over_the_limit_is_refused,
@@ -77,6 +80,13 @@ async fn a_failing_step_is_named_with_its_code_and_output(bench: Bench) {
     assert!(text.contains("last words"), "{text}");
     let told = format!("{events:?}");
     assert!(told.contains("last words") && !told.contains("never"), "{told}");
+    // Its layers are gone, the base image is not.
+    let layers: Vec<&str> = told.split("---> ").skip(1).map(|rest| &rest[..12]).filter(|id| !id.contains(' ')).collect();
+    assert!(layers.len() >= 3, "{told}");
+    assert!(bench.rt.image(layers[0]).await.unwrap().is_some());
+    for layer in &layers[1..] {
+        assert_eq!(bench.rt.image(layer).await.unwrap(), None, "{layer} of {layers:?}");
+    }
 }
 
 async fn a_broken_dockerfile_or_context_is_the_users_fault(bench: Bench) {
@@ -148,7 +158,8 @@ async fn a_fork_bomb_is_held(bench: Bench) {
     request.limits.pids = 40;
     request.timeout = seconds(8);
     let build = bench.build(request);
-    let count = || command_lines().matches("sleep 86415").count();
+    // Whole command lines: only the sleepers themselves, which stay, not the shells that come and go while we count.
+    let count = || command_lines().lines().filter(|line| line.trim() == "sleep 86415").count();
     let watch = async {
         let mut most = 0;
         loop {
@@ -177,6 +188,19 @@ async fn memory_of_all_steps_is_held(bench: Bench) {
     let (step, code, _) = failed(bench.build(request).await.0);
     assert_eq!((step, code), (Some(3), Some(137)));
     bench.build(unique(&bench, "RUN dd if=/dev/zero of=/dev/null bs=150M count=1")).await.0.unwrap();
+}
+
+async fn a_step_that_burns_cpu_gets_no_more_than_its_share(bench: Bench) {
+    let burn = "while true; do true; done";
+    let mut request = unique(&bench, &format!("RUN (timeout 4 sh -c '{burn}' & timeout 4 sh -c '{burn}' & wait; times)"));
+    request.limits.cpu_millis = 200;
+    let (_, events) = bench.build(request).await;
+    // The last line of `times`: user and system time of the children, as 0m0.40s 0m0.00s.
+    let output: String =
+        events.iter().filter_map(|event| if let BuildEvent::Output { text } = event { Some(text.as_str()) } else { None }).collect();
+    let times = output.lines().rfind(|line| line.starts_with("0m")).unwrap_or_else(|| panic!("{output}"));
+    let seconds: f64 = times.split(' ').map(|time| time.trim_start_matches("0m").trim_end_matches('s').parse::<f64>().unwrap()).sum();
+    assert!((0.3..1.3).contains(&seconds), "4 s at 200 milli-cores are 0.8 s, not {seconds}");
 }
 
 async fn builds_have_no_network_unless_asked(bench: Bench) {

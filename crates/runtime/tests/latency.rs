@@ -2,6 +2,8 @@
 //! turn in one run. Slow and about numbers, so it runs only when asked for:
 //! `FARM_TEST_ENGINE=… cargo test -p pasture-runtime --test latency -- --ignored --nocapture`
 
+#![cfg(test)]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -3,6 +3,12 @@
 //! A transaction is `sender(32) lane(1) seq(8) op(1) rest`; signatures are not part of it.
 
 #![allow(dead_code, reason = "each test and the example use a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests: clippy.toml exempts test functions only"
+)]
 
 use bytes::Bytes;
 use pasture_chain::{Admission, BlockContext, Chain, Due, Genesis, Identity, Machine, Options, Rejection, TxOutcome};
@@ -169,7 +175,14 @@ pub(crate) fn genesis() -> Genesis {
 }
 
 pub(crate) fn options(dir: &Path) -> Options {
-    Options { data_dir: dir.to_path_buf(), genesis: genesis(), identity: identity(), limits: Default::default(), failpoint: None }
+    Options {
+        data_dir: dir.to_path_buf(),
+        genesis: genesis(),
+        identity: identity(),
+        limits: Default::default(),
+        clock: Arc::new(pasture_rt::SystemClock),
+        failpoint: None,
+    }
 }
 
 pub(crate) fn start(dir: &Path) -> Chain {

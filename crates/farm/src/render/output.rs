@@ -36,6 +36,10 @@ impl Output {
         Self { json, quiet, color: terminal && !no_color, interactive: present && terminal && std::io::stdin().is_terminal() }
     }
 
+    /// The same without notes.
+    pub(crate) const fn quietly(self) -> Self {
+        Self { quiet: true, ..self }
+    }
     /// Text on stdout.
     pub(crate) fn data(&self, text: &str) {
         self.bytes(text.as_bytes());

@@ -79,17 +79,11 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
             let all = *shared.uploaded.borrow();
             axum::Json(serde_json::json!({"received": all, "complete": true})).into_response()
         }
-        ("GET", "logs") => {
-            let chunks = shared.log.lock().await.take().unwrap();
-            Body::from_stream(stream::unfold(chunks, |mut c| async move { Some((c.recv().await?, c)) })).into_response()
-        }
+        ("GET", "logs") => played(&shared).await.into_response(),
+        ("GET", "sized") => ([("content-length", "8")], played(&shared).await).into_response(),
         ("GET", "output") => {
             let headers = [("x-blake3", "ab12"), ("x-length", "4096"), ("x-private", "no")];
             (headers, vec![7; 4096]).into_response()
-        }
-        ("GET", "broken") => {
-            let chunks = [Ok(Bytes::from_static(b"half")), Err(std::io::Error::other("the disk failed"))];
-            ([("content-length", "8")], Body::from_stream(stream::iter(chunks))).into_response()
         }
         ("GET", "away") => (StatusCode::FOUND, [("location", "http://192.0.2.1/")]).into_response(),
         ("GET", "status") => {
@@ -104,6 +98,12 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
             (StatusCode::ACCEPTED, body).into_response()
         }
     }
+}
+
+/// A body that the test sends chunk by chunk.
+async fn played(shared: &Shared) -> Body {
+    let chunks = shared.log.lock().await.take().unwrap();
+    Body::from_stream(stream::unfold(chunks, |mut c| async move { Some((c.recv().await?, c)) }))
 }
 
 fn lease(w: &World) -> LeaseClient {
@@ -222,12 +222,29 @@ async fn a_client_that_leaves_ends_the_forward() {
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_not_taken_for_whole() {
-    let (w, _node) = with_node().await;
-    let path = format!("/leases/{LEASE}/broken");
-    let signed = auth::authorize(&user(), "GET", &path, &node_key().node_id(), NOW);
-    let url = w.url(&format!("/v1/leases/{LEASE}/data/broken"));
-    let result = soon(async { w.http.get(url).header("authorization", signed).send().await?.bytes().await }).await;
-    assert!(result.is_err());
+    for rest in ["logs", "sized"] {
+        let (w, node) = with_node().await;
+        let signed = auth::authorize(&user(), "GET", &format!("/leases/{LEASE}/{rest}"), &node_key().node_id(), NOW);
+        let url = w.url(&format!("/v1/leases/{LEASE}/data/{rest}"));
+        node.log.send(Ok(Bytes::from_static(b"half"))).await.unwrap();
+        let mut answer = soon(w.http.get(url).header("authorization", signed).send()).await.unwrap();
+        assert_eq!(soon(answer.chunk()).await.unwrap().unwrap(), "half");
+        node.log.send(Err(std::io::Error::other("the disk failed"))).await.unwrap();
+        assert!(soon(answer.chunk()).await.is_err(), "{rest}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_breaks_a_forward_off_so_that_its_client_resumes() {
+    let (w, node) = with_node().await;
+    let mut log = soon(lease(&w).logs(0, true)).await.unwrap();
+    let mut bytes = vec![];
+    frames::encode(LogStream::Stderr, b"one\n", &mut bytes);
+    node.log.send(Ok(bytes.into())).await.unwrap();
+    soon(log.next()).await.unwrap().unwrap();
+    w.stop.trigger();
+    assert!(matches!(soon(log.next()).await, Some(Err(ApiError::Broken { .. }))));
+    soon(w.gateway.ended()).await;
 }
 
 #[tokio::test]

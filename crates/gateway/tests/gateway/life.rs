@@ -84,13 +84,16 @@ async fn connections_beyond_the_limit_wait_for_a_slot() {
     let mut options = loopback();
     (options.max_connections, options.max_streams) = (1, 1);
     let w = World::with(options).await;
-    let first = TcpStream::connect(w.gateway.local_addr()).await.unwrap();
+    let mut first = TcpStream::connect(w.gateway.local_addr()).await.unwrap();
     let mut second = TcpStream::connect(w.gateway.local_addr()).await.unwrap();
     second.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    // The second was there before the first asks, and is not among the open ones.
+    first.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
-    let early = tokio::time::timeout(Duration::from_millis(50), second.read_to_string(&mut answer)).await;
-    assert!(early.is_err(), "{answer}");
-    drop(first);
+    soon(first.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.contains("pasture_gateway_connections 1\n"), "{answer}");
+    // The first's slot is free again.
+    answer.clear();
     soon(second.read_to_string(&mut answer)).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }

@@ -209,7 +209,6 @@ impl Backend for Ledger {
             free: Resources::default(),
             cpu_model: "model".into(),
             reachable: false,
-            heartbeats: (1, 0),
         }])
     }
     fn order(&self, id: OrderId) -> Result<Option<OrderView>, Problem> {
@@ -231,7 +230,7 @@ impl Backend for Ledger {
         let excluded = vec![Exclusion { reason: "memory".into(), offers: 1 }];
         Ok(ExplainView { offers: 2, suitable: 1, excluded, best: vec![best], relaxations: vec![] })
     }
-    fn head(&self) -> Result<HeadView, Problem> {
+    async fn head(&self) -> Result<HeadView, Problem> {
         Ok(Self::head_view(7))
     }
     async fn block(&self, height: Height) -> Result<Option<HeadView>, Problem> {

@@ -8,11 +8,12 @@
 //! Guarantees: service is never claimed beyond what the engine's clock, the cap and earlier statements allow; a statement
 //! never goes back; exactly one end reason is kept, the first; after a crash, [`Machine::resume`] asks for what is missing.
 
+use super::event::{Effect, Epochs, Event, LogState, Statement, Waits};
 use super::record::{LeaseRecord, Output, StopOrder};
 use pasture_api::data::{CountersignRequest, LeaseStatus, NodeEvent, OutputInfo, Phase};
 use pasture_types::lease::{EndReason, Usage};
 use pasture_types::spec::{Manifest, Source};
-use pasture_types::{BlobHash, Millis, Timestamp};
+use pasture_types::{Millis, Timestamp};
 use std::collections::VecDeque;
 
 /// Epochs between two usages on the ledger.
@@ -23,133 +24,12 @@ pub(crate) const COUNTERSIGN_WAIT: Millis = Millis(2_000);
 pub(crate) const LOG_DRAIN_WAIT: Millis = Millis(10_000);
 /// Pause before a refused close, or a stop that the engine failed, is tried again.
 const RETRY_WAIT: Millis = Millis(5_000);
+/// How long after the end a confirmation is still put on the ledger; by then the ledger has settled without it.
+const LATE_CONFIRMATION_WAIT: Millis = Millis(600_000);
 /// Statements that may still be confirmed; older ones are covered by newer ones.
 const MAX_OFFERED: usize = 4;
 /// Longest grace a stop gets.
 pub(crate) const MAX_GRACE: Millis = Millis(300_000);
-
-/// The settlement epochs of the zone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Epochs {
-    pub(crate) genesis: Timestamp,
-    pub(crate) length: Millis,
-}
-
-impl Epochs {
-    pub(crate) fn of(&self, at: Timestamp) -> u64 {
-        at.since(self.genesis).0 / self.length.0.max(1)
-    }
-    pub(crate) fn start(&self, epoch: u64) -> Timestamp {
-        self.genesis.plus(Millis(epoch.saturating_mul(self.length.0.max(1))))
-    }
-}
-
-/// How long a client may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Waits {
-    pub(crate) manifest: Millis,
-    pub(crate) context: Millis,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// Our acceptance is on the ledger.
-    Accepted(Timestamp),
-    /// The match went to somebody else, or lapsed.
-    NotAccepted,
-    /// A manifest that was checked against the terms.
-    Manifest(Box<Manifest>),
-    /// Some of the build context arrived.
-    ContextProgress,
-    /// All of it, and its hash was right.
-    ContextComplete,
-    /// The image is here.
-    ImageReady { image: String, build: Millis, billed: Millis },
-    /// It will not be.
-    ImageFailed { detail: String, build: Millis },
-    /// The container exists.
-    Created { container: String },
-    /// Its process runs.
-    Running { started: Timestamp },
-    /// It could not be created or started.
-    StartFailed { detail: String },
-    /// It has exited.
-    Exited { end: EndReason, started: Option<Timestamp>, finished: Timestamp },
-    /// It was removed by somebody else; `at` if we saw it happen.
-    Vanished { at: Option<Timestamp> },
-    /// The engine could not stop it.
-    StopFailed,
-    /// All of its log is in the file.
-    LogDrained,
-    /// The output folder was copied, or there is none.
-    OutputDone { output: Option<OutputInfo>, problem: Option<String> },
-    /// The client confirmed a statement.
-    Countersigned(Box<CountersignRequest>),
-    /// Somebody wants the job to end.
-    Stop { reason: EndReason, grace: Millis, detail: String },
-    /// The ledger closes the lease, or has closed it (`settled`).
-    LedgerClosed { reason: Option<EndReason>, settled: bool },
-    /// The lease got more time and money.
-    Extended { max_duration: Millis, escrow: pasture_types::Amount },
-    /// A usage was submitted while the job runs; `None`: refused.
-    UsageSubmitted { recorded: Option<Millis> },
-    /// The final transaction was taken or refused.
-    CloseSubmitted { taken: bool },
-    /// Container, network and volume are gone.
-    Removed,
-    /// Time passed.
-    Tick,
-}
-
-/// What is to be done.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Effect {
-    /// Replace the record on disk before anything that follows.
-    Save,
-    /// Tell those who follow about the new status.
-    Publish,
-    /// Tell those who follow.
-    Emit(NodeEvent),
-    /// Build or pull.
-    FetchImage,
-    /// Give up building or pulling.
-    CancelWork,
-    /// Make the container.
-    Create { image: String },
-    /// Follow its log, start it and wait for its end; a running one is only followed and waited for.
-    Start { container: String },
-    /// Follow a container that was running before we crashed; never start it.
-    Adopt { container: String },
-    /// Stop it.
-    StopContainer { container: String, grace: Millis },
-    /// Sign a statement and show it to the client.
-    Offer { usage: Usage, last: bool },
-    /// Put a usage on the ledger while the job runs.
-    SubmitUsage { usages: Vec<Statement> },
-    /// Put the last usage on the ledger and close the lease there.
-    Close { usages: Vec<Statement>, close: Option<EndReason> },
-    /// Copy the output folder.
-    CopyOutput { container: String },
-    /// Remove container, network and volume.
-    Remove { container: String },
-    /// Drop everything about this lease.
-    Forget,
-}
-
-/// A usage for the ledger, confirmed or bare.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Statement {
-    pub(crate) usage: Usage,
-    pub(crate) confirmed: Option<CountersignRequest>,
-}
-
-/// The log as far as it is durable.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct LogState {
-    pub(crate) bytes: u64,
-    pub(crate) root: BlobHash,
-}
 
 /// Interim usage on its way to the ledger.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -192,6 +72,8 @@ pub(crate) struct Machine {
     finish: Finish,
     close_attempts: u32,
     stop_retry: Option<Timestamp>,
+    /// The ledger has settled the lease.
+    settled: bool,
 }
 
 impl Machine {
@@ -214,11 +96,8 @@ impl Machine {
             finish: Finish::NotYet,
             close_attempts: 0,
             stop_retry: None,
+            settled: false,
         }
-    }
-
-    pub(crate) const fn manifest(&self) -> Option<&Manifest> {
-        self.manifest.as_ref()
     }
 
     /// Statements that a client may confirm.
@@ -228,7 +107,19 @@ impl Machine {
 
     /// What to do first with a record that was read back. A manifest and a context that are on disk come in as events.
     pub(crate) fn resume(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let unmade = self.record.container.is_none() && self.record.phase != Phase::Ended;
         match (self.record.phase, self.record.container.clone()) {
+            _ if unmade && self.record.end.is_some() => {
+                self.record.output = Output::Nothing;
+                self.log_drained = true;
+                self.offer_last(now, out);
+                self.settle_phase(now, out);
+            }
+            _ if unmade && self.record.accepted.is_some() && self.record.stop.is_some() => {
+                if let Some(stop) = self.record.stop.clone() {
+                    self.end_without_container(stop.reason, stop.detail, now, out);
+                }
+            }
             (Phase::Starting, Some(container)) => out.push(Effect::Start { container }),
             (Phase::Running | Phase::Stopping, Some(container)) => {
                 if self.record.end.is_some() {
@@ -291,7 +182,7 @@ impl Machine {
                 self.settle_phase(now, out);
             }
             Event::OutputDone { output, problem } => self.on_output(output, problem, now, out),
-            Event::Countersigned(request) => self.on_countersigned(*request, now, out),
+            Event::Countersigned(request) => self.on_countersigned(*request, out),
             Event::Stop { reason, grace, detail } => self.on_stop(reason, grace, detail, now, out),
             Event::LedgerClosed { reason, settled } => self.on_ledger_closed(reason, settled, now, out),
             Event::Extended { max_duration, escrow } => self.on_extended(max_duration, escrow, out),
@@ -377,7 +268,14 @@ impl Machine {
         self.end_without_container(reason, detail, now, out);
     }
 
-    fn on_exited(&mut self, end: EndReason, started: Option<Timestamp>, finished: Option<Timestamp>, now: Timestamp, out: &mut Vec<Effect>) {
+    fn on_exited(
+        &mut self,
+        end: EndReason,
+        started: Option<Timestamp>,
+        finished: Option<Timestamp>,
+        now: Timestamp,
+        out: &mut Vec<Effect>,
+    ) {
         if self.record.end.is_some() {
             return;
         }
@@ -496,6 +394,7 @@ impl Machine {
         let news = !self.record.ledger_closing;
         self.record.ledger_closing = true;
         if settled {
+            self.settled = true;
             self.record.closed = true;
             self.finish = Finish::Done;
         }
@@ -559,7 +458,8 @@ impl Machine {
 
     /// Makes the last statement (the same again after a crash) and waits a little for its confirmation.
     fn offer_last(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        if self.finish == Finish::Done {
+        if self.record.closed {
+            self.finish = Finish::Done;
             return;
         }
         if self.record.last_usage.is_none() && (self.record.served_ms.0 > 0 || self.record.build_ms.0 > 0) {
@@ -580,7 +480,7 @@ impl Machine {
         }
     }
 
-    fn on_countersigned(&mut self, request: CountersignRequest, now: Timestamp, out: &mut Vec<Effect>) {
+    fn on_countersigned(&mut self, request: CountersignRequest, out: &mut Vec<Effect>) {
         let newer = self.record.confirmed.as_ref().is_none_or(|c| c.usage.served_ms <= request.usage.served_ms);
         if !newer || !self.offered.contains(&request.usage) {
             return;
@@ -591,29 +491,31 @@ impl Machine {
         match (self.finish, self.submit) {
             (Finish::AwaitingCountersignature(_), _) if is_last => self.close(out),
             // The bare statement went first: the confirmation follows by itself.
-            (Finish::Done, _) if is_last && !self.record.ledger_closing => out.push(Effect::SubmitUsage { usages: self.statements() }),
-            (_, Submit::Due(_)) if !is_last => self.submit_usage(now, out),
+            (Finish::Done, _) if is_last && !self.settled => out.push(Effect::SubmitUsage { usages: self.statements() }),
+            (_, Submit::Due(_)) if !is_last => self.submit_usage(out),
             _ => {}
         }
     }
 
-    /// The newest confirmed statement, and a newer bare one if there is one.
+    /// What the ledger should hear: the newest confirmed statement, and a bare one where that is needed (at the end, or when
+    /// nothing was confirmed since the last time).
     fn statements(&self) -> Vec<Statement> {
         let mut out = vec![];
         let recorded = self.record.recorded.map_or(Millis(0), |(served, _)| served);
-        let last = self.record.last_usage.as_ref().or_else(|| self.offered.back());
+        let last = self.record.last_usage.as_ref();
         if let Some(c) = &self.record.confirmed
             && (last == Some(&c.usage) || c.usage.served_ms > recorded)
         {
             out.push(Statement { usage: c.usage.clone(), confirmed: Some(c.clone()) });
         }
-        if let Some(last) = last.filter(|l| self.record.confirmed.as_ref().is_none_or(|c| c.usage != **l)) {
-            out.push(Statement { usage: last.clone(), confirmed: None });
+        let bare = last.or_else(|| self.offered.back().filter(|_| out.is_empty()));
+        if let Some(bare) = bare.filter(|b| self.record.confirmed.as_ref().is_none_or(|c| c.usage != **b)) {
+            out.push(Statement { usage: bare.clone(), confirmed: None });
         }
         out
     }
 
-    fn submit_usage(&mut self, _now: Timestamp, out: &mut Vec<Effect>) {
+    fn submit_usage(&mut self, out: &mut Vec<Effect>) {
         let usages = self.statements();
         if usages.is_empty() {
             self.submit = Submit::Idle;
@@ -631,16 +533,20 @@ impl Machine {
         out.push(Effect::Save);
     }
 
+    /// Puts the end on the ledger. After a refusal it is looked at anew (the ledger may close the lease meanwhile), then less
+    /// and less is tried, at last the close alone.
     fn close(&mut self, out: &mut Vec<Effect>) {
         self.finish = Finish::Submitting;
-        let mut usages = self.statements();
-        match self.close_attempts {
-            0 => {}
-            // Something of it was refused: try less, at last only the close itself.
-            1 => usages = usages.split_off(usages.len().saturating_sub(1)),
-            _ => usages.clear(),
-        }
-        let close = (!self.record.ledger_closing).then(|| self.record.end.clone()).flatten();
+        let reason = self.record.end.clone();
+        let bare = self.record.last_usage.clone().map(|usage| Statement { usage, confirmed: None });
+        let (usages, close) = match self.close_attempts {
+            0 | 1 if self.record.ledger_closing => self.late_statements(),
+            0 | 1 => (self.statements(), reason),
+            2 => (bare.into_iter().collect(), reason),
+            3 => (vec![], reason),
+            _ if self.record.ledger_closing => (vec![], None),
+            _ => (vec![], reason),
+        };
         if usages.is_empty() && close.is_none() {
             self.record.closed = true;
             self.finish = Finish::Done;
@@ -650,6 +556,15 @@ impl Machine {
         }
     }
 
+    /// What to say of a lease that the ledger closes already. There the node's confirmed statement says by itself that nothing
+    /// more comes, so it goes last, and a close beside it would be refused.
+    fn late_statements(&self) -> (Vec<Statement>, Option<EndReason>) {
+        let mut usages = self.statements();
+        usages.reverse();
+        let confirmed = usages.last().is_some_and(|s| s.confirmed.is_some());
+        (usages, self.record.end.clone().filter(|_| !confirmed))
+    }
+
     fn on_close_submitted(&mut self, taken: bool, now: Timestamp, out: &mut Vec<Effect>) {
         if taken {
             self.record.closed = true;
@@ -657,7 +572,7 @@ impl Machine {
             out.push(Effect::Save);
         } else if self.finish != Finish::Done {
             self.close_attempts = self.close_attempts.saturating_add(1);
-            self.finish = if self.close_attempts < 3 { Finish::Retry(now) } else { Finish::Retry(now.plus(RETRY_WAIT)) };
+            self.finish = if self.close_attempts < 4 { Finish::Retry(now) } else { Finish::Retry(now.plus(RETRY_WAIT)) };
         }
     }
 
@@ -680,7 +595,7 @@ impl Machine {
             _ => {}
         }
         if matches!(self.submit, Submit::Due(at) if now >= at) && self.record.end.is_none() {
-            self.submit_usage(now, out);
+            self.submit_usage(out);
         }
         match self.finish {
             Finish::AwaitingLog(at) if now >= at => {
@@ -728,6 +643,12 @@ impl Machine {
         Millis(self.cap().0 / 5 * 4)
     }
 
+    /// Whether nothing can follow any more: all is done, and a late confirmation is no longer worth waiting for.
+    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
+        let waited = self.record.ended.is_some_and(|at| now >= at.plus(LATE_CONFIRMATION_WAIT));
+        self.record.is_finished() && (self.settled || waited)
+    }
+
     /// When [`Event::Tick`] is needed next.
     pub(crate) fn next_tick(&self) -> Option<Timestamp> {
         let mut at: Vec<Timestamp> = vec![];
@@ -745,6 +666,7 @@ impl Machine {
                 }
             }
             Phase::Stopping => at.extend(self.stop_retry),
+            Phase::Ended if self.record.is_finished() => at.extend(self.record.ended.map(|at| at.plus(LATE_CONFIRMATION_WAIT))),
             _ => {}
         }
         if let (Submit::Due(due), None) = (self.submit, &self.record.end) {

@@ -2,9 +2,14 @@
 //!
 //! Guarantees: every `RUN` is under the limits, without network unless asked; the whole has a deadline; however it ends,
 //! its processes are gone within seconds and no container stays. Does not: use BuildKit features (`RUN --mount`,
-//! here-documents), limit what fetching a base image costs, delete cached layers.
+//! here-documents), limit what fetching a base image costs, delete the cached layers of builds that succeeded (those of a
+//! failed build go at once, so that nobody fills a disk with failures).
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use bollard::{
     Docker, body_try_stream,
@@ -19,20 +24,21 @@ use tokio::{
 };
 use tokio_util::io::ReaderStream;
 
-use super::{
-    Inner,
-    cgroup::BuildGroup,
-    workload::{base_labels, check_limits},
-};
+use super::{Inner, cgroup::BuildGroup, workload::check_limits};
 use crate::{
-    BuildError, BuildEvent, BuildLimits, BuildRequest, Image, LABEL_OWNER, MAX_BUILD_OUTPUT_BYTES, MAX_OUTPUT_TAIL_BYTES, Network,
-    RuntimeError, Step,
+    BuildError, BuildEvent, BuildLimits, BuildRequest, Image, MAX_BUILD_OUTPUT_BYTES, MAX_OUTPUT_TAIL_BYTES, Network, RuntimeError, Step,
 };
 
 /// How often the size of what a step has written is looked at.
 const SIZE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Containers of others that are remembered so as not to be looked at again.
 const MAX_STRANGERS: usize = 4096;
+/// Tries to remove the layers of a build that failed; the last of them may still be in use for a moment.
+const FORGET_TRIES: u32 = 10;
+/// Pause between these tries.
+const FORGET_PAUSE: Duration = Duration::from_millis(50);
+/// Most layers remembered that could not be removed yet.
+const MAX_LEFTOVER_LAYERS: usize = 256;
 /// Length of the pieces that the context is sent in.
 const CONTEXT_PIECE_BYTES: usize = 64 << 10;
 
@@ -45,8 +51,9 @@ impl Inner {
             Network::None => "none".to_owned(),
             Network::Open => self.open_network(&req.owner, &req.instance_key).await?,
         };
+        self.forget_layers(1).await;
         let group = self.build_groups.make(limits).await?;
-        let mut teller = Teller::new(progress);
+        let mut teller = Teller::new(progress, &self.leftover_layers);
         let result = self.run_build(&req, &network, group.as_ref(), deadline, &mut teller).await;
         if let Some(group) = &group
             && result.is_err()
@@ -58,12 +65,21 @@ impl Inner {
         if req.network == Network::Open {
             self.drop_build_network(&req, &network).await;
         }
-        let id = result?;
+        let tail = teller.take_tail();
+        let id = match result {
+            Ok(id) => id,
+            Err(error) => {
+                drop(teller);
+                self.forget_layers(FORGET_TRIES).await;
+                return Err(error);
+            }
+        };
+        teller.layers.ids.clear();
         let image = self.image(&id).await?.ok_or(RuntimeError::NotFound { what: "image", name: id })?;
         if image.size_bytes > limits.image_bytes {
             self.remove_image(&req.tag).await?;
             let (limit_bytes, found_bytes) = (limits.image_bytes, image.size_bytes);
-            return Err(BuildError::TooLarge { limit_bytes, found_bytes, step: None, output_tail: teller.tail });
+            return Err(BuildError::TooLarge { limit_bytes, found_bytes, step: None, output_tail: tail });
         }
         Ok(image)
     }
@@ -76,6 +92,29 @@ impl Inner {
         }
     }
 
+    /// Removes what failed and cancelled builds have made. What other images are built upon stays: the engine refuses.
+    pub(super) async fn forget_layers(&self, tries: u32) {
+        for attempt in 0..tries {
+            let layers = std::mem::take(&mut *self.leftover_layers.lock().unwrap_or_else(PoisonError::into_inner));
+            for layer in layers {
+                // A base image may be named by id; one that has a name is not ours to remove.
+                let removable = matches!(self.image(&layer).await, Ok(Some(image)) if image.tags.is_empty());
+                if removable && self.remove_image(&layer).await.is_err() {
+                    let mut left = self.leftover_layers.lock().unwrap_or_else(PoisonError::into_inner);
+                    // Others' images may be built upon it for ever; it is not worth remembering more than this.
+                    if left.len() < MAX_LEFTOVER_LAYERS {
+                        left.push(layer);
+                    }
+                }
+            }
+            if attempt + 1 == tries || self.leftover_layers.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+                return;
+            }
+            // The container of the step that was cut off is still being removed.
+            tokio::time::sleep(FORGET_PAUSE).await;
+        }
+    }
+
     /// Drives the engine's builder and gives the image id.
     async fn run_build(
         &self,
@@ -83,7 +122,7 @@ impl Inner {
         network: &str,
         group: Option<&BuildGroup<'_>>,
         deadline: Instant,
-        teller: &mut Teller,
+        teller: &mut Teller<'_>,
     ) -> Result<String, BuildError> {
         let opening = format!("open {}", req.context_tar.display());
         let context = tokio::fs::File::open(&req.context_tar).await.map_err(|error| RuntimeError::io(opening, error))?;
@@ -127,7 +166,7 @@ impl Inner {
         }
     }
 
-    fn build_error(&self, error: Error, teller: &mut Teller) -> BuildError {
+    fn build_error(&self, error: Error, teller: &mut Teller<'_>) -> BuildError {
         let message = match error {
             Error::DockerStreamError { error } => error,
             // Refused before it began: no Dockerfile, an instruction that does not exist, a broken archive.
@@ -146,8 +185,7 @@ impl Inner {
         let Some(group) = group else { return 0 };
         let options = ListContainersOptionsBuilder::default().build();
         let running = self.docker.list_containers(Some(options)).await.unwrap_or_default();
-        let unlabelled = running.into_iter().filter(|one| !one.labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL_OWNER)));
-        for id in unlabelled.filter_map(|one| one.id) {
+        for id in running.into_iter().filter_map(|one| one.id) {
             if written.strangers.contains(&id) {
                 continue;
             }
@@ -178,7 +216,6 @@ struct Written {
 }
 
 fn options(req: &BuildRequest, network: &str) -> BuildImageOptions {
-    let labels = base_labels(&req.owner, &req.instance_key);
     let args = req.build_args.clone().into_iter().collect();
     BuildImageOptionsBuilder::default()
         .dockerfile(&req.dockerfile)
@@ -188,7 +225,6 @@ fn options(req: &BuildRequest, network: &str) -> BuildImageOptions {
         .forcerm(true)
         .networkmode(network)
         .buildargs(&args)
-        .labels(&labels)
         .build()
 }
 
@@ -219,17 +255,22 @@ fn with_parameters(docker: Docker, parameters: String) -> Docker {
 }
 
 /// Passes on what the builder says and keeps what an error will need.
-struct Teller {
+struct Teller<'a> {
     progress: mpsc::Sender<BuildEvent>,
     step: Option<Step>,
     image: Option<String>,
+    /// The newest layer of each stage so far, base images not counted. Layers below go with them.
+    layers: Layers<'a>,
+    /// The step that gave the last of them.
+    layer_step: Option<u32>,
     tail: String,
     told_bytes: usize,
 }
 
-impl Teller {
-    fn new(progress: mpsc::Sender<BuildEvent>) -> Self {
-        Self { progress, step: None, image: None, tail: String::new(), told_bytes: 0 }
+impl<'a> Teller<'a> {
+    fn new(progress: mpsc::Sender<BuildEvent>, leftover: &'a Mutex<Vec<String>>) -> Self {
+        let layers = Layers { ids: Vec::new(), leftover };
+        Self { progress, step: None, image: None, layers, layer_step: None, tail: String::new(), told_bytes: 0 }
     }
 
     fn take_tail(&mut self) -> String {
@@ -246,6 +287,7 @@ impl Teller {
             (None, Some(status)) => info.id.map_or(format!("{status}\n"), |layer| format!("{layer}: {status}\n")),
             (None, None) => return,
         };
+        self.note_layer(&text);
         if let Some(step) = parse_step(&text) {
             self.step = Some(step.clone());
             self.send(BuildEvent::Step(step)).await;
@@ -266,9 +308,41 @@ impl Teller {
         }
     }
 
+    fn note_layer(&mut self, text: &str) {
+        let Some(layer) = text.trim().strip_prefix("---> ").filter(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit())) else {
+            return;
+        };
+        // The first step of a stage tells the base image, which is not ours to remove; a later one replaces its
+        // predecessor of the same stage.
+        let is_base = self.step.as_ref().is_none_or(|step| step.text.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("FROM")));
+        if !is_base {
+            if self
+                .layer_step
+                .is_some_and(|number| self.step.as_ref().is_some_and(|step| step.number == number + 1 || step.number == number))
+            {
+                self.layers.ids.pop();
+            }
+            self.layers.ids.push(layer.to_owned());
+            self.layer_step = self.step.as_ref().map(|step| step.number);
+        }
+    }
+
     async fn send(&self, event: BuildEvent) {
         // Nobody listening is no reason to stop.
         let _ = self.progress.send(event).await;
+    }
+}
+
+/// Layers that are in nobody's way only if the build succeeds; otherwise, also when it is dropped, they are left to be
+/// removed.
+struct Layers<'a> {
+    ids: Vec<String>,
+    leftover: &'a Mutex<Vec<String>>,
+}
+
+impl Drop for Layers<'_> {
+    fn drop(&mut self) {
+        self.leftover.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.ids);
     }
 }
 
@@ -294,9 +368,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_last_layer_of_each_stage_is_noted_and_no_base_image() {
+        let (sender, _receiver) = mpsc::channel(64);
+        let leftover = Mutex::new(Vec::new());
+        let mut teller = Teller::new(sender, &leftover);
+        for text in [
+            "Step 1/5 : FROM a",
+            " ---> aaaaaaaaaaaa\n",
+            "Step 2/5 : RUN x",
+            " ---> Running in bbbbbbbbbbbb\n",
+            " ---> 111111111111\n",
+            "Step 3/5 : RUN y",
+            " ---> Using cache\n",
+            " ---> 222222222222\n",
+            "Step 4/5 : from b",
+            " ---> cccccccccccc\n",
+            "Step 5/5 : RUN z",
+            " ---> 333333333333\n",
+        ] {
+            teller.tell(BuildInfo { stream: Some(text.into()), ..Default::default() }).await;
+        }
+        drop(teller);
+        assert_eq!(*leftover.lock().unwrap(), ["222222222222", "333333333333"]);
+    }
+
+    #[tokio::test]
     async fn output_is_bounded_and_its_end_is_kept() {
         let (sender, mut receiver) = mpsc::channel(16_384);
-        let mut teller = Teller::new(sender);
+        let leftover = Mutex::new(Vec::new());
+        let mut teller = Teller::new(sender, &leftover);
         let piece = "é".repeat(8 << 10);
         for _ in 0..(MAX_BUILD_OUTPUT_BYTES / piece.len() + 10) {
             teller.tell(BuildInfo { stream: Some(piece.clone()), ..Default::default() }).await;

@@ -1,8 +1,12 @@
 //! What an open network may reach, as packet filter rules of the host.
 //!
-//! One pair of chains serves all instances: their bridges share a name prefix, so starting an instance changes no rule.
+//! One set of chains serves all instances: their bridges share a name prefix, so starting an instance changes no rule.
 //! Forwarded packets from such a bridge may go to DNS and HTTPS at public IPv4 addresses and to port 53 of the host's own
 //! resolvers; packets for the host itself only to port 53 of those. Everything else is refused. Replies pass.
+//!
+//! The rules are there twice. In the engine's `DOCKER-USER` they refuse politely; but the engine takes the jump to that
+//! chain out for a moment whenever it makes a network, and a connection made in that moment would stay. The `security`
+//! table, which the engine leaves alone and the kernel asks afterwards, has them again and drops.
 //!
 //! Does not: filter by host name, limit rates, undo itself (the chains match only our bridges, so they are inert
 //! without instances). Kept in step by [`ensure`], which is cheap and is called before every use.
@@ -17,6 +21,7 @@ pub(super) const BRIDGE_PREFIX: &str = "pst";
 
 const FORWARD_CHAIN: &str = "PASTURE-FORWARD";
 const INPUT_CHAIN: &str = "PASTURE-INPUT";
+const REFUSE_CHAIN: &str = "PASTURE-REFUSE";
 /// Every range that is not the public internet (IANA special-purpose registry, multicast, reserved).
 const NOT_PUBLIC: [&str; 16] = [
     "0.0.0.0/8",
@@ -59,39 +64,54 @@ async fn install() -> Result<(), RuntimeError> {
     // The engine sends every forwarded packet through this chain first; without it our rules would not be looked at.
     run_tool("iptables", &["-w", "-n", "-L", "DOCKER-USER"], None, None).await?;
     let resolvers = resolvers(&RESOLV_CONF.map(|path| std::fs::read_to_string(path).unwrap_or_default()));
-    // Replaces both chains in one transaction: there is no moment without rules.
+    // Replaces the chains of a table in one transaction: there is no moment without rules.
     run_tool("iptables-restore", &["-w", "--noflush"], Some(&rules(&resolvers)), None).await?;
-    jump("DOCKER-USER", FORWARD_CHAIN).await?;
-    jump("INPUT", INPUT_CHAIN).await
+    jump("security", "FORWARD", FORWARD_CHAIN).await?;
+    jump("filter", "DOCKER-USER", FORWARD_CHAIN).await?;
+    jump("filter", "INPUT", INPUT_CHAIN).await
 }
 
-async fn jump(from: &str, to: &str) -> Result<(), RuntimeError> {
+async fn jump(table: &str, from: &str, to: &str) -> Result<(), RuntimeError> {
     let bridges = format!("{BRIDGE_PREFIX}+");
     let rule = [from, "-i", &bridges, "-j", to];
-    if run_tool("iptables", &[&["-w", "-C"], &rule[..]].concat(), None, None).await.is_ok() {
+    if run_tool("iptables", &[&["-w", "-t", table, "-C"], &rule[..]].concat(), None, None).await.is_ok() {
         return Ok(());
     }
-    run_tool("iptables", &[&["-w", "-I"], &rule[..]].concat(), None, None).await
+    run_tool("iptables", &[&["-w", "-t", table, "-I"], &rule[..]].concat(), None, None).await
 }
 
 fn rules(resolvers: &[Ipv4Addr]) -> String {
-    let mut text = format!("*filter\n:{FORWARD_CHAIN} - [0:0]\n:{INPUT_CHAIN} - [0:0]\n");
-    for chain in [FORWARD_CHAIN, INPUT_CHAIN] {
+    let resets = format!("-A {REFUSE_CHAIN} -p tcp -j REJECT --reject-with tcp-reset\n-A {REFUSE_CHAIN} -j REJECT\n");
+    let polite = table("filter", &[FORWARD_CHAIN, INPUT_CHAIN], &resets, resolvers);
+    // Only the filter table can answer; this one drops.
+    let firm = table("security", &[FORWARD_CHAIN], &format!("-A {REFUSE_CHAIN} -j DROP\n"), resolvers);
+    polite + &firm
+}
+
+fn table(name: &str, chains: &[&str], refuse: &str, resolvers: &[Ipv4Addr]) -> String {
+    let mut text = format!("*{name}\n:{REFUSE_CHAIN} - [0:0]\n");
+    for chain in chains {
+        text += &format!(":{chain} - [0:0]\n");
+    }
+    text += refuse;
+    for chain in chains {
         text += &format!("-A {chain} -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN\n");
         for resolver in resolvers {
             for protocol in ["udp", "tcp"] {
                 text += &format!("-A {chain} -d {resolver}/32 -p {protocol} --dport 53 -j RETURN\n");
             }
         }
+        if *chain == FORWARD_CHAIN {
+            for range in NOT_PUBLIC {
+                text += &format!("-A {chain} -d {range} -j {REFUSE_CHAIN}\n");
+            }
+            for (protocol, port) in [("udp", 53), ("tcp", 53), ("tcp", 443)] {
+                text += &format!("-A {chain} -p {protocol} --dport {port} -j RETURN\n");
+            }
+        }
+        text += &format!("-A {chain} -j {REFUSE_CHAIN}\n");
     }
-    for range in NOT_PUBLIC {
-        text += &format!("-A {FORWARD_CHAIN} -d {range} -j REJECT\n");
-    }
-    for (protocol, port) in [("udp", 53), ("tcp", 53), ("tcp", 443)] {
-        text += &format!("-A {FORWARD_CHAIN} -p {protocol} --dport {port} -j RETURN\n");
-    }
-    text += &format!("-A {FORWARD_CHAIN} -j REJECT\n-A {INPUT_CHAIN} -j REJECT\nCOMMIT\n");
-    text
+    text + "COMMIT\n"
 }
 
 /// The IPv4 resolvers that the engine hands on to instances. Those on a loopback address it asks itself.
@@ -121,11 +141,16 @@ mod tests {
     #[test]
     fn private_ranges_are_refused_before_anything_but_resolvers_is_let_through() {
         let text = rules(&[Ipv4Addr::new(192, 168, 1, 1)]);
-        let at = |needle: &str| text.find(needle).unwrap_or_else(|| panic!("{needle} missing in\n{text}"));
-        let resolver = at("-A PASTURE-FORWARD -d 192.168.1.1/32 -p udp --dport 53 -j RETURN");
-        let private = at("-A PASTURE-FORWARD -d 192.168.0.0/16 -j REJECT");
-        let https = at("-A PASTURE-FORWARD -p tcp --dport 443 -j RETURN");
-        assert!(resolver < private && private < https);
-        assert!(text.ends_with("-A PASTURE-FORWARD -j REJECT\n-A PASTURE-INPUT -j REJECT\nCOMMIT\n"));
+        let (filter, security) = text.split_once("COMMIT\n").unwrap();
+        for table in [filter, security] {
+            let at = |needle: &str| table.find(needle).unwrap_or_else(|| panic!("{needle} missing in\n{table}"));
+            let resolver = at("-A PASTURE-FORWARD -d 192.168.1.1/32 -p udp --dport 53 -j RETURN");
+            let private = at("-A PASTURE-FORWARD -d 192.168.0.0/16 -j PASTURE-REFUSE");
+            let https = at("-A PASTURE-FORWARD -p tcp --dport 443 -j RETURN");
+            let rest = at("-A PASTURE-FORWARD -j PASTURE-REFUSE");
+            assert!(resolver < private && private < https && https < rest);
+        }
+        assert!(filter.ends_with("-A PASTURE-INPUT -j PASTURE-REFUSE\n"));
+        assert!(security.starts_with("*security\n") && security.contains("-A PASTURE-REFUSE -j DROP\n"));
     }
 }

@@ -37,6 +37,7 @@ const STOP_SLACK: Duration = Duration::from_secs(30);
 pub(super) struct Seen {
     pub(super) state: Observed,
     pub(super) labels: BTreeMap<String, String>,
+    name: String,
     /// The engine's words about why the last start failed.
     start_error: Option<(i32, String)>,
     created_at: Option<String>,
@@ -45,10 +46,12 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    fn key(&self) -> Option<(Owner, InstanceKey)> {
+    /// Whose instance it is and which; `None` if it is no instance of ours. Labels alone prove nothing: a container takes
+    /// over those of its image, and images are written by strangers. The name is given by us.
+    pub(super) fn key(&self) -> Option<(Owner, InstanceKey)> {
         let owner = Owner::parse(self.labels.get(LABEL_OWNER)?).ok()?;
         let key = InstanceKey::parse(self.labels.get(LABEL_INSTANCE)?).ok()?;
-        Some((owner, key))
+        (Names::of(&owner, &key).object == self.name).then_some((owner, key))
     }
 }
 
@@ -78,22 +81,29 @@ impl Inner {
     async fn create_parts(&self, workload: &Workload) -> Result<InstanceId, RuntimeError> {
         let (owner, key) = (&workload.owner, &workload.instance_key);
         let names = Names::of(owner, key);
-        let network = match workload.network {
-            Network::None => "none".to_owned(),
-            Network::Open => self.open_network(owner, key).await?,
+        let network = async {
+            match workload.network {
+                Network::None => Ok("none".to_owned()),
+                Network::Open => self.open_network(owner, key).await,
+            }
         };
         let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &names.object);
-        let output = match (&workload.output_dir, workload.limits.disk_bytes) {
-            (None, _) => None,
-            (Some(_), bytes) if bytes > 0 && self.facts.can_mount => {
-                volume.ensure(bytes).await?;
-                Some(Output::Directory(volume.path()))
-            }
-            (Some(_), _) => {
-                self.ensure_engine_volume(&names.object, owner, key).await?;
-                Some(Output::Volume(&names.object))
+        let output = async {
+            match (&workload.output_dir, workload.limits.disk_bytes) {
+                (None, _) => Ok(None),
+                (Some(_), bytes) if bytes > 0 && self.facts.can_mount => {
+                    volume.ensure(bytes).await?;
+                    Ok(Some(Output::Directory(volume.path())))
+                }
+                (Some(_), _) => {
+                    self.ensure_engine_volume(&names.object, owner, key).await?;
+                    Ok::<_, RuntimeError>(Some(Output::Volume(&names.object)))
+                }
             }
         };
+        // Not `try_join`: whatever one of them has begun must have ended before a failure is cleared up.
+        let (network, output) = tokio::join!(network, output);
+        let (network, output) = (network?, output?);
         let body = describe(workload, network, output, self.facts.log_driver, self.config.log_bytes);
         let options = CreateContainerOptionsBuilder::default().name(&names.object).build();
         match self.docker.create_container(Some(options), body).await {
@@ -159,7 +169,8 @@ impl Inner {
 
     pub(super) async fn look(&self, id: &InstanceId) -> Result<Option<Seen>, RuntimeError> {
         let answer = found(self.docker.inspect_container(&id.0, None::<InspectContainerOptions>).await);
-        Ok(answer.map_err(|error| self.engine_error(error))?.map(seen))
+        // What is not ours is not there: nothing here may start, stop or remove it.
+        Ok(answer.map_err(|error| self.engine_error(error))?.map(seen).filter(|seen| seen.key().is_some()))
     }
 
     pub(super) async fn wait(&self, id: &InstanceId) -> Result<Exit, RuntimeError> {
@@ -233,10 +244,15 @@ impl Inner {
         let key = seen.key();
         if let Some((owner, key)) = &key {
             let object = Names::of(owner, key).object;
-            if seen.has_network {
-                self.remove_network(&object, Some(&id.0)).await?;
-            }
-            LoopVolume::new(&self.config.state_dir, owner.as_str(), &object).remove().await?;
+            let network = async {
+                if seen.has_network {
+                    self.remove_network(&object, Some(&id.0)).await?;
+                }
+                Ok::<_, RuntimeError>(())
+            };
+            let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &object);
+            let (network, volume) = tokio::join!(network, volume.remove());
+            network.and(volume)?;
         }
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match found(self.docker.remove_container(&id.0, Some(options)).await) {
@@ -309,6 +325,7 @@ impl Inner {
             }
         }
         self.build_groups.clear().await;
+        self.forget_layers(1).await;
         Ok(swept)
     }
 }
@@ -320,14 +337,15 @@ fn seen(container: ContainerInspectResponse) -> Seen {
     let start_error = start_error.map(|message| (start_code(&message).unwrap_or(exit_code(&state)), message));
     let network_mode = container.host_config.and_then(|host| host.network_mode).unwrap_or_default();
     let name = container.name.unwrap_or_default();
-    let own_volume = name.strip_prefix('/').unwrap_or(&name);
+    let name = name.strip_prefix('/').unwrap_or(&name).to_owned();
     Seen {
         state: observed(&state),
         labels,
         start_error,
         created_at: container.created,
         has_network: network_mode != "none",
-        has_engine_volume: container.mounts.unwrap_or_default().iter().any(|mount| mount.name.as_deref() == Some(own_volume)),
+        has_engine_volume: container.mounts.unwrap_or_default().iter().any(|mount| mount.name.as_deref() == Some(&name)),
+        name,
     }
 }
 

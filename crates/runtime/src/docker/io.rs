@@ -20,7 +20,7 @@ use futures::{
 use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{Inner, volume::LoopVolume, workload::Names};
-use crate::{EngineTime, ExecOutput, InstanceId, LABEL_INSTANCE, LABEL_OWNER, MAX_EXEC_OUTPUT_BYTES, Observed, RuntimeError, UsageSample};
+use crate::{EngineTime, ExecOutput, InstanceId, MAX_EXEC_OUTPUT_BYTES, Observed, RuntimeError, UsageSample};
 
 pub(super) fn stats(inner: Arc<Inner>, id: InstanceId) -> impl Stream<Item = Result<UsageSample, RuntimeError>> + Send {
     let source: Option<BoxStream<'static, Result<ContainerStatsResponse, Error>>> = None;
@@ -149,10 +149,7 @@ impl Inner {
             return Err(RuntimeError::Invalid { field: "path", why: "must be absolute".into() });
         }
         let seen = self.look(id).await?.ok_or_else(|| RuntimeError::NotFound { what: "instance", name: id.0.clone() })?;
-        if let (Some(Ok(owner)), Some(Ok(key))) = (
-            seen.labels.get(LABEL_OWNER).map(|text| crate::Owner::parse(text)),
-            seen.labels.get(LABEL_INSTANCE).map(|text| crate::InstanceKey::parse(text)),
-        ) {
+        if let Some((owner, key)) = seen.key() {
             // After a reboot the engine would show the empty directory below the mount.
             LoopVolume::new(&self.config.state_dir, owner.as_str(), &Names::of(&owner, &key).object).remount().await?;
         }

@@ -54,6 +54,8 @@ struct Inner {
     config: DockerConfig,
     facts: probe::Facts,
     build_groups: cgroup::BuildGroups,
+    /// Layers of builds that failed, to be removed. A lock and not an owner task: pushed to from `Drop`.
+    leftover_layers: std::sync::Mutex<Vec<String>>,
     /// A probe tries things out under fixed names: one at a time.
     probing: tokio::sync::Mutex<()>,
 }
@@ -63,7 +65,16 @@ impl DockerRuntime {
     pub async fn connect(config: DockerConfig) -> Result<Self, RuntimeError> {
         let (docker, facts) = probe::connect(&config).await?;
         let build_groups = cgroup::BuildGroups::new(facts.build_groups);
-        Ok(Self { inner: Arc::new(Inner { docker, config, facts, build_groups, probing: tokio::sync::Mutex::new(()) }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                docker,
+                config,
+                facts,
+                build_groups,
+                leftover_layers: std::sync::Mutex::default(),
+                probing: tokio::sync::Mutex::new(()),
+            }),
+        })
     }
 }
 

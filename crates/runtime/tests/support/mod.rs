@@ -18,13 +18,14 @@ use bollard::{
     Docker,
     models::ContainerCreateBody,
     query_parameters::{
-        CreateContainerOptions, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+        CreateContainerOptions, ListImagesOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+        RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, StartContainerOptions,
     },
 };
 use futures::{FutureExt, TryStreamExt};
 use pasture_runtime::{
-    BuildError, BuildEvent, BuildLimits, BuildRequest, Image, InstanceId, InstanceKey, LABEL_OWNER, Limits, LogCursor, Network, Owner,
-    Runtime, Workload,
+    BuildError, BuildEvent, BuildLimits, BuildRequest, Image, InstanceId, InstanceKey, LABEL_INSTANCE, LABEL_OWNER, Limits, LogCursor,
+    Network, Owner, Runtime, Workload,
     docker::{DockerConfig, DockerRuntime},
 };
 use tempfile::TempDir;
@@ -74,11 +75,23 @@ pub(crate) async fn run<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Be
     let bench = Bench { rt: rt.clone(), owner: owner.clone(), dir: dir.clone(), base: BASE.into(), docker, instances: AtomicU32::new(0) };
     bench.ensure_base().await;
     let result = AssertUnwindSafe(timeout(seconds(300), test(bench))).catch_unwind().await;
+    remove_images(&socket, &owner).await;
     let swept = rt.sweep(&owner, &std::collections::BTreeSet::new()).await;
     match result {
         Err(panic) => std::panic::resume_unwind(panic),
         Ok(Err(_)) => panic!("{name} did not end within 300 s"),
         Ok(Ok(())) => drop(swept.unwrap()),
+    }
+}
+
+/// Forgets the images that a test has built.
+async fn remove_images(socket: &str, owner: &Owner) {
+    let docker = Docker::connect_with_unix(socket, 60, bollard::API_DEFAULT_VERSION).unwrap().negotiate_version().await.unwrap();
+    let filters = HashMap::from([("reference", vec![format!("pasture-test/{owner}-*")])]);
+    let images = docker.list_images(Some(ListImagesOptionsBuilder::default().filters(&filters).build())).await.unwrap();
+    for tag in images.into_iter().flat_map(|image| image.repo_tags) {
+        let options = RemoveImageOptionsBuilder::default().force(true).build();
+        docker.remove_image(&tag, Some(options), None).await.unwrap();
     }
 }
 
@@ -200,11 +213,12 @@ impl Bench {
         volumes.into_iter().map(|volume| volume.name).collect()
     }
 
-    /// Names of all containers, whoever made them.
+    /// Ids of all containers that no runtime of ours made as instances: steps of builds, and strangers.
     pub(crate) async fn engine_containers(&self) -> Vec<String> {
         let options = bollard::query_parameters::ListContainersOptionsBuilder::default().all(true).build();
         let containers = self.docker.list_containers(Some(options)).await.unwrap();
-        containers.into_iter().filter(|one| one.labels.as_ref().is_none_or(|labels| labels.is_empty())).filter_map(|one| one.id).collect()
+        let labelled = |labels: &HashMap<String, String>| labels.contains_key(LABEL_OWNER);
+        containers.into_iter().filter(|one| !one.labels.as_ref().is_some_and(labelled)).filter_map(|one| one.id).collect()
     }
 
     /// Mount points within this test's directory.
@@ -232,6 +246,23 @@ impl Bench {
         let result = meanwhile.await;
         self.docker.remove_container(&id, Some(RemoveContainerOptionsBuilder::default().force(true).build())).await.unwrap();
         result
+    }
+
+    /// A container that somebody else made, with labels like ours.
+    pub(crate) async fn container_with_our_labels(&self) -> InstanceId {
+        let labels = [(LABEL_OWNER, self.owner.as_str()), (LABEL_INSTANCE, "lease-1.0")];
+        let body = ContainerCreateBody {
+            image: Some(self.base.clone()),
+            cmd: Some(vec!["true".into()]),
+            labels: Some(labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()),
+            ..Default::default()
+        };
+        InstanceId(self.docker.create_container(None::<CreateContainerOptions>, body).await.unwrap().id)
+    }
+
+    /// Removes a container beside the runtime; false if there was none.
+    pub(crate) async fn remove_container(&self, id: &InstanceId) -> bool {
+        self.docker.remove_container(&id.0, Some(RemoveContainerOptionsBuilder::default().force(true).build())).await.is_ok()
     }
 
     /// The client beside the runtime, for comparison.

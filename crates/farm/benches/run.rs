@@ -1,0 +1,267 @@
+//! What a job costs beyond the container engine's own work, and what an idle `farm dev` costs.
+//!
+//! Starts a local network with the built `farm` and runs a prebuilt image that does nothing, in turn with the engine's own
+//! create, start and wait of the same image with the same kind of network. Both sides clean up outside the measured time.
+//! The engine is reached through its socket without any client library. Needs `scripts/engine.sh base`.
+//! `cargo bench -p pasture-farm --bench run -- [--quick]`; `FARM_TEST_ENGINE` names the engine's socket.
+
+#[path = "../../../bench/report.rs"]
+mod report;
+
+use report::{Failure, Figure, Goal, Report, Spread, cpu_seconds, quick, resident_mib, say};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const FARM: &str = env!("CARGO_BIN_EXE_farm");
+const IMAGE: &str = "pasture/busybox:1";
+const PROGRAM: &str = "true";
+/// Where an engine usually listens, ours first.
+const SOCKETS: [&str; 2] = ["/run/pasture/docker.sock", "/var/run/docker.sock"];
+/// Longest that one answer of the engine may take.
+const ENGINE_DEADLINE: Duration = Duration::from_secs(30);
+/// Largest answer of the engine that is read.
+const MAX_ANSWER: u64 = 4 << 20;
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(100);
+/// Lines of a log that are shown when something failed.
+const LAST_WORDS: usize = 15;
+
+const RUN_GOAL_MS: f64 = 150.0;
+const IDLE_GOAL_CORES: f64 = 0.01;
+
+/// How much is measured.
+struct Plan {
+    rounds: usize,
+    /// Before an idle measurement: the last job's periods are settled by then.
+    settle: Duration,
+    idle: Duration,
+}
+
+impl Plan {
+    const FULL: Self = Self { rounds: 11, settle: Duration::from_secs(20), idle: Duration::from_secs(20) };
+    const QUICK: Self = Self { rounds: 2, settle: Duration::from_secs(3), idle: Duration::from_secs(3) };
+}
+
+fn main() -> Result<(), Failure> {
+    let quick = quick()?;
+    let plan = if quick { Plan::QUICK } else { Plan::FULL };
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let mut report = Report::begin("run", quick, scratch.path());
+    let engine = Engine::find()?;
+    let mut network = Network::start(scratch.path(), &engine)?;
+    let measured = network.wait_ready().and_then(|()| measure(&network, &engine, &plan, &mut report));
+    if measured.is_err() {
+        say(&network.last_words());
+    }
+    let stopped = network.stop();
+    measured?;
+    stopped?;
+    report.finish()
+}
+
+fn measure(network: &Network, engine: &Engine, plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    let fresh = idle(network, plan)?;
+    say("one job of each kind to warm up ...");
+    let (mut bare, mut closed, mut own, mut open) = (vec![], vec![], vec![], vec![]);
+    for round in 0..=plan.rounds {
+        let times = [engine.run("none")?, network.run_job("none")?, engine.run_on_own_network()?, network.run_job("open")?];
+        // The first round opens the account and fills caches on both sides.
+        if round > 0 {
+            let columns = [&mut bare, &mut closed, &mut own, &mut open];
+            columns.into_iter().zip(times).for_each(|(column, time)| column.push(time));
+            say(&format!("round {round} of {}: engine, farm run, the same with a network of its own: {times:.0?} ms", plan.rounds));
+        }
+    }
+    let used = idle(network, plan)?;
+    let goal = Goal::AtMostOver(RUN_GOAL_MS);
+    let closed = Figure::new("`farm run --egress none` of an image that does nothing", "ms", Spread::median(&closed));
+    report.add(closed.against("the engine's create, start, wait", "ms", Spread::median(&bare)).goal(goal));
+    let open = Figure::new("`farm run` of an image that does nothing", "ms", Spread::median(&open));
+    report.add(open.against("the engine's network create, create, start, wait", "ms", Spread::median(&own)).goal(goal));
+    for (cpu, memory, idle) in [
+        ("processor of an idle `farm dev`, fresh", "memory of an idle `farm dev`, fresh", fresh),
+        ("processor of an idle `farm dev`, after the jobs", "memory of an idle `farm dev`, after the jobs", used),
+    ] {
+        report.add(Figure::new(cpu, "cores", Spread::median(&[idle.cores])).goal(Goal::AtMost(IDLE_GOAL_CORES)));
+        report.add(Figure::new(memory, "MiB", Spread::median(&[idle.mib])));
+    }
+    Ok(())
+}
+
+/// What a process costs that does nothing.
+struct Idle {
+    cores: f64,
+    mib: f64,
+}
+
+fn idle(network: &Network, plan: &Plan) -> Result<Idle, Failure> {
+    say(&format!("leaving the network alone for {} s ...", (plan.settle + plan.idle).as_secs()));
+    std::thread::sleep(plan.settle);
+    let process = network.child.id().to_string();
+    let (before, begun) = (cpu_seconds(&process)?, Instant::now());
+    std::thread::sleep(plan.idle);
+    let cores = (cpu_seconds(&process)? - before) / begun.elapsed().as_secs_f64();
+    Ok(Idle { cores, mib: resident_mib(&process)? })
+}
+
+fn millis_since(begun: Instant) -> f64 {
+    begun.elapsed().as_secs_f64() * 1e3
+}
+
+/// A running `farm dev`; killed if it is dropped without [`Network::stop`].
+struct Network {
+    child: Child,
+    home: PathBuf,
+    log: PathBuf,
+}
+
+impl Network {
+    fn start(scratch: &Path, engine: &Engine) -> Result<Self, Failure> {
+        let (home, log) = (scratch.join("home"), scratch.join("dev.log"));
+        std::fs::create_dir_all(&home)?;
+        let child = farm(&home)
+            .args(["dev", "--listen", "127.0.0.1:0", "--data"])
+            .arg(scratch.join("dev"))
+            .arg("--engine")
+            .arg(&engine.socket)
+            .stdin(Stdio::null())
+            .stdout(File::create(scratch.join("dev.out"))?)
+            .stderr(File::create(&log)?)
+            .spawn()?;
+        Ok(Self { child, home, log })
+    }
+
+    /// Waits until it has an offer.
+    fn wait_ready(&mut self) -> Result<(), Failure> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("farm dev ended before it was ready: {status}").into());
+            }
+            let offers = farm(&self.home).args(["offers", "--json"]).stdin(Stdio::null()).output()?;
+            if offers.status.success() && offers.stdout.windows(5).any(|part| part == b"local") {
+                say(&format!("the network was ready after {:.1} s", begun.elapsed().as_secs_f64()));
+                return Ok(());
+            }
+            if begun.elapsed() > READY_DEADLINE {
+                return Err(failed("no offer in time", &offers));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// One job from the start of the program to its end, in milliseconds.
+    fn run_job(&self, egress: &str) -> Result<f64, Failure> {
+        let begun = Instant::now();
+        let ran = farm(&self.home).args(["run", IMAGE, "--egress", egress, "--yes", "--", PROGRAM]).stdin(Stdio::null()).output()?;
+        let took = millis_since(begun);
+        if ran.status.success() { Ok(took) } else { Err(failed("farm run failed", &ran)) }
+    }
+
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines.get(lines.len().saturating_sub(LAST_WORDS)..).unwrap_or_default().join("\n")
+    }
+
+    /// Asks it to end, and waits.
+    fn stop(mut self) -> Result<(), Failure> {
+        let process = Pid::from_raw(i32::try_from(self.child.id())?).ok_or("process 0")?;
+        kill_process(process, Signal::TERM)?;
+        let begun = Instant::now();
+        while begun.elapsed() < STOP_DEADLINE {
+            match self.child.try_wait()? {
+                None => std::thread::sleep(POLL),
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(format!("farm dev ended with {status}").into()),
+            }
+        }
+        Err(format!("farm dev did not end within {} s", STOP_DEADLINE.as_secs()).into())
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // Both fail only if it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program with a home of its own and nothing of the caller's context.
+fn farm(home: &Path) -> Command {
+    let mut command = Command::new(FARM);
+    command.env("FARM_HOME", home).env_remove("FARM_API_URL").env_remove("FARM_CONTEXT");
+    command
+}
+
+fn failed(what: &str, output: &Output) -> Failure {
+    format!("{what} ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim()).into()
+}
+
+/// The container engine, spoken to directly.
+struct Engine {
+    socket: PathBuf,
+}
+
+impl Engine {
+    fn find() -> Result<Self, Failure> {
+        let named = std::env::var_os("FARM_TEST_ENGINE").map(PathBuf::from);
+        let candidates = named.map_or_else(|| SOCKETS.iter().map(PathBuf::from).collect(), |named| vec![named]);
+        let found = candidates.into_iter().find(|socket| UnixStream::connect(socket).is_ok());
+        let engine = Self { socket: found.ok_or("no container engine answers; scripts/engine.sh base starts one")? };
+        engine.call("GET", &format!("/images/{IMAGE}/json"), None).map_err(|e| format!("{IMAGE}: {e}; run scripts/engine.sh base"))?;
+        Ok(engine)
+    }
+
+    /// One request on a connection of its own; HTTP/1.0, so that the answer ends with the connection.
+    fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let mut stream = UnixStream::connect(&self.socket)?;
+        stream.set_read_timeout(Some(ENGINE_DEADLINE))?;
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let head = format!("{method} {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all(format!("{head}{body}").as_bytes())?;
+        let mut answer = String::new();
+        stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or("the engine's answer has no end of head")?;
+        match head.split(' ').nth(1) {
+            Some(status) if status.starts_with('2') => Ok(serde_json::from_str(body).unwrap_or(Value::Null)),
+            _ => Err(format!("{method} {path}: {}", body.trim()).into()),
+        }
+    }
+
+    /// Creates, starts and waits for a container, in milliseconds; then removes it.
+    fn run(&self, network: &str) -> Result<f64, Failure> {
+        let begun = Instant::now();
+        let body = json!({ "Image": IMAGE, "Cmd": [PROGRAM], "HostConfig": { "NetworkMode": network } });
+        let created = self.call("POST", "/containers/create", Some(&body))?;
+        let id = created.get("Id").and_then(Value::as_str).ok_or("the engine created a container without an id")?;
+        let ended = self
+            .call("POST", &format!("/containers/{id}/start"), None)
+            .and_then(|_| self.call("POST", &format!("/containers/{id}/wait"), None));
+        let took = millis_since(begun);
+        self.call("DELETE", &format!("/containers/{id}?force=1"), None)?;
+        match ended?.get("StatusCode").and_then(Value::as_i64) {
+            Some(0) => Ok(took),
+            other => Err(format!("the engine's own run ended with {other:?}").into()),
+        }
+    }
+
+    /// The same on a network made for it, in milliseconds; then removes both.
+    fn run_on_own_network(&self) -> Result<f64, Failure> {
+        let begun = Instant::now();
+        let name = format!("bench-{}", std::process::id());
+        self.call("POST", "/networks/create", Some(&json!({ "Name": name, "Driver": "bridge" })))?;
+        let made = millis_since(begun);
+        let ran = self.run(&name);
+        self.call("DELETE", &format!("/networks/{name}"), None)?;
+        Ok(made + ran?)
+    }
+}

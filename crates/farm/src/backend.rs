@@ -1,0 +1,74 @@
+//! The only door to the node: running one, and what this machine has.
+//!
+//! Guarantees: a node's failure becomes ours, in plain words. Nothing else of this crate names `pasture_node`.
+
+use crate::exit::Failure;
+use crate::words::plainly;
+use pasture_node::NodeError;
+use pasture_rt::ShutdownToken;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::sync::oneshot;
+
+pub(crate) use pasture_node::{Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Machine, ReplayReport, UpOptions, UpReady};
+
+impl From<NodeError> for Failure {
+    fn from(error: NodeError) -> Self {
+        Self::new("node", plainly(&error.to_string()))
+    }
+}
+
+/// Runs a local network until shutdown.
+pub(crate) async fn dev(options: DevOptions, shutdown: ShutdownToken, ready: oneshot::Sender<DevReady>) -> Result<(), Failure> {
+    pasture_node::dev(options, shutdown, ready).await.map_err(Failure::from)
+}
+
+/// Offers this machine until shutdown.
+pub(crate) async fn up(options: UpOptions, shutdown: ShutdownToken, ready: oneshot::Sender<UpReady>) -> Result<(), Failure> {
+    pasture_node::up(options, shutdown, ready).await.map_err(Failure::from)
+}
+
+/// Executes a stopped network's blocks again.
+pub(crate) fn replay(data: &Path) -> Result<ReplayReport, Failure> {
+    pasture_node::ledger_replay(data).map_err(Failure::from)
+}
+
+/// Looks at this machine; `disk` lies on the disk that counts.
+pub(crate) async fn detect(disk: &Path) -> Machine {
+    pasture_node::detect(disk).await
+}
+
+/// Asks the container engine what it can do.
+pub(crate) async fn engine(socket: Option<&Path>, scratch: &Path) -> Result<Capabilities, Failure> {
+    pasture_node::engine_probe(socket, scratch).await.map_err(Failure::from)
+}
+
+/// A hook that kills this process, as a crash would, when a point is passed for the count-th time: `name:count`.
+pub(crate) fn failpoint(asked: Option<&str>) -> Result<Option<Failpoint>, Failure> {
+    let Some(text) = asked else { return Ok(None) };
+    let wrong = || Failure::usage(format!("FARM_FAILPOINT: `{text}` is not NAME:COUNT"));
+    let (name, count) = text.split_once(':').ok_or_else(wrong)?;
+    let (name, count): (String, u32) = (name.into(), count.parse().map_err(|_| wrong())?);
+    let passed = AtomicU32::new(0);
+    Ok(Some(Arc::new(move |point: &'static str| {
+        if point == name && passed.fetch_add(1, Ordering::Relaxed) + 1 == count {
+            // Should the signal fail there is no way to crash; the test then waits in vain, which it reports.
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failpoint_is_a_name_and_a_count() {
+        assert!(failpoint(None).unwrap().is_none());
+        assert!(failpoint(Some("a.b:2")).unwrap().is_some());
+        for bad in ["a", "a:", "a:x"] {
+            assert_eq!(failpoint(Some(bad)).err().unwrap().exit.code(), 2, "{bad}");
+        }
+    }
+}

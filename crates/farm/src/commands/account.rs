@@ -1,0 +1,98 @@
+//! `farm account`: what we have, test credits, paying somebody.
+//!
+//! Guarantees: the key is never shown; money moves only by `transfer`, to an id that is a whole one.
+
+use crate::args::{AccountArgs, AccountCommand};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::render::Table;
+use crate::render::number::{credits, duration};
+use crate::session::{App, Session};
+use pasture_api::newcomer;
+use pasture_types::tx::Action;
+use pasture_types::{AccountId, Amount, AssetId};
+
+/// Lane of the first transaction, and of further test credits.
+const FIRST_LANE: u8 = 0;
+
+/// Runs the command.
+pub(crate) async fn run(app: &App, args: &AccountArgs) -> Outcome {
+    match &args.command {
+        None | Some(AccountCommand::Show) => show(app).await,
+        Some(AccountCommand::TestCredits { amount }) => test_credits(app, amount).await,
+        Some(AccountCommand::Transfer { to, amount }) => transfer(app, to, amount).await,
+    }
+}
+
+fn parse(amount: &str) -> Result<Amount, Failure> {
+    match amount.parse::<Amount>() {
+        Ok(Amount::ZERO) => Err(Failure::usage("0 credits: write how many")),
+        Ok(amount) => Ok(amount),
+        Err(e) => Err(Failure::usage(e.to_string())),
+    }
+}
+
+async fn show(app: &App) -> Outcome {
+    let session = Session::open(app).await?;
+    let view = session.ensure_account().await?;
+    session.out.either(&view, || {
+        let mut table = Table::pairs();
+        let note = if session.is_test() { " (test credits, no value)" } else { "" };
+        table.row(["account".into(), view.id.to_string()]);
+        table.row(["network".into(), format!("{} {}", session.status.name, session.status.zone.short())]);
+        table.row(["balance".into(), format!("{} cr{note}", credits(view.balance))]);
+        table.row(["on hold".into(), format!("{} cr", credits(view.on_hold))]);
+        if !view.deposit.is_zero() {
+            table.row(["deposit".into(), format!("{} cr", credits(view.deposit))]);
+        }
+        table.row(["free building".into(), format!("{} left today", duration(view.build_allowance_left))]);
+        if let Some(name) = &view.provider {
+            table.row(["provider".into(), name.clone()]);
+        }
+        table.text()
+    });
+    Ok(Exit::Ok)
+}
+
+async fn test_credits(app: &App, amount: &str) -> Outcome {
+    let amount = parse(amount)?;
+    let session = Session::open(app).await?;
+    let lane = match session.api.account(&session.account()).await {
+        Ok(view) => Some(view.lanes.iter().find(|(lane, _)| *lane == FIRST_LANE).map_or(0, |(_, next)| *next)),
+        Err(e) if e.problem().is_some_and(|p| p.status == 404) => None,
+        Err(e) => return Err(e.into()),
+    };
+    newcomer::take_test_credits(&session.api, &session.key, amount, session.time(), lane).await?;
+    let view = session.api.account(&session.account()).await?;
+    session.out.either(&view, || format!("{} test credits, no value; balance {} cr", amount.display(0), credits(view.balance)));
+    Ok(Exit::Ok)
+}
+
+async fn transfer(app: &App, to: &str, amount: &str) -> Outcome {
+    let amount = parse(amount)?;
+    let to: AccountId = to.parse().map_err(|e: pasture_types::ids::ParseIdError| Failure::usage(e.to_string()))?;
+    let session = Session::open(app).await?;
+    session.ensure_account().await?;
+    let question = format!("Pay {} cr to {to}? This cannot be undone. [y/N] ", credits(amount));
+    // A script that says it means it; only a person at a terminal is asked again.
+    if !app.yes && session.out.ask(&question).is_some_and(|answer| !matches!(answer.as_str(), "y" | "yes")) {
+        return Err(Failure::new("declined", "nothing was paid"));
+    }
+    let paid = session.submit(vec![Action::Transfer { to, asset: AssetId::CREDIT, amount }]).await?;
+    let view = session.api.account(&session.account()).await?;
+    let value = serde_json::json!({"transaction": paid, "to": to, "amount": amount, "balance": view.balance});
+    session.out.either(&value, || format!("paid {} cr to {}; balance {} cr", credits(amount), to.short(), credits(view.balance)));
+    Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_more_than_nothing() {
+        assert_eq!(parse("1.5").unwrap(), Amount(1_500_000_000));
+        for bad in ["0", "-1", "much"] {
+            assert_eq!(parse(bad).unwrap_err().exit, Exit::Usage, "{bad}");
+        }
+    }
+}

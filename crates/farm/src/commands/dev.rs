@@ -1,0 +1,167 @@
+//! `farm dev`: a whole network on this machine, with an account that has test credits and a context that points to it.
+//!
+//! Guarantees: once the ready line is shown, `farm run .` works in another terminal without a flag; the context goes away with
+//! the network; without --data nothing else stays either. A second Ctrl-C does not wait.
+
+use crate::args::{DevArgs, MachineArgs};
+use crate::backend::{self, DevOptions, DevReady};
+use crate::config::ConfigFile;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::feeds::Signals;
+use crate::session::{App, Session};
+use pasture_rt::Shutdown;
+use pasture_types::Resources;
+use pasture_types::resources::{parse_bytes, parse_cpu};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use tokio::sync::oneshot;
+
+/// Runs the command.
+pub(crate) async fn run(app: &App, args: &DevArgs) -> Outcome {
+    let (_folder, options) = match &args.data {
+        Some(data) => (None, options(args, data, app).await?),
+        None => {
+            let folder = temporary(app)?;
+            let options = options(args, folder.path(), app).await?;
+            (Some(folder), options)
+        }
+    };
+    let mut signals = Signals::listen()?;
+    let stop = Shutdown::new();
+    let (is_ready, ready) = oneshot::channel();
+    let network = backend::dev(options, stop.token(), is_ready);
+    tokio::pin!(network);
+    app.out.note("starting a local network ...");
+    let ready = tokio::select! {
+        ended = &mut network => return ended.map(|()| Exit::Ok),
+        _ = signals.next() => None,
+        ready = ready => ready.ok(),
+    };
+    if let Some(ready) = &ready {
+        enter(app, ready)?;
+        let welcome = welcome(app, args, ready);
+        tokio::pin!(welcome);
+        let ended = tokio::select! {
+            ended = &mut network => Some(ended),
+            shown = &mut welcome => {
+                shown?;
+                tokio::select! {
+                    ended = &mut network => Some(ended),
+                    _ = signals.next() => None,
+                }
+            }
+            _ = signals.next() => None,
+        };
+        leave(app, ready)?;
+        if let Some(ended) = ended {
+            return ended.map(|()| Exit::Ok);
+        }
+    }
+    app.out.note("stopping; Ctrl-C again to stop at once");
+    stop.trigger();
+    tokio::select! {
+        ended = &mut network => ended.map(|()| Exit::Ok),
+        _ = signals.next() => Ok(Exit::Job(130)),
+    }
+}
+
+fn temporary(app: &App) -> Result<tempfile::TempDir, Failure> {
+    app.paths.ensure_data_dir()?;
+    tempfile::Builder::new()
+        .prefix("dev-")
+        .tempdir_in(&app.paths.data_dir)
+        .map_err(|e| Failure::io("create a folder in", &app.paths.data_dir, &e))
+}
+
+async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, Failure> {
+    Ok(DevOptions {
+        data: data.into(),
+        listen: args.listen,
+        engine_socket: args.machine.engine.clone(),
+        provider: !args.no_provider,
+        resources: offered(&args.machine, &app.paths.data_dir).await?,
+        region: args.machine.region.clone(),
+        stop_jobs: args.data.is_none(),
+        failpoint: backend::failpoint(app.env.failpoint.as_deref())?,
+    })
+}
+
+/// A network for one run: temporary, on a free port. The folder goes when it is dropped.
+pub(crate) fn passing(app: &App) -> Result<(tempfile::TempDir, DevOptions), Failure> {
+    let folder = temporary(app)?;
+    let options = DevOptions {
+        data: folder.path().into(),
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        engine_socket: None,
+        provider: true,
+        resources: None,
+        region: "local".into(),
+        stop_jobs: true,
+        failpoint: None,
+    };
+    Ok((folder, options))
+}
+
+/// What a machine offers: what was asked, and of the rest a half.
+pub(crate) async fn offered(args: &MachineArgs, disk: &Path) -> Result<Option<Resources>, Failure> {
+    if args.cpu.is_none() && args.memory.is_none() && args.disk.is_none() {
+        return Ok(None);
+    }
+    let has = backend::detect(disk).await.resources;
+    let size = |flag: &str, asked: &Option<String>, half: u64| match asked {
+        Some(text) => parse_bytes(text).map_err(|e| Failure::usage(format!("{flag}: {e}"))),
+        None => Ok(half),
+    };
+    let cpu_millis = match &args.cpu {
+        Some(text) => parse_cpu(text).map_err(|e| Failure::usage(format!("--cpu: {e}")))?,
+        None => has.cpu_millis / 2,
+    };
+    Ok(Some(Resources {
+        cpu_millis,
+        memory_bytes: size("--memory", &args.memory, has.memory_bytes / 2)?,
+        disk_bytes: size("--disk", &args.disk, has.disk_bytes / 2)?,
+        gpus: vec![],
+    }))
+}
+
+fn enter(app: &App, ready: &DevReady) -> Result<(), Failure> {
+    let path = app.paths.config_file();
+    let mut file = ConfigFile::load(&path)?;
+    file.enter_dev(&ready.api_url);
+    file.save(&path)
+}
+
+fn leave(app: &App, ready: &DevReady) -> Result<(), Failure> {
+    let path = app.paths.config_file();
+    let mut file = ConfigFile::load(&path)?;
+    file.leave_dev(&ready.api_url);
+    file.save(&path)
+}
+
+/// Opens the local account and says what there is.
+async fn welcome(app: &App, args: &DevArgs, ready: &DevReady) -> Result<(), Failure> {
+    let session = Session::open(&app.at(&ready.api_url).quietly()).await?;
+    let account = session.ensure_account().await?;
+    if app.out.json {
+        app.out.json(&serde_json::json!({
+            "event": "ready", "api_url": ready.api_url, "network": ready.zone, "data": args.data, "account": account.id,
+            "balance": account.balance, "machine": ready.provider.as_ref().map(|p| serde_json::json!({
+                "node": p.node, "resources": p.resources, "rates": p.rates,
+            })),
+        }));
+        return Ok(());
+    }
+    let out = app.out;
+    // Data: scripts wait for this line.
+    out.data(&format!("✓ a local network is ready at {}", ready.api_url));
+    let kept = args.data.as_ref().map_or("nothing is kept when it ends".into(), |d| format!("kept in {}", d.display()));
+    out.note(&format!("  network  {} · {kept}", ready.zone.short()));
+    match &ready.provider {
+        Some(machine) => out.note(&format!("  machine  this one: {}", machine.resources)),
+        None => out.note("  machine  none; offer one with farm up"),
+    }
+    out.note(&format!("  account  {}, {} test credits, no value", account.id.short(), account.balance.display(0)));
+    out.note("  next     in another terminal:  farm run .");
+    out.note("  Ctrl-C ends it");
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! `farm explain`, and the quote that `farm run` gets by the same way: who would serve an order, at which price, and if nobody
+//! would, why.
+//!
+//! Guarantees: the network's own matching answers, nothing is sent but the order's terms, nothing is charged.
+
+use crate::args::ExplainArgs;
+use crate::commands::run::round_up;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::render::Table;
+use crate::render::number::{count, credits, per_hour};
+use crate::session::{App, Session, too_poor};
+use crate::spec_file;
+use crate::words::plainly;
+use pasture_api::ExplainView;
+use pasture_types::market::{Disclose, Failover, Fence, OrderTerms};
+use pasture_types::spec::CheckedSpec;
+use pasture_types::{Amount, AssetId, BlobHash, Millis, Timestamp};
+
+/// How long a job may run unless told otherwise.
+const DEFAULT_DURATION: Millis = Millis(3_600_000);
+/// How long an order waits for a machine.
+const ORDER_WAIT: Millis = Millis(60_000);
+/// A price that no offer reaches: for asking what there is before setting a limit.
+const ANY_PRICE: Amount = Amount::credits(1_000_000);
+/// How much dearer than the best offer the machine may be when no limit was given: six fifths.
+const ROOM: (u128, u128) = (6, 5);
+
+/// Runs the command.
+pub(crate) async fn run(app: &App, args: &ExplainArgs) -> Outcome {
+    let asked = spec_file::resolve(&args.spec, &[])?;
+    let session = Session::open(app).await?;
+    let terms = terms(&asked.spec, BlobHash([0; 32]), session.time());
+    let view = session.api.explain(&terms).await?;
+    app.out.either(&view, || {
+        let mut text = explanation(&view);
+        for change in &view.relaxations {
+            text.push_str(&format!("\nwould help: {}", plainly(change)));
+        }
+        text
+    });
+    Ok(Exit::Ok)
+}
+
+/// What is asked, with generous limits where none were given.
+pub(crate) fn terms(spec: &CheckedSpec, spec_hash: BlobHash, now: Timestamp) -> OrderTerms {
+    OrderTerms {
+        resources: spec.resources.clone(),
+        constraints: spec.constraints.clone(),
+        max_price_per_hour: spec.max_price_per_hour.unwrap_or(ANY_PRICE),
+        max_duration: spec.timeout.unwrap_or(DEFAULT_DURATION),
+        budget: spec.budget.unwrap_or(ANY_PRICE),
+        asset: AssetId::CREDIT,
+        priority: spec.priority,
+        verification: spec.verification,
+        alive: spec.alive,
+        failover: Failover::default(),
+        fence: Fence::default(),
+        disclose: Disclose::default(),
+        spec_hash,
+        model: None,
+        watcher: None,
+        preferences: vec![],
+        expires: now.plus(ORDER_WAIT),
+    }
+}
+
+/// Terms that somebody would serve now and that the account can pay, or why not.
+pub(crate) async fn quote(session: &Session, spec: &CheckedSpec, spec_hash: BlobHash, balance: Amount) -> Result<OrderTerms, Failure> {
+    let asked = terms(spec, spec_hash, session.time());
+    let view = session.api.explain(&asked).await?;
+    let Some(best) = view.best.first().filter(|_| view.suitable > 0) else {
+        let mut failure =
+            Failure::new("nobody", format!("no machine suits this job; nothing was sent and nothing charged\n{}", explanation(&view)));
+        failure.next.extend(view.relaxations.iter().map(|r| plainly(r)));
+        if view.offers == 0 {
+            failure = failure.next("offer a machine yourself:  farm up  (or farm dev, for a local network)");
+        }
+        return Err(failure);
+    };
+    let second = best.rate_per_hour.per_hour_for(1_000).unwrap_or(best.rate_per_hour);
+    if let Some(budget) = spec.budget.filter(|b| *b < second) {
+        let price = per_hour(best.rate_per_hour);
+        return Err(Failure::new(
+            "budget-too-small",
+            format!("a budget of {budget} cr buys not even a second at {price}; nothing was charged"),
+        )
+        .next("set a larger --budget, or leave it out"));
+    }
+    let p = &session.status.params;
+    let aside = p.order_deposit.saturating_add(session.max_fee());
+    priced(asked, spec, best.rate_per_hour, balance.saturating_sub(aside))
+        .map_err(|needed| too_poor(needed.saturating_add(aside), balance, session.is_test()))
+}
+
+/// Sets the limits that were not given: a price a little above the best offer's, a budget that covers the whole time as far as
+/// the account reaches. An error is the least that would have to be put on hold.
+fn priced(asked: OrderTerms, spec: &CheckedSpec, best: Amount, available: Amount) -> Result<OrderTerms, Amount> {
+    let max_price = spec.max_price_per_hour.unwrap_or_else(|| round_up(best.mul_div(ROOM.0, ROOM.1).unwrap_or(best)));
+    let hold = |rate: Amount| rate.mul_div(u128::from(asked.max_duration.0), 3_600_000).map_or(ANY_PRICE, round_up);
+    let budget = match spec.budget {
+        // A budget of the user's is a limit, not a wish: it is not made smaller.
+        Some(budget) => {
+            let least = budget.min(hold(max_price));
+            if least > available {
+                return Err(least);
+            }
+            budget
+        }
+        None => {
+            let least = hold(best);
+            if least > available {
+                return Err(least);
+            }
+            hold(max_price).min(available)
+        }
+    };
+    Ok(OrderTerms { max_price_per_hour: max_price, budget, ..asked })
+}
+
+/// How many suit, who is best, and what excluded the others.
+pub(crate) fn explanation(view: &ExplainView) -> String {
+    let mut text = format!("{} of {} would run this job now", view.suitable, count(view.offers, "offer"));
+    if !view.best.is_empty() {
+        let mut table = Table::new(&["PROVIDER", "REGION", "PRICE PER HOUR"]);
+        for best in &view.best {
+            table.row([best.provider_name.clone(), best.region.clone(), format!("{} cr", credits(best.rate_per_hour))]);
+        }
+        text.push('\n');
+        text.push_str(table.text().trim_end());
+    }
+    for e in &view.excluded {
+        text.push_str(&format!("\n  {} excluded by {}", count(e.offers, "offer"), plainly(&e.reason)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pasture_api::{BestOffer, Exclusion};
+    use pasture_types::NodeId;
+    use pasture_types::spec::JobSpec;
+
+    fn spec(yaml: &str) -> CheckedSpec {
+        serde_norway::from_str::<JobSpec>(yaml).unwrap().check().unwrap()
+    }
+
+    fn price(yaml: &str, best: u128, available: u128) -> Result<(Amount, Amount), Amount> {
+        let spec = spec(yaml);
+        let asked = terms(&spec, BlobHash([0; 32]), Timestamp(0));
+        priced(asked, &spec, Amount(best), Amount(available)).map(|t| (t.max_price_per_hour, t.budget))
+    }
+
+    #[test]
+    fn limits_that_were_not_given_are_generous_but_within_the_account() {
+        let cr = 1_000_000_000;
+        assert_eq!(price("image: a", cr, 100 * cr), Ok((Amount(6 * cr / 5), Amount(6 * cr / 5))));
+        assert_eq!(price("image: a", cr, 11 * cr / 10), Ok((Amount(6 * cr / 5), Amount(11 * cr / 10))));
+        assert_eq!(price("image: a", cr, cr / 2), Err(Amount(cr)));
+        assert_eq!(price("{image: a, timeout: 30m}", cr, cr / 2), Ok((Amount(6 * cr / 5), Amount(cr / 2))));
+        assert_eq!(price("{image: a, budget: '0.25'}", cr, cr / 2), Ok((Amount(6 * cr / 5), Amount(cr / 4))));
+        assert_eq!(price("{image: a, budget: '2', timeout: 2h}", cr, cr), Err(Amount(2 * cr)));
+        assert_eq!(price("{image: a, price: {max: 3}}", cr, 100 * cr), Ok((Amount(3 * cr), Amount(3 * cr))));
+        assert_eq!(price("image: a", 1, 100 * cr).unwrap().0, Amount(100_000), "prices are rounded up");
+    }
+
+    #[test]
+    fn an_explanation_counts_and_names() {
+        let view = ExplainView {
+            offers: 3,
+            suitable: 1,
+            excluded: vec![Exclusion { reason: "memory: 64 GiB asked, at most 8 GiB free".into(), offers: 2 }],
+            best: vec![BestOffer { node: NodeId([1; 32]), provider_name: "alice".into(), region: "eu".into(), rate_per_hour: Amount(5) }],
+            relaxations: vec![],
+        };
+        assert_eq!(
+            explanation(&view),
+            "1 of 3 offers would run this job now\nPROVIDER  REGION  PRICE PER HOUR\nalice     eu      0.000000005 cr\n  \
+             2 offers excluded by memory: 64 GiB asked, at most 8 GiB free"
+        );
+    }
+}

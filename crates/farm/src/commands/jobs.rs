@@ -1,0 +1,242 @@
+//! What can be asked about jobs, and of them: `ps`, `status`, `logs`, `stop`, `receipt`, `extend`.
+//!
+//! Guarantees: any beginning of a job's name is enough; what the ledger knows is the ledger's, what only the machine knows
+//! (its phase, its log) is asked of the machine and missing when it does not answer.
+
+use crate::args::{ExtendArgs, JobArg, LogsArgs, PsArgs, ReceiptArgs, StopArgs};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::feeds::{self, FromLedger, FromLog};
+use crate::follow::{final_in, show_frame};
+use crate::receipt::Receipt;
+use crate::render::number::{credits, duration, per_hour};
+use crate::render::{Progress, Table};
+use crate::session::{App, Job, Session};
+use crate::words;
+use pasture_api::client::EventFilter;
+use pasture_api::{JobView, LeaseView, OrderState};
+use pasture_types::event::Event;
+use pasture_types::lease::{EndReason, LeaseState};
+use pasture_types::spec::parse_duration;
+use pasture_types::tx::Action;
+use pasture_types::{Amount, Millis};
+
+/// Jobs that ended longer ago are left out of the list unless asked for.
+const RECENT: Millis = Millis(24 * 3_600_000);
+
+fn cost(lease: &LeaseView) -> Amount {
+    match &lease.settlement {
+        Some(s) => s.charged,
+        None => lease.rate_per_hour.per_hour_for(lease.served_ms.0).unwrap_or(lease.escrow).min(lease.escrow),
+    }
+}
+
+/// `farm ps`.
+pub(crate) async fn ps(app: &App, args: &PsArgs) -> Outcome {
+    let session = Session::open(app).await?;
+    let (jobs, names) = session.jobs().await?;
+    let now = session.time();
+    let recent = |j: &&JobView| match &j.lease {
+        Some(lease) => lease.closed.is_none_or(|t| now.since(t) < RECENT),
+        None => j.order.state == OrderState::Open || now.since(j.order.placed) < RECENT,
+    };
+    let shown: Vec<&JobView> = jobs.iter().filter(|j| args.all || recent(j)).collect();
+    if session.out.json {
+        let one = |job: &&JobView| serde_json::json!({"job": names.handle(&job.order.id), "state": words::state(job), "order": job.order, "lease": job.lease});
+        session.out.json(&shown.iter().map(one).collect::<Vec<_>>());
+        return Ok(Exit::Ok);
+    }
+    if shown.is_empty() {
+        session.out.note("no jobs; run one:  farm run .");
+        return Ok(Exit::Ok);
+    }
+    let mut table = Table::new(&["JOB", "STATE", "MACHINE", "SERVED", "CHARGED", "AGE"]);
+    for job in shown {
+        let of = |text: &dyn Fn(&LeaseView) -> String| job.lease.as_ref().map_or_else(|| "-".into(), text);
+        table.row([
+            names.handle(&job.order.id),
+            words::state(job).into(),
+            of(&|l| format!("{} · {}", l.provider_name, l.region)),
+            of(&|l| duration(l.served_ms)),
+            of(&|l| format!("{} cr", credits(cost(l)))),
+            duration(now.since(job.order.placed)),
+        ]);
+    }
+    session.out.data(table.text().trim_end());
+    Ok(Exit::Ok)
+}
+
+/// `farm status`.
+pub(crate) async fn status(app: &App, args: &JobArg) -> Outcome {
+    let session = Session::open(app).await?;
+    let job = session.job(&args.job).await?;
+    let live = match &job.lease {
+        Some(lease) if lease.state != LeaseState::Closed => session.lease_client(lease).status().await.ok(),
+        _ => None,
+    };
+    let view = JobView { order: job.order.clone(), lease: job.lease.clone() };
+    let state = words::state(&view);
+    let value = serde_json::json!({"job": job.handle, "state": state, "order": job.order, "lease": job.lease, "machine": live});
+    session.out.either(&value, || {
+        let mut table = Table::pairs();
+        let mut row = |name: &str, text: String| table.row([name.into(), text]);
+        row("job", job.handle.clone());
+        row("state", state.into());
+        if let Some(reason) = job.lease.as_ref().and_then(|l| l.reason.as_ref()) {
+            let end = words::ending(reason);
+            row("end", format!("{} ({})", end.verb, end.why));
+        }
+        row("asked", job.order.resources.to_string());
+        if let Some(lease) = &job.lease {
+            row("machine", format!("{} · {}", lease.provider_name, lease.region));
+            row("price", format!("{}, at most {} cr", per_hour(lease.rate_per_hour), credits(lease.escrow)));
+            let served = live.as_ref().map_or(lease.served_ms, |s| s.served_ms.max(lease.served_ms));
+            row("served", format!("{}, of it confirmed by you {}", duration(served), duration(lease.confirmed_ms)));
+            row("charged", format!("{} cr", credits(cost(lease))));
+        }
+        if let Some(s) = &live {
+            row("phase", format!("{:?}", s.phase).to_lowercase());
+            if let Some(ends) = s.ends.filter(|_| s.end.is_none()) {
+                row("cap in", duration(ends.since(session.time())));
+            }
+            if !s.detail.is_empty() {
+                row("detail", words::plainly(&s.detail));
+            }
+        }
+        row("id", job.order.id.to_string());
+        table.text()
+    });
+    Ok(Exit::Ok)
+}
+
+/// `farm logs`.
+pub(crate) async fn logs(app: &App, args: &LogsArgs) -> Outcome {
+    let session = Session::open(app).await?;
+    let job = session.job(&args.job).await?;
+    let client = session.lease_client(job.lease()?);
+    // Asked first, so that a machine that is away is an error and not silence.
+    let status = client.status().await?;
+    if args.from > status.log_bytes && !args.follow {
+        return Err(Failure::usage(format!("the log has {} bytes, so it cannot be read from byte {}", status.log_bytes, args.from)));
+    }
+    let mut log = feeds::log(&client, args.from, args.follow);
+    while let Some(FromLog::Frame(frame)) = log.recv().await {
+        show_frame(&session, &frame);
+    }
+    Ok(Exit::Ok)
+}
+
+/// `farm stop`.
+pub(crate) async fn stop(app: &App, args: &StopArgs) -> Outcome {
+    let grace = parse_duration(&args.grace).map_err(|e| Failure::usage(format!("--grace: {e}")))?;
+    let session = Session::open(app).await?;
+    let job = session.job(&args.job).await?;
+    let how = match &job.lease {
+        Some(lease) if matches!(lease.state, LeaseState::Closing | LeaseState::Closed) => "had ended already",
+        Some(lease) if lease.state == LeaseState::Matched => {
+            session.submit(vec![Action::CloseLease { lease: lease.id, reason: EndReason::StoppedByUser }]).await?;
+            "was closed before it began"
+        }
+        Some(lease) => stop_running(&session, lease, grace).await?,
+        None if job.order.state == OrderState::Open => {
+            session.submit(vec![Action::CancelOrder { order: job.order.id }]).await?;
+            "was cancelled before it began"
+        }
+        None => "had ended already",
+    };
+    if session.out.json {
+        session.out.json(&serde_json::json!({"job": job.handle, "result": how}));
+    } else {
+        session.out.note(&format!("{} {how}; its receipt:  farm receipt {}", job.handle, job.handle));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Asks the machine, and waits until the ledger says that it is over; a machine that is away is passed by.
+async fn stop_running(session: &Session, lease: &LeaseView, grace: Millis) -> Result<&'static str, Failure> {
+    let filter = EventFilter { lease: Some(lease.id), ..EventFilter::default() };
+    let mut events = feeds::ledger(&session.api, filter).await?;
+    if let Err(e) = session.lease_client(lease).stop(grace.0).await {
+        if !e.is_transient() {
+            return Err(e.into());
+        }
+        session.submit(vec![Action::CloseLease { lease: lease.id, reason: EndReason::StoppedByUser }]).await?;
+        return Ok("was closed; its machine does not answer");
+    }
+    let mut progress = Progress::new(session.out);
+    progress.step("stopping");
+    // The machine closes the lease after the grace, the end of the log and the last confirmation.
+    let wait = std::time::Duration::from_millis(grace.0.saturating_add(30_000));
+    let ended = tokio::time::timeout(wait, async {
+        while let Some(item) = events.recv().await {
+            let over = match item {
+                FromLedger::Again => session.api.lease(&lease.id).await.is_ok_and(|l| l.state >= LeaseState::Closing),
+                FromLedger::Event(e) => {
+                    matches!(e.event, Event::LeaseChanged { lease: l, state, .. } if l == lease.id && state >= LeaseState::Closing)
+                }
+            };
+            if over {
+                return;
+            }
+        }
+    });
+    Ok(if ended.await.is_ok() { "was stopped" } else { "is being stopped" })
+}
+
+/// `farm receipt`.
+pub(crate) async fn receipt(app: &App, args: &ReceiptArgs) -> Outcome {
+    let session = Session::open(app).await?;
+    let job = session.job(&args.job).await?;
+    let mut lease = job.lease()?.clone();
+    if args.wait && lease.settlement.is_none() {
+        lease = settled(&session, &job, &lease).await?;
+    }
+    let receipt = Receipt::of(job.handle.clone(), &lease, session.is_test(), None, final_in(&session, &lease));
+    session.out.either(&receipt.json(), || receipt.text(&session.out, args.details));
+    Ok(Exit::Ok)
+}
+
+/// The lease once it is settled, however long that takes.
+async fn settled(session: &Session, job: &Job, lease: &LeaseView) -> Result<LeaseView, Failure> {
+    let filter = EventFilter { lease: Some(lease.id), ..EventFilter::default() };
+    let mut events = feeds::ledger(&session.api, filter).await?;
+    let mut progress = Progress::new(session.out);
+    progress.step("waiting for the final account");
+    loop {
+        let now = session.api.lease(&lease.id).await?;
+        if now.settlement.is_some() {
+            return Ok(now);
+        }
+        loop {
+            match events.recv().await {
+                Some(FromLedger::Again) => break,
+                Some(FromLedger::Event(e)) if matches!(e.event, Event::LeaseSettled { lease: l, .. } if l == lease.id) => break,
+                Some(FromLedger::Event(_)) => {}
+                None => {
+                    return Err(Failure::new("broken-connection", "the connection to the network is gone")
+                        .next(format!("farm receipt {}", job.handle)));
+                }
+            }
+        }
+    }
+}
+
+/// `farm extend`.
+pub(crate) async fn extend(app: &App, args: &ExtendArgs) -> Outcome {
+    let longer = parse_duration(&args.duration).map_err(|e| Failure::usage(format!("--for: {e}")))?;
+    let session = Session::open(app).await?;
+    let job = session.job(&args.job).await?;
+    let lease = job.lease()?;
+    let more = lease.rate_per_hour.per_hour_for(longer.0).unwrap_or(Amount::ZERO);
+    session.submit(vec![Action::Extend { lease: lease.id, duration: longer }]).await?;
+    let now = session.api.lease(&lease.id).await?;
+    session.out.either(&now, || {
+        format!(
+            "{} may run {} longer, for at most {} cr more ({} cr in all)",
+            job.handle,
+            duration(longer),
+            credits(more),
+            credits(now.escrow)
+        )
+    });
+    Ok(Exit::Ok)
+}

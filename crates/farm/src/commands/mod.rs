@@ -1,0 +1,49 @@
+//! One file a command; this one chooses among them.
+
+mod account;
+mod context;
+mod dev;
+mod doctor;
+mod explain;
+mod jobs;
+mod ledger;
+mod offers;
+pub(crate) mod run;
+mod up;
+
+use crate::args::{Cli, Command};
+use crate::exit::{Exit, Outcome};
+use crate::session::App;
+use clap::CommandFactory as _;
+
+/// Does what was asked.
+pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
+    match command {
+        Command::Run(args) => Box::pin(run::run(app, args)).await,
+        Command::Ps(args) => jobs::ps(app, args).await,
+        Command::Status(args) => jobs::status(app, args).await,
+        Command::Logs(args) => jobs::logs(app, args).await,
+        Command::Stop(args) => jobs::stop(app, args).await,
+        Command::Receipt(args) => jobs::receipt(app, args).await,
+        Command::Extend(args) => jobs::extend(app, args).await,
+        Command::Account(args) => account::run(app, args).await,
+        Command::Offers => offers::run(app).await,
+        Command::Explain(args) => explain::run(app, args).await,
+        Command::Dev(args) => Box::pin(dev::run(app, args)).await,
+        Command::Up(args) => Box::pin(up::run(app, args)).await,
+        Command::Doctor(args) => doctor::run(app, args).await,
+        Command::Ledger(args) => ledger::run(app, args).await,
+        Command::Context(args) => context::run(app, args),
+        Command::Completions(args) => {
+            let mut script = vec![];
+            clap_complete::generate(args.shell, &mut Cli::command(), "farm", &mut script);
+            app.out.bytes(&script);
+            Ok(Exit::Ok)
+        }
+        Command::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            app.out.either(&serde_json::json!({"version": version}), || format!("farm {version}"));
+            Ok(Exit::Ok)
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! `farm run`: from a folder or an image to a job that is followed to its receipt.
+//!
+//! ```text
+//!  spec ─▶ look at the folder ─▶ pack ─▶ quote (explain, balance) ─▶ order ─▶ match ─▶ follow
+//! ```
+//! Guarantees: whatever is wrong with what the user wrote is said before anything leaves this machine, and whatever it will
+//! cost at most before anything is billed. Events are followed from before the order on, so none is missed.
+
+use crate::args::RunArgs;
+use crate::backend;
+use crate::commands::dev;
+use crate::commands::explain::{explanation, quote};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::feeds::{self, FromLedger, Signals};
+use crate::follow::{self, Plan as FollowPlan};
+use crate::handles::{JobRecord, remember};
+use crate::pack::{MAX_CONTEXT_BYTES, Packed, Plan};
+use crate::patience::patiently;
+use crate::render::Progress;
+use crate::render::number::{credits, per_hour};
+use crate::session::{App, Session, now_ms, random};
+use crate::spec_file::{self, Asked};
+use crate::words::plainly;
+use pasture_api::client::EventFilter;
+use pasture_api::{LeaseView, OrderState};
+use pasture_rt::{Shutdown, TaskKind, spawn, spawn_blocking};
+use pasture_types::event::Event;
+use pasture_types::lease::{EndReason, LeaseState};
+use pasture_types::market::OrderTerms;
+use pasture_types::spec::{CheckedSource, CheckedSpec, MAX_MANIFEST_BYTES, Manifest, Source};
+use pasture_types::tx::{Action, order_id};
+use pasture_types::{Amount, LeaseId, Millis, OrderId};
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a job is given between being asked to end and being killed.
+pub(crate) const GRACE: Millis = Millis(10_000);
+
+/// Runs the command.
+pub(crate) async fn run(app: &App, args: &RunArgs) -> Outcome {
+    let asked = spec_file::resolve(&args.spec, &args.command)?;
+    let plan = look(&asked)?;
+    match Session::open(app).await {
+        Ok(session) => Box::pin(go(&session, args, asked, plan, false)).await,
+        Err(failure) if failure.is_unreachable() && app.api_url.is_none() && !args.detach && wants_local(app, &failure) => {
+            Box::pin(run_locally(app, args, asked, plan)).await
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn look(asked: &Asked) -> Result<Option<Plan>, Failure> {
+    match (&asked.spec.source, &asked.folder) {
+        (CheckedSource::Build { dockerfile, .. }, Some(folder)) => Plan::scan(folder, dockerfile, MAX_CONTEXT_BYTES).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Nobody answers: says so, and on a terminal offers to start a network for this run.
+fn wants_local(app: &App, failure: &Failure) -> bool {
+    if app.out.interactive && !app.out.json {
+        app.out.failure(failure);
+    }
+    let answer = app.out.ask("Start a local network for this run? It ends with it. [y/N] ");
+    matches!(answer.as_deref(), Some("y" | "yes"))
+}
+
+/// A network of our own around one run.
+async fn run_locally(app: &App, args: &RunArgs, asked: Asked, plan: Option<Plan>) -> Outcome {
+    let (folder, options) = dev::passing(app)?;
+    let stop = Shutdown::new();
+    let (is_ready, ready) = oneshot::channel();
+    let network = spawn(TaskKind::Server, backend::dev(options, stop.token(), is_ready));
+    let Ok(ready) = ready.await else {
+        let why = network.join().await.and_then(Result::err);
+        return Err(why.unwrap_or_else(|| Failure::new("node", "the local network did not start")));
+    };
+    let outcome = match Session::open(&app.at(&ready.api_url)).await {
+        Ok(session) => go(&session, args, asked, plan, true).await,
+        Err(failure) => Err(failure),
+    };
+    stop.trigger();
+    if let Some(Err(failure)) = network.join().await {
+        app.out.failure(&failure);
+    }
+    drop(folder);
+    outcome
+}
+
+/// Everything once there is a network. `to_the_end`: wait for the final receipt, since the network ends with us.
+async fn go(session: &Session, args: &RunArgs, asked: Asked, plan: Option<Plan>, to_the_end: bool) -> Outcome {
+    let out = session.out;
+    let mut signals = Signals::listen()?;
+    let mut progress = Progress::new(out);
+    let packed = match plan {
+        Some(plan) => Some(pack(session, plan, &mut progress).await?),
+        None => None,
+    };
+    let manifest = manifest(&asked, packed.as_ref())?;
+    let bytes = manifest.to_bytes();
+    if bytes.len() > MAX_MANIFEST_BYTES {
+        return Err(Failure::new("spec", format!("the job's description has {} bytes; at most {MAX_MANIFEST_BYTES} fit", bytes.len()))
+            .next("pass less in the environment and arguments; put files into the image"));
+    }
+    progress.step("looking for a machine");
+    let account = session.ensure_account().await?;
+    let terms = quote(session, &asked.spec, manifest.hash(), account.balance).await?;
+    let mut events = feeds::ledger(&session.api, EventFilter { account: Some(session.account()), ..EventFilter::default() }).await?;
+    let order = place(session, &asked, &terms).await?;
+    let handle = session.recorded_names().handle(&order);
+    let matched = tokio::select! {
+        matched = matching(session, &order, &terms, &mut events, &mut progress) => matched,
+        _ = signals.next() => give_up(session, &order).await,
+    }?;
+    let Some(lease) = matched else {
+        progress.clear();
+        out.note(&format!("✓ {handle} was cancelled before it began; nothing was charged"));
+        return Ok(Exit::Job(130));
+    };
+    drop(events);
+    let plan = FollowPlan {
+        handle,
+        lease,
+        manifest: bytes,
+        packed,
+        detach: args.detach,
+        out: args.out.clone(),
+        output_limit: asked.spec.resources.disk_bytes,
+        to_the_end,
+    };
+    follow::follow(session, plan, progress, signals).await
+}
+
+async fn pack(session: &Session, plan: Plan, progress: &mut Progress) -> Result<Packed, Failure> {
+    for line in plan.summary() {
+        session.out.note(&line);
+    }
+    progress.step("packing the folder");
+    let temp = session.paths.data_dir.clone();
+    let packing = spawn_blocking(TaskKind::ClientFollow, move || plan.pack(&temp));
+    packing.join().await.unwrap_or_else(|| Err(Failure::new("io", "packing the folder failed")))
+}
+
+fn manifest(asked: &Asked, packed: Option<&Packed>) -> Result<Manifest, Failure> {
+    let spec = asked.spec.clone();
+    let source = match (spec.source, packed) {
+        (CheckedSource::Image(image), _) => Source::Image(image),
+        (CheckedSource::Build { dockerfile, args, timeout, .. }, Some(packed)) => {
+            Source::Build { context: packed.hash, context_bytes: packed.bytes, dockerfile, args, timeout }
+        }
+        (CheckedSource::Build { .. }, None) => return Err(Failure::new("spec", "there is no folder to build")),
+    };
+    Ok(Manifest {
+        salt: random()?,
+        name: asked.name.clone(),
+        kind: spec.kind,
+        source,
+        command: spec.command,
+        args: spec.args,
+        env: spec.env,
+        resources: spec.resources,
+        pids: spec.pids,
+        egress: spec.egress,
+        alive: spec.alive,
+        grace: GRACE,
+    })
+}
+
+/// Puts the order on the ledger; our record of it is written first, so that its name survives whatever happens then.
+async fn place(session: &Session, asked: &Asked, terms: &OrderTerms) -> Result<OrderId, Failure> {
+    let mut placed = None;
+    let record = |spec: &CheckedSpec, order| JobRecord {
+        order,
+        name: asked.name.clone(),
+        network: session.status.zone,
+        created_ms: now_ms(),
+        disk_bytes: spec.resources.disk_bytes,
+    };
+    let action = Action::PlaceOrder { terms: Box::new(terms.clone()) };
+    session
+        .submit_with(vec![action], |tx| {
+            let order = order_id(&tx, 0);
+            placed = Some(order);
+            remember(&session.paths.jobs(), &record(&asked.spec, order))
+        })
+        .await?;
+    let order = placed.ok_or_else(|| Failure::new("internal", "the order has no id"))?;
+    // After a broken connection "final" does not say that it took effect.
+    patiently(|| session.api.order(&order)).await?;
+    Ok(order)
+}
+
+/// Waits until a machine has taken the order.
+async fn matching(
+    session: &Session,
+    order: &OrderId,
+    terms: &OrderTerms,
+    events: &mut mpsc::Receiver<FromLedger>,
+    progress: &mut Progress,
+) -> Result<Option<LeaseView>, Failure> {
+    progress.step("matching");
+    let mut shown: Option<LeaseId> = None;
+    loop {
+        let news = match events.recv().await {
+            None => return Err(Failure::new("broken-connection", "the connection to the network is gone")),
+            Some(FromLedger::Again) => None,
+            Some(FromLedger::Event(e)) => match e.event {
+                Event::LeaseMatched { lease, order: of, .. } if of == *order => Some(lease),
+                Event::LeaseChanged { lease, state: LeaseState::Accepted, .. } if shown == Some(lease) => Some(lease),
+                Event::OrderEnded { order: of, .. } if of == *order => return nobody(session, terms).await,
+                _ => continue,
+            },
+        };
+        let lease = match news {
+            Some(lease) => lease,
+            // After a gap the order itself says where it is.
+            None => match patiently(|| session.api.order(order)).await? {
+                o if matches!(o.state, OrderState::Expired | OrderState::Cancelled) => return nobody(session, terms).await,
+                o => match o.lease {
+                    Some(lease) => lease,
+                    None => continue,
+                },
+            },
+        };
+        let lease = patiently(|| session.api.lease(&lease)).await?;
+        if shown.replace(lease.id) != Some(lease.id) {
+            announce(session, &lease, progress).await;
+        }
+        match (&lease.state, &lease.reason) {
+            (LeaseState::Accepted | LeaseState::Running, _) => return Ok(Some(lease)),
+            // Ended before we looked: following it shows how.
+            (LeaseState::Closing | LeaseState::Closed, Some(reason)) if *reason != EndReason::Rejected => return Ok(Some(lease)),
+            _ => {}
+        }
+    }
+}
+
+/// Machine, region, price, and what it costs at most: before anything is billed.
+async fn announce(session: &Session, lease: &LeaseView, progress: &Progress) {
+    let cpu = session.api.node(&lease.node).await.map(|n| n.cpu_model).unwrap_or_default();
+    let cpu = if cpu.is_empty() { String::new() } else { format!(" · {cpu}") };
+    let test = if session.is_test() { " (test credits, no value)" } else { "" };
+    progress.line(&format!("machine  {} · {}{cpu}", lease.provider_name, lease.region));
+    progress.line(&format!("price    {}, at most {} cr{test}", per_hour(lease.rate_per_hour), credits(lease.escrow)));
+    if session.out.json {
+        session.out.json(&serde_json::json!({
+            "event": "matched", "lease": lease.id, "order": lease.order, "node": lease.node, "provider": lease.provider_name,
+            "region": lease.region, "rate_per_hour": lease.rate_per_hour, "at_most": lease.escrow,
+        }));
+    }
+}
+
+async fn nobody(session: &Session, terms: &OrderTerms) -> Result<Option<LeaseView>, Failure> {
+    let view = session.api.explain(terms).await?;
+    let failure = Failure::new("nobody", "nobody took the job in time; nothing was charged");
+    if view.suitable > 0 {
+        return Err(failure.next("the machines that could were busy or away: try again in a moment"));
+    }
+    let mut failure = Failure { message: format!("{}\n{}", failure.message, explanation(&view)), ..failure };
+    failure.next.extend(view.relaxations.iter().map(|r| plainly(r)));
+    Err(failure)
+}
+
+/// The user changed their mind before the job began.
+async fn give_up(session: &Session, order: &OrderId) -> Result<Option<LeaseView>, Failure> {
+    if session.submit(vec![Action::CancelOrder { order: *order }]).await.is_ok() {
+        return Ok(None);
+    }
+    // A machine was drawn in the meantime.
+    if let Some(lease) = session.api.order(order).await?.lease {
+        session.submit(vec![Action::CloseLease { lease, reason: EndReason::StoppedByUser }]).await?;
+    }
+    Ok(None)
+}
+
+/// Rounds a price up to what people write: four decimals.
+pub(crate) fn round_up(amount: Amount) -> Amount {
+    const UNIT: u128 = 100_000;
+    Amount(amount.0.div_ceil(UNIT).saturating_mul(UNIT))
+}

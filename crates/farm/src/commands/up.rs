@@ -1,0 +1,117 @@
+//! `farm up`: offers this machine to a network, and shows what it earns.
+//!
+//! Guarantees: the same account as for running jobs, whose key stays in its file. Jobs go on when this ends and are taken up
+//! again at the next start.
+
+use crate::args::UpArgs;
+use crate::backend::{self, UpOptions, UpReady};
+use crate::commands::dev::offered;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::feeds::{self, FromLedger, Signals};
+use crate::render::number::credits;
+use crate::session::{App, Session};
+use pasture_api::client::EventFilter;
+use pasture_rt::Shutdown;
+use pasture_types::Amount;
+use pasture_types::event::Event;
+use pasture_types::market::Rates;
+use tokio::sync::{mpsc, oneshot};
+
+/// Runs the command.
+pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
+    let session = Session::open(app).await?;
+    let mut signals = Signals::listen()?;
+    let data = args.data.clone().unwrap_or_else(|| app.paths.data_dir.join("node"));
+    crate::config::make_private(&data)?;
+    let options = UpOptions {
+        resources: offered(&args.machine, &data).await?,
+        api_url: session.api.base().into(),
+        engine_socket: args.machine.engine.clone(),
+        rates: rates(args)?,
+        region: args.machine.region.clone(),
+        name: args.name.clone().unwrap_or_else(|| format!("provider-{}", session.account().short())),
+        account_key: session.key.clone(),
+        stop_jobs: false,
+        failpoint: None,
+        data,
+    };
+    let stop = Shutdown::new();
+    let (is_ready, ready) = oneshot::channel();
+    let machine = backend::up(options, stop.token(), is_ready);
+    tokio::pin!(machine);
+    app.out.note("looking at this machine ...");
+    let ready = tokio::select! {
+        ended = &mut machine => return ended.map(|()| Exit::Ok),
+        _ = signals.next() => None,
+        ready = ready => ready.ok(),
+    };
+    if let Some(ready) = &ready {
+        show(app, ready);
+        let filter = EventFilter { node: Some(ready.node), ..EventFilter::default() };
+        let mut events = feeds::ledger(&session.api, filter).await?;
+        tokio::select! {
+            ended = &mut machine => return ended.map(|()| Exit::Ok),
+            () = report(app, ready, &mut events) => {}
+            _ = signals.next() => {}
+        }
+    }
+    app.out.note("stopping; running jobs go on and are taken up again at the next start. Ctrl-C again to stop at once");
+    stop.trigger();
+    tokio::select! {
+        ended = &mut machine => ended.map(|()| Exit::Ok),
+        _ = signals.next() => Ok(Exit::Job(130)),
+    }
+}
+
+fn rates(args: &UpArgs) -> Result<Option<Rates>, Failure> {
+    let price = |flag: &str, text: &Option<String>| -> Result<Amount, Failure> {
+        text.as_deref().unwrap_or("0").parse().map_err(|e| Failure::usage(format!("{flag}: {e}")))
+    };
+    if args.price_cpu.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Rates {
+        cpu_core: price("--price-cpu", &args.price_cpu)?,
+        memory_gib: price("--price-memory", &args.price_memory)?,
+        disk_gib: price("--price-disk", &args.price_disk)?,
+        gpus: vec![],
+    }))
+}
+
+fn show(app: &App, ready: &UpReady) {
+    if app.out.json {
+        app.out.json(&serde_json::json!({"event": "ready", "node": ready.node, "resources": ready.resources, "rates": ready.rates}));
+        return;
+    }
+    let r = &ready.rates;
+    app.out.note(&format!("✓ this machine is offered: {}", ready.resources));
+    app.out.note(&format!(
+        "  price    per hour {} cr a core, {} cr a GiB of memory, {} cr a GiB of disk",
+        credits(r.cpu_core),
+        credits(r.memory_gib),
+        credits(r.disk_gib)
+    ));
+    app.out.note("  Ctrl-C ends it; jobs that run go on");
+}
+
+/// Says what the machine earns, until the events end.
+async fn report(app: &App, ready: &UpReady, events: &mut mpsc::Receiver<FromLedger>) {
+    let mut earned = Amount::ZERO;
+    while let Some(item) = events.recv().await {
+        let FromLedger::Event(event) = item else { continue };
+        match event.event {
+            Event::LeaseMatched { lease, node, rate_per_hour, .. } if node == ready.node => {
+                app.out.note(&format!("  job {} begins at {} cr per hour", lease.short(), credits(rate_per_hour)));
+            }
+            Event::LeaseSettled { lease, node, settlement, .. } if node == ready.node => {
+                earned = earned.saturating_add(settlement.to_provider);
+                let (paid, all) = (credits(settlement.to_provider), credits(earned));
+                app.out.note(&format!("  job {} paid {paid} cr; {all} cr since this began", lease.short()));
+                if app.out.json {
+                    app.out.json(&serde_json::json!({"event": "paid", "lease": lease, "amount": settlement.to_provider, "total": earned}));
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! A network and our account on it.
+//!
+//! Guarantees: the account's key is made on first use, never asked for and never shown; on a development network the account
+//! opens itself, with test credits. Transactions of one process share a lane chosen by chance, so that clients of one account
+//! do not wait for each other; a lost race for a number is tried once more.
+
+use crate::config::{ConfigFile, Env, Paths, Target, target};
+use crate::exit::Failure;
+use crate::handles::{self, Names};
+use crate::patience::{Patience, patiently};
+use crate::render::Output;
+use crate::render::number::credits;
+use crate::words::plainly;
+use pasture_api::client::LeaseClient;
+use pasture_api::{AccountView, ApiClient, ApiError, JobView, LeaseView, NetworkStatus, OrderView, Problem, newcomer};
+use pasture_rt::{Clock as _, SystemClock};
+use pasture_store::keys;
+use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, Envelope, MAX_LANES, TxBody};
+use pasture_types::{AccountId, Amount, AssetId, Millis, OrderId, SigningKey, Timestamp, TxId};
+
+/// What a new account gets on a development network.
+pub(crate) const FIRST_CREDITS: Amount = Amount::credits(1_000);
+/// How long a transaction of ours stays valid.
+const VALID_FOR: Millis = Millis(600_000);
+/// The ledger's numbers for a sequence number that was used, and for one that was used or is ahead.
+const SEQUENCE_USED: u16 = 12;
+const SEQUENCE_CODES: [u16; 2] = [SEQUENCE_USED, 13];
+/// HTTP's word for "not now", which nothing was done after.
+const TOO_MANY: u16 = 429;
+/// Another client of the account was faster.
+const LOST_RACE: &str = "lost-race";
+
+/// What every command starts from.
+#[derive(Clone, Debug)]
+pub(crate) struct App {
+    /// Where to write.
+    pub(crate) out: Output,
+    /// The environment.
+    pub(crate) env: Env,
+    /// Our files.
+    pub(crate) paths: Paths,
+    /// Questions are answered with yes.
+    pub(crate) yes: bool,
+    /// `--api-url`.
+    pub(crate) api_url: Option<String>,
+    /// `--context`.
+    pub(crate) context: Option<String>,
+}
+
+impl App {
+    /// The network that is meant.
+    pub(crate) fn target(&self) -> Result<Target, Failure> {
+        let file = ConfigFile::load(&self.paths.config_file())?;
+        target(self.api_url.as_deref(), self.context.as_deref(), &self.env, &file)
+    }
+    /// The same, for another address.
+    pub(crate) fn at(&self, api_url: &str) -> Self {
+        Self { api_url: Some(api_url.into()), context: None, ..self.clone() }
+    }
+    /// The same without notes.
+    pub(crate) fn quietly(&self) -> Self {
+        Self { out: self.out.quietly(), ..self.clone() }
+    }
+    /// The account's key, made if there is none.
+    pub(crate) fn key(&self) -> Result<SigningKey, Failure> {
+        self.paths.ensure_data_dir()?;
+        keys::load_or_create(&self.paths.account_key()).map_err(Failure::from)
+    }
+    /// A client of the network's API, which may not answer.
+    pub(crate) fn client(&self) -> Result<ApiClient, Failure> {
+        ApiClient::new(&self.target()?.api_url).map_err(Failure::from)
+    }
+}
+
+/// The time by our clock.
+pub(crate) fn now_ms() -> u64 {
+    SystemClock.now_ms()
+}
+
+/// Some random bytes.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| Failure::new("random", format!("the system gives no random numbers: {e}")))?;
+    Ok(bytes)
+}
+
+/// A network that answers, and our account.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    /// Where to write.
+    pub(crate) out: Output,
+    /// The network.
+    pub(crate) api: ApiClient,
+    /// What it said of itself.
+    pub(crate) status: NetworkStatus,
+    /// Our files.
+    pub(crate) paths: Paths,
+    /// Our key.
+    pub(crate) key: SigningKey,
+    lane: u8,
+}
+
+impl Session {
+    /// Connects.
+    pub(crate) async fn open(app: &App) -> Result<Self, Failure> {
+        let api = app.client()?;
+        let status = api.status().await?;
+        let [chance] = random::<1>()?;
+        Ok(Self { out: app.out, api, status, paths: app.paths.clone(), key: app.key()?, lane: chance % MAX_LANES })
+    }
+    /// Our account.
+    pub(crate) fn account(&self) -> AccountId {
+        self.key.account()
+    }
+    /// Whether credits here have no value.
+    pub(crate) const fn is_test(&self) -> bool {
+        self.status.params.dev
+    }
+    /// The time that the ledger will accept: its own is the least.
+    pub(crate) fn time(&self) -> Timestamp {
+        Timestamp(now_ms()).max(self.status.time)
+    }
+    /// The most that a transaction of ours may cost: what a whole block would.
+    pub(crate) const fn max_fee(&self) -> Amount {
+        let p = &self.status.params;
+        match p.base_price.mul_div(p.block_cost_us as u128, 1) {
+            Some(fee) => fee,
+            None => p.base_price,
+        }
+    }
+
+    /// Our account on the ledger; opens it where test credits pay for that.
+    pub(crate) async fn ensure_account(&self) -> Result<AccountView, Failure> {
+        let opened = newcomer::ensure_account(&self.api, &self.key, FIRST_CREDITS, self.time()).await;
+        match opened {
+            Ok(Some(_)) => {
+                self.out.note(&format!("account  {}, with {} test credits, no value", self.account().short(), FIRST_CREDITS.display(0)))
+            }
+            Ok(None) => {}
+            Err(ApiError::Problem(p)) if p.code == "no-funder" => {
+                return Err(Failure::new("no-account", format!("this network does not know your account {} yet", self.account()))
+                    .next("ask somebody on this network to send credits to it")
+                    .next("or try things out for free on a local network:  farm dev"));
+            }
+            Err(e) => return Err(e.into()),
+        }
+        Ok(self.api.account(&self.account()).await?)
+    }
+
+    /// Signs actions and waits until they are final. `before` learns the id before anything is sent.
+    ///
+    /// A network that goes away in between is waited for: the same signed transaction is sent again, which can take effect only
+    /// once. If it turns out to be final already, what it did is for the caller to look up.
+    pub(crate) async fn submit_with(
+        &self,
+        actions: Vec<Action>,
+        mut before: impl FnMut(TxId) -> Result<(), Failure>,
+    ) -> Result<TxId, Failure> {
+        let mut tries = 2;
+        loop {
+            tries -= 1;
+            let ours = self.account();
+            let account = patiently(|| self.api.account(&ours)).await?;
+            let seq = account.lanes.iter().find(|(lane, _)| *lane == self.lane).map_or(0, |(_, seq)| *seq);
+            let body = self.body(seq, actions.clone());
+            let id = body.id();
+            before(id)?;
+            match self.deliver(&body.sign(&self.key)).await {
+                Err(failure) if failure.code == LOST_RACE && tries > 0 => {}
+                other => return other.map(|()| id),
+            }
+        }
+    }
+
+    fn body(&self, seq: u64, actions: Vec<Action>) -> TxBody {
+        TxBody {
+            version: ENVELOPE_VERSION,
+            zone: self.status.zone,
+            account: self.account(),
+            auth: Auth::Single,
+            lane: self.lane,
+            seq,
+            valid_until: self.time().plus(VALID_FOR),
+            max_fee: self.max_fee(),
+            tip: Amount::ZERO,
+            fee_asset: AssetId::CREDIT,
+            fee_payer: None,
+            actions,
+        }
+    }
+
+    async fn deliver(&self, tx: &Envelope) -> Result<(), Failure> {
+        let mut patience = Patience::new();
+        // Whether an earlier attempt may have arrived although its answer did not.
+        let mut uncertain = false;
+        loop {
+            match self.api.submit(tx).await {
+                Ok(result) if result.ok => return Ok(()),
+                Ok(result) => return Err(refused(result.code, &result.message)),
+                Err(ApiError::Problem(p)) if p.ledger_code.is_some_and(|c| SEQUENCE_CODES.contains(&c)) => {
+                    if uncertain && p.ledger_code == Some(SEQUENCE_USED) {
+                        return Ok(());
+                    }
+                    return Err(Failure::new(LOST_RACE, plainly(&p.detail)));
+                }
+                Err(ApiError::Problem(Problem { ledger_code: Some(code), detail, .. })) => return Err(refused(code, &detail)),
+                Err(e) => {
+                    uncertain |= e.problem().is_none_or(|p| p.status != TOO_MANY);
+                    patience.after(e).await?;
+                }
+            }
+        }
+    }
+
+    /// Signs actions and waits until they are final.
+    pub(crate) async fn submit(&self, actions: Vec<Action>) -> Result<TxId, Failure> {
+        self.submit_with(actions, |_| Ok(())).await
+    }
+
+    /// The data plane of a lease of ours.
+    pub(crate) fn lease_client(&self, lease: &LeaseView) -> LeaseClient {
+        LeaseClient::new(self.api.clone(), self.key.clone(), lease.id, lease.node, now_ms)
+    }
+
+    /// The names of jobs that we have records of.
+    pub(crate) fn recorded_names(&self) -> Names {
+        Names::new([], &self.records(), &self.status.zone)
+    }
+    fn records(&self) -> Vec<handles::JobRecord> {
+        let (records, damaged) = handles::recall(&self.paths.jobs());
+        if damaged > 0 {
+            self.out.note(&format!("{damaged} job records in {} are damaged; those jobs show as job-...", self.paths.jobs().display()));
+        }
+        records
+    }
+    /// Our jobs on the ledger, newest first, and the names of them.
+    pub(crate) async fn jobs(&self) -> Result<(Vec<JobView>, Names), Failure> {
+        let jobs = match self.api.jobs(&self.account()).await {
+            Ok(jobs) => jobs,
+            // An account that nobody knows has no jobs.
+            Err(e) if e.problem().is_some_and(|p| p.status == 404) => vec![],
+            Err(e) => return Err(e.into()),
+        };
+        let names = Names::new(jobs.iter().map(|j| j.order.id), &self.records(), &self.status.zone);
+        Ok((jobs, names))
+    }
+    /// One of our jobs by the beginning of its name.
+    pub(crate) async fn job(&self, text: &str) -> Result<Job, Failure> {
+        let (jobs, names) = self.jobs().await?;
+        let id = names.find(text)?;
+        let handle = names.handle(&id);
+        let found = jobs.into_iter().find(|j| j.order.id == id);
+        let (order, lease) = match found {
+            Some(job) => (job.order, job.lease),
+            None => self.forgotten(&id, &handle).await?,
+        };
+        Ok(Job { handle, order, lease })
+    }
+    /// A job that we remember and that is not in the ledger's list any more, or never was.
+    async fn forgotten(&self, id: &OrderId, handle: &str) -> Result<(OrderView, Option<LeaseView>), Failure> {
+        let order = self.api.order(id).await.map_err(|e| match e.problem() {
+            Some(p) if p.status == 404 => {
+                Failure::new("no-such-job", format!("{handle} is not on this network's ledger: it was never placed"))
+            }
+            _ => e.into(),
+        })?;
+        let lease = match &order.lease {
+            Some(lease) => Some(self.api.lease(lease).await?),
+            None => None,
+        };
+        Ok((order, lease))
+    }
+}
+
+/// One of our jobs.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    /// e.g. `fold-7k2`.
+    pub(crate) handle: String,
+    /// Its order.
+    pub(crate) order: OrderView,
+    /// Its newest lease.
+    pub(crate) lease: Option<LeaseView>,
+}
+
+impl Job {
+    /// Its lease, or a failure that says that it has none.
+    pub(crate) fn lease(&self) -> Result<&LeaseView, Failure> {
+        self.lease
+            .as_ref()
+            .ok_or_else(|| Failure::new("no-machine", format!("{} has no machine (yet), so there is nothing to show", self.handle)))
+    }
+}
+
+fn refused(code: u16, message: &str) -> Failure {
+    Failure::new(&format!("ledger-{code}"), plainly(message))
+}
+
+/// What an account that is short of credits is told.
+pub(crate) fn too_poor(needed: Amount, balance: Amount, test: bool) -> Failure {
+    let failure = Failure::new(
+        "balance-too-small",
+        format!("this needs {} cr, of which most is only put on hold; you have {} cr", credits(needed), credits(balance)),
+    );
+    let failure = if test { failure.next("get more test credits:  farm account test-credits") } else { failure };
+    failure.next("or put less on hold: a shorter --timeout, or a --budget")
+}

@@ -1,0 +1,179 @@
+//! Files to and from the machine that runs a job: its description and folder there, its output back.
+//!
+//! Guarantees: both continue where they broke off; the output is compared with its announced size and hash before a byte of it
+//! is unpacked. What is transferred lies in files without a name.
+
+use crate::exit::Failure;
+use crate::pack::Packed;
+use crate::patience::{Patience, patiently};
+use crate::render::Progress;
+use crate::unpack::{Unpacked, unpack};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use indicatif::ProgressBar;
+use pasture_api::ApiError;
+use pasture_api::client::LeaseClient;
+use pasture_api::data::{HASH_HEADER, LENGTH_HEADER};
+use pasture_rt::{TaskKind, spawn_blocking};
+use pasture_types::BlobHash;
+use pasture_types::resources::display_bytes;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use tokio_util::io::ReaderStream;
+
+/// A tar is a little larger than what is in it: headers and padding of every entry.
+const TAR_OVERHEAD: u64 = 256 << 20;
+
+/// Hands over the job's description and, if there is one, its folder.
+pub(crate) async fn send(client: LeaseClient, manifest: Vec<u8>, packed: Option<Packed>, bar: Option<ProgressBar>) -> Result<(), Failure> {
+    patiently(|| client.put_manifest(manifest.clone())).await?;
+    let Some(packed) = packed else { return Ok(()) };
+    let mut patience = Patience::new();
+    let mut reached = 0;
+    loop {
+        let status = patiently(|| client.context()).await?;
+        if status.complete {
+            return Ok(());
+        }
+        if status.received > reached {
+            reached = status.received;
+            patience.renew();
+        }
+        match put(&client, &packed, status.received, bar.clone()).await? {
+            Ok(status) if status.complete => return Ok(()),
+            Ok(status) => {
+                let problem = format!("the machine has {} of {} bytes of the folder and wants no more", status.received, packed.bytes);
+                return Err(Failure::new("unexpected-answer", problem));
+            }
+            Err(e) => patience.after(e).await?,
+        }
+    }
+}
+
+async fn put(
+    client: &LeaseClient,
+    packed: &Packed,
+    offset: u64,
+    bar: Option<ProgressBar>,
+) -> Result<Result<pasture_api::data::ContextStatus, ApiError>, Failure> {
+    let failed = |e: std::io::Error| Failure::new("io", format!("cannot read the packed folder: {e}"));
+    let mut file = packed.file.try_clone().map_err(failed)?;
+    file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+    let mut sent = offset;
+    let body = ReaderStream::with_capacity(tokio::fs::File::from_std(file), 256 * 1024).inspect(move |chunk| {
+        if let Ok(chunk) = chunk {
+            sent += chunk.len() as u64;
+            if let Some(bar) = &bar {
+                bar.set_position(sent);
+            }
+        }
+    });
+    Ok(client.put_context(offset, body).await)
+}
+
+/// Fetches what a job left behind and unpacks it; at most `limit` bytes of content.
+pub(crate) async fn fetch(
+    client: &LeaseClient,
+    folder: &Path,
+    temp: &Path,
+    limit: u64,
+    progress: &mut Progress,
+) -> Result<Unpacked, Failure> {
+    let file = tempfile::tempfile_in(temp).map_err(|e| Failure::io("write in", temp, &e))?;
+    let mut sink = Sink { file, hasher: blake3::Hasher::new(), got: 0 };
+    let mut patience = Patience::new();
+    let announced = loop {
+        let before = sink.got;
+        let broken = match download(client, sink.got, limit.saturating_add(TAR_OVERHEAD), progress).await {
+            Ok(mut part) => match sink.fill(&mut part, temp, progress).await? {
+                None => break part.hash,
+                Some(broken) => broken,
+            },
+            Err(Fetch::Ours(failure)) => return Err(failure),
+            Err(Fetch::Theirs(broken)) => broken,
+        };
+        if sink.got > before {
+            patience.renew();
+        }
+        patience.after(broken).await?;
+    };
+    if BlobHash(*sink.hasher.finalize().as_bytes()) != announced {
+        return Err(Failure::new("bad-output", "the job's output is not what was announced: its hash differs").next("nothing was unpacked"));
+    }
+    let (file, folder) = (sink.file, folder.to_path_buf());
+    spawn_blocking(TaskKind::ClientFollow, move || unpack_file(file, &folder, limit))
+        .join()
+        .await
+        .unwrap_or_else(|| Err(Failure::new("bad-output", "unpacking the job's output failed")))
+}
+
+/// What has arrived.
+struct Sink {
+    file: File,
+    hasher: blake3::Hasher,
+    got: u64,
+}
+
+impl Sink {
+    /// Takes an answer to its end, or to where it breaks off.
+    async fn fill(&mut self, part: &mut Part, temp: &Path, progress: &Progress) -> Result<Option<ApiError>, Failure> {
+        while let Some(chunk) = part.next().await {
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                Err(broken) => return Ok(Some(broken)),
+            };
+            self.got += chunk.len() as u64;
+            if self.got > part.bytes {
+                return Err(Failure::new("bad-output", "the job's output is longer than announced"));
+            }
+            self.file.write_all(&chunk).map_err(|e| Failure::io("write in", temp, &e))?;
+            self.hasher.update(&chunk);
+            progress.position(self.got);
+        }
+        if self.got < part.bytes {
+            return Err(Failure::new("bad-output", format!("{} of {} bytes of the job's output arrived", self.got, part.bytes)));
+        }
+        Ok(None)
+    }
+}
+
+fn unpack_file(mut file: File, folder: &Path, limit: u64) -> Result<Unpacked, Failure> {
+    file.rewind().map_err(|e| Failure::new("io", format!("cannot read the job's output: {e}")))?;
+    unpack(std::io::BufReader::new(file).by_ref(), folder, limit)
+}
+
+enum Fetch {
+    Ours(Failure),
+    Theirs(ApiError),
+}
+
+/// An answer with the output from an offset on.
+struct Part {
+    hash: BlobHash,
+    bytes: u64,
+    body: std::pin::Pin<Box<dyn futures::Stream<Item = Result<Bytes, ApiError>> + Send>>,
+}
+
+impl Part {
+    async fn next(&mut self) -> Option<Result<Bytes, ApiError>> {
+        self.body.next().await
+    }
+}
+
+async fn download(client: &LeaseClient, offset: u64, limit: u64, progress: &mut Progress) -> Result<Part, Fetch> {
+    let response = client.output(offset).await.map_err(Fetch::Theirs)?;
+    let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
+    let (hash, bytes) = (header(HASH_HEADER).and_then(|v| v.parse().ok()), header(LENGTH_HEADER).and_then(|v| v.parse::<u64>().ok()));
+    let (Some(hash), Some(bytes)) = (hash, bytes) else {
+        return Err(Fetch::Ours(Failure::new("bad-output", "the machine does not say how long the job's output is")));
+    };
+    if bytes > limit {
+        let (has, may) = (display_bytes(bytes), display_bytes(limit));
+        return Err(Fetch::Ours(Failure::new("bad-output", format!("the job's output has {has}; at most {may} are taken"))));
+    }
+    progress.transfer("fetching the job's output", bytes);
+    progress.position(offset);
+    let body = response.bytes_stream().map(|chunk| chunk.map_err(|source| ApiError::Broken { url: "the machine".into(), source }));
+    Ok(Part { hash, bytes, body: Box::pin(body) })
+}

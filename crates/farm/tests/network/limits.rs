@@ -1,0 +1,111 @@
+//! What a job may use, and what happens to one that wants more.
+
+use crate::support::{Folder, Net, Options, SMALL, eventually, paid, shared, until};
+use pasture_types::lease::EndReason;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_container_has_exactly_the_limits_that_were_asked_and_no_privileges() {
+    let (net, user) = (shared(), shared().stranger());
+    let folder = Folder::script("bounded", "trap 'exit 0' TERM; while true; do sleep 0.1; done");
+    let _ = user
+        .start(&["run", folder.arg(), "-d", "--cpu", "0.25", "--memory", "48Mi", "--disk", "64Mi", "--pids", "77"])
+        .finish(crate::support::PATIENCE)
+        .exits(0);
+    let lease = user.lease();
+    let mine = |c: &crate::support::Container| c.instance.starts_with(&lease.id.to_string());
+    let container = net.engine.containers(net.node()).into_iter().find(mine).expect("the container bears its lease");
+    let host = net.engine.inspect(&container.id)["HostConfig"].take();
+    let number = |field: &str| host[field].as_i64().unwrap_or_default();
+    let cpu_millis = match number("NanoCpus") {
+        0 => number("CpuQuota") * 1000 / number("CpuPeriod").max(1),
+        nanos => nanos / 1_000_000,
+    };
+    assert_eq!(cpu_millis, 250, "{host}");
+    assert_eq!((number("Memory"), number("MemorySwap"), number("PidsLimit")), (48 << 20, 48 << 20, 77), "{host}");
+    assert_eq!((&host["Privileged"], &host["CapDrop"]), (&false.into(), &serde_json::json!(["ALL"])), "{host}");
+    assert!(host["SecurityOpt"].to_string().contains("no-new-privileges"), "{host}");
+    let network = host["NetworkMode"].as_str().unwrap();
+    assert!(!["default", "bridge", "host"].contains(&network), "a network of its own: {network}");
+    let _ = user.farm(&["stop", "bounded"]).exits(0);
+    until("its container is gone", || !net.engine.containers(net.node()).iter().any(mine));
+}
+
+#[test]
+fn a_job_that_wants_more_memory_than_it_asked_for_is_told_so() {
+    let user = shared().stranger();
+    let folder = Folder::new(
+        "hungry",
+        &[("Dockerfile", "FROM pasture/busybox:1\nCMD [\"dd\", \"if=/dev/zero\", \"of=/dev/null\", \"bs=200M\", \"count=1\"]\n")],
+    );
+    let _ = user.run(&folder, &[]).exits(137).says(&["it used more memory than it asked for"]);
+    let (lease, _) = user.settled();
+    assert_eq!(lease.reason, Some(EndReason::OutOfMemory));
+}
+
+#[test]
+fn a_build_that_sleeps_for_a_day_or_breeds_processes_is_held_and_leaves_nothing_behind() {
+    // Both builds are limited by the job's own limits; the network goes on serving others meanwhile.
+    let net = Net::start(Options::default());
+    let user = net.stranger().with_credits();
+    let marks = ["PASTURE_SLEEPER", "PASTURE_BREEDER"].map(|m| format!("{m}_{}", std::process::id()));
+    let steps = ["sleep 86400", "breed() { while true; do breed & done; }; breed; wait"];
+    let mut running = vec![];
+    let folders: Vec<Folder> = ["sleeper", "breeder"]
+        .iter()
+        .zip(steps)
+        .zip(&marks)
+        .map(|((name, step), mark)| {
+            let folder = Folder::new(name, &[("Dockerfile", &format!("FROM pasture/busybox:1\nENV MARK={mark}\nRUN {step}\n"))]);
+            folder.write("farm.yaml", "build:\n  timeout: 8s\n");
+            folder
+        })
+        .collect();
+    let began = Instant::now();
+    for folder in &folders {
+        running.push(user.start(&["run", folder.arg(), "--cpu", "0.2", "--memory", "32Mi", "--disk", "64Mi", "--pids", "30"]));
+    }
+    let breeding = eventually("the build's container", Duration::from_secs(30), || net.engine.marked(&marks[1]).into_iter().next());
+    assert_eq!(breeding["HostConfig"]["Memory"], 32 << 20, "{}", breeding["HostConfig"]);
+    // Somebody else is served at the same time.
+    let other = net.stranger();
+    let _ = other.run(&Folder::script("bystander", "echo served"), &[]).exits(0).says(&["served"]);
+    for (running, words) in running.into_iter().zip(["8s", ""]) {
+        let _ = running.finish(Duration::from_secs(60)).exits(125).says(&["did not start", words]);
+    }
+    assert!(began.elapsed() >= Duration::from_secs(8));
+    until("the builds' containers are gone", || marks.iter().all(|mark| net.engine.marked(mark).is_empty()));
+    until("both are settled", || user.jobs().iter().all(|j| j.lease.as_ref().is_some_and(|l| l.settlement.is_some())));
+    for job in user.jobs() {
+        let lease = job.lease.unwrap();
+        assert_eq!(lease.reason, Some(EndReason::BuildFailed));
+        let s = paid(&lease);
+        assert_eq!((s.charged.0, s.billed_build_ms.0), (0, 0), "within the allowance: {s:?}");
+    }
+    let id = user.account();
+    let left = user.api(async |api| api.account(&id).await).build_allowance_left;
+    let whole = net.api(async |api| api.status().await).params.build_allowance;
+    assert!(left.0 + 8_000 <= whole.0, "the allowance was charged: {left} of {whole} left");
+    let _ = user.farm(&["ledger", "check"]).exits(0);
+}
+
+#[test]
+fn a_tenant_that_burns_processor_and_memory_bandwidth_fails_no_capacity_check() {
+    let net = Net::start(Options::default());
+    let user = net.stranger();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // As many loops as there are cores, and copies through memory, for over four periods of five seconds.
+    let script = format!(
+        "for i in $(seq {cores}); do (while true; do :; done) & done; (while true; do dd if=/dev/zero of=/dev/null bs=16M count=64 2>/dev/null; done) & \
+         sleep 23; echo burnt"
+    );
+    let folder = Folder::script("burner", &script);
+    let done = user
+        .start(&["run", folder.arg(), "--cpu", &cores.to_string(), "--memory", "256Mi", "--disk", SMALL[5]])
+        .finish(crate::support::PATIENCE * 2);
+    assert_eq!(done.exits(0).stdout, "burnt\n");
+    let (lease, _) = user.settled();
+    let s = paid(&lease);
+    assert!(s.epochs >= 4, "{s:?}");
+    assert_eq!(s.epochs_proven, s.epochs, "a check was missed: {s:?}");
+}

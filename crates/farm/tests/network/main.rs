@@ -1,0 +1,26 @@
+//! The program from outside: real `farm` processes, a real container engine, a real ledger on disk.
+//!
+//! Each test is a sentence about what a user or an operator sees. The engine's socket comes from `FARM_TEST_ENGINE`, else
+//! from the usual places; `scripts/engine.sh base` starts one and makes the base image. `farm-cheat` must lie beside `farm`
+//! (`scripts/test.sh` builds both). What single crates promise is tested beside them, not here.
+
+#[cfg(test)]
+mod cheats;
+#[cfg(test)]
+mod files;
+#[cfg(test)]
+mod kills;
+#[cfg(test)]
+mod ledger;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod operator;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod runs;
+#[cfg(test)]
+mod stopping;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,213 @@
+//! What somebody sees who runs a network or offers a machine.
+
+use crate::support::{Engine, Folder, Net, Options, PATIENCE, Running, Signal, User, eventually, paid, shared, until};
+use pasture_api::OfferView;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Runs a command that must end by itself.
+fn ends(command: Command) -> crate::support::Done {
+    Running::start(command).finish(PATIENCE)
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let user = shared().stranger();
+    let data = user.home().join("d");
+    let _ = user.farm(&["dev", "--data", data.to_str().unwrap(), "--listen", &address]).exits(125).says(&[&address]);
+}
+
+#[test]
+fn an_engine_that_does_not_answer_is_named_with_a_way_out() {
+    let user = shared().stranger();
+    let socket = user.home().join("no-engine.sock");
+    let data = user.home().join("d");
+    let args = ["dev", "--data", data.to_str().unwrap(), "--listen", "127.0.0.1:0", "--engine", socket.to_str().unwrap()];
+    let _ = user.farm(&args).exits(125).says(&["no container engine answers", "no-engine.sock", "farm doctor --fix"]);
+    let doctor = user.farm(&["doctor", "--engine", socket.to_str().unwrap()]);
+    assert_ne!(doctor.code, 0, "{}", doctor.all());
+}
+
+#[test]
+fn two_nodes_do_not_share_a_folder() {
+    let net = Net::start(Options::default());
+    let other = net.stranger();
+    let mut second = net.command();
+    second.env("FARM_HOME", other.home());
+    let _ = ends(second).exits(125).says(&["in use by another process", "pid", "--data"]);
+    // The first goes on.
+    let _ = net.user().farm(&["ledger", "check"]).exits(0);
+}
+
+#[test]
+fn a_network_that_comes_back_knows_accounts_jobs_and_receipts() {
+    let mut net = Net::start(Options::default());
+    let user = net.user();
+    let _ = user.run(&Folder::script("before", "echo remembered"), &[]).exits(0);
+    let (lease, settlement) = user.settled();
+    let books = user.books();
+    let head = net.api(async |api| api.head().await);
+    let ended = net.stop();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    // Its context goes with it.
+    let _ = user.farm(&["ps"]).exits(125);
+    net.start_again();
+    let user = net.user();
+    assert_eq!(user.books(), books);
+    let (again, settlement_again) = user.settled();
+    assert_eq!((again.id, settlement_again), (lease.id, settlement));
+    assert!(net.api(async |api| api.head().await).height >= head.height);
+    // Logs are kept as well, and the next job is served.
+    assert_eq!(user.farm(&["logs", "before"]).exits(0).stdout, "remembered\n");
+    let _ = user.run(&Folder::script("after", "echo served"), &[]).exits(0).says(&["served"]);
+}
+
+#[test]
+fn a_job_outlives_a_network_that_is_stopped_and_started_again() {
+    let mut net = Net::start(Options { fixed_port: true, ..Options::default() });
+    let user = net.user();
+    let folder = Folder::script("lasting", "trap 'echo asked; exit 0' TERM; n=0; while true; do n=$((n+1)); echo line $n; sleep 0.2; done");
+    let _ = user.run(&folder, &["-d"]).exits(0);
+    let before = net.engine.containers(net.node());
+    assert_eq!(before.len(), 1, "{before:?}");
+    let _ = net.stop();
+    assert_eq!(net.engine.containers(net.node()), before, "a network with a folder leaves its jobs running");
+    net.start_again();
+    assert_eq!(net.engine.containers(net.node()), before);
+    let mut logs = user.start(&["logs", "-f", "lasting"]);
+    logs.shows("line 9\n");
+    let _ = user.farm(&["stop", "lasting"]).exits(0);
+    let text = logs.finish(PATIENCE).exits(0).stdout;
+    let lines: Vec<&str> = text.lines().collect();
+    let numbered: Vec<String> = (1..lines.len()).map(|n| format!("line {n}")).chain(["asked".into()]).collect();
+    assert_eq!(lines, numbered);
+    let (lease, _) = user.settled();
+    let _ = paid(&lease);
+    until("nothing is left behind", || net.engine.leftovers(net.node()).is_empty());
+}
+
+#[test]
+fn a_network_without_a_folder_leaves_nothing_behind() {
+    let engine = Engine::find();
+    let home = tempfile::tempdir().unwrap();
+    let user = User::at(home.path().into(), String::new());
+    let mut command = user.command(&["dev", "--listen", "127.0.0.1:0", "--cpu", "1", "--memory", "256Mi", "--disk", "1Gi"]);
+    command.arg("--engine").arg(&engine.socket);
+    let mut dev = Running::start(command);
+    dev.shows("http://127.0.0.1:");
+    let node = eventually("its machine is on offer", PATIENCE, || {
+        let done = user.farm(&["offers", "--json"]);
+        let offers: Vec<OfferView> = serde_json::from_str(&done.stdout).ok()?;
+        offers.first().filter(|o| o.reachable).map(|o| o.node.to_string())
+    });
+    let _ = user.run(&Folder::script("temp", "while true; do sleep 0.1; done"), &["-d"]).exits(0);
+    assert_eq!(engine.containers(&node).len(), 1);
+    dev.signal(Signal::TERM);
+    let done = dev.finish(PATIENCE).exits(0);
+    assert_eq!(engine.leftovers(&node), Vec::<String>::new(), "{}", done.all());
+    let kept = files(home.path());
+    assert!(kept.iter().all(|(path, _)| !path.to_str().unwrap().contains("/dev-")), "{kept:?}");
+    // The context that it had set is gone with it.
+    let _ = user.farm(&["context", "list", "--json"]).exits(0);
+    let config = std::fs::read_to_string(home.path().join("config.toml")).unwrap();
+    assert!(!config.contains("http://"), "{config}");
+}
+
+#[test]
+fn a_second_machine_joins_a_network_and_is_asked_for_by_region() {
+    let net = shared();
+    let user = net.stranger();
+    let home = user.home().join("operator");
+    let data = user.home().join("machine");
+    let mut command =
+        user.command(&["up", "--region", "far-north", "--name", "second", "--cpu", "0.5", "--memory", "128Mi", "--disk", "1Gi"]);
+    command.arg("--data").arg(&data).arg("--engine").arg(&net.engine.socket).env("FARM_HOME", &home);
+    let up = Running::start(command);
+    let offer = eventually("the second machine is on offer", PATIENCE, || {
+        let offers: Vec<OfferView> = user.api(async |api| api.offers().await);
+        offers.into_iter().find(|o| o.terms.region == "far-north" && o.reachable)
+    });
+    let done = user.run(&Folder::script("northern", "echo from the north"), &["--region", "far"]).exits(0);
+    let done = done.says(&["second", "far-north"]);
+    assert_eq!(done.stdout, "from the north\n");
+    assert_eq!(user.lease().node, offer.node);
+    let _ = user.settled();
+    up.signal(Signal::TERM);
+    let _ = up.finish(PATIENCE).exits(0);
+    assert_eq!(net.engine.leftovers(&offer.node.to_string()), Vec::<String>::new());
+}
+
+/// Every file below a folder with its size.
+fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let meta = entry.metadata().unwrap();
+        if meta.is_dir() {
+            found.extend(files(&entry.path()));
+        } else {
+            found.push((entry.path(), meta.len()));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Turns over the bits of a part of a file, tells what is refused then, and puts the file back.
+fn refused_with(net: &Net, file: &Path, damage: impl Fn(&mut Vec<u8>)) -> String {
+    let good = std::fs::read(file).unwrap();
+    let mut bad = good.clone();
+    damage(&mut bad);
+    std::fs::write(file, &bad).unwrap();
+    let done = ends(net.command()).exits(125);
+    std::fs::write(file, &good).unwrap();
+    done.all()
+}
+
+#[test]
+fn a_corrupted_file_is_refused_by_name_with_a_way_out() {
+    let mut net = Net::start(Options::default());
+    let user = net.user();
+    // A running lease, so that the machine has a record of one.
+    let _ = user.run(&Folder::script("kept", "trap 'exit 0' TERM; while true; do sleep 0.1; done"), &["-d"]).exits(0);
+    let lease = user.lease().id.to_string();
+    let _ = net.stop();
+    let flip = |bytes: &mut Vec<u8>| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x55;
+    };
+
+    let genesis = net.data().join("zone/genesis");
+    let said = refused_with(&net, &genesis, flip);
+    assert!(said.contains(genesis.to_str().unwrap()) && said.contains("damaged") && said.contains("move it away"), "{said}");
+
+    let all = files(&net.data().join("provider"));
+    let is_record = |p: &Path| std::fs::read(p).is_ok_and(|b| b.starts_with(b"blake3:"));
+    let record = all.iter().map(|(p, _)| p).find(|p| p.to_str().unwrap().contains(&lease) && is_record(p));
+    let record = record.unwrap_or_else(|| panic!("no record of lease {lease} in {all:?}"));
+    let said = refused_with(&net, record, flip);
+    assert!(said.contains(record.to_str().unwrap()) && said.contains("damaged"), "{said}");
+
+    // The ledger's store: the largest file of its state, cut in the middle of what was written.
+    let store = net.data().join("ledger");
+    let all = files(&store);
+    let (state, _) = all
+        .iter()
+        .filter(|(p, _)| p.to_str().unwrap().contains("chain-state"))
+        .max_by_key(|(_, size)| *size)
+        .unwrap_or_else(|| panic!("{all:?}"));
+    let said = refused_with(&net, state, |bytes| {
+        for byte in bytes.iter_mut() {
+            *byte ^= 0x55;
+        }
+    });
+    assert!(said.contains(store.to_str().unwrap()), "{state:?} is not named:\n{said}");
+
+    // Put back, everything works, and the job is still there.
+    net.start_again();
+    let _ = net.user().farm(&["stop", "kept"]).exits(0);
+    let _ = net.user().settled();
+    let _ = net.user().farm(&["ledger", "check"]).exits(0);
+}

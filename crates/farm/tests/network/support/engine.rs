@@ -1,0 +1,119 @@
+//! The container engine as a bystander sees it: plain requests on its socket, independent of what the product does.
+
+use super::PATIENCE;
+use serde_json::Value;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+const USUAL_SOCKETS: [&str; 2] = ["/run/pasture/docker.sock", "/var/run/docker.sock"];
+/// Label on what a node makes: whose it is.
+const OWNER: &str = "pasture.owner";
+/// Label on what a node makes: for which lease.
+const INSTANCE: &str = "pasture.instance";
+
+/// The engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Engine {
+    pub(crate) socket: PathBuf,
+}
+
+/// A container of a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Container {
+    pub(crate) id: String,
+    /// `<lease>.<generation>`.
+    pub(crate) instance: String,
+    pub(crate) running: bool,
+}
+
+impl Engine {
+    /// The engine that tests use.
+    pub(crate) fn find() -> Self {
+        let named = std::env::var_os("FARM_TEST_ENGINE").map(PathBuf::from);
+        let candidates = named.map_or_else(|| USUAL_SOCKETS.iter().map(PathBuf::from).collect(), |socket| vec![socket]);
+        let found = candidates.iter().map(|socket| Self { socket: socket.clone() }).find(|e| e.request("GET", "/_ping").is_ok());
+        let engine = found.unwrap_or_else(|| {
+            panic!("no container engine answers at {candidates:?}: start one with `scripts/engine.sh base`, or name its socket in FARM_TEST_ENGINE")
+        });
+        let base = engine.request("GET", "/images/pasture/busybox:1/json");
+        assert!(base.is_ok(), "the engine has no pasture/busybox:1: make it with `scripts/engine.sh base`");
+        engine
+    }
+
+    /// One request; the body of a success, else status line and body.
+    fn request(&self, method: &str, path: &str) -> Result<String, String> {
+        let mut stream = UnixStream::connect(&self.socket).map_err(|e| e.to_string())?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // Version 1.0: the engine then neither sends chunks nor keeps the connection.
+        let request = format!("{method} {path} HTTP/1.0\r\nHost: engine\r\n\r\n");
+        let mut answer = vec![];
+        stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_end(&mut answer)).map_err(|e| e.to_string())?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.lines().next().unwrap_or_default();
+        if status.split(' ').nth(1).is_some_and(|code| code.starts_with('2')) { Ok(body.into()) } else { Err(format!("{status}\n{body}")) }
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let body = self.request("GET", path).unwrap_or_else(|e| panic!("engine: {path}: {e}"));
+        serde_json::from_str(&body).unwrap_or_else(|e| panic!("engine: {path}: {e}\n{body}"))
+    }
+
+    fn labelled(path: &str, node: &str) -> String {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        format!("{path}{separator}filters=%7B%22label%22%3A%5B%22{OWNER}%3D{node}%22%5D%7D")
+    }
+
+    /// Containers of a node, in any state.
+    pub(crate) fn containers(&self, node: &str) -> Vec<Container> {
+        let list = self.json(&Self::labelled("/containers/json?all=1", node));
+        let one = |c: &Value| Container {
+            id: c["Id"].as_str().unwrap().into(),
+            instance: c["Labels"][INSTANCE].as_str().unwrap_or_default().into(),
+            running: c["State"] == "running",
+        };
+        list.as_array().unwrap().iter().map(one).collect()
+    }
+
+    /// Everything of a node that the engine still has: containers, networks, volumes.
+    pub(crate) fn leftovers(&self, node: &str) -> Vec<String> {
+        let names = |list: Value, key: &str| -> Vec<String> {
+            list.as_array().map_or_else(Vec::new, |l| l.iter().map(|x| x[key].as_str().unwrap_or_default().to_string()).collect())
+        };
+        let mut all: Vec<String> = self.containers(node).into_iter().map(|c| c.id).collect();
+        all.extend(names(self.json(&Self::labelled("/networks", node)), "Name"));
+        all.extend(names(self.json(&Self::labelled("/volumes", node))["Volumes"].take(), "Name"));
+        all
+    }
+
+    /// Containers whose environment has this word: also those of a build, which bear no label.
+    pub(crate) fn marked(&self, word: &str) -> Vec<Value> {
+        let list = self.json("/containers/json?all=1");
+        let ids = list.as_array().unwrap().iter().filter_map(|c| c["Id"].as_str().map(str::to_string));
+        // One may be gone between the two requests.
+        let inspected = ids.filter_map(|id| self.request("GET", &format!("/containers/{id}/json")).ok());
+        let parsed = inspected.filter_map(|text| serde_json::from_str::<Value>(&text).ok());
+        parsed
+            .filter(|c| c["Config"]["Env"].as_array().is_some_and(|env| env.iter().any(|e| e.as_str().is_some_and(|e| e.contains(word)))))
+            .collect()
+    }
+
+    pub(crate) fn inspect(&self, container: &str) -> Value {
+        self.json(&format!("/containers/{container}/json"))
+    }
+
+    /// Removes what a node has left.
+    pub(crate) fn clear(&self, node: &str) {
+        for container in self.containers(node) {
+            let _ = self.request("DELETE", &format!("/containers/{}?force=1&v=1", container.id));
+        }
+        let list = |path: &str| serde_json::from_str::<Value>(&self.request("GET", &Self::labelled(path, node)).unwrap_or_default());
+        for network in list("/networks").ok().iter().flat_map(|v| v.as_array().cloned().unwrap_or_default()) {
+            let _ = self.request("DELETE", &format!("/networks/{}", network["Id"].as_str().unwrap_or_default()));
+        }
+        for volume in list("/volumes").ok().iter().flat_map(|v| v["Volumes"].as_array().cloned().unwrap_or_default()) {
+            let _ = self.request("DELETE", &format!("/volumes/{}", volume["Name"].as_str().unwrap_or_default()));
+        }
+    }
+}

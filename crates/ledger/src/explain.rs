@@ -1,0 +1,34 @@
+//! Why an order is or is not served, from the ledger's own tables. Spec: `docs/specs/market.md` §5.
+//!
+//! Guarantees: the offers looked at and the verdicts are those of a draw. It reserves nothing.
+
+use crate::env::Env;
+use crate::error::TxError;
+use crate::{offers, validate};
+use pasture_scheduler::{Explanation, Need, explain as explain_offers};
+use pasture_types::Timestamp;
+use pasture_types::ids::derive;
+use pasture_types::market::OrderTerms;
+use pasture_types::state::StateRead;
+
+const EXPLAIN_DOMAIN: &str = "pasture 2026-11 explain v1";
+
+/// Explains an order as if it were drawn now. It need not be placed, and nothing is changed.
+#[must_use]
+pub fn explain(state: &dyn StateRead, terms: &OrderTerms, now: Timestamp) -> Explanation {
+    let Some(env) = Env::load(state) else {
+        return Explanation { problem: Some(TxError::NoGenesis.to_string()), ..explain_nothing(terms) };
+    };
+    // Any point of entry will do, but the same one every time, so that two looks at one state agree.
+    let seed = derive(EXPLAIN_DOMAIN, &[]);
+    let standing = offers::for_order(state, terms, &seed);
+    let need = Need { terms, epoch: env.zone.params.epoch, balance: None };
+    let mut explanation = explain_offers(&need, standing.iter().map(|o| o.view(&env, &[])));
+    explanation.truncated = standing.len() >= offers::MAX_OFFERS_SCANNED;
+    explanation.problem = validate::order(terms, &env, now).err().map(|e| e.to_string());
+    explanation
+}
+
+fn explain_nothing(terms: &OrderTerms) -> Explanation {
+    explain_offers(&Need { terms, epoch: pasture_types::Millis(0), balance: None }, [])
+}

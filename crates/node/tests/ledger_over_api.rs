@@ -1,0 +1,82 @@
+//! A local zone without a provider, through its API: the spine from signature to final state and back after a restart.
+
+use pasture_api::{ApiClient, ApiError, newcomer};
+use pasture_node::{LedgerMachine, LocalZone, Validator, ledger_replay};
+use pasture_rt::SystemClock;
+use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, Envelope, TxBody};
+use pasture_types::{Amount, AssetId, Millis, SigningKey, Timestamp, ZoneId};
+use std::path::Path;
+use std::sync::Arc;
+
+async fn start(dir: &Path) -> (Validator, ApiClient) {
+    let validator = Validator::start(dir, ([127, 0, 0, 1], 0).into(), Arc::new(SystemClock), None).await.unwrap();
+    let api = ApiClient::new(&validator.api_url()).unwrap();
+    (validator, api)
+}
+
+fn transfer(zone: ZoneId, key: &SigningKey, to: &SigningKey, seq: u64, now: Timestamp) -> Envelope {
+    TxBody {
+        version: ENVELOPE_VERSION,
+        zone,
+        account: key.account(),
+        auth: Auth::Single,
+        lane: 3,
+        seq,
+        valid_until: now.plus(Millis::secs(60)),
+        max_fee: Amount::credits(1),
+        tip: Amount::ZERO,
+        fee_asset: AssetId::CREDIT,
+        fee_payer: None,
+        actions: vec![Action::Transfer { to: to.account(), asset: AssetId::CREDIT, amount: Amount::credits(5) }],
+    }
+    .sign(key)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn money_moves_survives_a_restart_and_replays_to_the_same_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let (alice, bob) = (SigningKey::from_seed([11; 32]), SigningKey::from_seed([12; 32]));
+    let (validator, api) = start(dir.path()).await;
+    let mut status = api.status().await.unwrap();
+    status.time = status.time.max(status.genesis_time);
+    for key in [&alice, &bob] {
+        newcomer::ensure_account(&api, key, Amount::credits(100), status.time).await.unwrap().unwrap();
+    }
+    let sent = api.submit(&transfer(status.zone, &alice, &bob, 0, api.status().await.unwrap().time)).await.unwrap();
+    assert!(sent.ok, "{}", sent.message);
+    let bob_has = api.account(&bob.account()).await.unwrap().balance;
+    assert_eq!(bob_has, Amount::credits(105));
+
+    // Refusals are precise and change nothing.
+    let wrong = api.submit(&transfer(ZoneId([9; 32]), &alice, &bob, 1, status.time)).await.unwrap_err();
+    assert!(matches!(&wrong, ApiError::Problem(p) if p.status == 422), "{wrong}");
+    let again = api.submit(&transfer(status.zone, &alice, &bob, 0, api.status().await.unwrap().time)).await;
+    assert!(again.is_err(), "a replayed number was taken");
+    assert_eq!(api.account(&bob.account()).await.unwrap().balance, bob_has);
+
+    let head = api.head().await.unwrap();
+    assert!(!head.certificate.is_empty());
+    let checked = api.check().await.unwrap();
+    assert!(checked.violations.is_empty(), "{:?}", checked.violations);
+    validator.stop().await.unwrap();
+
+    let (validator, api) = start(dir.path()).await;
+    assert_eq!(api.account(&bob.account()).await.unwrap().balance, bob_has);
+    assert!(api.head().await.unwrap().height >= head.height);
+    assert_eq!(api.block(head.height.0).await.unwrap().state_root, head.state_root);
+    validator.stop().await.unwrap();
+
+    let path = dir.path().to_path_buf();
+    let report = tokio::task::spawn_blocking(move || ledger_replay(&path).unwrap()).await.unwrap();
+    assert_eq!(report.difference, None);
+    assert!(report.txs >= 3, "{report:?}");
+}
+
+#[test]
+fn a_machine_starts_from_its_genesis_alone() {
+    use pasture_chain::Machine as _;
+    let dir = tempfile::tempdir().unwrap();
+    let zone = LocalZone::load_or_create(dir.path(), &SystemClock).unwrap();
+    let again = LocalZone::load_or_create(dir.path(), &SystemClock).unwrap();
+    assert_eq!(LedgerMachine::new(zone.genesis).genesis(), LedgerMachine::new(again.genesis).genesis());
+}

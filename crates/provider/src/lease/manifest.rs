@@ -1,0 +1,138 @@
+//! The border for manifests: bytes from a client become a manifest that fits its lease, or are refused with a reason.
+//!
+//! Guarantees: a manifest that passes has the hash on the ledger, the limits that the lease pays for, and no field that the
+//! client's own checks would refuse; a client that skips those gains nothing.
+
+use super::record::Terms;
+use super::state::MAX_GRACE;
+use crate::config::Options;
+use pasture_types::spec::{MAX_ENV, MAX_MANIFEST_BYTES, MAX_NAME, MAX_PIDS, Manifest, Source};
+use pasture_types::{blob, codec};
+
+/// Reads and checks a manifest.
+pub(crate) fn check(bytes: &[u8], terms: &Terms, options: &Options) -> Result<Manifest, String> {
+    if bytes.len() > MAX_MANIFEST_BYTES {
+        return Err(format!("the manifest has {} bytes where at most {MAX_MANIFEST_BYTES} are allowed", bytes.len()));
+    }
+    let hash = blob::hash(bytes);
+    if hash != terms.spec_hash {
+        return Err(format!(
+            "this is not the manifest of this lease: its hash is {}, the order names {}",
+            hash.short(),
+            terms.spec_hash.short()
+        ));
+    }
+    let manifest: Manifest = codec::decode(bytes, MAX_MANIFEST_BYTES).map_err(|e| e.to_string())?;
+    if manifest.resources != terms.resources {
+        return Err(format!("the manifest asks for {}, the lease holds {}", manifest.resources, terms.resources));
+    }
+    if manifest.egress > terms.egress {
+        return Err("the manifest asks for more network access than the lease allows".into());
+    }
+    if manifest.alive != terms.alive {
+        return Err("the manifest's alive check is not the lease's".into());
+    }
+    if manifest.pids == 0 || manifest.pids > MAX_PIDS {
+        return Err(format!("{} processes: 1 to {MAX_PIDS} are possible", manifest.pids));
+    }
+    if manifest.grace > MAX_GRACE {
+        return Err(format!("a grace of {} ms is longer than {MAX_GRACE} ms", manifest.grace));
+    }
+    if manifest.name.len() > MAX_NAME {
+        return Err(format!("the name has more than {MAX_NAME} characters"));
+    }
+    if manifest.env.len() > MAX_ENV || manifest.env.keys().any(|k| k.is_empty() || k.contains('=') || k.starts_with("FARM_")) {
+        return Err("the environment has too many variables, or one whose name is empty, holds `=` or begins with FARM_".into());
+    }
+    match &manifest.source {
+        Source::Image(reference) if reference.is_empty() || reference.len() > 255 || reference.starts_with('-') => {
+            Err("the image reference is not one".into())
+        }
+        Source::Build { context_bytes, .. } if *context_bytes > options.max_context_bytes => {
+            Err(format!("the build context has {context_bytes} bytes, this node takes at most {}", options.max_context_bytes))
+        }
+        Source::Build { dockerfile, .. }
+            if dockerfile.is_empty() || dockerfile.starts_with('/') || dockerfile.split('/').any(|p| p == "..") =>
+        {
+            Err(format!("the Dockerfile `{dockerfile}` does not lie inside the build context"))
+        }
+        _ => Ok(manifest),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::config::tests::options;
+    use pasture_types::market::{AliveCheck, Egress};
+    use pasture_types::spec::JobType;
+    use pasture_types::{AccountId, Amount, BlobHash, LeaseId, Millis, OrderId, Resources, Timestamp};
+    use std::collections::BTreeMap;
+
+    pub(crate) fn manifest() -> Manifest {
+        Manifest {
+            salt: [7; 16],
+            name: "hello".into(),
+            kind: JobType::Job,
+            source: Source::Image("base".into()),
+            command: None,
+            args: None,
+            env: BTreeMap::new(),
+            resources: Resources { cpu_millis: 500, memory_bytes: 32 << 20, disk_bytes: 0, gpus: vec![] },
+            pids: 64,
+            egress: Egress::None,
+            alive: AliveCheck::Exec,
+            grace: Millis(2_000),
+        }
+    }
+
+    pub(crate) fn terms(manifest: &Manifest) -> Terms {
+        Terms {
+            lease: LeaseId([1; 32]),
+            order: OrderId([2; 32]),
+            account: AccountId([3; 32]),
+            generation: 1,
+            resources: manifest.resources.clone(),
+            rate_per_hour: Amount(3_600_000),
+            escrow: Amount(100_000),
+            max_duration: Millis(100_000),
+            alive: manifest.alive,
+            egress: manifest.egress,
+            spec_hash: manifest.hash(),
+            matched: Timestamp(1_000),
+        }
+    }
+
+    #[test]
+    fn a_manifest_must_fit_its_lease() {
+        let options = options("/nowhere".into());
+        let good = manifest();
+        let fits = terms(&good);
+        assert_eq!(check(&good.to_bytes(), &fits, &options), Ok(good.clone()));
+        type Change = fn(&mut Manifest);
+        let cases: [(&str, Change); 8] = [
+            ("the lease holds", |m| m.resources.cpu_millis = 1000),
+            ("network access", |m| m.egress = Egress::Open),
+            ("alive check", |m| m.alive = AliveCheck::Port(80)),
+            ("processes", |m| m.pids = 0),
+            ("grace", |m| m.grace = Millis::secs(3600)),
+            ("FARM_", |m| drop(m.env.insert("FARM_X".into(), String::new()))),
+            ("image reference", |m| m.source = Source::Image("--privileged".into())),
+            ("does not lie inside", |m| {
+                let dockerfile = "../Dockerfile".into();
+                m.source =
+                    Source::Build { context: BlobHash([0; 32]), context_bytes: 1, dockerfile, args: BTreeMap::new(), timeout: Millis(1) };
+            }),
+        ];
+        for (words, change) in cases {
+            let mut m = good.clone();
+            change(&mut m);
+            // A hostile client orders exactly this manifest; the lease's other terms come from the ledger.
+            let terms = Terms { spec_hash: m.hash(), ..fits.clone() };
+            let problem = check(&m.to_bytes(), &terms, &options).unwrap_err();
+            assert!(problem.contains(words), "{words}: {problem}");
+        }
+        assert!(check(&good.to_bytes(), &Terms { spec_hash: BlobHash([9; 32]), ..fits.clone() }, &options).is_err());
+        assert!(check(&vec![0; MAX_MANIFEST_BYTES + 1], &fits, &options).is_err());
+    }
+}

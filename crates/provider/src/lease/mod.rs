@@ -1,0 +1,26 @@
+//! One lease on this node: `state.rs` decides (in the words of `event.rs`), `actor.rs` acts, `work.rs` holds the long calls to the engine, `log.rs` the log
+//! file, `manifest.rs` the border for what a client sends, `record.rs` what survives a crash.
+//!
+//! ```text
+//!  leases/<id>/state         LeaseRecord, replaced as a whole
+//!              manifest      as the client sent it
+//!              context.tar   the build context (context.partial while it arrives)
+//!              build.log     output of the build, for people
+//!              log, log.mark frames, see log.rs
+//!              output.tar    what the job left in its output folder
+//! ```
+
+mod actor;
+mod event;
+pub(crate) mod log;
+pub(crate) mod manifest;
+mod record;
+mod shared;
+pub(crate) mod state;
+mod work;
+
+pub(crate) use actor::{Started, spawn};
+pub(crate) use event::{Epochs, Event};
+pub(crate) use record::{LeaseRecord, Terms};
+pub(crate) use shared::Shared;
+pub(crate) use work::image_tag;

@@ -1,0 +1,118 @@
+//! A lease as other parts see it: the data plane's handlers, the reconciler, the prover.
+//!
+//! Guarantees: reading never waits for the lease's actor; everything that changes a lease goes through its mailbox.
+
+use super::event::Event;
+use super::log::LogSeen;
+use super::record::Terms;
+use pasture_api::data::{LeaseStatus, NodeEvent, OutputInfo, Phase};
+use pasture_types::lease::Usage;
+use pasture_types::spec::Manifest;
+use pasture_types::{LeaseId, PublicKey, Timestamp};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
+
+/// Events that wait for an actor; senders wait when it is full.
+const MAILBOX: usize = 64;
+/// Events that a follower may be behind before it is disconnected.
+const BROADCAST: usize = 1024;
+
+/// What the actor shows. Replaced as a whole, so that a reader never sees half of a change.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub(crate) status: LeaseStatus,
+    pub(crate) accepted: bool,
+    pub(crate) manifest: Option<Arc<Manifest>>,
+    pub(crate) context_complete: bool,
+    pub(crate) output: Option<OutputInfo>,
+    /// Statements that a client may confirm.
+    pub(crate) offered: Vec<Usage>,
+    /// The newest statement that waits for a confirmation, for clients that connect later.
+    pub(crate) pending: Option<NodeEvent>,
+    /// Nothing is left to do.
+    pub(crate) finished: bool,
+}
+
+/// One lease.
+pub(crate) struct Shared {
+    pub(crate) terms: Terms,
+    pub(crate) dir: PathBuf,
+    pub(crate) view: watch::Sender<View>,
+    pub(crate) log: watch::Sender<LogSeen>,
+    pub(crate) events: broadcast::Sender<NodeEvent>,
+    pub(crate) mailbox: mpsc::Sender<Event>,
+    /// Keys of the lease's account and when they were read (milliseconds). Kept for when the network is away.
+    pub(crate) keys: watch::Sender<(Vec<PublicKey>, u64)>,
+    /// This process has asked the ledger to accept the lease.
+    pub(crate) accepting: AtomicBool,
+    /// One upload at a time.
+    pub(crate) upload: Mutex<()>,
+}
+
+impl Shared {
+    pub(crate) fn new(terms: Terms, dir: PathBuf, status: LeaseStatus, log: LogSeen) -> (Self, mpsc::Receiver<Event>) {
+        let (mailbox, receiver) = mpsc::channel(MAILBOX);
+        let view = View {
+            status,
+            accepted: false,
+            manifest: None,
+            context_complete: false,
+            output: None,
+            offered: vec![],
+            pending: None,
+            finished: false,
+        };
+        let this = Self {
+            terms,
+            dir,
+            view: watch::Sender::new(view),
+            log: watch::Sender::new(log),
+            events: broadcast::Sender::new(BROADCAST),
+            mailbox,
+            keys: watch::Sender::new((vec![], 0)),
+            accepting: AtomicBool::new(false),
+            upload: Mutex::new(()),
+        };
+        (this, receiver)
+    }
+
+    pub(crate) fn id(&self) -> LeaseId {
+        self.terms.lease
+    }
+
+    /// Status as last published.
+    pub(crate) fn status(&self) -> LeaseStatus {
+        self.view.borrow().status.clone()
+    }
+
+    /// Status as it is now.
+    pub(crate) fn status_at(&self, now: Timestamp) -> LeaseStatus {
+        let mut status = self.status();
+        status.log_bytes = self.log.borrow().bytes;
+        if let (Phase::Running | Phase::Stopping, None, Some(started)) = (status.phase, &status.end, status.started) {
+            let cap = status.ends.map_or(now.since(started), |ends| ends.since(started));
+            status.served_ms = now.since(started).min(cap).max(status.served_ms);
+        }
+        status
+    }
+
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.view.borrow().accepted
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.view.borrow().finished
+    }
+
+    /// Hands an event to the actor; `false` if it has ended.
+    pub(crate) async fn tell(&self, event: Event) -> bool {
+        self.mailbox.send(event).await.is_ok()
+    }
+
+    /// Tells those who follow; nobody may be there.
+    pub(crate) fn emit(&self, event: NodeEvent) {
+        let _ = self.events.send(event);
+    }
+}

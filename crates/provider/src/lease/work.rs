@@ -1,0 +1,491 @@
+//! The long calls of one lease: building, pulling, starting, waiting, following the log, copying the output, removing.
+//!
+//! Guarantees: each function ends by handing one outcome to the lease's mailbox; a call that failed for the engine's own
+//! reasons is tried again, with a limit or until it no longer matters. It decides nothing about the lease.
+
+use super::event::{Event, LogState};
+use super::log::{LogWriter, Piece};
+use super::record::Terms;
+use super::shared::Shared;
+use crate::context::Context;
+use crate::detect;
+use futures::{FutureExt as _, StreamExt as _};
+use pasture_api::data::{NodeEvent, OutputInfo};
+use pasture_api::frames;
+use pasture_rt::TaskKind;
+use pasture_runtime::{
+    BuildError, BuildEvent, BuildLimits, BuildRequest, Exit, InstanceId, InstanceKey, Limits, LogChunk, LogStream, Network, Observed,
+    PullEvent, RuntimeError, Step, Workload,
+};
+use pasture_store::{StoreError, hash_file};
+use pasture_types::lease::EndReason;
+use pasture_types::market::Egress;
+use pasture_types::spec::{Manifest, Source};
+use pasture_types::{Millis, Timestamp};
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Where a job finds its output folder.
+pub(crate) const OUTPUT_DIR: &str = "/farm/out";
+/// How often a call that failed for the engine's reasons is tried before the lease ends over it.
+const ENGINE_ATTEMPTS: u32 = 5;
+/// Pause between such attempts.
+const ENGINE_PAUSE: Duration = Duration::from_millis(500);
+/// How often in a row the engine's log may break off before what is missing is given up.
+const LOG_ATTEMPTS: u32 = 20;
+/// Least time between two flushes of a log: bounds the fsyncs of a chatty job.
+const LOG_FLUSH_GAP: Duration = Duration::from_millis(25);
+/// Most bytes that one flush of a log takes together.
+const LOG_FLUSH_BYTES: usize = 256 << 10;
+/// Longest line of build output that is sent on as one.
+const MAX_OUTPUT_LINE: usize = 4096;
+/// How long the account is looked up for its build allowance.
+const ALLOWANCE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The engine's key of a lease's instance.
+pub(crate) fn instance_key(terms: &Terms) -> Result<InstanceKey, RuntimeError> {
+    InstanceKey::parse(&format!("{}.{}", terms.lease, terms.generation))
+}
+
+/// The name of an image that was built for a lease.
+pub(crate) fn image_tag(terms: &Terms) -> String {
+    format!("pasture-lease/{}:{}", terms.lease, terms.generation)
+}
+
+const fn network(egress: Egress) -> Network {
+    match egress {
+        Egress::None => Network::None,
+        Egress::Open => Network::Open,
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Builds or pulls.
+pub(crate) async fn fetch_image(ctx: Arc<Context>, shared: Arc<Shared>, manifest: Arc<Manifest>) {
+    let event = match &manifest.source {
+        Source::Image(reference) => pull(&ctx, &shared, reference).await,
+        Source::Build { .. } => build(&ctx, &shared, &manifest).await,
+    };
+    ctx.failpoints.hit("provider.image.after_fetch");
+    shared.tell(event).await;
+}
+
+async fn pull(ctx: &Context, shared: &Shared, reference: &str) -> Event {
+    let ready = |image: String| Event::ImageReady { image, build: Millis(0), billed: Millis(0) };
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match ctx.runtime.image(reference).await {
+            Ok(Some(image)) => return ready(image.id),
+            Ok(None) => break,
+            Err(error) if error.is_transient() && attempt < ENGINE_ATTEMPTS => tokio::time::sleep(ENGINE_PAUSE).await,
+            Err(error) => return Event::ImageFailed { detail: chain(&error), build: Millis(0) },
+        }
+    }
+    let (progress, mut told) = mpsc::channel::<PullEvent>(64);
+    let tell = async {
+        let mut last = BTreeMap::new();
+        while let Some(event) = told.recv().await {
+            // One line for each change, not for each byte.
+            if last.insert(event.layer.clone(), event.status.clone()).as_ref() != Some(&event.status) {
+                shared.emit(NodeEvent::Output { line: clean(&format!("{} {}", event.layer, event.status)) });
+            }
+        }
+    };
+    let (pulled, ()) = tokio::join!(ctx.runtime.pull(reference, progress), tell);
+    match pulled {
+        Ok(image) => ready(image.id),
+        Err(error) => Event::ImageFailed { detail: chain(&error), build: Millis(0) },
+    }
+}
+
+async fn build(ctx: &Context, shared: &Shared, manifest: &Manifest) -> Event {
+    let began = ctx.clock.now_ms();
+    let request = match build_request(ctx, shared, manifest) {
+        Ok(request) => request,
+        Err(error) => return Event::ImageFailed { detail: error.to_string(), build: Millis(0) },
+    };
+    let (progress, told) = mpsc::channel(256);
+    let (built, ()) = tokio::join!(ctx.runtime.build(request, progress), tell_build(shared, told));
+    let took = Millis(ctx.clock.now_ms().saturating_sub(began));
+    match built {
+        Ok(image) => Event::ImageReady { image: image.id, build: took, billed: billed(ctx, shared, took).await },
+        Err(error) => {
+            // What the node could not do is not the user's to pay.
+            let build = if error.is_workload_fault() { took } else { Millis(0) };
+            Event::ImageFailed { detail: build_detail(&error), build }
+        }
+    }
+}
+
+fn build_request(ctx: &Context, shared: &Shared, manifest: &Manifest) -> Result<BuildRequest, RuntimeError> {
+    let Source::Build { dockerfile, args, timeout, .. } = &manifest.source else {
+        return Err(RuntimeError::Invalid { field: "source", why: "is not a build".into() });
+    };
+    Ok(BuildRequest {
+        instance_key: instance_key(&shared.terms)?,
+        owner: ctx.owner.clone(),
+        context_tar: shared.dir.join("context.tar"),
+        dockerfile: dockerfile.clone(),
+        build_args: args.clone(),
+        tag: image_tag(&shared.terms),
+        target: None,
+        limits: BuildLimits {
+            cpu_millis: manifest.resources.cpu_millis,
+            memory_bytes: manifest.resources.memory_bytes,
+            pids: manifest.pids,
+            cpuset: None,
+            image_bytes: ctx.options.max_image_bytes,
+        },
+        network: network(manifest.egress),
+        timeout: Duration::from_millis(timeout.0).min(ctx.options.max_build_time),
+    })
+}
+
+/// Building beyond what is free for the account today.
+async fn billed(ctx: &Context, shared: &Shared, took: Millis) -> Millis {
+    match tokio::time::timeout(ALLOWANCE_DEADLINE, ctx.network.account(&shared.terms.account)).await {
+        Ok(Ok(Some(account))) => Millis(took.0.saturating_sub(account.build_allowance_left.0)),
+        // Only the cap depends on it; the ledger counts for itself.
+        _ => Millis(0),
+    }
+}
+
+/// Sends build output on, line by line, and keeps it in a file.
+async fn tell_build(shared: &Shared, mut told: mpsc::Receiver<BuildEvent>) {
+    let mut file = std::fs::File::options().create(true).append(true).open(shared.dir.join("build.log")).ok();
+    let mut line = String::new();
+    let mut tell = |text: &str| {
+        let text = clean(text);
+        if let Some(file) = &mut file {
+            let _ = writeln!(file, "{text}");
+        }
+        shared.emit(NodeEvent::Output { line: text });
+    };
+    while let Some(event) = told.recv().await {
+        match event {
+            BuildEvent::Step(step) => tell(&step_text(&step)),
+            BuildEvent::Output { text } => {
+                for c in text.chars() {
+                    if c == '\n' || line.len() >= MAX_OUTPUT_LINE {
+                        tell(&std::mem::take(&mut line));
+                    }
+                    if c != '\n' {
+                        line.push(c);
+                    }
+                }
+            }
+            BuildEvent::OutputTruncated => tell("[farm] more output was dropped; the build goes on"),
+        }
+    }
+    if !line.is_empty() {
+        tell(&line);
+    }
+}
+
+/// Without control characters: output is hostile, and ends on a terminal.
+fn clean(text: &str) -> String {
+    text.trim_end().chars().filter(|c| *c == '\t' || !c.is_control()).collect()
+}
+
+fn step_text(step: &Step) -> String {
+    match step.total {
+        0 => format!("Step {}: {}", step.number, step.text),
+        total => format!("Step {}/{total}: {}", step.number, step.text),
+    }
+}
+
+fn build_detail(error: &BuildError) -> String {
+    match error {
+        BuildError::Failed { step: Some(step), code: Some(code), .. } => format!("{} failed with exit code {code}", step_text(step)),
+        BuildError::Failed { step: Some(step), message, .. } => format!("{} failed: {}", step_text(step), clean(message)),
+        BuildError::TimedOut { step: Some(step), .. } | BuildError::TooLarge { step: Some(step), .. } => {
+            format!("{error}, in {}", step_text(step))
+        }
+        _ => clean(&chain(error)),
+    }
+}
+
+/// What the engine is asked to run.
+pub(crate) fn workload(ctx: &Context, shared: &Shared, manifest: &Manifest, image: String) -> Result<Workload, RuntimeError> {
+    let terms = &shared.terms;
+    let mut env = manifest.env.clone();
+    env.extend([
+        ("FARM_JOB_ID".to_owned(), terms.order.to_string()),
+        ("FARM_LEASE_ID".to_owned(), terms.lease.to_string()),
+        ("FARM_NODE_RANK".to_owned(), "0".to_owned()),
+        ("FARM_NODES".to_owned(), "1".to_owned()),
+    ]);
+    Ok(Workload {
+        instance_key: instance_key(terms)?,
+        owner: ctx.owner.clone(),
+        image,
+        command: manifest.command.clone().unwrap_or_default(),
+        args: manifest.args.clone().unwrap_or_default(),
+        env,
+        workdir: None,
+        limits: Limits {
+            cpu_millis: manifest.resources.cpu_millis,
+            memory_bytes: manifest.resources.memory_bytes,
+            pids: manifest.pids,
+            disk_bytes: manifest.resources.disk_bytes,
+            cpuset: None,
+        },
+        network: network(manifest.egress),
+        labels: BTreeMap::from([("farm.job".to_owned(), terms.order.to_string()), ("farm.lease".to_owned(), terms.lease.to_string())]),
+        output_dir: Some(OUTPUT_DIR.to_owned()),
+        read_only_root: false,
+        grace: Duration::from_millis(manifest.grace.0),
+    })
+}
+
+/// Makes the container, or finds the one that exists.
+pub(crate) async fn create(ctx: Arc<Context>, shared: Arc<Shared>, manifest: Arc<Manifest>, image: String) {
+    let event = match workload(&ctx, &shared, &manifest, image) {
+        Ok(workload) => match insist(|| ctx.runtime.create(&workload)).await {
+            Ok(id) => Event::Created { container: id.0 },
+            Err(error) => Event::StartFailed { detail: chain(&error) },
+        },
+        Err(error) => Event::StartFailed { detail: chain(&error) },
+    };
+    ctx.failpoints.hit("provider.container.after_create");
+    shared.tell(event).await;
+}
+
+/// Calls the engine a few times while it fails for its own reasons.
+async fn insist<T, F: Future<Output = Result<T, RuntimeError>>>(mut call: impl FnMut() -> F) -> Result<T, RuntimeError> {
+    let mut attempt = 1;
+    loop {
+        match call().await {
+            Err(error) if error.is_transient() && attempt < ENGINE_ATTEMPTS => {
+                attempt += 1;
+                tokio::time::sleep(ENGINE_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether a container that was made may be started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    Start,
+    Adopt,
+}
+
+/// Starts the container (unless it is only adopted), tells that it runs, waits for its end.
+pub(crate) async fn run(ctx: Arc<Context>, shared: Arc<Shared>, container: String, mode: Mode) {
+    let id = InstanceId(container);
+    if mode == Mode::Start {
+        match insist(|| ctx.runtime.start(&id)).await {
+            Ok(()) | Err(RuntimeError::AlreadyExited(_)) => {}
+            Err(error) => {
+                shared.tell(Event::StartFailed { detail: chain(&error) }).await;
+                return;
+            }
+        }
+        ctx.failpoints.hit("provider.container.after_start");
+    }
+    loop {
+        match ctx.runtime.inspect(&id).await {
+            Ok(Some(Observed::Running { started_at } | Observed::Paused { started_at })) => {
+                shared.tell(Event::Running { started: Timestamp(started_at.as_millis()) }).await;
+                break;
+            }
+            Ok(Some(Observed::Exited(exit))) => {
+                shared.tell(exited(&exit)).await;
+                return;
+            }
+            // A container that ran cannot be "created" again; whoever made this one, it is not the job's.
+            Ok(Some(Observed::Created) | None) => {
+                shared.tell(Event::Vanished { at: None }).await;
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), lease = %shared.id(), "cannot look at the container, trying again");
+                tokio::time::sleep(ENGINE_PAUSE).await;
+            }
+        }
+    }
+    loop {
+        match ctx.runtime.wait(&id).await {
+            Ok(exit) => {
+                shared.tell(exited(&exit)).await;
+                return;
+            }
+            Err(RuntimeError::NotFound { .. }) => {
+                let at = Some(Timestamp(ctx.clock.now_ms()));
+                shared.tell(Event::Vanished { at }).await;
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), lease = %shared.id(), "cannot wait for the container, trying again");
+                tokio::time::sleep(ENGINE_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn exited(exit: &Exit) -> Event {
+    let end = if exit.oom { EndReason::OutOfMemory } else { EndReason::Exited { code: exit.code } };
+    let started = exit.started_at.map(|t| Timestamp(t.as_millis()));
+    Event::Exited { end, started, finished: Timestamp(exit.finished_at.as_millis()) }
+}
+
+impl From<LogChunk> for Piece {
+    fn from(c: LogChunk) -> Self {
+        let stream = match c.stream {
+            LogStream::Stdout => frames::LogStream::Stdout,
+            LogStream::Stderr => frames::LogStream::Stderr,
+        };
+        Self { stream, bytes: c.bytes, cursor: c.cursor, lost_before: c.lost_before }
+    }
+}
+
+/// Copies the engine's log into the lease's file until its end.
+pub(crate) async fn follow(ctx: Arc<Context>, shared: Arc<Shared>, writer: LogWriter, container: String) {
+    let id = InstanceId(container);
+    if let Err(error) = copy_log(&ctx, &shared, writer, &id).await {
+        tracing::error!(error = %chain(&error), lease = %shared.id(), "the log cannot be written");
+        let detail = format!("the log could not be written on the provider's machine ({error})");
+        shared.tell(Event::Stop { reason: EndReason::StoppedByProvider, grace: Millis(10_000), detail }).await;
+    }
+    shared.tell(Event::LogDrained).await;
+}
+
+async fn copy_log(ctx: &Context, shared: &Shared, mut writer: LogWriter, id: &InstanceId) -> Result<(), StoreError> {
+    let mut failures = 0;
+    let mut flushed = tokio::time::Instant::now();
+    'connect: loop {
+        let mut stream = ctx.runtime.logs(id, writer.cursor().clone());
+        loop {
+            let first = stream.next().await;
+            // A first line goes at once; what follows closely goes together.
+            tokio::time::sleep_until(flushed + LOG_FLUSH_GAP).await;
+            let (mut pieces, mut size) = (Vec::<Piece>::new(), 0);
+            // `None`: nothing more is ready now. `Some(None)`: the log has ended.
+            let mut next = Some(first);
+            while let Some(Some(Ok(chunk))) = next {
+                size += chunk.bytes.len();
+                pieces.push(chunk.into());
+                next = if size < LOG_FLUSH_BYTES { stream.next().now_or_never() } else { None };
+            }
+            if !pieces.is_empty() {
+                failures = 0;
+                let appended = pasture_rt::spawn_blocking(TaskKind::LogFollower, move || {
+                    let seen = writer.append(&pieces);
+                    (writer, seen)
+                });
+                let Some((back, seen)) = appended.join().await else { return Ok(()) };
+                writer = back;
+                shared.log.send_replace(seen?);
+                flushed = tokio::time::Instant::now();
+            }
+            match next {
+                None | Some(Some(Ok(_))) => {}
+                Some(None | Some(Err(RuntimeError::NotFound { .. }))) => return Ok(()),
+                Some(Some(Err(error))) => {
+                    failures += 1;
+                    if failures > LOG_ATTEMPTS {
+                        tracing::error!(error = %chain(&error), lease = %shared.id(), "the rest of the log is given up");
+                        return Ok(());
+                    }
+                    tokio::time::sleep(ENGINE_PAUSE).await;
+                    continue 'connect;
+                }
+            }
+        }
+    }
+}
+
+/// The output folder as a tar, synced, hashed and in its place.
+pub(crate) async fn copy_output(ctx: Arc<Context>, shared: Arc<Shared>, container: String) {
+    let id = InstanceId(container);
+    let partial = shared.dir.join("output.partial");
+    let free = detect::free_disk(&shared.dir).saturating_sub(ctx.options.reserve_disk_bytes);
+    let limit = ctx.options.max_output_bytes.min(free);
+    let (output, problem) = match insist(|| ctx.runtime.copy_out(&id, OUTPUT_DIR, &partial, limit)).await {
+        Ok(_) => {
+            let dir = shared.dir.clone();
+            match pasture_rt::spawn_blocking(TaskKind::Lease, move || keep_output(&dir)).join().await {
+                Some(Ok(kept)) => (kept, None),
+                Some(Err(error)) => (None, Some(format!("the output could not be kept: {}", chain(&error)))),
+                None => (None, Some("the output could not be kept".to_owned())),
+            }
+        }
+        Err(RuntimeError::NotFound { .. }) => (None, None),
+        Err(RuntimeError::TooLarge { limit_bytes }) => {
+            (None, Some(format!("the output is larger than {limit_bytes} bytes and was not kept")))
+        }
+        Err(error) => (None, Some(format!("the output could not be copied: {}", chain(&error)))),
+    };
+    ctx.failpoints.hit("provider.output.after_copy");
+    shared.tell(Event::OutputDone { output, problem }).await;
+}
+
+fn keep_output(dir: &Path) -> Result<Option<OutputInfo>, StoreError> {
+    let (partial, path) = (dir.join("output.partial"), dir.join("output.tar"));
+    let io = |action: &'static str| move |source| StoreError::Io { action, path: dir.into(), source };
+    let file = std::fs::File::open(&partial).map_err(io("open the output in"))?;
+    file.sync_all().map_err(io("sync the output in"))?;
+    let mut entries = 0u64;
+    let mut archive = tar::Archive::new(file);
+    for entry in archive.entries().map_err(io("read the output in"))? {
+        let entry = entry.map_err(io("read the output in"))?;
+        // The folder itself is the first entry.
+        entries += if entry.header().entry_type().is_dir() { 1 } else { 2 };
+        if entries > 1 {
+            break;
+        }
+    }
+    if entries <= 1 {
+        std::fs::remove_file(&partial).map_err(io("remove the empty output in"))?;
+        return Ok(None);
+    }
+    let (hash, bytes) = hash_file(&partial)?;
+    std::fs::rename(&partial, &path).map_err(io("rename the output in"))?;
+    std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(io("sync"))?;
+    Ok(Some(OutputInfo { hash, bytes }))
+}
+
+/// Removes container, network and volume; tries until it works.
+pub(crate) async fn remove(ctx: Arc<Context>, shared: Arc<Shared>, container: String) {
+    let id = InstanceId(container);
+    let mut pause = ENGINE_PAUSE;
+    while let Err(error) = ctx.runtime.remove(&id).await {
+        tracing::warn!(error = %chain(&error), lease = %shared.id(), "cannot remove the container, trying again");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(30));
+    }
+    ctx.failpoints.hit("provider.container.after_remove");
+    shared.tell(Event::Removed).await;
+}
+
+/// Stops the container; the end itself is seen by [`run`].
+pub(crate) async fn stop(ctx: Arc<Context>, shared: Arc<Shared>, container: String, grace: Millis) {
+    let id = InstanceId(container);
+    if let Err(error) = insist(|| ctx.runtime.stop(&id, Duration::from_millis(grace.0))).await {
+        tracing::warn!(error = %chain(&error), lease = %shared.id(), "cannot stop the container");
+        shared.tell(Event::StopFailed).await;
+    }
+}
+
+impl From<super::log::LogSeen> for LogState {
+    fn from(seen: super::log::LogSeen) -> Self {
+        Self { bytes: seen.bytes, root: seen.root }
+    }
+}

@@ -1,0 +1,262 @@
+//! Keeps this node's leases as the ledger wants them.
+//!
+//! Guarantees: events are subscribed to before leases are listed, so that nothing is missed; each (re)connection compares
+//! everything anew; a network that is away stops no lease. Whether to take a lease is decided here, what becomes of it in
+//! `lease`.
+
+use crate::context::Context;
+use crate::lease::{self, Event, LeaseRecord, Shared, Started, Terms};
+use crate::network::NetworkError;
+use crate::submit::SubmitError;
+use crate::{ProviderError, register};
+use futures::StreamExt as _;
+use pasture_api::auth;
+use pasture_api::data::Phase;
+use pasture_api::views::{LeaseView, LedgerEvent, NodeAddress};
+use pasture_rt::TaskKind;
+use pasture_types::event::Event as LedgerChange;
+use pasture_types::lease::{EndReason, LeaseState};
+use pasture_types::tx::Action;
+use pasture_types::{LeaseId, Millis, Timestamp};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// First pause before connecting again; doubled up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Longest pause.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// How often everything is compared although no event came.
+const COMPARE_EVERY: Duration = Duration::from_secs(60);
+
+/// The data plane's address as the gateway is told it, signed.
+pub(crate) fn announcement(ctx: &Context, address: SocketAddr) -> NodeAddress {
+    let path = format!("/v1/nodes/{}/address", ctx.node);
+    let authorization = auth::authorize(&ctx.options.node_key, "PUT", &path, &ctx.node, ctx.clock.now_ms());
+    NodeAddress { address: format!("http://{address}"), authorization }
+}
+
+/// Runs until shutdown. `registered`: whether the offer was seen to stand.
+pub(crate) async fn run(ctx: Arc<Context>, address: SocketAddr, mut registered: bool) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let began = tokio::time::Instant::now();
+        let outcome = ctx.cancel.guard(connection(&ctx, address, &mut registered)).await;
+        ctx.counters.set_connected(false);
+        match outcome {
+            None => return,
+            Some(Ok(())) => tracing::debug!("the event stream ended, connecting again"),
+            Some(Err(error)) => tracing::warn!(error = %lease_chain(&error), "the network cannot be used, trying again"),
+        }
+        // A connection that held for a while was a good one.
+        pause = if began.elapsed() > MAX_PAUSE { FIRST_PAUSE } else { (pause * 2).min(MAX_PAUSE) };
+        if ctx.cancel.guard(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+    }
+}
+
+fn lease_chain(error: &ProviderError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+async fn connection(ctx: &Arc<Context>, address: SocketAddr, registered: &mut bool) -> Result<(), ProviderError> {
+    let mut events = ctx.network.events(&ctx.node).await?;
+    ctx.network.announce(&ctx.node, &announcement(ctx, address)).await?;
+    if !*registered {
+        register::ensure(ctx).await?;
+        *registered = true;
+    }
+    compare(ctx).await?;
+    ctx.counters.set_connected(true);
+    let mut timer = tokio::time::interval(COMPARE_EVERY);
+    timer.tick().await;
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(event)) => apply(ctx, event).await?,
+                Some(Err(error)) => return Err(error.into()),
+                None => return Ok(()),
+            },
+            _ = timer.tick() => compare(ctx).await?,
+        }
+    }
+}
+
+async fn apply(ctx: &Arc<Context>, event: LedgerEvent) -> Result<(), NetworkError> {
+    ctx.ledger_clock.saw(event.time);
+    match event.event {
+        LedgerChange::LeaseMatched { lease, node, .. } if node == ctx.node => {
+            if ctx.leases.get(&lease).is_none()
+                && let Some(view) = ctx.network.lease(&lease).await?
+            {
+                consider(ctx, view).await;
+            }
+        }
+        LedgerChange::LeaseChanged { lease, node, state, reason, .. } if node == ctx.node => {
+            if let (Some(shared), LeaseState::Closing | LeaseState::Closed) = (ctx.leases.get(&lease), state) {
+                shared.tell(Event::LedgerClosed { reason, settled: state == LeaseState::Closed }).await;
+            }
+        }
+        LedgerChange::LeaseExtended { lease, node, .. } if node == ctx.node => {
+            if let (Some(shared), Some(view)) = (ctx.leases.get(&lease), ctx.network.lease(&lease).await?) {
+                shared.tell(Event::Extended { max_duration: view.max_duration, escrow: view.escrow }).await;
+            }
+        }
+        LedgerChange::LeaseSettled { lease, node, settlement, .. } if node == ctx.node => {
+            tracing::info!(%lease, earned = %settlement.to_provider, "lease settled");
+            if let Some(shared) = ctx.leases.get(&lease) {
+                shared.tell(Event::LedgerClosed { reason: None, settled: true }).await;
+            }
+        }
+        LedgerChange::EpochStarted { epoch, randomness } => ctx.prover.started(epoch, randomness.0).await,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Brings both sides together: what the ledger has for this node, and what this node has.
+async fn compare(ctx: &Arc<Context>) -> Result<(), NetworkError> {
+    let listed = ctx.network.node_leases(&ctx.node).await?;
+    let ids: BTreeSet<LeaseId> = listed.iter().map(|v| v.id).collect();
+    for view in listed {
+        match ctx.leases.get(&view.id) {
+            None => consider(ctx, view).await,
+            Some(shared) => inform(ctx, &shared, &view).await,
+        }
+    }
+    for shared in ctx.leases.all().into_iter().filter(|l| !l.is_finished() && !ids.contains(&l.id())) {
+        let view = ctx.network.lease(&shared.id()).await?;
+        match view {
+            Some(view) => inform(ctx, &shared, &view).await,
+            None => drop(shared.tell(Event::LedgerClosed { reason: Some(EndReason::Lost), settled: true }).await),
+        }
+    }
+    if ctx.leases.any_served() {
+        ctx.prover.need(ctx.facts.epochs().of(ctx.now()));
+    }
+    Ok(())
+}
+
+/// Tells a lease that we have what the ledger says of it.
+async fn inform(ctx: &Arc<Context>, shared: &Arc<Shared>, view: &LeaseView) {
+    let accepted = view.accepted.filter(|_| !shared.is_accepted());
+    match view.state {
+        // Recorded before a crash, and not accepted yet; nothing happens if the acceptance is under way.
+        LeaseState::Matched => accept(Arc::clone(ctx), Arc::clone(shared)),
+        LeaseState::Accepted | LeaseState::Running => {
+            if let Some(at) = accepted {
+                shared.tell(Event::Accepted(at)).await;
+            }
+            shared.tell(Event::Extended { max_duration: view.max_duration, escrow: view.escrow }).await;
+        }
+        LeaseState::Closing | LeaseState::Closed => {
+            if let Some(at) = accepted {
+                shared.tell(Event::Accepted(at)).await;
+            }
+            shared.tell(Event::LedgerClosed { reason: view.reason.clone(), settled: view.state == LeaseState::Closed }).await;
+        }
+    }
+}
+
+/// A lease of this node that it does not know.
+async fn consider(ctx: &Arc<Context>, view: LeaseView) {
+    let fits = || {
+        let offered = &ctx.options.offer.resources;
+        ctx.leases.held().checked_add(&view.resources).is_some_and(|sum| offered.covers(&sum))
+    };
+    match view.state {
+        LeaseState::Matched if ctx.is_draining() || !fits() => {
+            tracing::info!(lease = %view.id, "refused: {}", if ctx.is_draining() { "draining" } else { "no room" });
+            let (ctx, lease) = (Arc::clone(ctx), view.id);
+            spawn_action(ctx, Action::RejectLease { lease });
+        }
+        LeaseState::Matched => take(ctx, view, None).await,
+        // Accepted before a crash that came before our record, or by a former data directory.
+        LeaseState::Accepted if !ctx.is_draining() => {
+            let at = view.accepted.unwrap_or(view.matched);
+            take(ctx, view, Some(at)).await;
+        }
+        LeaseState::Accepted | LeaseState::Running => {
+            tracing::warn!(lease = %view.id, "the records of this lease are gone; it is closed");
+            spawn_action(Arc::clone(ctx), Action::CloseLease { lease: view.id, reason: EndReason::StoppedByProvider });
+        }
+        LeaseState::Closing | LeaseState::Closed => {}
+    }
+}
+
+fn spawn_action(ctx: Arc<Context>, action: Action) {
+    let cancel = ctx.cancel.clone();
+    let work = async move {
+        if let Err(error) = ctx.submitter.submit(vec![action]).await {
+            tracing::warn!(%error, "a lease could not be turned away");
+        }
+    };
+    pasture_rt::spawn(TaskKind::Lease, async move { cancel.guard(work).await });
+}
+
+/// Records a lease, so that its client finds it, then accepts it on the ledger.
+async fn take(ctx: &Arc<Context>, view: LeaseView, accepted: Option<Timestamp>) {
+    let (owner, record) = (Arc::clone(ctx), LeaseRecord { accepted, ..LeaseRecord::new(Terms::from(&view)) });
+    let made = pasture_rt::spawn_blocking(TaskKind::Reconciler, move || lease::spawn(&owner, record, Started::New)).join().await;
+    let shared = match made {
+        Some(Ok(shared)) => shared,
+        Some(Err(error)) => {
+            tracing::error!(%error, lease = %view.id, "the lease cannot be recorded, so it is refused");
+            spawn_action(Arc::clone(ctx), Action::RejectLease { lease: view.id });
+            return;
+        }
+        None => return,
+    };
+    if accepted.is_none() {
+        accept(Arc::clone(ctx), shared);
+    }
+}
+
+/// Accepts a recorded lease on the ledger, once.
+fn accept(ctx: Arc<Context>, shared: Arc<Shared>) {
+    if shared.accepting.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let cancel = ctx.cancel.clone();
+    let work = async move {
+        let lease = shared.id();
+        ctx.failpoints.hit("provider.accept.before_submit");
+        let sent = ctx.submitter.submit(vec![Action::AcceptLease { lease }]).await;
+        ctx.failpoints.hit("provider.accept.after_submit");
+        let event = match sent {
+            Ok(result) => Event::Accepted(result.time),
+            Err(SubmitError::Cancelled) => return,
+            Err(error) => match ctx.network.lease(&lease).await {
+                Ok(Some(LeaseView { state: LeaseState::Accepted | LeaseState::Running, accepted: Some(at), .. })) => Event::Accepted(at),
+                _ => {
+                    tracing::info!(%error, %lease, "the lease was not accepted");
+                    Event::NotAccepted
+                }
+            },
+        };
+        shared.tell(event).await;
+    };
+    pasture_rt::spawn(TaskKind::Lease, async move { cancel.guard(work).await });
+}
+
+/// Asks all leases to end, and says when they have.
+pub(crate) async fn stop_all(ctx: &Context) {
+    for shared in ctx.leases.all() {
+        let (grace, detail) = (Millis(10_000), "the provider is shutting down".to_owned());
+        shared.tell(Event::Stop { reason: EndReason::StoppedByProvider, grace, detail }).await;
+    }
+    for shared in ctx.leases.all() {
+        let mut view = shared.view.subscribe();
+        // A match that was never accepted has nothing to wait for.
+        let _ = view.wait_for(|v| v.finished || (!v.accepted && v.status.phase != Phase::Ended)).await;
+    }
+}

@@ -1,0 +1,146 @@
+//! The data plane: HTTP on loopback, spoken by clients through a gateway. Routes: see `pasture_api::data`.
+//!
+//! Guarantees: nothing is done before the request's signature is that of a key of the lease's account; every body has a limit
+//! before it is stored; a slow reader of events is disconnected, it never holds a lease up. It decides nothing about leases:
+//! what changes one goes through its mailbox.
+
+mod access;
+mod alive;
+mod streams;
+mod upload;
+
+use crate::context::Context;
+use crate::error::ProviderError;
+use crate::lease::Event;
+use access::{Failure, lease_of};
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::routing::{get, post, put};
+use pasture_api::data::{AliveAnswer, CountersignRequest, LeaseStatus};
+use pasture_api::problem::Problem;
+use pasture_rt::{TaskHandle, TaskKind};
+use pasture_types::keys::{Signature, parse_public_key};
+use pasture_types::lease::EndReason;
+use pasture_types::spec::MAX_MANIFEST_BYTES;
+use pasture_types::{Millis, Timestamp};
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Largest body that is read as a whole: a manifest, and room to say that it is too long.
+const MAX_BODY: usize = MAX_MANIFEST_BYTES + 4096;
+/// Grace of a stop that names none.
+const DEFAULT_GRACE: u64 = 10_000;
+
+type Ctx = State<Arc<Context>>;
+
+/// Binds the data plane and serves it until shutdown.
+pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<()>), ProviderError> {
+    let wanted = ctx.options.listen;
+    let listen = |source| ProviderError::Listen { address: wanted, source };
+    let listener = tokio::net::TcpListener::bind(wanted).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    let cancel = ctx.cancel.clone();
+    let router = Router::new()
+        .route("/leases/{id}/manifest", put(manifest))
+        .route("/leases/{id}/context", get(upload::context_status).put(upload::put_context))
+        .route("/leases/{id}/status", get(status))
+        .route("/leases/{id}/events", get(streams::events))
+        .route("/leases/{id}/logs", get(streams::logs))
+        .route("/leases/{id}/alive", post(alive))
+        .route("/leases/{id}/countersign", post(countersign))
+        .route("/leases/{id}/stop", post(stop))
+        .route("/leases/{id}/output", get(streams::output))
+        .fallback(|| async { Failure(Problem::not_found("route")) })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(ctx);
+    let serve = axum::serve(listener, router).with_graceful_shutdown(async move { cancel.requested().await });
+    let task = pasture_rt::spawn(TaskKind::Server, async move {
+        if let Err(error) = serve.await {
+            tracing::error!(%error, "the data plane has ended");
+        }
+    });
+    Ok((address, task))
+}
+
+async fn manifest(
+    State(ctx): Ctx,
+    Path(id): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, Failure> {
+    let lease = lease_of(&ctx, &id, &method, &uri, &headers).await?;
+    upload::put_manifest(&ctx, &lease, &body).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn status(
+    State(ctx): Ctx,
+    Path(id): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Json<LeaseStatus>, Failure> {
+    let lease = lease_of(&ctx, &id, &method, &uri, &headers).await?;
+    Ok(Json(lease.status_at(Timestamp(ctx.clock.now_ms()))))
+}
+
+async fn alive(
+    State(ctx): Ctx,
+    Path(id): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Json<AliveAnswer>, Failure> {
+    let lease = lease_of(&ctx, &id, &method, &uri, &headers).await?;
+    Ok(Json(alive::check(&ctx, &lease).await))
+}
+
+async fn countersign(
+    State(ctx): Ctx,
+    Path(id): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, Failure> {
+    let lease = lease_of(&ctx, &id, &method, &uri, &headers).await?;
+    let request: CountersignRequest = serde_json::from_slice(&body).map_err(|e| Problem::bad_request(e.to_string()))?;
+    let bad = |e: pasture_types::keys::SignatureError| Problem::bad_request(format!("the confirmation is not signed as it must be: {e}"));
+    let key = parse_public_key(&request.key).map_err(bad)?;
+    access::check_key(&ctx, &lease, &key).await?;
+    let signature = Signature::try_from(&request.signature).map_err(bad)?;
+    key.verify(&request.usage.counter_digest(), &signature).map_err(bad)?;
+    if !lease.view.borrow().offered.contains(&request.usage) {
+        return Err(Problem::conflict("this is not a statement that waits for a confirmation; a newer one replaces it").into());
+    }
+    if !lease.tell(Event::Countersigned(Box::new(request))).await {
+        return Err(Problem::conflict("the lease is settled").into());
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct StopQuery {
+    grace_ms: Option<u64>,
+}
+
+async fn stop(
+    State(ctx): Ctx,
+    Path(id): Path<String>,
+    Query(query): Query<StopQuery>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<StatusCode, Failure> {
+    let lease = lease_of(&ctx, &id, &method, &uri, &headers).await?;
+    let grace = Millis(query.grace_ms.unwrap_or(DEFAULT_GRACE));
+    // A job that has ended needs no stop: that is no error.
+    lease.tell(Event::Stop { reason: EndReason::StoppedByUser, grace, detail: String::new() }).await;
+    Ok(StatusCode::ACCEPTED)
+}
