@@ -66,13 +66,14 @@ impl Spread {
 
 /// What a figure should be.
 #[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "each bench uses its part")]
 pub(crate) enum Goal {
     /// No less than this.
-    AtLeast(f64),
+    Least(f64),
     /// No more than this.
-    AtMost(f64),
+    Most(f64),
     /// No more than this above what it is compared with.
-    AtMostOver(f64),
+    Over(f64),
 }
 
 /// One row of the table.
@@ -114,9 +115,9 @@ impl Figure {
 
     fn met(&self) -> Option<bool> {
         Some(match self.goal? {
-            Goal::AtLeast(least) => self.measured.value >= least,
-            Goal::AtMost(most) => self.measured.value <= most,
-            Goal::AtMostOver(most) => self.difference()? <= most,
+            Goal::Least(least) => self.measured.value >= least,
+            Goal::Most(most) => self.measured.value <= most,
+            Goal::Over(most) => self.difference()? <= most,
         })
     }
 
@@ -133,9 +134,9 @@ impl Figure {
         };
         let goal = match self.goal {
             None => "-".into(),
-            Some(Goal::AtLeast(least)) => format!("at least {} {}", number(least), self.unit),
-            Some(Goal::AtMost(most)) => format!("at most {} {}", number(most), self.unit),
-            Some(Goal::AtMostOver(most)) => format!("at most +{} {}", number(most), self.unit),
+            Some(Goal::Least(least)) => format!("at least {} {}", number(least), self.unit),
+            Some(Goal::Most(most)) => format!("at most {} {}", number(most), self.unit),
+            Some(Goal::Over(most)) => format!("at most +{} {}", number(most), self.unit),
         };
         let met = match self.met() {
             None => "-",
@@ -147,9 +148,9 @@ impl Figure {
 
     fn json(&self) -> Value {
         let goal = self.goal.map(|goal| match goal {
-            Goal::AtLeast(least) => json!({ "at_least": least }),
-            Goal::AtMost(most) => json!({ "at_most": most }),
-            Goal::AtMostOver(most) => json!({ "at_most_over": most }),
+            Goal::Least(least) => json!({ "at_least": least }),
+            Goal::Most(most) => json!({ "at_most": most }),
+            Goal::Over(most) => json!({ "at_most_over": most }),
         });
         json!({
             "name": self.name,

@@ -51,6 +51,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         region: args.region,
         name: "cheat".into(),
         account_key,
+        stop_jobs: true,
+        failpoint: None,
     };
     let (ready, is_ready) = tokio::sync::oneshot::channel();
     let up = pasture_node::up_with(options, runtime, shutdown.token(), ready);

@@ -80,7 +80,7 @@ fn measure(network: &Network, engine: &Engine, plan: &Plan, report: &mut Report)
         }
     }
     let used = idle(network, plan)?;
-    let goal = Goal::AtMostOver(RUN_GOAL_MS);
+    let goal = Goal::Over(RUN_GOAL_MS);
     let closed = Figure::new("`farm run --egress none` of an image that does nothing", "ms", Spread::median(&closed));
     report.add(closed.against("the engine's create, start, wait", "ms", Spread::median(&bare)).goal(goal));
     let open = Figure::new("`farm run` of an image that does nothing", "ms", Spread::median(&open));
@@ -89,7 +89,7 @@ fn measure(network: &Network, engine: &Engine, plan: &Plan, report: &mut Report)
         ("processor of an idle `farm dev`, fresh", "memory of an idle `farm dev`, fresh", fresh),
         ("processor of an idle `farm dev`, after the jobs", "memory of an idle `farm dev`, after the jobs", used),
     ] {
-        report.add(Figure::new(cpu, "cores", Spread::median(&[idle.cores])).goal(Goal::AtMost(IDLE_GOAL_CORES)));
+        report.add(Figure::new(cpu, "cores", Spread::median(&[idle.cores])).goal(Goal::Most(IDLE_GOAL_CORES)));
         report.add(Figure::new(memory, "MiB", Spread::median(&[idle.mib])));
     }
     Ok(())

@@ -15,7 +15,17 @@ pub(crate) use pasture_node::{Capabilities, DevOptions, DevReady, EgressFilter, 
 
 impl From<NodeError> for Failure {
     fn from(error: NodeError) -> Self {
-        Self::new("node", plainly(&error.to_string()))
+        // Each error says its own layer only; people need the cause as well.
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(e) = cause {
+            let said = e.to_string();
+            if !text.ends_with(&said) {
+                text = format!("{text}: {said}");
+            }
+            cause = e.source();
+        }
+        Self::new("node", plainly(&text))
     }
 }
 

@@ -32,6 +32,9 @@ use session::App;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
+/// What a node logs unless FARM_LOG says otherwise: the storage engine warns when a store is new.
+const NODE_LOG: &str = "warn,commonware=error";
+
 fn main() -> ExitCode {
     let env = Env::read();
     let cli = match Cli::try_parse() {
@@ -70,8 +73,8 @@ fn work(cli: &Cli, env: Env, out: Output) -> Outcome {
 /// Our own log, for those who look for a fault: warnings, unless FARM_LOG says otherwise.
 fn log_to_stderr(command: &Command, env: &Env) -> Result<(), Failure> {
     let (default, json) = match command {
-        Command::Dev(args) => ("warn", args.log_json),
-        Command::Up(args) => ("warn", args.log_json),
+        Command::Dev(args) => (NODE_LOG, args.log_json),
+        Command::Up(args) => (NODE_LOG, args.log_json),
         _ => ("error", false),
     };
     let filter = EnvFilter::try_new(env.log.as_deref().unwrap_or(default))

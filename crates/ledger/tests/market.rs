@@ -279,3 +279,22 @@ fn only_the_nodes_side_answers_a_match() {
     let provider = w.provider.clone();
     w.act(&provider, vec![Action::AcceptLease { lease }]).unwrap();
 }
+
+#[test]
+fn more_orders_than_a_block_draws_are_drawn_in_the_next() {
+    let mut w = World::offered();
+    let mut terms = w.order_terms();
+    terms.constraints = vec![Constraint::Node(NodeId([0; 32]))];
+    let orders = vec![Action::PlaceOrder { terms: Box::new(terms) }; 40];
+    w.user_act(orders).unwrap();
+    let waiting = |w: &World| {
+        let all = query::orders_of_account(&w.state, &w.user.account(), None, 100);
+        all.iter().filter(|o| o.state == OrderState::Waiting).count()
+    };
+    assert_eq!(next_due(&w.state), Due::Now);
+    w.block(10, &[]);
+    assert_eq!((waiting(&w), next_due(&w.state)), (32, Due::Now));
+    w.block(10, &[]);
+    assert_eq!(waiting(&w), 40);
+    assert!(matches!(next_due(&w.state), Due::At(_)));
+}

@@ -107,9 +107,7 @@ impl Provider {
         let ctx = &self.ctx;
         let mut registered = false;
         if reached {
-            // The gateway should know the way before the first lease is drawn.
-            ctx.network.announce(&ctx.node, &reconcile::announcement(ctx, self.address)).await?;
-            register::ensure(ctx).await?;
+            register::ensure(ctx, self.address).await?;
             registered = true;
         }
         let (prover_ctx, cancel) = (Arc::clone(ctx), self.stop.token());

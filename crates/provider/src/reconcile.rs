@@ -70,9 +70,10 @@ fn lease_chain(error: &ProviderError) -> String {
 
 async fn connection(ctx: &Arc<Context>, address: SocketAddr, registered: &mut bool) -> Result<(), ProviderError> {
     let mut events = ctx.network.events(&ctx.node).await?;
-    ctx.network.announce(&ctx.node, &announcement(ctx, address)).await?;
-    if !*registered {
-        register::ensure(ctx).await?;
+    if *registered {
+        ctx.network.announce(&ctx.node, &announcement(ctx, address)).await?;
+    } else {
+        register::ensure(ctx, address).await?;
         *registered = true;
     }
     compare(ctx).await?;

@@ -1,22 +1,42 @@
 //! Brings the ledger to what this provider stands for: provider, deposit, node, offer.
 //!
-//! Guarantees: one transaction with what is missing, or none; what stands already is left alone, so that an offer keeps its
-//! age across restarts. A node is registered with what was detected and benchmarked, and again only when more is to be offered than it declared.
+//! Guarantees: the gateway knows the way to this node before its offer stands; what stands already is left alone, so that an
+//! offer keeps its age across restarts. A node is registered with what was detected and benchmarked, and again only when more is to be offered than it declared.
 
 use crate::ProviderError;
 use crate::context::Context;
 use crate::detect;
+use crate::reconcile::announcement;
 use pasture_proofs::{BENCHMARK_LENGTH, benchmark_cpu};
 use pasture_rt::TaskKind;
 use pasture_types::tx::{Action, NodeDeclaration, node_registration_digest, offer_id};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// The number of a node's one offer.
 const OFFER_NUMBER: u32 = 0;
 
-/// Registers what is missing.
-pub(crate) async fn ensure(ctx: &Arc<Context>) -> Result<(), ProviderError> {
+/// Registers what is missing, announces where the data plane listens, and offers.
+pub(crate) async fn ensure(ctx: &Arc<Context>, address: SocketAddr) -> Result<(), ProviderError> {
+    register(ctx).await?;
+    ctx.network.announce(&ctx.node, &announcement(ctx, address)).await?;
+    let terms = &ctx.options.offer;
+    let offer = offer_id(&ctx.node, OFFER_NUMBER);
+    let stands = ctx.network.node_offers(&ctx.node).await?.into_iter().any(|o| o.id == offer && o.terms == *terms);
+    if !stands {
+        submit(ctx, vec![Action::PutOffer { node: ctx.node, number: OFFER_NUMBER, terms: Box::new(terms.clone()) }]).await?;
+        tracing::info!("offering {}", terms.resources);
+    }
+    Ok(())
+}
+
+async fn submit(ctx: &Context, actions: Vec<Action>) -> Result<(), ProviderError> {
+    ctx.account_submitter.submit(actions).await.map(|_| ()).map_err(|e| ProviderError::Refused(e.to_string()))
+}
+
+/// Provider, deposit and node: one transaction with what is missing, or none.
+async fn register(ctx: &Arc<Context>) -> Result<(), ProviderError> {
     let account = ctx.options.provider_key.account();
     let view = ctx.network.account(&account).await?.ok_or(ProviderError::NoAccount(account))?;
     let mut actions = vec![];
@@ -46,17 +66,7 @@ pub(crate) async fn ensure(ctx: &Arc<Context>) -> Result<(), ProviderError> {
             actions.push(Action::RegisterNode { node: ctx.node, declaration, node_signature });
         }
     }
-    let offer = offer_id(&ctx.node, OFFER_NUMBER);
-    let stands = ctx.network.node_offers(&ctx.node).await?.into_iter().any(|o| o.id == offer && o.terms == *terms);
-    if !stands {
-        actions.push(Action::PutOffer { node: ctx.node, number: OFFER_NUMBER, terms: Box::new(terms.clone()) });
-    }
-    if actions.is_empty() {
-        return Ok(());
-    }
-    let done = ctx.account_submitter.submit(actions).await.map_err(|e| ProviderError::Refused(e.to_string()))?;
-    tracing::info!(height = done.height.0, "registered and offering {}", terms.resources);
-    Ok(())
+    if actions.is_empty() { Ok(()) } else { submit(ctx, actions).await }
 }
 
 async fn declare(ctx: &Context) -> NodeDeclaration {

@@ -35,7 +35,11 @@ pub(crate) async fn run(app: &App, args: &DevArgs) -> Outcome {
     let ready = tokio::select! {
         ended = &mut network => return ended.map(|()| Exit::Ok),
         _ = signals.next() => None,
-        ready = ready => ready.ok(),
+        ready = ready => match ready {
+            Ok(ready) => Some(ready),
+            // It ended instead, and says why.
+            Err(_) => return network.await.map(|()| Exit::Ok),
+        },
     };
     if let Some(ready) = &ready {
         enter(app, ready)?;

@@ -43,7 +43,11 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
     let ready = tokio::select! {
         ended = &mut machine => return ended.map(|()| Exit::Ok),
         _ = signals.next() => None,
-        ready = ready => ready.ok(),
+        ready = ready => match ready {
+            Ok(ready) => Some(ready),
+            // It ended instead, and says why.
+            Err(_) => return machine.await.map(|()| Exit::Ok),
+        },
     };
     if let Some(ready) = &ready {
         show(app, ready);

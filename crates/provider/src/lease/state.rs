@@ -578,14 +578,14 @@ impl Machine {
 
     fn on_tick(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         match self.record.phase {
-            Phase::AwaitingManifest | Phase::AwaitingContext if self.record.accepted.is_some() => {
-                if now >= self.waiting_since.plus(self.wait()) {
-                    let detail = match self.record.phase {
-                        Phase::AwaitingManifest => "the job's manifest did not arrive in time",
-                        _ => "the build context stopped arriving",
-                    };
-                    self.end_without_container(EndReason::NoSpec, detail.into(), now, out);
-                }
+            Phase::AwaitingManifest | Phase::AwaitingContext
+                if self.record.accepted.is_some() && now >= self.waiting_since.plus(self.wait()) =>
+            {
+                let detail = match self.record.phase {
+                    Phase::AwaitingManifest => "the job's manifest did not arrive in time",
+                    _ => "the build context stopped arriving",
+                };
+                self.end_without_container(EndReason::NoSpec, detail.into(), now, out);
             }
             Phase::Running => self.while_running(now, out),
             Phase::Stopping if self.stop_retry.is_some_and(|at| now >= at) => {

@@ -64,7 +64,10 @@ fn offered(effects: &[Effect]) -> Vec<(Usage, bool)> {
     effects.iter().filter_map(|e| if let Effect::Offer { usage, last } = e { Some((usage.clone(), *last)) } else { None }).collect()
 }
 
-fn close_of(effects: &[Effect]) -> Option<(Vec<(u64, bool)>, Option<EndReason>)> {
+/// Served time of each usage and whether it is confirmed; the reason of the close.
+type Closed = (Vec<(u64, bool)>, Option<EndReason>);
+
+fn close_of(effects: &[Effect]) -> Option<Closed> {
     effects.iter().find_map(|e| {
         let Effect::Close { usages, close } = e else { return None };
         Some((usages.iter().map(|s| (s.usage.served_ms.0, s.confirmed.is_some())).collect(), close.clone()))

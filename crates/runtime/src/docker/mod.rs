@@ -5,10 +5,10 @@
 //! - CPU (`nano_cpus`), memory (no swap on top) and pids exactly as asked; no capabilities, no new privileges, the
 //!   engine's default system call filter; a network of its own or none, never the engine's default one; log size bounded.
 //! - Open networks: DNS (to the host's resolvers and public ones) and HTTPS to public IPv4; nothing to the host or to
-//!   private ranges ([`firewall`]). Needs root and iptables in the engine's network namespace; else reported, not held.
-//! - Output volume: an ext4 image of exactly the size asked ([`volume`]). Needs root in the engine's mount namespace;
+//!   private ranges (`firewall.rs`). Needs root and iptables in the engine's network namespace; else reported, not held.
+//! - Output volume: an ext4 image of exactly the size asked (`volume.rs`). Needs root in the engine's mount namespace;
 //!   else an ordinary volume without a limit, reported.
-//! - Builds: a cgroup around all `RUN` steps ([`cgroup`]). Needs root; else memory and CPU for each step, reported.
+//! - Builds: a cgroup around all `RUN` steps (`cgroup.rs`). Needs root; else memory and CPU for each step, reported.
 //!
 //! **Not held to**: the size of a writable root file system (overlay2 on ext4 has no quota; ask for `read_only_root`),
 //! disk and memory bandwidth, IPv6 (networks have none), which public hosts are reached over HTTPS.
