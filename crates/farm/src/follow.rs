@@ -123,12 +123,15 @@ struct Follower<'a> {
 }
 
 /// Follows a job to its end.
-pub(crate) async fn follow(session: &Session, mut plan: Plan, progress: Progress, mut signals: Signals) -> Outcome {
+pub(crate) async fn follow(session: &Session, mut plan: Plan, mut progress: Progress, mut signals: Signals) -> Outcome {
     let client = session.lease_client(&plan.lease);
     let filter = EventFilter { account: Some(session.account()), node: Some(plan.lease.node), lease: Some(plan.lease.id) };
     let mut ledger = feeds::ledger(&session.api, filter).await?;
     let mut node = feeds::node(&client);
     let (done, mut finished) = mpsc::channel(DONE_QUEUE);
+    if let Some(packed) = &plan.packed {
+        progress.transfer("sending the folder", packed.bytes);
+    }
     send_in_background(&client, &mut plan, progress.handle(), done.clone());
     let watch = Watch::new(plan.lease.id, plan.lease.generation, plan.lease.alive, now_ms());
     let mut f = Follower {
@@ -152,9 +155,6 @@ pub(crate) async fn follow(session: &Session, mut plan: Plan, progress: Progress
         deadline: None,
         plan,
     };
-    if let Some(packed) = &f.plan.packed {
-        f.progress.transfer("sending the folder", packed.bytes);
-    }
     // Between the match and this subscription something may have happened.
     f.refresh().await;
     let end = loop {
@@ -184,7 +184,7 @@ pub(crate) async fn follow(session: &Session, mut plan: Plan, progress: Progress
 
 fn send_in_background(client: &LeaseClient, plan: &mut Plan, bar: Option<indicatif::ProgressBar>, done: mpsc::Sender<Done>) {
     let (client, manifest) = (client.clone(), std::mem::take(&mut plan.manifest));
-    let packed = plan.packed.as_ref().and_then(|p| Some(Packed { file: p.file.try_clone().ok()?, hash: p.hash, bytes: p.bytes }));
+    let packed = plan.packed.take();
     spawn(TaskKind::ClientFollow, async move {
         let sent = transfer::send(client, manifest, packed, bar).await;
         let _ = done.send(Done::Sent(sent)).await;
@@ -261,7 +261,8 @@ impl Follower<'_> {
     fn on_status(&mut self, status: LeaseStatus) {
         self.watch.on_phase(status.phase, now_ms());
         let news = self.phase() != Some(status.phase);
-        if status.phase >= Phase::Starting && self.log.is_none() && !self.log_done {
+        // Who does not stay does not listen.
+        if status.phase >= Phase::Starting && self.log.is_none() && !self.log_done && !self.plan.detach {
             self.log = Some(feeds::log(&self.client, 0, true));
         }
         if news {
@@ -287,7 +288,8 @@ impl Follower<'_> {
                 self.progress.step("running");
                 self.progress.clear();
             }
-            Phase::Stopping => self.progress.step("stopping"),
+            // Said when we ask for it; an end of its own is not a stop.
+            Phase::Stopping => {}
             Phase::Ended => {
                 self.progress.clear();
                 if !status.detail.is_empty() && !matches!(status.end, Some(EndReason::Exited { .. })) {
@@ -300,7 +302,7 @@ impl Follower<'_> {
     fn on_build_output(&self, line: &str) {
         if self.session.out.json {
             self.session.out.json(&serde_json::json!({"event": "build", "line": line}));
-        } else {
+        } else if !line.trim().is_empty() {
             self.progress.faint(&printable(line));
         }
     }
@@ -468,11 +470,7 @@ impl Follower<'_> {
 
     async fn on_done(&mut self, item: Done) -> Result<Option<End>, Failure> {
         match item {
-            Done::Sent(Ok(())) => {
-                if self.plan.packed.take().is_some() {
-                    self.progress.step("sent");
-                }
-            }
+            Done::Sent(Ok(())) => {}
             // The lease may have ended meanwhile, and then its end says more.
             Done::Sent(Err(_)) if self.closing() || self.phase() == Some(Phase::Ended) || self.stopping => {}
             Done::Sent(Err(failure)) => {

@@ -70,7 +70,12 @@ pub(crate) struct Receipt {
 impl Receipt {
     /// A receipt from the ledger's view of a lease. `seen` are the capacity checks we saw ourselves, used until it is settled.
     pub(crate) fn of(handle: String, lease: &LeaseView, test: bool, seen: Option<Periods>, final_in: u64) -> Self {
-        let served = lease.settlement.as_ref().map_or(lease.served_ms, |s| s.billed_ms);
+        let stopped = lease.reason == Some(EndReason::ServiceStopped);
+        let served = match &lease.settlement {
+            Some(s) => s.billed_ms,
+            None if stopped => lease.confirmed_ms,
+            None => lease.served_ms,
+        };
         let machine = format!("{} · {}", lease.provider_name, lease.region);
         let base = Self {
             handle,
@@ -85,7 +90,7 @@ impl Receipt {
             settlement: lease.settlement.clone(),
             rate_per_hour: lease.rate_per_hour,
             machine,
-            free_after: (lease.reason == Some(EndReason::ServiceStopped)).then_some(served),
+            free_after: stopped.then_some(served),
         };
         match &lease.settlement {
             Some(s) => Self {

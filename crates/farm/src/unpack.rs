@@ -1,8 +1,10 @@
 //! What a job left behind, unpacked: a tar written by a machine that nobody trusts.
 //!
 //! Guarantees: nothing is written outside the folder, through a link or over one; no devices, no set-user-id bits, no links
-//! that lead out; no more bytes and entries than the limits. Links are made last, so nothing can be written through them.
-//! On an error what was written so far stays, and the error names the entry.
+//! that lead out; no more bytes and entries than the limits. Links are made last, so nothing can be written through them;
+//! hard links become copies. On an error what was written so far stays, and the error names the entry.
+//!
+//! The first entry of such a tar is the output folder itself, as engines write it; everything else lies below it.
 
 use crate::exit::Failure;
 use std::fs::{File, OpenOptions};
@@ -25,48 +27,93 @@ pub(crate) struct Unpacked {
 /// Unpacks a tar into a folder, made if needed; at most `limit` bytes of content.
 pub(crate) fn unpack(tar: impl Read, folder: &Path, limit: u64) -> Result<Unpacked, Failure> {
     std::fs::create_dir_all(folder).map_err(|e| Failure::io("create", folder, &e))?;
-    let mut done = Unpacked::default();
-    let mut links = vec![];
+    let mut to = Unpacking { folder, limit, done: Unpacked::default(), root: None, links: vec![] };
     let mut archive = tar::Archive::new(tar);
-    let broken = |e: std::io::Error| Failure::new("bad-output", format!("the job's output is damaged: {e}"));
     for (number, entry) in (1u64..).zip(archive.entries().map_err(broken)?) {
         let mut entry = entry.map_err(broken)?;
         let path = entry.path().map_err(broken)?.into_owned();
-        let refuse = |why: &str| Failure::new("bad-output", format!("the job's output was not unpacked further: {} {why}", path.display()));
-        if number > MAX_ENTRIES {
-            return Err(refuse("is one entry too many"));
+        let placed = if number > MAX_ENTRIES { Err("is one entry too many".into()) } else { to.place(&mut entry, &path) };
+        placed.map_err(|why| Failure::new("bad-output", format!("the job's output was not unpacked further: {} {why}", path.display())))?;
+    }
+    for (path, target) in &to.links {
+        make_link(folder, path, target).map_err(|e| Failure::io("make the link", &folder.join(path), &e))?;
+    }
+    Ok(to.done)
+}
+
+fn broken(e: std::io::Error) -> Failure {
+    Failure::new("bad-output", format!("the job's output is damaged: {e}"))
+}
+
+/// An unpacking under way.
+struct Unpacking<'a> {
+    folder: &'a Path,
+    limit: u64,
+    done: Unpacked,
+    /// The name that the tar gives to the output folder.
+    root: Option<PathBuf>,
+    /// Links to be made at the end.
+    links: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Unpacking<'_> {
+    /// Puts one entry in its place; an error says why not.
+    fn place<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, path: &Path) -> Result<(), String> {
+        const OUT: &str = "leads out of the folder";
+        let kind = entry.header().entry_type();
+        if kind == tar::EntryType::XGlobalHeader {
+            return Ok(());
         }
-        let Some(inside) = inside(&path) else { return Err(refuse("leads out of the folder")) };
-        if inside.as_os_str().is_empty() {
-            continue; // the folder itself
-        }
-        match entry.header().entry_type() {
-            tar::EntryType::Directory => make_folders(folder, &inside).map_err(|e| refuse(&format!("cannot be made: {e}")))?,
+        let path = inside(path).ok_or(OUT)?;
+        let Some(root) = &self.root else {
+            self.root = Some(path);
+            return if kind == tar::EntryType::Directory { Ok(()) } else { Err("comes before the output folder itself".into()) };
+        };
+        let below = path.strip_prefix(root).map_err(|_| OUT)?;
+        let failed = |e: std::io::Error| format!("cannot be written: {e}");
+        match kind {
+            tar::EntryType::Directory => return make_folders(self.folder, below).map_err(failed),
             tar::EntryType::Regular | tar::EntryType::Continuous => {
-                done.bytes = done.bytes.saturating_add(entry.size());
-                if done.bytes > limit {
-                    return Err(refuse("goes beyond the size the job asked for"));
-                }
+                self.grow(entry.size())?;
                 let mode = entry.header().mode().unwrap_or(0o644) & 0o755 | 0o600;
-                write_file(&mut entry, folder, &inside, mode).map_err(|e| refuse(&format!("cannot be written: {e}")))?;
-                done.files += 1;
+                write_file(entry, self.folder, below, mode).map_err(failed)?;
+            }
+            tar::EntryType::Link => {
+                let target = entry.link_name().map_err(failed)?.and_then(|target| inside(&target));
+                let source = target.as_deref().and_then(|t| t.strip_prefix(root).ok()).ok_or("is a link that leads out of the folder")?;
+                let bytes = copied_size(self.folder, source, below).map_err(failed)?;
+                let (source, below) = (self.folder.join(source), below.to_path_buf());
+                self.grow(bytes)?;
+                File::open(source).and_then(|mut file| write_file(&mut file, self.folder, &below, 0o644)).map_err(failed)?;
             }
             tar::EntryType::Symlink => {
-                let target = entry.link_name().map_err(broken)?.ok_or_else(|| refuse("is a link to nowhere"))?.into_owned();
-                if !stays_inside(&inside, &target) {
-                    return Err(refuse("is a link that leads out of the folder"));
+                let target = entry.link_name().map_err(failed)?.ok_or("is a link to nowhere")?.into_owned();
+                if !stays_inside(below, &target) {
+                    return Err("is a link that leads out of the folder".into());
                 }
-                links.push((inside, target));
-                done.files += 1;
+                self.links.push((below.to_path_buf(), target));
             }
-            tar::EntryType::XGlobalHeader => {}
-            _ => return Err(refuse("is neither a file, a folder nor a link")),
+            _ => return Err("is neither a file, a folder nor a link".into()),
         }
+        self.done.files += 1;
+        Ok(())
     }
-    for (path, target) in links {
-        make_link(folder, &path, &target).map_err(|e| Failure::io("make the link", &folder.join(&path), &e))?;
+
+    fn grow(&mut self, bytes: u64) -> Result<(), String> {
+        self.done.bytes = self.done.bytes.saturating_add(bytes);
+        if self.done.bytes > self.limit { Err("goes beyond the size the job asked for".into()) } else { Ok(()) }
     }
-    Ok(done)
+}
+
+/// The size of a file that was unpacked already and gets a second name.
+fn copied_size(root: &Path, source: &Path, path: &Path) -> std::io::Result<u64> {
+    make_folders(root, source.parent().unwrap_or_else(|| Path::new("")))?;
+    let meta = std::fs::symlink_metadata(root.join(source))?;
+    if meta.is_file() && source != path {
+        Ok(meta.len())
+    } else {
+        Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it names no other file"))
+    }
 }
 
 /// The path without `.`; nothing if it is absolute or has `..`.
@@ -153,7 +200,7 @@ mod tests {
     /// A tar with names as hostile as they come: the builder's own checks are bypassed.
     fn tar_of(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
         let mut builder = tar::Builder::new(vec![]);
-        for (name, kind, content) in entries {
+        for (name, kind, content) in [("o/", Directory, "")].iter().chain(entries) {
             let mut header = tar::Header::new_gnu();
             header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
             header.set_entry_type(*kind);
@@ -175,14 +222,16 @@ mod tests {
     fn files_folders_and_inner_links_arrive() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
-        let tar = tar_of(&[
-            ("./", Directory, ""),
-            ("d/", Directory, ""),
-            ("d/a", Regular, "hello"),
-            ("l", Symlink, "d/a"),
-            ("e/f", Regular, "x"),
-        ]);
-        assert_eq!(unpack(tar.as_slice(), &out, 100).unwrap(), Unpacked { files: 3, bytes: 6 });
+        let entries = [
+            ("o/d/", Directory, ""),
+            ("o/d/a", Regular, "hello"),
+            ("o/l", Symlink, "d/a"),
+            ("o/e/f", Regular, "x"),
+            ("o/again", Link, "o/d/a"),
+        ];
+        let tar = tar_of(&entries);
+        assert_eq!(unpack(tar.as_slice(), &out, 100).unwrap(), Unpacked { files: 4, bytes: 11 });
+        assert_eq!(std::fs::read_to_string(out.join("again")).unwrap(), "hello");
         assert_eq!(std::fs::read_to_string(out.join("l")).unwrap(), "hello");
         let mode = std::fs::metadata(out.join("d/a")).unwrap().permissions().mode();
         assert_eq!(mode & 0o7022, 0, "no set-user-id, not writable by others: {mode:o}");
@@ -195,13 +244,16 @@ mod tests {
         for (name, entries) in [
             ("absolute", vec![("/tmp/x", Regular, "a")]),
             ("parent", vec![("../x", Regular, "a")]),
-            ("hidden parent", vec![("a/../../x", Regular, "a")]),
-            ("link out", vec![("l", Symlink, "/etc")]),
-            ("link up", vec![("d/l", Symlink, "../../x")]),
-            ("link through link", vec![("d/e/", Directory, ""), ("a", Symlink, "d/e"), ("b", Symlink, "a/../../../x")]),
-            ("hard link", vec![("l", Link, "/etc/passwd")]),
-            ("device", vec![("l", Block, "")]),
-            ("too much", vec![("a", Regular, "0123456789"), ("b", Regular, "0123456789")]),
+            ("hidden parent", vec![("o/a/../../x", Regular, "a")]),
+            ("link out", vec![("o/l", Symlink, "/etc")]),
+            ("link up", vec![("o/d/l", Symlink, "../../x")]),
+            ("link through link", vec![("o/d/e/", Directory, ""), ("o/a", Symlink, "d/e"), ("o/b", Symlink, "a/../../../x")]),
+            ("hard link", vec![("o/l", Link, "/etc/passwd")]),
+            ("hard link up", vec![("o/l", Link, "o/../../etc/passwd")]),
+            ("hard link to itself", vec![("o/l", Link, "o/l")]),
+            ("beside", vec![("x", Regular, "a")]),
+            ("device", vec![("o/l", Block, "")]),
+            ("too much", vec![("o/a", Regular, "0123456789"), ("o/b", Regular, "0123456789")]),
         ] {
             let dir = tempfile::tempdir().unwrap();
             let out = dir.path().join("out");
@@ -219,8 +271,8 @@ mod tests {
         std::fs::write(victim.join("f"), "mine").unwrap();
         std::os::unix::fs::symlink(&victim, out.join("d")).unwrap();
         std::os::unix::fs::symlink(victim.join("f"), out.join("f")).unwrap();
-        assert!(unpack(tar_of(&[("d/f", Regular, "evil")]).as_slice(), &out, 100).is_err());
-        unpack(tar_of(&[("f", Regular, "good")]).as_slice(), &out, 100).unwrap();
+        assert!(unpack(tar_of(&[("o/d/f", Regular, "evil")]).as_slice(), &out, 100).is_err());
+        unpack(tar_of(&[("o/f", Regular, "good")]).as_slice(), &out, 100).unwrap();
         assert_eq!(std::fs::read_to_string(victim.join("f")).unwrap(), "mine");
         assert_eq!(std::fs::read_to_string(out.join("f")).unwrap(), "good");
     }
@@ -228,7 +280,7 @@ mod tests {
     #[test]
     fn a_damaged_tar_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let mut tar = tar_of(&[("a", Regular, "hello")]);
+        let mut tar = tar_of(&[("o/a", Regular, "hello")]);
         tar[0] ^= 1;
         assert!(unpack(tar.as_slice(), dir.path(), 100).is_err());
         assert!(unpack(&[7u8; 700][..], dir.path(), 100).is_err());

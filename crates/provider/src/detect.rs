@@ -109,7 +109,8 @@ fn cpu_model(cpuinfo: &str) -> String {
 }
 
 async fn gpus() -> Vec<GpuLine> {
-    if !Path::new("/proc/driver/nvidia/gpus").is_dir() {
+    // The driver shows in one of these; in a sandbox often only the second is there.
+    if !["/proc/driver/nvidia/gpus", "/dev/nvidiactl"].iter().any(|p| Path::new(p).exists()) {
         return vec![];
     }
     let mut tool = tokio::process::Command::new("nvidia-smi");

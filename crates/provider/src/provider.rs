@@ -30,6 +30,8 @@ use std::time::Duration;
 
 /// How often kept leases are looked at for the end of their retention.
 const COLLECT_EVERY: Duration = Duration::from_secs(600);
+/// How long a detaching shutdown lets leases finish whose jobs have ended already.
+const DETACH_DEADLINE: Duration = Duration::from_secs(5);
 /// How long servers and tasks may take to end.
 const TASK_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -158,7 +160,7 @@ impl Provider {
     /// the next start. Says whether everything was done.
     pub async fn shutdown(self, mode: ShutdownMode) -> bool {
         let done = match mode {
-            ShutdownMode::Detach => true,
+            ShutdownMode::Detach => Shutdown::within(DETACH_DEADLINE, self.finish_ended()).await.is_some(),
             ShutdownMode::Drain => {
                 let work = async {
                     tokio::join!(self.drain(), reconcile::stop_all(&self.ctx));
@@ -176,6 +178,16 @@ impl Provider {
             }
         };
         Shutdown::within(TASK_DEADLINE, ended).await.is_some() && done
+    }
+}
+
+impl Provider {
+    /// Lets leases whose jobs have ended finish: their containers should not wait for the next start.
+    async fn finish_ended(&self) {
+        let now = Timestamp(self.ctx.clock.now_ms());
+        for shared in self.ctx.leases.all().iter().filter(|l| l.status_at(now).end.is_some()) {
+            let _ = shared.view.subscribe().wait_for(|v| v.finished).await;
+        }
     }
 }
 

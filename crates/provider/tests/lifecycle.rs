@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::network::closed_with;
-use support::{Bench, file_in_tar, script, tar_of, until};
+use support::{Bench, Client, file_in_tar, script, tar_of, until};
 
 const HOUR: Millis = Millis(3_600_000);
 
@@ -81,14 +81,7 @@ async fn a_folder_is_built_run_confirmed_proven_and_closed() {
     let ended = client.status().await;
     assert_eq!((ended.end, ended.container.clone()), (Some(EndReason::Exited { code: 3 }), running.container));
 
-    let output = client.send("GET", "output", vec![]).await;
-    let hash = output.headers()["x-blake3"].to_str().unwrap().to_owned();
-    let tar = output.bytes().await.unwrap();
-    assert_eq!(blob::hash(&tar).to_string(), hash);
-    assert_eq!(file_in_tar(&tar, "r.txt").as_deref(), Some("result\n"));
-    let half = client.ok("GET", &format!("output?offset={}", tar.len() / 2), vec![]).await;
-    assert_eq!(half, tar[tar.len() / 2..]);
-
+    check_output(&client).await;
     until("closed", || async { bench.network.lease_view(lease).state == LeaseState::Closing }).await;
     let view = bench.network.lease_view(lease);
     assert_eq!(view.reason, Some(EndReason::Exited { code: 3 }));
@@ -103,6 +96,17 @@ async fn a_folder_is_built_run_confirmed_proven_and_closed() {
     until("removed", || async { bench.runtime.list(&bench.owner()).await.unwrap().is_empty() }).await;
     assert!(provider.shutdown(ShutdownMode::Drain).await);
     assert!(bench.network.ledger.lock().unwrap().offer.is_none());
+}
+
+/// The output comes back whole, hashed, and from any offset.
+async fn check_output(client: &Client) {
+    let output = client.send("GET", "output", vec![]).await;
+    let hash = output.headers()["x-blake3"].to_str().unwrap().to_owned();
+    let tar = output.bytes().await.unwrap();
+    assert_eq!(blob::hash(&tar).to_string(), hash);
+    assert_eq!(file_in_tar(&tar, "r.txt").as_deref(), Some("result\n"));
+    let half = client.ok("GET", &format!("output?offset={}", tar.len() / 2), vec![]).await;
+    assert_eq!(half, tar[tar.len() / 2..]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -47,13 +47,16 @@ pub(crate) async fn run(app: &App, args: &DevArgs) -> Outcome {
         tokio::pin!(welcome);
         let ended = tokio::select! {
             ended = &mut network => Some(ended),
-            shown = &mut welcome => {
-                shown?;
-                tokio::select! {
+            shown = &mut welcome => match shown {
+                Ok(()) => tokio::select! {
                     ended = &mut network => Some(ended),
                     _ = signals.next() => None,
+                },
+                Err(failure) => {
+                    app.out.failure(&failure);
+                    None
                 }
-            }
+            },
             _ = signals.next() => None,
         };
         leave(app, ready)?;

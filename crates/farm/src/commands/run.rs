@@ -89,7 +89,6 @@ async fn run_locally(app: &App, args: &RunArgs, asked: Asked, plan: Option<Plan>
 /// Everything once there is a network. `to_the_end`: wait for the final receipt, since the network ends with us.
 async fn go(session: &Session, args: &RunArgs, asked: Asked, plan: Option<Plan>, to_the_end: bool) -> Outcome {
     let out = session.out;
-    let mut signals = Signals::listen()?;
     let mut progress = Progress::new(out);
     let packed = match plan {
         Some(plan) => Some(pack(session, plan, &mut progress).await?),
@@ -105,11 +104,16 @@ async fn go(session: &Session, args: &RunArgs, asked: Asked, plan: Option<Plan>,
     let account = session.ensure_account().await?;
     let terms = quote(session, &asked.spec, manifest.hash(), account.balance).await?;
     let mut events = feeds::ledger(&session.api, EventFilter { account: Some(session.account()), ..EventFilter::default() }).await?;
+    // Until here a signal ends us at once, and nothing is lost.
+    let mut signals = Signals::listen()?;
     let order = place(session, &asked, &terms).await?;
     let handle = session.recorded_names().handle(&order);
     let matched = tokio::select! {
         matched = matching(session, &order, &terms, &mut events, &mut progress) => matched,
-        _ = signals.next() => give_up(session, &order).await,
+        _ = signals.next() => tokio::select! {
+            given_up = give_up(session, &order) => given_up,
+            _ = signals.next() => Err(Failure::new("left", "left without cancelling the order").next(format!("cancel it:  farm stop {handle}"))),
+        },
     }?;
     let Some(lease) = matched else {
         progress.clear();

@@ -21,10 +21,11 @@ pub(crate) fn per_hour(amount: Amount) -> String {
     format!("{} cr per hour", credits(amount))
 }
 
-/// A length of time: `0.4s`, `12s`, `1m 12s`, `2h 05m`, `3d 04h`.
+/// A length of time: `13ms`, `0.4s`, `12s`, `1m 12s`, `2h 05m`, `3d 04h`.
 pub(crate) fn duration(ms: Millis) -> String {
     let s = ms.0 / 1000;
     match s {
+        0 if ms.0 > 0 && ms.0 < 100 => format!("{}ms", ms.0),
         0..10 if !ms.0.is_multiple_of(1000) => format!("{s}.{}s", ms.0 % 1000 / 100),
         0..60 => format!("{s}s"),
         60..3600 => format!("{}m {:02}s", s / 60, s % 60),

@@ -83,10 +83,11 @@ impl Progress {
 
     /// Takes the moving line away.
     pub(crate) fn clear(&mut self) {
+        // In a pipe the last step stays said.
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
+            self.last.clear();
         }
-        self.last.clear();
     }
 }
 

@@ -319,6 +319,9 @@ impl Actor {
 
     fn close(&self, usages: Vec<Statement>, close: Option<EndReason>) {
         let lease = self.shared.id();
+        let served = |s: &Statement| s.usage.served_ms;
+        let furthest = usages.iter().map(served).max().unwrap_or_default();
+        let confirmed = usages.iter().filter(|s| s.confirmed.is_some()).map(served).max().unwrap_or_default();
         let mut actions: Vec<Action> = usages.into_iter().map(|s| self.sign(s)).collect();
         actions.extend(close.map(|reason| Action::CloseLease { lease, reason }));
         let (ctx, shared) = (Arc::clone(&self.ctx), Arc::clone(&self.shared));
@@ -336,11 +339,15 @@ impl Actor {
                         Ok(Some(view)) if view.state >= LeaseState::Closing => {
                             let settled = view.state == LeaseState::Closed;
                             shared.tell(Event::LedgerClosed { reason: view.reason, settled }).await;
+                            // All that we had to say is known there.
+                            view.served_ms >= furthest && view.confirmed_ms >= confirmed
                         }
-                        Ok(_) => {}
-                        Err(error) => tracing::debug!(%error, %lease, "cannot read the lease"),
+                        Ok(_) => false,
+                        Err(error) => {
+                            tracing::debug!(%error, %lease, "cannot read the lease");
+                            false
+                        }
                     }
-                    false
                 }
             };
             shared.tell(Event::CloseSubmitted { taken }).await;

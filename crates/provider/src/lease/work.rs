@@ -31,6 +31,8 @@ use tokio::sync::mpsc;
 
 /// Where a job finds its output folder.
 pub(crate) const OUTPUT_DIR: &str = "/farm/out";
+/// What is in it: the archive then has no folder of its own around the files.
+const OUTPUT_CONTENT: &str = "/farm/out/.";
 /// How often a call that failed for the engine's reasons is tried before the lease ends over it.
 const ENGINE_ATTEMPTS: u32 = 5;
 /// Pause between such attempts.
@@ -369,13 +371,15 @@ pub(crate) async fn follow(ctx: Arc<Context>, shared: Arc<Shared>, writer: LogWr
 
 async fn copy_log(ctx: &Context, shared: &Shared, mut writer: LogWriter, id: &InstanceId) -> Result<(), StoreError> {
     let mut failures = 0;
-    let mut flushed = tokio::time::Instant::now();
+    let mut flushed: Option<tokio::time::Instant> = None;
     'connect: loop {
         let mut stream = ctx.runtime.logs(id, writer.cursor().clone());
         loop {
             let first = stream.next().await;
-            // A first line goes at once; what follows closely goes together.
-            tokio::time::sleep_until(flushed + LOG_FLUSH_GAP).await;
+            // A first line goes at once; what follows closely goes together; an end waits for nothing.
+            if let (Some(flushed), Some(Ok(_))) = (flushed, &first) {
+                tokio::time::sleep_until(flushed + LOG_FLUSH_GAP).await;
+            }
             let (mut pieces, mut size) = (Vec::<Piece>::new(), 0);
             // `None`: nothing more is ready now. `Some(None)`: the log has ended.
             let mut next = Some(first);
@@ -393,7 +397,7 @@ async fn copy_log(ctx: &Context, shared: &Shared, mut writer: LogWriter, id: &In
                 let Some((back, seen)) = appended.join().await else { return Ok(()) };
                 writer = back;
                 shared.log.send_replace(seen?);
-                flushed = tokio::time::Instant::now();
+                flushed = Some(tokio::time::Instant::now());
             }
             match next {
                 None | Some(Some(Ok(_))) => {}
@@ -418,7 +422,7 @@ pub(crate) async fn copy_output(ctx: Arc<Context>, shared: Arc<Shared>, containe
     let partial = shared.dir.join("output.partial");
     let free = detect::free_disk(&shared.dir).saturating_sub(ctx.options.reserve_disk_bytes);
     let limit = ctx.options.max_output_bytes.min(free);
-    let (output, problem) = match insist(|| ctx.runtime.copy_out(&id, OUTPUT_DIR, &partial, limit)).await {
+    let (output, problem) = match insist(|| ctx.runtime.copy_out(&id, OUTPUT_CONTENT, &partial, limit)).await {
         Ok(_) => {
             let dir = shared.dir.clone();
             match pasture_rt::spawn_blocking(TaskKind::Lease, move || keep_output(&dir)).join().await {

@@ -7,7 +7,7 @@ use super::{Engine, PATIENCE, Running, Signal, User, eventually, farm_binary};
 use pasture_api::{ApiClient, ApiError, OfferView};
 use std::collections::BTreeSet;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -18,7 +18,11 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// Ports for networks that are started again at the same address: below those that the system gives out.
 const FIXED_PORTS: std::ops::Range<u16> = 21_000..31_000;
 /// Ends what it started when its input ends, which it does when the test program ends, also by a signal.
-const KEEPER: &str = r#"dir=$1; shift; "$@" & pid=$!; read -r _; kill -TERM $pid; wait $pid; rm -rf "$dir""#;
+const KEEPER: &str = r#"dir=$1; log=$2; shift 2; exec 3<&0; "$@" 3<&- 2>"$log" & pid=$!
+(read -r _; kill -TERM $pid) <&3 >/dev/null 2>&1 &
+wait $pid; code=$?; rm -rf "$dir"; exit $code"#;
+/// What a network logs, for those who look for a fault.
+const LOG: &str = "warn,pasture_provider=debug";
 /// Lines of a network's log that a failed test shows.
 const SHOWN_LOG_LINES: usize = 60;
 
@@ -124,6 +128,7 @@ impl Net {
         command.args(["--disk", "8Gi"]).args(&self.options.args);
         std::fs::create_dir_all(self.home()).unwrap();
         super::user::environment(&mut command, &self.home());
+        command.env("FARM_LOG", LOG);
         command
     }
 
@@ -240,20 +245,24 @@ fn free_port() -> u16 {
     free.expect("a free port")
 }
 
-/// The network that all tests share which leave it as it is. Each test is a user of its own.
+/// The network that all tests share which leave it as it is. Each test is a user of its own. Its log outlives it, in cargo's
+/// folder for tests.
 pub(crate) fn shared() -> &'static Net {
     static SHARED: OnceLock<Net> = OnceLock::new();
     SHARED.get_or_init(|| {
         let mut net = Net::prepare(Options::default());
         // Kept by the process below: a static is never dropped.
         let temp = net._temp.take().unwrap().keep();
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join("shared-network.log");
         let plain = net.command();
         let mut command = Command::new("sh");
-        command.args(["-c", KEEPER, "keeper"]).arg(&temp).arg(plain.get_program()).args(plain.get_args());
+        command.args(["-c", KEEPER, "keeper"]).args([&temp, &log]).arg(plain.get_program()).args(plain.get_args());
         super::user::environment(&mut command, &net.home());
+        command.env("FARM_LOG", LOG);
         net.process = Some(Running::start_with(command, Stdio::piped()));
         if let Err(ended) = net.ready() {
-            panic!("the shared network did not start\n{}", ended.stderr);
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            panic!("the shared network ended with {} before it was ready\n{log}", ended.code);
         }
         net
     })
