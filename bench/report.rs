@@ -127,10 +127,10 @@ impl Figure {
             n => format!("{} {unit} ({} to {}, n={n})", number(s.value), number(s.min), number(s.max)),
         };
         let against = self.against.map_or_else(|| "-".into(), |(name, unit, floor)| format!("{name}: {}", spread(&floor, unit)));
-        let ratio = match (self.ratio(), self.difference()) {
-            (Some(ratio), Some(more)) => format!("x{}, {}{} {}", number(ratio), if more < 0.0 { "" } else { "+" }, number(more), self.unit),
-            (Some(ratio), None) => format!("x{}", number(ratio)),
-            _ => "-".into(),
+        let ratio = match (self.ratio(), self.difference(), self.goal) {
+            (Some(ratio), Some(more), Some(Goal::Over(_))) => format!("x{}, {}{} {}", number(ratio), sign(more), number(more), self.unit),
+            (Some(ratio), ..) => format!("x{}", number(ratio)),
+            (None, ..) => "-".into(),
         };
         let goal = match self.goal {
             None => "-".into(),
@@ -162,6 +162,10 @@ impl Figure {
             "met": self.met(),
         })
     }
+}
+
+const fn sign(value: f64) -> &'static str {
+    if value.is_sign_negative() { "" } else { "+" }
 }
 
 /// A number with three digits that say something.
@@ -279,7 +283,7 @@ fn machine(file_system: Option<&str>) -> Value {
     let quoted = |text: String, name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(|v| v.trim_matches('"').to_owned());
     let cpuinfo = read("/proc/cpuinfo");
     let model = cpuinfo.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
-    let memory = kib_after(&read("/proc/meminfo"), "MemTotal:").map(|kib| (kib / f64::from(1 << 20)).round());
+    let memory = kib_after(&read("/proc/meminfo"), "MemTotal:").map(|kib| (kib / f64::from(1 << 20)).round() as u64);
     json!({
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "cpu": model,

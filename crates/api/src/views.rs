@@ -333,6 +333,14 @@ pub struct CheckView {
 pub struct NodeAddress {
     /// e.g. `http://127.0.0.1:4711`.
     pub address: String,
-    /// The node's request authorisation for `PUT /v1/nodes/{id}/address`, see [`crate::auth`].
+    /// The node's request authorisation, see [`crate::auth`], over [`NodeAddress::signed_path`].
     pub authorization: String,
+}
+
+impl NodeAddress {
+    /// What the node signs as path: the request's own, and the address, so that nobody can swap it.
+    #[must_use]
+    pub fn signed_path(node: &NodeId, address: &str) -> String {
+        format!("/v1/nodes/{node}/address?to={address}")
+    }
 }

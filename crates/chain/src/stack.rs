@@ -17,6 +17,7 @@ use commonware_consensus::{
     marshal::{
         self, Identifier,
         core::Actor as MarshalActor,
+        core::Floor as DeliveryFloor,
         core::Mailbox as MarshalMailbox,
         resolver::p2p as marshal_resolver,
         standard::{Deferred, Standard},
@@ -30,7 +31,7 @@ use commonware_consensus::{
     types::{Epoch, FixedEpocher, Height, ViewDelta},
 };
 use commonware_cryptography::{Digested, Digestible as _, Sha256, Signer as _, certificate::ConstantProvider, ed25519};
-use commonware_glue::stateful::{Config as StatefulConfig, Stateful, SyncPlan, db::SyncEngineConfig};
+use commonware_glue::stateful::{self, Stateful, SyncPlan, db::SyncEngineConfig};
 use commonware_p2p::{Blocker, Provider as PeerProvider, Receiver, Sender};
 use commonware_parallel::Sequential;
 use commonware_runtime::{Handle, buffer::paged::CacheRef};
@@ -69,7 +70,7 @@ const MAX_PENDING_ACKS: NonZeroUsize = NZUsize!(16);
 pub(crate) const MAX_VALIDATORS: usize = 128;
 /// The engine's term: one for the life of the zone until the validator set can change.
 const TERM: Epoch = Epoch::zero();
-const BLOCKS_PER_TERM: NonZeroU64 = NZU64!(1 << 40);
+const TERMS: FixedEpocher = FixedEpocher::new(NZU64!(1 << 40));
 /// With one validator nobody waits for the leader: giving up on a view would only write an empty one to disk.
 const LEADER_TIMEOUT_ALONE: Duration = Duration::from_secs(24 * 3600);
 const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -189,8 +190,134 @@ async fn check_blocks(marshal: &Marshal) {
     }
 }
 
+/// How missing final blocks are fetched from peers.
+fn backfill_config<P, B>(me: ed25519::PublicKey, peer_provider: P, blocker: B) -> marshal_resolver::Config<ed25519::PublicKey, P, B>
+where
+    P: PeerProvider<PublicKey = ed25519::PublicKey>,
+    B: Blocker<PublicKey = ed25519::PublicKey>,
+{
+    marshal_resolver::Config {
+        public_key: me,
+        peer_provider,
+        blocker,
+        mailbox_size: MAILBOX,
+        fetch_timeout: NZDuration!(Duration::from_secs(2)),
+        fetch_retry_delay: Duration::from_millis(100),
+        priority_requests: false,
+        priority_responses: false,
+    }
+}
+
+/// How proposed blocks are spread to peers.
+fn dissemination_config<P>(me: ed25519::PublicKey, peer_provider: P) -> buffered::Config<ed25519::PublicKey, (), P, Sequential>
+where
+    P: PeerProvider<PublicKey = ed25519::PublicKey>,
+{
+    buffered::Config {
+        public_key: me,
+        mailbox_size: MAILBOX,
+        deque_size: 16,
+        priority: false,
+        codec_config: (),
+        peer_provider,
+        strategy: Sequential,
+    }
+}
+
+type DeliveryConfig = marshal::Config<ConstantProvider<Scheme, Epoch>, FixedEpocher, Sequential, Block, Digested<Block>, Digest>;
+
+/// How final blocks are kept and handed over in order.
+fn delivery_config(scheme: Scheme, start: marshal::Start<Scheme, Digest, Digested<Block>>, page_cache: CacheRef) -> DeliveryConfig {
+    marshal::Config {
+        provider: ConstantProvider::new(scheme),
+        epocher: TERMS,
+        start,
+        partition_prefix: PREFIX.into(),
+        mailbox_size: MAILBOX,
+        view_retention: ViewDelta::new(16),
+        prunable_items_per_section: BLOCKS_PER_FILE,
+        page_cache,
+        replay_buffer: REPLAY_BUFFER,
+        key_write_buffer: WRITE_BUFFER,
+        value_write_buffer: WRITE_BUFFER,
+        block_codec_config: (),
+        max_repair: NZUsize!(16),
+        max_pending_acks: MAX_PENDING_ACKS,
+        strategy: Sequential,
+    }
+}
+
+type StateConfig<E> = stateful::Config<E, App, Standard<Block>, NoSource, Sequential>;
+
+/// How the state follows the final blocks.
+fn state_config<E: Rt>(
+    core: &Arc<Core>,
+    delivery: (Marshal, DeliveryFloor),
+    plan: SyncPlan<E, Scheme, Standard<Block>>,
+    page_cache: CacheRef,
+) -> StateConfig<E> {
+    stateful::Config {
+        application: App(Arc::clone(core)),
+        db_config: db_config(PREFIX, page_cache),
+        provider: (),
+        marshal: delivery,
+        mailbox_size: MAILBOX,
+        plan,
+        resolvers: NoSource,
+        sync_config: SyncEngineConfig {
+            fetch_batch_size: SYNC_BATCH,
+            apply_batch_size: NZU64!(4096),
+            max_outstanding_requests: NZUsize!(8),
+        },
+        // Every block stays: replay starts at genesis.
+        prune_config: None,
+        strategy: Sequential,
+    }
+}
+
+/// Builds and checks blocks ahead of their votes.
+type Builder<E> = Deferred<E, Scheme, stateful::Mailbox<E, App>, Block, FixedEpocher>;
+type VoteConfig<E, B> = simplex::Config<Scheme, RoundRobin<Sha256>, B, Digest, Paced<E, Builder<E>>, Builder<E>, Builder<E>, Sequential>;
+
+/// How votes are cast: `deferred` builds and checks blocks, `core` says when one is due.
+fn vote_config<E: Rt, B: Blocker<PublicKey = ed25519::PublicKey>>(
+    context: &E,
+    core: &Arc<Core>,
+    blocker: B,
+    deferred: Builder<E>,
+    page_cache: CacheRef,
+) -> VoteConfig<E, B> {
+    let alone = core.roster.keys.len() == 1;
+    let leader_timeout = if alone { LEADER_TIMEOUT_ALONE } else { LEADER_TIMEOUT };
+    let skip_rule = SkipPolicy::Enabled { timeout: leader_timeout * 5, budget: SkipBudget::Participants };
+    simplex::Config {
+        scheme: scheme(core),
+        elector: RoundRobin::default(),
+        blocker,
+        automaton: Paced { inner: deferred.clone(), core: Arc::clone(core), context: Arc::new(context.child("pace")), alone },
+        relay: deferred.clone(),
+        reporter: deferred,
+        strategy: Sequential,
+        partition: format!("{PREFIX}-votes-{TERM}"),
+        mailbox_size: MAILBOX,
+        epoch: TERM,
+        floor: Floor::Genesis(core.roster.genesis.digest()),
+        replay_buffer: REPLAY_BUFFER,
+        write_buffer: WRITE_BUFFER,
+        page_cache,
+        leader_timeout,
+        certification_timeout: leader_timeout * 2,
+        timeout_retry: leader_timeout * 2,
+        view_retention: ViewDelta::new(64),
+        skip: if alone { SkipPolicy::Disabled } else { skip_rule },
+        fetch_timeout: NZDuration!(Duration::from_secs(2)),
+        fetch_retry_delay: Duration::from_millis(200),
+        forward: ForwardPolicy::Disabled,
+        track_historical_votes: false,
+    }
+}
+
 /// Starts every part of the engine on one runtime and network.
-#[allow(clippy::too_many_lines, reason = "one straight wiring list; splitting it would hide the order, which matters")]
 pub(crate) async fn start<E, S, R, P, B>(context: E, channels: Channels<S, R>, peers: P, blocker: B, core: Arc<Core>) -> Running<E>
 where
     E: Rt,
@@ -199,41 +326,14 @@ where
     P: PeerProvider<PublicKey = ed25519::PublicKey>,
     B: Blocker<PublicKey = ed25519::PublicKey>,
 {
-    let alone = core.roster.keys.len() == 1;
     let me = core.identity.signer().public_key();
     let genesis = core.roster.genesis.clone();
-    let scheme = scheme(&core);
-    let provider = ConstantProvider::<Scheme, Epoch>::new(scheme.clone());
-    let epocher = FixedEpocher::new(BLOCKS_PER_TERM);
     let page_cache = page_cache();
     let mut tasks = Vec::new();
 
-    let backfill = marshal_resolver::init(
-        context.child("backfill"),
-        marshal_resolver::Config {
-            public_key: me.clone(),
-            peer_provider: peers.clone(),
-            blocker: blocker.clone(),
-            mailbox_size: MAILBOX,
-            fetch_timeout: NZDuration!(Duration::from_secs(2)),
-            fetch_retry_delay: Duration::from_millis(100),
-            priority_requests: false,
-            priority_responses: false,
-        },
-        channels.backfill,
-    );
-    let (dissemination, buffer) = buffered::Engine::new(
-        context.child("dissemination"),
-        buffered::Config {
-            public_key: me,
-            mailbox_size: MAILBOX,
-            deque_size: 16,
-            priority: false,
-            codec_config: (),
-            peer_provider: peers.clone(),
-            strategy: Sequential,
-        },
-    );
+    let backfill_config = backfill_config(me.clone(), peers.clone(), blocker.clone());
+    let backfill = marshal_resolver::init(context.child("backfill"), backfill_config, channels.backfill);
+    let (dissemination, buffer) = buffered::Engine::new(context.child("dissemination"), dissemination_config(me, peers));
     tasks.push(dissemination.start(channels.blocks));
 
     let finality = prunable::Archive::init(context.child("finality"), archive_config("finality", page_cache.clone(), MAX_VALIDATORS))
@@ -243,58 +343,21 @@ where
         .await
         .unwrap_or_else(|error| fail(&format!("block store: {error}")));
     let plan = SyncPlan::init(context.child("plan"), PREFIX).await;
-    let (marshal_actor, marshal, floor) = MarshalActor::<_, Standard<Block>, _, _, _, _, _>::init(
-        context.child("delivery"),
-        finality,
-        blocks,
-        marshal::Config {
-            provider,
-            epocher: epocher.clone(),
-            start: plan.marshal_start(Digested::precomputed(genesis.clone(), genesis.digest())),
-            partition_prefix: PREFIX.into(),
-            mailbox_size: MAILBOX,
-            view_retention: ViewDelta::new(16),
-            prunable_items_per_section: BLOCKS_PER_FILE,
-            page_cache: page_cache.clone(),
-            replay_buffer: REPLAY_BUFFER,
-            key_write_buffer: WRITE_BUFFER,
-            value_write_buffer: WRITE_BUFFER,
-            block_codec_config: (),
-            max_repair: NZUsize!(16),
-            max_pending_acks: MAX_PENDING_ACKS,
-            strategy: Sequential,
-        },
-    )
-    .await;
-    let (stateful_actor, stateful) = Stateful::new(
-        context.child("state"),
-        StatefulConfig {
-            application: App(Arc::clone(&core)),
-            db_config: db_config(PREFIX, page_cache.clone()),
-            provider: (),
-            marshal: (marshal.clone(), floor),
-            mailbox_size: MAILBOX,
-            plan,
-            resolvers: NoSource,
-            sync_config: SyncEngineConfig {
-                fetch_batch_size: SYNC_BATCH,
-                apply_batch_size: NZU64!(4096),
-                max_outstanding_requests: NZUsize!(8),
-            },
-            // Every block stays: replay starts at genesis.
-            prune_config: None,
-            strategy: Sequential,
-        },
-    );
-    let deferred = Deferred::new(context.child("deferred"), stateful.clone(), marshal.clone(), epocher);
+    let first = plan.marshal_start(Digested::precomputed(genesis.clone(), genesis.digest()));
+    let delivery_config = delivery_config(scheme(&core), first, page_cache.clone());
+    let (delivery, marshal, floor) =
+        MarshalActor::<_, Standard<Block>, _, _, _, _, _>::init(context.child("delivery"), finality, blocks, delivery_config).await;
+    let state_config = state_config(&core, (marshal.clone(), floor), plan, page_cache.clone());
+    let (state, stateful) = Stateful::new(context.child("state"), state_config);
+    let deferred = Deferred::new(context.child("deferred"), stateful.clone(), marshal.clone(), TERMS);
 
     // The request for the store must be queued before the first block is delivered: processing a block waits for
     // the loaded state, and the stateful actor answers nothing else while it finalizes one.
     let mut databases = Box::pin(AssertUnwindSafe(stateful.subscribe_databases()).catch_unwind());
     let early = futures::poll!(&mut databases);
-    tasks.push(marshal_actor.start(stateful.clone(), buffer, backfill));
+    tasks.push(delivery.start(stateful.clone(), buffer, backfill));
     check_blocks(&marshal).await;
-    tasks.push(stateful_actor.start());
+    tasks.push(state.start());
     let opened = match early {
         Poll::Ready(opened) => opened,
         Poll::Pending => databases.await,
@@ -309,40 +372,8 @@ where
         core.reached(height.get()).await;
     }
 
-    let leader_timeout = if alone { LEADER_TIMEOUT_ALONE } else { LEADER_TIMEOUT };
-    let paced = Paced { inner: deferred.clone(), core: Arc::clone(&core), context: Arc::new(context.child("pace")), alone };
-    let engine = simplex::Engine::new(
-        context.child("votes"),
-        simplex::Config {
-            scheme,
-            elector: RoundRobin::<Sha256>::default(),
-            blocker,
-            automaton: paced,
-            relay: deferred.clone(),
-            reporter: deferred,
-            strategy: Sequential,
-            partition: format!("{PREFIX}-votes-{TERM}"),
-            mailbox_size: MAILBOX,
-            epoch: TERM,
-            floor: Floor::Genesis::<Scheme, Digest>(genesis.digest()),
-            replay_buffer: REPLAY_BUFFER,
-            write_buffer: WRITE_BUFFER,
-            page_cache,
-            leader_timeout,
-            certification_timeout: leader_timeout * 2,
-            timeout_retry: leader_timeout * 2,
-            view_retention: ViewDelta::new(64),
-            skip: if alone {
-                SkipPolicy::Disabled
-            } else {
-                SkipPolicy::Enabled { timeout: leader_timeout * 5, budget: SkipBudget::Participants }
-            },
-            fetch_timeout: NZDuration!(Duration::from_secs(2)),
-            fetch_retry_delay: Duration::from_millis(200),
-            forward: ForwardPolicy::Disabled,
-            track_historical_votes: false,
-        },
-    );
-    tasks.push(engine.start(channels.votes, channels.certificates, channels.resolver));
+    let vote_config = vote_config(&context, &core, blocker, deferred, page_cache);
+    let votes = simplex::Engine::new(context.child("votes"), vote_config);
+    tasks.push(votes.start(channels.votes, channels.certificates, channels.resolver));
     Running { marshal, dbs, tasks }
 }

@@ -81,7 +81,8 @@ impl Paths {
     /// Works out where our files are.
     pub(crate) fn of(env: &Env) -> Result<Self, Failure> {
         if let Some(home) = &env.home {
-            return Ok(Self { config_dir: home.clone(), data_dir: home.clone() });
+            let home = absolute(home)?;
+            return Ok(Self { config_dir: home.clone(), data_dir: home });
         }
         let under = |xdg: &Option<PathBuf>, default: &str| {
             let base = xdg.clone().filter(|p| p.is_absolute()).or_else(|| env.user_home.as_ref().map(|h| h.join(default)));
@@ -109,6 +110,11 @@ impl Paths {
     pub(crate) fn ensure_data_dir(&self) -> Result<(), Failure> {
         make_private(&self.data_dir)
     }
+}
+
+/// The same path, wherever this process may be: engines and services know nothing of our current folder.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|e| Failure::io("find", path, &e))
 }
 
 /// Makes a folder that only its owner can read.

@@ -292,7 +292,9 @@ impl Follower<'_> {
             Phase::Stopping => {}
             Phase::Ended => {
                 self.progress.clear();
-                if !status.detail.is_empty() && !matches!(status.end, Some(EndReason::Exited { .. })) {
+                // The receipt has words of its own for these.
+                let plain = |end: &EndReason| matches!(end, EndReason::Exited { .. } | EndReason::StoppedByUser | EndReason::CapReached);
+                if !status.detail.is_empty() && !status.end.as_ref().is_some_and(plain) {
                     self.progress.line(&plainly(&status.detail));
                 }
             }
@@ -629,8 +631,11 @@ impl Follower<'_> {
     }
 
     async fn fetch(&mut self, folder: &std::path::Path) -> Result<(), Failure> {
-        let bytes = patiently(|| self.client.status()).await?.output_bytes.unwrap_or(0);
-        if bytes == 0 {
+        let status = patiently(|| self.client.status()).await?;
+        if status.started.is_none() {
+            return Ok(());
+        }
+        if status.output_bytes.unwrap_or(0) == 0 {
             self.session.out.note("the job left nothing in $FARM_OUTPUT_DIR");
             return Ok(());
         }
@@ -707,7 +712,28 @@ pub(crate) fn show_frame(session: &Session, frame: &Frame) {
     }
 }
 
-/// Build output without what could move the cursor or ring the bell.
+/// Build output without what could move the cursor, colour the screen or ring the bell.
 fn printable(line: &str) -> String {
-    line.chars().filter(|c| !c.is_control() || *c == '\t').collect()
+    let mut out = String::with_capacity(line.len());
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' && chars.next_if_eq(&'[').is_some() {
+            // A control sequence ends with its first letter (or another of these).
+            while chars.next().is_some_and(|c| !matches!(c, '@'..='~')) {}
+        } else if !c.is_control() || c == '\t' {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn build_output_cannot_play_with_the_terminal() {
+        assert_eq!(printable("\u{1b}[91mreason\u{1b}[0m\ta\u{7}b\r"), "reason\tab");
+        assert_eq!(printable("\u{1b}[2J\u{1b}]0;title\u{1b}["), "]0;title");
+    }
 }

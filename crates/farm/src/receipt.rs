@@ -160,6 +160,9 @@ impl Receipt {
             Service::Open => "service not confirmed yet".into(),
             Service::Nothing => "no service was delivered".into(),
         };
+        // A build alone is no service, whoever signed for it.
+        let began = self.served.0 > 0 || self.reason.as_ref().is_none_or(EndReason::is_exit);
+        let service = if began { service } else { "no service was delivered".into() };
         match self.periods {
             Some(p) if p.all > 0 => {
                 // The last checks come in after the end.

@@ -3,6 +3,7 @@
 //! Guarantees: whatever a lease, an order or a settlement can say has one plain sentence here. `cargo xtask tidy` reads the
 //! table and holds every other text of this crate to it.
 
+use pasture_api::data::Phase;
 use pasture_api::{JobView, OrderState};
 use pasture_types::event::ConfirmedBy;
 use pasture_types::lease::{EndReason, LeaseState};
@@ -86,8 +87,9 @@ pub(crate) fn ending(reason: &EndReason) -> Ending {
     Ending { good, verb, why }
 }
 
-/// The one word for a job's state in lists and in JSON.
-pub(crate) fn state(job: &JobView) -> &'static str {
+/// The one word for a job's state in lists and in JSON. `phase` is what its machine says, where it was asked: the ledger learns
+/// of a start only with the first statement of service.
+pub(crate) fn state(job: &JobView, phase: Option<Phase>) -> &'static str {
     match (&job.lease, job.order.state) {
         (None, OrderState::Open) => "matching",
         (None, OrderState::Matched) => "matching",
@@ -95,6 +97,7 @@ pub(crate) fn state(job: &JobView) -> &'static str {
         (None, OrderState::Cancelled) => "cancelled",
         (Some(lease), _) => match lease.state {
             LeaseState::Matched => "matching",
+            LeaseState::Accepted if phase >= Some(Phase::Running) => "running",
             LeaseState::Accepted => "starting",
             LeaseState::Running => "running",
             LeaseState::Closing | LeaseState::Closed => lease.reason.as_ref().map_or("ended", ended),

@@ -146,7 +146,7 @@ async fn node_leases(State(app): Shared, Arg(id): Arg<NodeId>) -> Answer<Vec<Lea
 async fn announce(State(app): Shared, Arg(id): Arg<NodeId>, headers: HeaderMap, body: Body) -> Result<StatusCode, Failure> {
     let body = read_body(&headers, body, MAX_JSON).await?;
     let announced: NodeAddress = from_json(&body)?;
-    let path = format!("/v1/nodes/{id}/address");
+    let path = NodeAddress::signed_path(&id, &announced.address);
     let key = auth::verify(Some(&announced.authorization), "PUT", &path, &id, app.clock.now_ms());
     match key {
         Ok(key) if key == PublicKey::from(id) => {}

@@ -208,7 +208,6 @@ impl Run {
     }
 
     fn envelope(&mut self, op: &Op) -> Option<Envelope> {
-        let lease_of = |run: &Self, pick: usize| run.pick(pick);
         Some(match op {
             Op::Transfer { from, to, amount } => {
                 let to = self.keys[*to].account();
@@ -232,46 +231,8 @@ impl Run {
                 let order = orders.get(pick % orders.len().max(1))?.id;
                 self.sign(*user, None, Action::CancelOrder { order })
             }
-            Op::Answer { pick, accept, with } => {
-                let l = lease_of(self, *pick)?;
-                let action = if *accept { Action::AcceptLease { lease: l.id } } else { Action::RejectLease { lease: l.id } };
-                self.sign(*with, Some(&l), action)
-            }
-            Op::Report { pick, percent, confirmed } => {
-                let l = lease_of(self, *pick)?;
-                let started = l.started_at.or(l.accepted_at)?;
-                let served = self.w.now.since(started).0 * percent / 100;
-                return self.envelope(&Op::Usage { pick: *pick, served, build: 0, confirmed: *confirmed, with: 4 });
-            }
-            Op::Usage { pick, served, build, confirmed, with } => {
-                let l = lease_of(self, *pick)?;
-                let started = l.started_at.or(l.accepted_at).unwrap_or(self.w.now);
-                let mut usage = self.w.usage(&l.id, started, *served);
-                usage.build_ms = Millis(*build).max(l.last.as_ref().map(|u| u.build_ms).unwrap_or_default());
-                let user = self.keys.iter().find(|k| k.account() == l.account)?.clone();
-                let node = self.node_of(&l);
-                let (w_user, w_node) = (std::mem::replace(&mut self.w.user, user), std::mem::replace(&mut self.w.node, node));
-                let action = self.w.signed(usage, *confirmed);
-                (self.w.user, self.w.node) = (w_user, w_node);
-                self.sign(*with, Some(&l), action)
-            }
-            Op::Close { pick, with, reason } => {
-                let l = lease_of(self, *pick)?;
-                let reason = match reason {
-                    0 => EndReason::StoppedByUser,
-                    1 => EndReason::ServiceStopped,
-                    2 => EndReason::OutOfMemory,
-                    _ => EndReason::Exited { code: 0 },
-                };
-                self.sign(*with, Some(&l), Action::CloseLease { lease: l.id, reason })
-            }
-            Op::Object { pick, with } => {
-                let l = lease_of(self, *pick)?;
-                self.sign(*with, Some(&l), Action::Object { lease: l.id })
-            }
-            Op::Extend { pick, with, millis } => {
-                let l = lease_of(self, *pick)?;
-                self.sign(*with, Some(&l), Action::Extend { lease: l.id, duration: Millis(*millis) })
+            Op::Answer { .. } | Op::Report { .. } | Op::Usage { .. } | Op::Close { .. } | Op::Object { .. } | Op::Extend { .. } => {
+                return self.about_lease(op);
             }
             Op::Beat { node, back, honest } => {
                 let epochs = query::open_epochs(&self.w.state);
@@ -303,6 +264,54 @@ impl Run {
                 self.sign(0, None, Action::TestCredits { to, amount: Amount(u128::from(*amount)) })
             }
             Op::Lease { .. } | Op::Serve { .. } | Op::Wait { .. } | Op::Halt { .. } => return None,
+        })
+    }
+
+    /// What someone sends about one lease, chosen among all that there are.
+    fn about_lease(&mut self, op: &Op) -> Option<Envelope> {
+        Some(match op {
+            Op::Answer { pick, accept, with } => {
+                let l = self.pick(*pick)?;
+                let action = if *accept { Action::AcceptLease { lease: l.id } } else { Action::RejectLease { lease: l.id } };
+                self.sign(*with, Some(&l), action)
+            }
+            Op::Report { pick, percent, confirmed } => {
+                let l = self.pick(*pick)?;
+                let started = l.started_at.or(l.accepted_at)?;
+                let served = self.w.now.since(started).0 * percent / 100;
+                return self.about_lease(&Op::Usage { pick: *pick, served, build: 0, confirmed: *confirmed, with: 4 });
+            }
+            Op::Usage { pick, served, build, confirmed, with } => {
+                let l = self.pick(*pick)?;
+                let started = l.started_at.or(l.accepted_at).unwrap_or(self.w.now);
+                let mut usage = self.w.usage(&l.id, started, *served);
+                usage.build_ms = Millis(*build).max(l.last.as_ref().map(|u| u.build_ms).unwrap_or_default());
+                let user = self.keys.iter().find(|k| k.account() == l.account)?.clone();
+                let node = self.node_of(&l);
+                let (w_user, w_node) = (std::mem::replace(&mut self.w.user, user), std::mem::replace(&mut self.w.node, node));
+                let action = self.w.signed(usage, *confirmed);
+                (self.w.user, self.w.node) = (w_user, w_node);
+                self.sign(*with, Some(&l), action)
+            }
+            Op::Close { pick, with, reason } => {
+                let l = self.pick(*pick)?;
+                let reason = match reason {
+                    0 => EndReason::StoppedByUser,
+                    1 => EndReason::ServiceStopped,
+                    2 => EndReason::OutOfMemory,
+                    _ => EndReason::Exited { code: 0 },
+                };
+                self.sign(*with, Some(&l), Action::CloseLease { lease: l.id, reason })
+            }
+            Op::Object { pick, with } => {
+                let l = self.pick(*pick)?;
+                self.sign(*with, Some(&l), Action::Object { lease: l.id })
+            }
+            Op::Extend { pick, with, millis } => {
+                let l = self.pick(*pick)?;
+                self.sign(*with, Some(&l), Action::Extend { lease: l.id, duration: Millis(*millis) })
+            }
+            _ => return None,
         })
     }
 

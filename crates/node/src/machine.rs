@@ -65,7 +65,7 @@ impl Machine for LedgerMachine {
             next_seq: a.next_seq,
             expires_ms: a.valid_until.0,
             tip: a.tip.0,
-            cost_us: u32::try_from(a.cost_us).unwrap_or(u32::MAX),
+            cost_us: a.cost_us,
         })
     }
 

@@ -208,7 +208,7 @@ pub(crate) fn explain(state: &dyn StateRead, terms: &OrderTerms, now: Timestamp)
             })
         })
         .collect();
-    let relaxations = e.relaxation.map(|r| format!("{} ({} offers)", r.change, r.offers)).into_iter().collect();
+    let relaxations = e.relaxation.map(|r| format!("{} ({} offer{})", r.change, r.offers, if r.offers == 1 { "" } else { "s" })).into_iter().collect();
     ExplainView { offers: u64::from(e.offers), suitable: u64::from(e.matching), excluded, best, relaxations }
 }
 
@@ -220,6 +220,6 @@ pub(crate) fn checked(report: &pasture_ledger::CheckReport) -> Vec<String> {
         format!("resources: no match exceeds one of {} nodes", report.nodes),
         format!("leases: each of {} is in exactly one state, {} are open", report.leases, report.open_leases),
         format!("indexes and timers agree with the records of {} keys", report.keys),
-        format!("{} accounts, {} offers, {} orders", report.accounts, report.offers, report.orders),
+        format!("records: accounts {}, offers {}, orders {}", report.accounts, report.offers, report.orders),
     ]
 }

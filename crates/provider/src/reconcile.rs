@@ -33,9 +33,10 @@ const COMPARE_EVERY: Duration = Duration::from_secs(60);
 
 /// The data plane's address as the gateway is told it, signed.
 pub(crate) fn announcement(ctx: &Context, address: SocketAddr) -> NodeAddress {
-    let path = format!("/v1/nodes/{}/address", ctx.node);
+    let address = format!("http://{address}");
+    let path = NodeAddress::signed_path(&ctx.node, &address);
     let authorization = auth::authorize(&ctx.options.node_key, "PUT", &path, &ctx.node, ctx.clock.now_ms());
-    NodeAddress { address: format!("http://{address}"), authorization }
+    NodeAddress { address, authorization }
 }
 
 /// Runs until shutdown. `registered`: whether the offer was seen to stand.

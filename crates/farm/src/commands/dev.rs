@@ -5,7 +5,7 @@
 
 use crate::args::{DevArgs, MachineArgs};
 use crate::backend::{self, DevOptions, DevReady};
-use crate::config::ConfigFile;
+use crate::config::{ConfigFile, absolute};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::Signals;
 use crate::session::{App, Session};
@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &DevArgs) -> Outcome {
     let (_folder, options) = match &args.data {
-        Some(data) => (None, options(args, data, app).await?),
+        Some(data) => (None, options(args, &absolute(data)?, app).await?),
         None => {
             let folder = temporary(app)?;
             let options = options(args, folder.path(), app).await?;

@@ -12,7 +12,7 @@ use crate::session::{App, Session, too_poor};
 use crate::spec_file;
 use crate::words::plainly;
 use pasture_api::ExplainView;
-use pasture_types::market::{Disclose, Failover, Fence, OrderTerms};
+use pasture_types::market::{Constraint, Disclose, Egress, Failover, Fence, OrderTerms};
 use pasture_types::spec::CheckedSpec;
 use pasture_types::{Amount, AssetId, BlobHash, Millis, Timestamp};
 
@@ -32,7 +32,7 @@ pub(crate) async fn run(app: &App, args: &ExplainArgs) -> Outcome {
     let terms = terms(&asked.spec, BlobHash([0; 32]), session.time());
     let view = session.api.explain(&terms).await?;
     app.out.either(&view, || {
-        let mut text = explanation(&view);
+        let mut text = format!("asked for: {}\n{}", conditions(&terms), explanation(&view));
         for change in &view.relaxations {
             text.push_str(&format!("\nwould help: {}", plainly(change)));
         }
@@ -69,8 +69,8 @@ pub(crate) async fn quote(session: &Session, spec: &CheckedSpec, spec_hash: Blob
     let asked = terms(spec, spec_hash, session.time());
     let view = session.api.explain(&asked).await?;
     let Some(best) = view.best.first().filter(|_| view.suitable > 0) else {
-        let mut failure =
-            Failure::new("nobody", format!("no machine suits this job; nothing was sent and nothing charged\n{}", explanation(&view)));
+        let text = format!("asked for: {}\n{}", conditions(&asked), explanation(&view));
+        let mut failure = Failure::new("nobody", format!("no machine suits this job; nothing was sent and nothing charged\n{text}"));
         failure.next.extend(view.relaxations.iter().map(|r| plainly(r)));
         if view.offers == 0 {
             failure = failure.next("offer a machine yourself:  farm up  (or farm dev, for a local network)");
@@ -115,6 +115,26 @@ fn priced(asked: OrderTerms, spec: &CheckedSpec, best: Amount, available: Amount
         }
     };
     Ok(OrderTerms { max_price_per_hour: max_price, budget, ..asked })
+}
+
+/// What was asked, in a line.
+pub(crate) fn conditions(terms: &OrderTerms) -> String {
+    let mut all = vec![terms.resources.to_string()];
+    for constraint in &terms.constraints {
+        all.push(match constraint {
+            Constraint::Region(region) => format!("region {region}"),
+            Constraint::Attribute { name, value } => format!("{name}={value}"),
+            Constraint::Node(node) => format!("only machine {}", node.short()),
+            Constraint::NotNode(node) => format!("not machine {}", node.short()),
+            Constraint::Provider(provider) => format!("only provider {}", provider.short()),
+            Constraint::Egress(Egress::Open) => "network access (without it: --egress none)".into(),
+            Constraint::Egress(Egress::None) => continue,
+        });
+    }
+    if terms.max_price_per_hour < ANY_PRICE {
+        all.push(format!("at most {}", per_hour(terms.max_price_per_hour)));
+    }
+    all.join(", ")
 }
 
 /// How many suit, who is best, and what excluded the others.
@@ -162,6 +182,15 @@ mod tests {
         assert_eq!(price("{image: a, budget: '2', timeout: 2h}", cr, cr), Err(Amount(2 * cr)));
         assert_eq!(price("{image: a, price: {max: 3}}", cr, 100 * cr), Ok((Amount(3 * cr), Amount(3 * cr))));
         assert_eq!(price("image: a", 1, 100 * cr).unwrap().0, Amount(100_000), "prices are rounded up");
+    }
+
+    #[test]
+    fn conditions_are_told_back() {
+        let spec = spec("{image: a, constraints: {region: eu, attributes: {disk: ssd}}, price: {max: 0.5}, egress: none}");
+        assert_eq!(
+            conditions(&terms(&spec, BlobHash([0; 32]), Timestamp(0))),
+            "1 CPU, 512 MiB memory, 1 GiB disk, region eu, disk=ssd, at most 0.5000 cr per hour"
+        );
     }
 
     #[test]

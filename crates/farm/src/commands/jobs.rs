@@ -13,21 +13,32 @@ use crate::render::{Progress, Table};
 use crate::session::{App, Job, Session};
 use crate::words;
 use pasture_api::client::EventFilter;
+use pasture_api::data::LeaseStatus;
 use pasture_api::{JobView, LeaseView, OrderState};
 use pasture_types::event::Event;
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::spec::parse_duration;
 use pasture_types::tx::Action;
 use pasture_types::{Amount, Millis};
+use std::time::Duration;
 
 /// Jobs that ended longer ago are left out of the list unless asked for.
 const RECENT: Millis = Millis(24 * 3_600_000);
+
+/// How long a machine may take to say what it is doing.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
 
 fn cost(lease: &LeaseView) -> Amount {
     match &lease.settlement {
         Some(s) => s.charged,
         None => lease.rate_per_hour.per_hour_for(lease.served_ms.0).unwrap_or(lease.escrow).min(lease.escrow),
     }
+}
+
+/// What the machine of an open lease says; nothing when it does not answer at once.
+async fn live(session: &Session, lease: Option<&LeaseView>) -> Option<LeaseStatus> {
+    let lease = lease.filter(|l| matches!(l.state, LeaseState::Accepted | LeaseState::Running))?;
+    tokio::time::timeout(ANSWER_WAIT, session.lease_client(lease).status()).await.ok()?.ok()
 }
 
 /// `farm ps`.
@@ -39,9 +50,12 @@ pub(crate) async fn ps(app: &App, args: &PsArgs) -> Outcome {
         Some(lease) => lease.closed.is_none_or(|t| now.since(t) < RECENT),
         None => j.order.state == OrderState::Open || now.since(j.order.placed) < RECENT,
     };
-    let shown: Vec<&JobView> = jobs.iter().filter(|j| args.all || recent(j)).collect();
+    let mut shown = vec![];
+    for job in jobs.iter().filter(|j| args.all || recent(j)) {
+        shown.push((job, words::state(job, live(&session, job.lease.as_ref()).await.map(|s| s.phase))));
+    }
     if session.out.json {
-        let one = |job: &&JobView| serde_json::json!({"job": names.handle(&job.order.id), "state": words::state(job), "order": job.order, "lease": job.lease});
+        let one = |(job, state): &(&JobView, &str)| serde_json::json!({"job": names.handle(&job.order.id), "state": state, "order": job.order, "lease": job.lease});
         session.out.json(&shown.iter().map(one).collect::<Vec<_>>());
         return Ok(Exit::Ok);
     }
@@ -50,11 +64,11 @@ pub(crate) async fn ps(app: &App, args: &PsArgs) -> Outcome {
         return Ok(Exit::Ok);
     }
     let mut table = Table::new(&["JOB", "STATE", "MACHINE", "SERVED", "CHARGED", "AGE"]);
-    for job in shown {
+    for (job, state) in shown {
         let of = |text: &dyn Fn(&LeaseView) -> String| job.lease.as_ref().map_or_else(|| "-".into(), text);
         table.row([
             names.handle(&job.order.id),
-            words::state(job).into(),
+            state.into(),
             of(&|l| format!("{} · {}", l.provider_name, l.region)),
             of(&|l| duration(l.served_ms)),
             of(&|l| format!("{} cr", credits(cost(l)))),
@@ -69,12 +83,9 @@ pub(crate) async fn ps(app: &App, args: &PsArgs) -> Outcome {
 pub(crate) async fn status(app: &App, args: &JobArg) -> Outcome {
     let session = Session::open(app).await?;
     let job = session.job(&args.job).await?;
-    let live = match &job.lease {
-        Some(lease) if lease.state != LeaseState::Closed => session.lease_client(lease).status().await.ok(),
-        _ => None,
-    };
+    let live = live(&session, job.lease.as_ref()).await;
     let view = JobView { order: job.order.clone(), lease: job.lease.clone() };
-    let state = words::state(&view);
+    let state = words::state(&view, live.as_ref().map(|s| s.phase));
     let value = serde_json::json!({"job": job.handle, "state": state, "order": job.order, "lease": job.lease, "machine": live});
     session.out.either(&value, || {
         let mut table = Table::pairs();
@@ -165,7 +176,7 @@ async fn stop_running(session: &Session, lease: &LeaseView, grace: Millis) -> Re
     let mut progress = Progress::new(session.out);
     progress.step("stopping");
     // The machine closes the lease after the grace, the end of the log and the last confirmation.
-    let wait = std::time::Duration::from_millis(grace.0.saturating_add(30_000));
+    let wait = Duration::from_millis(grace.0.saturating_add(30_000));
     let ended = tokio::time::timeout(wait, async {
         while let Some(item) = events.recv().await {
             let over = match item {

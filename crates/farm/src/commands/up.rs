@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
     let session = Session::open(app).await?;
     let mut signals = Signals::listen()?;
-    let data = args.data.clone().unwrap_or_else(|| app.paths.data_dir.join("node"));
+    let data = crate::config::absolute(&args.data.clone().unwrap_or_else(|| app.paths.data_dir.join("node")))?;
     crate::config::make_private(&data)?;
     let options = UpOptions {
         resources: offered(&args.machine, &data).await?,

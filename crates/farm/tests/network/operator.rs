@@ -15,9 +15,10 @@ fn ends(command: Command) -> crate::support::Done {
 fn a_port_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
+    let (_, port) = address.split_once(':').unwrap();
     let user = shared().stranger();
     let data = user.home().join("d");
-    let _ = user.farm(&["dev", "--data", data.to_str().unwrap(), "--listen", &address]).exits(125).says(&[&address]);
+    let _ = user.farm(&["dev", "--data", data.to_str().unwrap(), "--listen", &address]).exits(125).says(&["taken", port, "--listen"]);
 }
 
 #[test]
@@ -155,7 +156,7 @@ fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
     found
 }
 
-/// Turns over the bits of a part of a file, tells what is refused then, and puts the file back.
+/// Damages a file, gives what is said then, and puts the file back.
 fn refused_with(net: &Net, file: &Path, damage: impl Fn(&mut Vec<u8>)) -> String {
     let good = std::fs::read(file).unwrap();
     let mut bad = good.clone();
@@ -166,48 +167,54 @@ fn refused_with(net: &Net, file: &Path, damage: impl Fn(&mut Vec<u8>)) -> String
     done.all()
 }
 
+/// Turns over some bits in the middle.
+fn flip(bytes: &mut Vec<u8>) {
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x55;
+}
+
 #[test]
-fn a_corrupted_file_is_refused_by_name_with_a_way_out() {
+fn a_corrupted_record_of_the_network_is_refused_by_name_with_a_way_out() {
+    let mut net = Net::start(Options { args: vec!["--no-provider".into()], ..Options::default() });
+    let _ = net.stop();
+    let genesis = net.data().join("zone/genesis");
+    let said = refused_with(&net, &genesis, flip);
+    assert!(said.contains(genesis.to_str().unwrap()) && said.contains("damaged") && said.contains("move it away"), "{said}");
+    net.start_again();
+}
+
+#[test]
+fn a_corrupted_record_of_a_machine_is_refused_by_name_with_a_way_out() {
     let mut net = Net::start(Options::default());
     let user = net.user();
     // A running lease, so that the machine has a record of one.
     let _ = user.run(&Folder::script("kept", "trap 'exit 0' TERM; while true; do sleep 0.1; done"), &["-d"]).exits(0);
     let lease = user.lease().id.to_string();
     let _ = net.stop();
-    let flip = |bytes: &mut Vec<u8>| {
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 0x55;
-    };
-
-    let genesis = net.data().join("zone/genesis");
-    let said = refused_with(&net, &genesis, flip);
-    assert!(said.contains(genesis.to_str().unwrap()) && said.contains("damaged") && said.contains("move it away"), "{said}");
-
     let all = files(&net.data().join("provider"));
     let is_record = |p: &Path| std::fs::read(p).is_ok_and(|b| b.starts_with(b"blake3:"));
     let record = all.iter().map(|(p, _)| p).find(|p| p.to_str().unwrap().contains(&lease) && is_record(p));
     let record = record.unwrap_or_else(|| panic!("no record of lease {lease} in {all:?}"));
     let said = refused_with(&net, record, flip);
-    assert!(said.contains(record.to_str().unwrap()) && said.contains("damaged"), "{said}");
-
-    // The ledger's store: the largest file of its state, cut in the middle of what was written.
-    let store = net.data().join("ledger");
-    let all = files(&store);
-    let (state, _) = all
-        .iter()
-        .filter(|(p, _)| p.to_str().unwrap().contains("chain-state"))
-        .max_by_key(|(_, size)| *size)
-        .unwrap_or_else(|| panic!("{all:?}"));
-    let said = refused_with(&net, state, |bytes| {
-        for byte in bytes.iter_mut() {
-            *byte ^= 0x55;
-        }
-    });
-    assert!(said.contains(store.to_str().unwrap()), "{state:?} is not named:\n{said}");
-
+    assert!(said.contains(record.to_str().unwrap()) && said.contains("damaged") && said.contains("move it away"), "{said}");
     // Put back, everything works, and the job is still there.
     net.start_again();
     let _ = net.user().farm(&["stop", "kept"]).exits(0);
     let _ = net.user().settled();
+}
+
+#[test]
+fn a_corrupted_store_of_the_ledger_is_refused_by_name_with_a_way_out() {
+    let mut net = Net::start(Options { args: vec!["--no-provider".into()], ..Options::default() });
+    let _ = net.user().farm(&["account", "test-credits", "5"]).exits(0);
+    let _ = net.stop();
+    let store = net.data().join("ledger");
+    let all = files(&store);
+    let of_state = all.iter().filter(|(p, _)| p.to_str().unwrap().contains("chain-state"));
+    let (state, _) = of_state.max_by_key(|(_, size)| *size).unwrap_or_else(|| panic!("{all:?}"));
+    let said = refused_with(&net, state, |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 0x55));
+    assert!(said.contains(store.to_str().unwrap()) && said.contains("chain-state"), "{state:?} is not named:\n{said}");
+    // Put back, the books are what they were.
+    net.start_again();
     let _ = net.user().farm(&["ledger", "check"]).exits(0);
 }

@@ -9,7 +9,8 @@ const TRAPS: &str = "trap 'echo asked to stop; exit 0' TERM; echo begun; while t
 fn a_signal_without_a_terminal_stops_the_job_and_prints_the_receipt() {
     for signal in [Signal::INT, Signal::TERM] {
         let user = shared().stranger();
-        let mut running = user.start_run(&Folder::script("quitter", TRAPS), &[]);
+        let folder = Folder::script("quitter", TRAPS);
+        let mut running = user.start_run(&folder, &[]);
         running.shows("begun\n");
         running.signal(signal);
         let done = running.finish(PATIENCE).exits(143).says(&["quitter was stopped", "charged ", "on hold returned "]);

@@ -1,7 +1,7 @@
 //! Every route once, and what bad input is answered.
 
 use crate::world::{LEASE, NOBODY, NOW, OFFER, ORDER, World, announcement, funder, newcomer, node_key, soon, tx_id, user};
-use pasture_api::auth;
+use pasture_api::{NodeAddress, auth};
 use pasture_types::market::{AliveCheck, Disclose, Failover, Fence, OrderTerms, Verification};
 use pasture_types::{Amount, AssetId, BlobHash, Height, Millis, Resources, Timestamp, codec};
 use std::sync::atomic::Ordering;
@@ -166,7 +166,7 @@ async fn bodies_over_the_limit_are_refused() {
 async fn a_node_announces_itself_under_its_own_key() {
     let w = World::new().await;
     let node = node_key().node_id();
-    let path = format!("/v1/nodes/{node}/address");
+    let path = NodeAddress::signed_path(&node, "http://127.0.0.1:4711");
     let good = announcement(&node_key(), "http://127.0.0.1:4711");
     let refused = async |announced| {
         let problem = soon(w.api.announce(&node, &announced)).await.unwrap_err().problem().unwrap().clone();
@@ -183,13 +183,15 @@ async fn a_node_announces_itself_under_its_own_key() {
     let old = refused(old).await;
     assert_eq!(old.status, 401);
     assert!(old.detail.contains("check both clocks"));
+    let swapped = NodeAddress { address: "http://127.0.0.1:4712".into(), ..good.clone() };
+    assert_eq!(refused(swapped).await.status, 401);
     let elsewhere = refused(announcement(&node_key(), "http://192.0.2.1:80")).await;
     assert_eq!(elsewhere.status, 400);
     assert!(elsewhere.detail.contains("loopback"));
     // Signed well, but by a node that is not on the ledger.
     let other = user().node_id();
     let mut unknown = good.clone();
-    unknown.authorization = auth::authorize(&user(), "PUT", &format!("/v1/nodes/{other}/address"), &other, NOW);
+    unknown.authorization = auth::authorize(&user(), "PUT", &NodeAddress::signed_path(&other, &good.address), &other, NOW);
     assert_eq!(w.api.announce(&other, &unknown).await.unwrap_err().problem().unwrap().status, 404);
 
     assert!(!w.api.offers().await.unwrap()[0].reachable);

@@ -305,7 +305,7 @@ impl World {
 /// The announcement of the node's address, signed with a key.
 pub(crate) fn announcement(key: &SigningKey, address: &str) -> NodeAddress {
     let node = node_key().node_id();
-    let authorization = auth::authorize(key, "PUT", &format!("/v1/nodes/{node}/address"), &node, NOW);
+    let authorization = auth::authorize(key, "PUT", &NodeAddress::signed_path(&node, address), &node, NOW);
     NodeAddress { address: address.into(), authorization }
 }
 

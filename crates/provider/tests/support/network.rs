@@ -354,7 +354,7 @@ impl Network for SimulatedNetwork {
 
     async fn announce(&self, node: &NodeId, address: &NodeAddress) -> Result<(), NetworkError> {
         self.up()?;
-        let path = format!("/v1/nodes/{node}/address");
+        let path = NodeAddress::signed_path(node, &address.address);
         let key = pasture_api::auth::verify(Some(&address.authorization), "PUT", &path, node, now().0)
             .map_err(|e| NetworkError::Refused { code: None, detail: e.to_string() })?;
         assert_eq!(key, PublicKey::from(*node));

@@ -265,10 +265,6 @@ impl Bench {
         self.docker.remove_container(&id.0, Some(RemoveContainerOptionsBuilder::default().force(true).build())).await.is_ok()
     }
 
-    /// The client beside the runtime, for comparison.
-    pub(crate) fn raw(&self) -> &Docker {
-        &self.docker
-    }
 }
 
 /// Waits until a condition holds.

@@ -10,6 +10,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -36,12 +37,14 @@ pub(crate) struct Options {
     pub(crate) memory: String,
     /// Starts again at the same address.
     pub(crate) fixed_port: bool,
+    /// Whether the network has a folder that outlives it; if not, its jobs end with it.
+    pub(crate) kept: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { args: vec![], cpu: cores.to_string(), memory: "1Gi".into(), fixed_port: false }
+        Self { args: vec![], cpu: cores.to_string(), memory: "1Gi".into(), fixed_port: false, kept: true }
     }
 }
 
@@ -56,7 +59,7 @@ pub(crate) struct Ended {
 pub(crate) struct Net {
     pub(crate) engine: Engine,
     dir: PathBuf,
-    _temp: Option<TempDir>,
+    temp: Option<TempDir>,
     options: Options,
     port: u16,
     process: Option<Running>,
@@ -81,7 +84,7 @@ impl Net {
         Self {
             engine: Engine::find(),
             dir: temp.path().into(),
-            _temp: Some(temp),
+            temp: Some(temp),
             options,
             port,
             process: None,
@@ -123,7 +126,10 @@ impl Net {
     /// The command that starts it.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(farm_binary());
-        command.args(["dev", "--data"]).arg(self.data()).arg("--listen").arg(format!("127.0.0.1:{}", self.port));
+        command.args(["dev", "--listen"]).arg(format!("127.0.0.1:{}", self.port));
+        if self.options.kept {
+            command.arg("--data").arg(self.data());
+        }
         command.arg("--engine").arg(&self.engine.socket).args(["--cpu", &self.options.cpu, "--memory", &self.options.memory]);
         command.args(["--disk", "8Gi"]).args(&self.options.args);
         std::fs::create_dir_all(self.home()).unwrap();
@@ -213,6 +219,9 @@ impl Drop for Net {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             eprintln!("--- the network's log\n{}", lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..].join("\n"));
+            if let Some(temp) = self.temp.take() {
+                eprintln!("--- the network's folder is kept: {}", temp.keep().display());
+            }
         }
         if let Some(mut process) = self.process.take() {
             process.signal(Signal::TERM);
@@ -238,11 +247,13 @@ fn offers(url: &str) -> Result<Vec<OfferView>, ApiError> {
     super::user::ask(url, async |api| api.offers().await)
 }
 
-/// A port that is free now and that the system gives to nobody who does not ask for it.
+/// A port that is free now, that the system gives to nobody who does not ask for it, and that no other test gets.
 fn free_port() -> u16 {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    // Two test programs at once begin at different ports.
     let start = FIXED_PORTS.start + u16::try_from(std::process::id() % 7_000).unwrap();
-    let free = (start..FIXED_PORTS.end).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    free.expect("a free port")
+    let mut ports = std::iter::repeat_with(|| start + TAKEN.fetch_add(1, Ordering::Relaxed)).take_while(|port| FIXED_PORTS.contains(port));
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 /// The network that all tests share which leave it as it is. Each test is a user of its own. Its log outlives it, in cargo's
@@ -250,9 +261,9 @@ fn free_port() -> u16 {
 pub(crate) fn shared() -> &'static Net {
     static SHARED: OnceLock<Net> = OnceLock::new();
     SHARED.get_or_init(|| {
-        let mut net = Net::prepare(Options::default());
+        let mut net = Net::prepare(Options { kept: false, ..Options::default() });
         // Kept by the process below: a static is never dropped.
-        let temp = net._temp.take().unwrap().keep();
+        let temp = net.temp.take().unwrap().keep();
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join("shared-network.log");
         let plain = net.command();
         let mut command = Command::new("sh");
