@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all bench examples
+.PHONY: help demo test check test-all bench examples fuzz
 
 LOCKED := $(if $(filter true,$(CI)),--locked)
 FOLD := --manifest-path examples/fold/Cargo.toml
@@ -37,3 +37,6 @@ bench: ## measures, in the release profile; docs/PERFORMANCE.md says how to read
 
 examples: ## builds the example programs beside their Dockerfiles
 	@scripts/examples.sh
+
+fuzz: ## hostile bytes for everything that reads bytes; SECONDS=20 for each target
+	@scripts/fuzz.sh $(or $(SECONDS),20)

@@ -185,6 +185,7 @@ pub(crate) struct Report {
     began_ms: u64,
     load: Option<f64>,
     file_system: Option<String>,
+    plan: Value,
     figures: Vec<Figure>,
 }
 
@@ -192,7 +193,13 @@ impl Report {
     /// Begins a report of a bench that writes below `scratch`.
     pub(crate) fn begin(name: &'static str, quick: bool, scratch: &Path) -> Self {
         let file_system = std::fs::canonicalize(scratch).ok().and_then(|path| file_system(&path));
-        Self { name, quick, began_ms: SystemClock.now_ms(), load: load(), file_system, figures: Vec::new() }
+        Self { name, quick, began_ms: SystemClock.now_ms(), load: load(), file_system, plan: Value::Null, figures: Vec::new() }
+    }
+
+    /// Records how much was measured, for whoever measures again.
+    #[allow(dead_code, reason = "each bench uses its part")]
+    pub(crate) fn plan(&mut self, plan: Value) {
+        self.plan = plan;
     }
 
     /// Adds a row.
@@ -237,6 +244,7 @@ impl Report {
             "date": date,
             "commit": commit(),
             "quick": self.quick,
+            "plan": self.plan,
             "machine": machine,
             "load": { "before": before, "after": after },
             "figures": self.figures.iter().map(Figure::json).collect::<Vec<_>>(),

@@ -66,5 +66,9 @@ pub async fn take_test_credits(
     let no_funder = || Problem::new(404, "no-funder", "this network gives no test credits: ask somebody on it to send you some");
     let funder = status.funder.ok_or_else(no_funder)?;
     let result = api.test_credits(&envelope(&status, funder, key, amount, seq)).await?;
-    if result.ok { Ok(result) } else { Err(Problem { ledger_code: Some(result.code), ..Problem::new(422, "refused-by-ledger", result.message) }.into()) }
+    if result.ok {
+        Ok(result)
+    } else {
+        Err(Problem { ledger_code: Some(result.code), ..Problem::new(422, "refused-by-ledger", result.message) }.into())
+    }
 }

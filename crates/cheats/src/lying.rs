@@ -8,8 +8,8 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use pasture_rt::{TaskKind, spawn};
 use pasture_runtime::{
-    BuildError, BuildEvent, BuildRequest, Capabilities, ExecOutput, Exit, Image, InstanceId, InstanceKey, ListedInstance, LogChunk, LogCursor,
-    Observed, Owner, PullError, PullEvent, Runtime, RuntimeError, Swept, UsageSample, Workload,
+    BuildError, BuildEvent, BuildRequest, Capabilities, ExecOutput, Exit, Image, InstanceId, InstanceKey, ListedInstance, LogChunk,
+    LogCursor, Observed, Owner, PullError, PullEvent, Runtime, RuntimeError, Swept, UsageSample, Workload,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -54,6 +54,7 @@ fn main() -> Result<(), Failure> {
     let plan = if quick { Plan::QUICK } else { Plan::FULL };
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut report = Report::begin("run", quick, scratch.path());
+    report.plan(json!({ "rounds": plan.rounds, "settle_s": plan.settle.as_secs(), "idle_s": plan.idle.as_secs() }));
     let engine = Engine::find()?;
     let mut network = Network::start(scratch.path(), &engine)?;
     let measured = network.wait_ready().and_then(|()| measure(&network, &engine, &plan, &mut report));

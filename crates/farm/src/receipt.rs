@@ -76,7 +76,7 @@ impl Receipt {
             None if stopped => lease.confirmed_ms,
             None => lease.served_ms,
         };
-        let machine = format!("{} · {}", lease.provider_name, lease.region);
+        let machine = words::machine(&lease.provider_name, &lease.region);
         let base = Self {
             handle,
             reason: lease.reason.clone(),
@@ -124,7 +124,16 @@ impl Receipt {
             credits(self.returned)
         ));
         if let Some(after) = self.free_after {
-            lines.push(format!("  nothing was charged from {} on", duration(after)));
+            let withheld = self.settlement.as_ref().map_or(Amount::ZERO, |s| s.withheld);
+            lines.push(if withheld.is_zero() {
+                format!("  nothing was charged from {} on", duration(after))
+            } else {
+                format!(
+                    "  nothing was paid to the provider from {} on; {} of what it claims is withheld",
+                    duration(after),
+                    credits(withheld)
+                )
+            });
         }
         lines.push(format!("  {}", self.service_line()));
         if self.test {
@@ -327,6 +336,37 @@ mod tests {
              \x20 service confirmed by you up to 15s · capacity checked 5 of 5 periods\n\
              \x20 final in ~5 s: farm receipt fold-7k2"
         );
+    }
+
+    #[test]
+    fn what_is_withheld_is_not_called_free() {
+        let lost = Settlement {
+            asset: AssetId::CREDIT,
+            rate_per_hour: Amount(103_250_000),
+            billed_ms: Millis(8_080),
+            billed_build_ms: Millis(0),
+            charged: Amount(518_487),
+            refunded: Amount(102_731_513),
+            to_provider: Amount(196_977),
+            to_treasury: Amount(34_761),
+            to_model: Amount::ZERO,
+            withheld: Amount(286_749),
+            epochs: 3,
+            epochs_proven: 3,
+            confirmed_by: ConfirmedBy::Objection,
+            audited: true,
+        };
+        let receipt = |settlement: Settlement| Receipt {
+            reason: Some(EndReason::ServiceStopped),
+            free_after: Some(Millis(8_080)),
+            settlement: Some(settlement),
+            final_in: None,
+            ..fold()
+        };
+        let text = receipt(lost.clone()).text(&plain(), false);
+        assert!(text.contains("nothing was paid to the provider from 8.0s on; 0.0003 of what it claims is withheld"), "{text}");
+        let text = receipt(Settlement { withheld: Amount::ZERO, ..lost }).text(&plain(), false);
+        assert!(text.contains("nothing was charged from 8.0s on"), "{text}");
     }
 
     #[test]

@@ -114,6 +114,11 @@ const fn ended(reason: &EndReason) -> &'static str {
     }
 }
 
+/// A machine by its provider and where it stands, as far as that is known.
+pub(crate) fn machine(provider: &str, region: &str) -> String {
+    if region.is_empty() { provider.into() } else { format!("{provider} · {region}") }
+}
+
 /// Who confirmed the service, for a receipt.
 pub(crate) fn confirmed(by: &ConfirmedBy) -> String {
     match by {

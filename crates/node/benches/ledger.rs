@@ -17,6 +17,7 @@ use pasture_types::state::Overlay;
 use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, Envelope, MAX_ACTIONS, MAX_TX_BYTES, TxBody};
 use pasture_types::{Amount, AssetId, Millis, SigningKey, Timestamp, ZoneId, codec};
 use report::{Failure, Figure, Goal, Report, Spread, cpu_seconds, quick, resident_mib, say};
+use serde_json::json;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write as _;
@@ -71,6 +72,10 @@ fn main() -> Result<(), Failure> {
     // Beside the build and not in /tmp, which may be memory, where an fsync costs nothing.
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut report = Report::begin("ledger", quick, scratch.path());
+    report.plan(json!({
+        "accounts": ACCOUNTS, "lanes": LANES, "submitters": SUBMITTERS, "under_way": DEPTH,
+        "rounds": plan.rounds, "transfers": plan.transfers, "fsyncs": plan.fsyncs, "lone": plan.lone,
+    }));
     let mut world = World::start(scratch.path())?;
     world.open_accounts()?;
     let mut floor = File::create(scratch.path().join("floor"))?;

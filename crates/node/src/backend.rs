@@ -229,9 +229,7 @@ impl Backend for NodeBackend {
             let height = Height(snapshot.height());
             match pasture_ledger::check(&snapshot) {
                 Ok(report) => CheckView { height, checked: views::checked(&report), violations: vec![] },
-                Err(violations) => {
-                    CheckView { height, checked: vec![], violations: violations.iter().map(ToString::to_string).collect() }
-                }
+                Err(violations) => CheckView { height, checked: vec![], violations: violations.iter().map(ToString::to_string).collect() },
             }
         });
         checked.join().await.ok_or_else(|| Problem::internal("the check did not end"))

@@ -3,9 +3,7 @@
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use pasture_api::client::EventFilter;
-use pasture_api::{
-    AccountView, ApiClient, ApiError, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TxResult,
-};
+use pasture_api::{AccountView, ApiClient, ApiError, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TxResult};
 use pasture_provider::{LedgerEvents, Network, NetworkError};
 use pasture_types::tx::Envelope;
 use pasture_types::{AccountId, LeaseId, NodeId};

@@ -86,9 +86,7 @@ impl Machine for LedgerMachine {
             Applied::Failed { id, error, .. } => {
                 TxOutcome::Applied { id: id.0, ok: false, code: error.code(), message: error.to_string(), events: vec![] }
             }
-            Applied::NotIncludable { id, error } => {
-                TxOutcome::NotIncludable { id: id.0, code: error.code(), message: error.to_string() }
-            }
+            Applied::NotIncludable { id, error } => TxOutcome::NotIncludable { id: id.0, code: error.code(), message: error.to_string() },
         }
     }
 

@@ -79,12 +79,14 @@ pub async fn up(options: UpOptions, shutdown: ShutdownToken, ready: oneshot::Sen
 /// # Errors
 /// As [`up`].
 pub async fn up_with(
-    options: UpOptions,
+    mut options: UpOptions,
     runtime: Arc<dyn Runtime>,
     shutdown: ShutdownToken,
     ready: oneshot::Sender<UpReady>,
 ) -> Result<(), NodeError> {
     runtime.probe().await?;
+    // The engine mounts folders of it by their full path.
+    options.data = std::path::absolute(&options.data).map_err(|e| NodeError::Options(format!("{}: {e}", options.data.display())))?;
     let clock = Arc::new(SystemClock);
     let client = ApiClient::new(&options.api_url)?;
     // Opens the account with test credits where there are any; elsewhere the provider says what it needs.

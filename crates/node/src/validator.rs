@@ -32,12 +32,7 @@ impl Validator {
     ///
     /// # Errors
     /// A damaged directory, one that is in use, or a port that is taken.
-    pub async fn start(
-        dir: &Path,
-        listen: SocketAddr,
-        clock: Arc<dyn Clock>,
-        failpoint: Option<Failpoint>,
-    ) -> Result<Self, NodeError> {
+    pub async fn start(dir: &Path, listen: SocketAddr, clock: Arc<dyn Clock>, failpoint: Option<Failpoint>) -> Result<Self, NodeError> {
         let zone = LocalZone::load_or_create(dir, clock.as_ref())?;
         let id = zone.genesis.zone();
         let options = Options {

@@ -186,12 +186,8 @@ pub(crate) fn epoch(state: &dyn StateRead, number: u64) -> Option<EpochView> {
 
 pub(crate) fn explain(state: &dyn StateRead, terms: &OrderTerms, now: Timestamp) -> ExplainView {
     let e = pasture_ledger::explain(state, terms, now);
-    let mut excluded: Vec<Exclusion> = e
-        .steps
-        .iter()
-        .filter(|s| s.excluded > 0)
-        .map(|s| Exclusion { reason: s.filter.clone(), offers: u64::from(s.excluded) })
-        .collect();
+    let mut excluded: Vec<Exclusion> =
+        e.steps.iter().filter(|s| s.excluded > 0).map(|s| Exclusion { reason: s.filter.clone(), offers: u64::from(s.excluded) }).collect();
     if let Some(problem) = e.problem {
         excluded.insert(0, Exclusion { reason: problem, offers: u64::from(e.offers) });
     }
@@ -208,10 +204,10 @@ pub(crate) fn explain(state: &dyn StateRead, terms: &OrderTerms, now: Timestamp)
             })
         })
         .collect();
-    let relaxations = e.relaxation.map(|r| format!("{} ({} offer{})", r.change, r.offers, if r.offers == 1 { "" } else { "s" })).into_iter().collect();
+    let relaxations =
+        e.relaxation.map(|r| format!("{} ({} offer{})", r.change, r.offers, if r.offers == 1 { "" } else { "s" })).into_iter().collect();
     ExplainView { offers: u64::from(e.offers), suitable: u64::from(e.matching), excluded, best, relaxations }
 }
-
 
 /// What a clean check looked at, in words.
 pub(crate) fn checked(report: &pasture_ledger::CheckReport) -> Vec<String> {

@@ -1,5 +1,7 @@
 //! A local zone without a provider, through its API: the spine from signature to final state and back after a restart.
 
+#![cfg(test)]
+
 use pasture_api::{ApiClient, ApiError, newcomer};
 use pasture_node::{LedgerMachine, LocalZone, Validator, ledger_replay};
 use pasture_rt::SystemClock;

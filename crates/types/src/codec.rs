@@ -38,3 +38,20 @@ pub fn decode<T: BorshDeserialize>(bytes: &[u8], limit: usize) -> Result<T, Code
     }
     borsh::from_slice(bytes).map_err(|e| CodecError::Malformed(e.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_map_has_one_encoding() {
+        let map = BTreeMap::from([(1u8, 7u8), (2, 8)]);
+        let bytes = encode(&map);
+        assert_eq!(bytes, [2, 0, 0, 0, 1, 7, 2, 8]);
+        assert_eq!(decode(&bytes, 8), Ok(map));
+        for other in [[2, 0, 0, 0, 2, 8, 1, 7], [2, 0, 0, 0, 1, 6, 1, 7]] {
+            assert!(decode::<BTreeMap<u8, u8>>(&other, 8).is_err(), "{other:?}");
+        }
+    }
+}

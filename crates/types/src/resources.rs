@@ -126,7 +126,9 @@ pub fn parse_cpu(text: &str) -> Result<u32, ParseSizeError> {
     let bad = || ParseSizeError { text: text.chars().take(40).collect(), expected: "an amount of CPU: write for example 0.5, 2 or 500m" };
     let t = text.trim();
     let millis = match t.strip_suffix('m') {
-        Some(n) => n.parse::<u64>().ok(),
+        // Digits only: `parse` alone would take a sign, which no other form takes.
+        Some(n) if n.bytes().all(|b| b.is_ascii_digit()) => n.parse::<u64>().ok(),
+        Some(_) => None,
         None => scaled(t, 1000),
     };
     millis.and_then(|m| u32::try_from(m).ok()).ok_or_else(bad)
@@ -191,7 +193,9 @@ mod tests {
         }
         assert_eq!(parse_cpu("0.5"), Ok(500));
         assert_eq!(parse_cpu("250m"), Ok(250));
-        assert!(parse_cpu("5000000").is_err());
+        for bad in ["5000000", "+0m", "+1", "-1m", "m", "1.5m"] {
+            assert!(parse_cpu(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

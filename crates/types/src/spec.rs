@@ -315,7 +315,8 @@ pub fn parse_duration(text: &str) -> Result<Millis, String> {
         .iter()
         .find_map(|(u, m)| t.strip_suffix(u).map(|d| (d, *m)))
         .ok_or_else(wrong)?;
-    let n: u64 = digits.parse().map_err(|_| wrong())?;
+    // `parse` alone would take a sign.
+    let n: u64 = if digits.starts_with('+') { None } else { digits.parse().ok() }.ok_or_else(wrong)?;
     n.checked_mul(unit).filter(|v| *v > 0).map(Millis).ok_or_else(wrong)
 }
 
@@ -507,6 +508,7 @@ mod tests {
             ("alive: {port: 80, log: 3s}", "contradict"),
             ("verify: {mode: zk}", "not available in this version"),
             ("timeout: soon", "not a duration"),
+            ("timeout: +5s", "not a duration"),
             ("env: {FARM_X: a}", "set by the network"),
             ("budget: '0'", "buys nothing"),
             ("build: {dockerfile: ../x}", "inside the build folder"),

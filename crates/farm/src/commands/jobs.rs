@@ -69,7 +69,7 @@ pub(crate) async fn ps(app: &App, args: &PsArgs) -> Outcome {
         table.row([
             names.handle(&job.order.id),
             state.into(),
-            of(&|l| format!("{} · {}", l.provider_name, l.region)),
+            of(&|l| words::machine(&l.provider_name, &l.region)),
             of(&|l| duration(l.served_ms)),
             of(&|l| format!("{} cr", credits(cost(l)))),
             duration(now.since(job.order.placed)),
@@ -98,7 +98,7 @@ pub(crate) async fn status(app: &App, args: &JobArg) -> Outcome {
         }
         row("asked", job.order.resources.to_string());
         if let Some(lease) = &job.lease {
-            row("machine", format!("{} · {}", lease.provider_name, lease.region));
+            row("machine", words::machine(&lease.provider_name, &lease.region));
             row("price", format!("{}, at most {} cr", per_hour(lease.rate_per_hour), credits(lease.escrow)));
             let served = live.as_ref().map_or(lease.served_ms, |s| s.served_ms.max(lease.served_ms));
             row("served", format!("{}, of it confirmed by you {}", duration(served), duration(lease.confirmed_ms)));

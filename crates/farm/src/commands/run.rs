@@ -20,7 +20,7 @@ use crate::render::Progress;
 use crate::render::number::{credits, per_hour};
 use crate::session::{App, Session, now_ms, random};
 use crate::spec_file::{self, Asked};
-use crate::words::plainly;
+use crate::words::{machine, plainly};
 use pasture_api::client::EventFilter;
 use pasture_api::{LeaseView, OrderState};
 use pasture_rt::{Shutdown, TaskKind, spawn, spawn_blocking};
@@ -243,7 +243,7 @@ async fn announce(session: &Session, lease: &LeaseView, progress: &Progress) {
     let cpu = session.api.node(&lease.node).await.map(|n| n.cpu_model).unwrap_or_default();
     let cpu = if cpu.is_empty() { String::new() } else { format!(" · {cpu}") };
     let test = if session.is_test() { " (test credits, no value)" } else { "" };
-    progress.line(&format!("machine  {} · {}{cpu}", lease.provider_name, lease.region));
+    progress.line(&format!("machine  {}{cpu}", machine(&lease.provider_name, &lease.region)));
     progress.line(&format!("price    {}, at most {} cr{test}", per_hour(lease.rate_per_hour), credits(lease.escrow)));
     if session.out.json {
         session.out.json(&serde_json::json!({

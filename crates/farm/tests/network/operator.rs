@@ -168,7 +168,7 @@ fn refused_with(net: &Net, file: &Path, damage: impl Fn(&mut Vec<u8>)) -> String
 }
 
 /// Turns over some bits in the middle.
-fn flip(bytes: &mut Vec<u8>) {
+fn flip(bytes: &mut [u8]) {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x55;
 }
@@ -178,7 +178,7 @@ fn a_corrupted_record_of_the_network_is_refused_by_name_with_a_way_out() {
     let mut net = Net::start(Options { args: vec!["--no-provider".into()], ..Options::default() });
     let _ = net.stop();
     let genesis = net.data().join("zone/genesis");
-    let said = refused_with(&net, &genesis, flip);
+    let said = refused_with(&net, &genesis, |bytes| flip(bytes));
     assert!(said.contains(genesis.to_str().unwrap()) && said.contains("damaged") && said.contains("move it away"), "{said}");
     net.start_again();
 }
@@ -195,7 +195,7 @@ fn a_corrupted_record_of_a_machine_is_refused_by_name_with_a_way_out() {
     let is_record = |p: &Path| std::fs::read(p).is_ok_and(|b| b.starts_with(b"blake3:"));
     let record = all.iter().map(|(p, _)| p).find(|p| p.to_str().unwrap().contains(&lease) && is_record(p));
     let record = record.unwrap_or_else(|| panic!("no record of lease {lease} in {all:?}"));
-    let said = refused_with(&net, record, flip);
+    let said = refused_with(&net, record, |bytes| flip(bytes));
     assert!(said.contains(record.to_str().unwrap()) && said.contains("damaged") && said.contains("move it away"), "{said}");
     // Put back, everything works, and the job is still there.
     net.start_again();

@@ -264,7 +264,6 @@ impl Bench {
     pub(crate) async fn remove_container(&self, id: &InstanceId) -> bool {
         self.docker.remove_container(&id.0, Some(RemoveContainerOptionsBuilder::default().force(true).build())).await.is_ok()
     }
-
 }
 
 /// Waits until a condition holds.
