@@ -52,7 +52,8 @@ async fn victim() -> ! {
             pending.finalized().await.unwrap();
             next[lane] += 1;
             // Past the harness, which keeps what `println!` says.
-            writeln!(std::io::stdout(), "final {lane} {}", next[lane]).unwrap();
+            let mut out = std::io::stdout();
+            writeln!(out, "final {lane} {}", next[lane]).unwrap();
         }
     }
 }
