@@ -46,6 +46,8 @@ async fn victim() -> ! {
     }));
     let chain = Chain::start(options, Arc::new(Counter)).unwrap();
     let mut next: Vec<u64> = (0..LANES).map(|lane| counter(&chain.state().unwrap(), lane + 1)).collect();
+    // Past the harness, which keeps what is printed.
+    let mut said = std::io::stdout();
     loop {
         let pending: Vec<_> = (0..LANES).map(|lane| chain.submit(tx(lane + 1, 0, next[usize::from(lane)], ADD, b"")).unwrap()).collect();
         for (lane, pending) in pending.into_iter().enumerate() {
