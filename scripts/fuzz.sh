@@ -5,7 +5,7 @@
 #   scripts/fuzz.sh SECONDS [TARGET...]     every target if none is named
 #
 # What a target finds stays in fuzz/corpus (it goes on from there), what crashes in fuzz/artifacts; git ignores both.
-# To see a crash again: give its file to the program that the last line names.
+# To see a crash again, run the line that says `again`; with -minimize_crash=1 -runs=10000 it looks for a shorter input.
 set -euo pipefail
 . "$(dirname -- "$0")/lib.sh"
 
@@ -47,7 +47,8 @@ for target in "$@"; do
              END { printf "  %d inputs, %d edges, no crash\n", runs, cov }' "$log" >&2
     else
         tail -n 60 "$log" >&2
-        say "  crashed; again: $built/$target fuzz/artifacts/$target/..."
+        input=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
+        say "  crashed; again: $built/$target fuzz/$input"
         failed+=("$target")
     fi
 done

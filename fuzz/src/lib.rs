@@ -5,7 +5,7 @@
 //! to all or nothing, and the ledger's own `check` follows. It runs no consensus.
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use pasture_ledger::{Applied, BlockCtx, Due, Signatures, admit, apply, begin_block, check, end_block, next_due, query, verify_stateless};
+use pasture_ledger::{Applied, BlockCtx, Due, Signatures, admit, apply, begin_block, check, end_block, next_due, query};
 use pasture_types::genesis::{Genesis, GenesisAccount, GenesisValidator, Params, RULES_VERSION};
 use pasture_types::lease::{Countersignature, SignedUsage, Usage};
 use pasture_types::market::{AliveCheck, Disclose, Egress, Failover, Fence, OfferTerms, OrderTerms, Rates, Verification};
@@ -216,7 +216,6 @@ impl World {
     /// # Panics
     /// If a promise of the ledger is broken.
     pub fn submit(&mut self, tx: &[u8]) -> Applied {
-        let _ = verify_stateless(tx);
         let applied = self.block(10, Some(tx)).expect("a transaction was given");
         self.check();
         applied
