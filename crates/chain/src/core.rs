@@ -11,7 +11,7 @@ use crate::error::{Dropped, SubmitError};
 use crate::execute::{Executed, Mode, execute};
 use crate::genesis::{Identity, Roster};
 use crate::machine::{BlockContext, Due, Machine, TxOutcome};
-use crate::mempool::{Inserted, Limits, Mempool, TxId};
+use crate::mempool::{Inserted, Limits, Mempool, Refused, TxId};
 use crate::view::View;
 use bytes::Bytes;
 use commonware_cryptography::Digestible as _;
@@ -215,7 +215,7 @@ impl Core {
     /// Takes a transaction in, or tells why not.
     pub(crate) fn submit(&self, tx: Bytes) -> Result<(TxId, oneshot::Receiver<Result<TxReceipt, Dropped>>), SubmitError> {
         /// A block may become final between admission and insertion; then the lane's position is read again.
-        const TRIES: usize = 3;
+        const TRIES: usize = 16;
         lock(&self.waiting).pool.has_room(tx.len()).map_err(SubmitError::Refused)?;
         for attempt in 1.. {
             let tip = self.tip().ok_or(SubmitError::Stopped)?;
@@ -226,8 +226,12 @@ impl Core {
             if waiting.stopped {
                 return Err(SubmitError::Stopped);
             }
-            if attempt < TRIES && self.tip().is_some_and(|latest| latest.digest != tip.digest) {
-                continue;
+            if self.tip().is_some_and(|latest| latest.digest != tip.digest) {
+                if attempt < TRIES {
+                    continue;
+                }
+                // Inserting with an outdated position could leave a gap that never fills; the submitter tries again.
+                return Err(SubmitError::Refused(Refused::Full));
             }
             let inserted = waiting.pool.insert(&admission, tx).map_err(SubmitError::Refused)?;
             let (sender, receiver) = oneshot::channel();

@@ -1,6 +1,6 @@
 //! A provider that kills its tenant's container and goes on proving capacity (`farm-cheat`), seen by the tenant.
 
-use crate::support::{Folder, Net, Options, PATIENCE, Running, Signal, farm_binary, paid};
+use crate::support::{Folder, Net, Options, PATIENCE, Running, Signal, farm_binary, paid, until};
 use pasture_types::Amount;
 use pasture_types::event::ConfirmedBy;
 use pasture_types::lease::EndReason;
@@ -30,6 +30,10 @@ fn a_provider_that_kills_the_job_and_goes_on_proving_is_paid_nothing_from_then_o
     let cheat = Running::start(command);
     let node = crate::support::eventually("the cheat is on offer", PATIENCE, || {
         user.api(async |api| api.offers().await).into_iter().find(|o| o.terms.region == "shady" && o.reachable).map(|o| o.node)
+    });
+    // A new offer has to stand for two blocks before it is drawn.
+    until("the cheat can be drawn", || {
+        user.farm(&["explain", "pasture/busybox:1", "--region", "shady"]).stdout.starts_with("1 of 1 offer")
     });
 
     let before = user.books();

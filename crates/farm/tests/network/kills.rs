@@ -116,10 +116,13 @@ impl Mortal {
 
     /// Stops the oldest job that has a running container and was not stopped yet.
     fn stop_job(&mut self) {
+        let account = self.user.account();
+        // What is under way from before may pass the point by itself, and then nobody answers any more.
+        let Ok(jobs) = self.user.try_api(async |api| api.jobs(&account).await) else { return };
         let running: Vec<String> =
             self.net.engine.containers(self.net.node()).into_iter().filter(|c| c.running).map(|c| c.instance).collect();
         let runs = |j: &JobView| lives(j) && j.lease.as_ref().is_some_and(|l| running.iter().any(|i| i.starts_with(&l.id.to_string())));
-        let jobs: Vec<OrderId> = self.user.jobs().iter().rev().filter(|j| runs(j)).map(|j| j.order.id).collect();
+        let jobs: Vec<OrderId> = jobs.iter().rev().filter(|j| runs(j)).map(|j| j.order.id).collect();
         let job = jobs.into_iter().find(|id| !self.stopped.contains(id));
         let job = job.unwrap_or_else(|| panic!("no job is left to be stopped after {:?}", self.kills));
         self.stopped.push(job);

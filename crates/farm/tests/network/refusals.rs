@@ -46,7 +46,7 @@ fn an_order_that_nobody_can_serve_is_explained_and_costs_nothing() {
     let user = shared().stranger().with_credits();
     refused(&user, &image(&["--memory", "900Gi"]), 125, &["memory", "900"]);
     refused(&user, &image(&["--region", "mars"]), 125, &["region", "mars"]);
-    refused(&user, &image(&[SMALL[0], SMALL[1], SMALL[2], SMALL[3], "--max-price", "0.0001"]), 125, &["price"]);
+    refused(&user, &image(&[SMALL[0], SMALL[1], SMALL[2], SMALL[3], "--max-price", "0.0001"]), 125, &["at most 0.0001", "per hour"]);
     // `explain` says the same without ordering anything.
     let jobs = user.jobs().len();
     let explained = user.farm(&["explain", "pasture/busybox:1", "--region", "mars"]);
