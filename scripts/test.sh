@@ -7,8 +7,6 @@ cd "$root"
 
 scripts/engine.sh base >/dev/null
 scripts/examples.sh
-# Black-box tests start these programs; cargo builds only those of the package that it tests.
-# shellcheck disable=SC2046  # no flag or one
-cargo build $(cargo_flags) --package pasture-farm --package pasture-cheats
+# Builds all programs and tests before it runs the first, so that the black-box suite finds every program.
 # shellcheck disable=SC2046  # no flag or one
 cargo test $(cargo_flags) --workspace "$@"
