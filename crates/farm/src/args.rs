@@ -296,13 +296,13 @@ pub(crate) struct MachineArgs {
     /// Socket of the container engine [default: found]
     #[arg(long, value_name = "SOCKET")]
     pub(crate) engine: Option<PathBuf>,
-    /// Cores to offer [default: most]
+    /// Cores to offer [default: half]
     #[arg(long)]
     pub(crate) cpu: Option<String>,
-    /// Memory to offer [default: most]
+    /// Memory to offer [default: half]
     #[arg(long)]
     pub(crate) memory: Option<String>,
-    /// Disk to offer [default: most]
+    /// Disk to offer [default: half]
     #[arg(long)]
     pub(crate) disk: Option<String>,
     /// Where the machine stands

@@ -8,7 +8,7 @@ use crate::{Failpoint, NodeError, engine};
 use pasture_api::{ApiClient, newcomer};
 use pasture_provider::{Options, Provider, ShutdownMode};
 use pasture_rt::{Clock as _, ShutdownToken, SystemClock};
-use pasture_runtime::Runtime;
+use pasture_runtime::{Capabilities, EgressFilter, Runtime};
 use pasture_store::keys;
 use pasture_types::market::{Egress, OfferTerms, Rates};
 use pasture_types::{Amount, AssetId, Millis, NodeId, Resources, SigningKey, Timestamp};
@@ -57,6 +57,8 @@ pub struct UpReady {
     pub resources: Resources,
     /// At which prices.
     pub rates: Rates,
+    /// What this machine does not hold jobs to, in words; empty when all limits hold.
+    pub unheld: Vec<String>,
 }
 
 /// Prices to begin with, in credits per hour: 0.50 a core, 0.10 a GiB of memory, 0.002 a GiB of disk.
@@ -84,7 +86,7 @@ pub async fn up_with(
     shutdown: ShutdownToken,
     ready: oneshot::Sender<UpReady>,
 ) -> Result<(), NodeError> {
-    runtime.probe().await?;
+    let capabilities = runtime.probe().await?;
     // The engine mounts folders of it by their full path.
     options.data = std::path::absolute(&options.data).map_err(|e| NodeError::Options(format!("{}: {e}", options.data.display())))?;
     let clock = Arc::new(SystemClock);
@@ -96,7 +98,8 @@ pub async fn up_with(
         other => drop(other?),
     }
     let offer = offer(&options).await;
-    let ready_with = UpReady { node: NodeId::default(), resources: offer.resources.clone(), rates: offer.rates.clone() };
+    let ready_with =
+        UpReady { node: NodeId::default(), resources: offer.resources.clone(), rates: offer.rates.clone(), unheld: unheld(&capabilities) };
     let node_key = keys::load_or_create(&options.data.join("node.key"))?;
     let node = node_key.node_id();
     let mut provider = Options::new(options.data.join("provider"), node_key, options.account_key, options.name, offer);
@@ -108,6 +111,20 @@ pub async fn up_with(
     let mode = if options.stop_jobs { ShutdownMode::Drain } else { ShutdownMode::Detach };
     running.shutdown(mode).await;
     Ok(())
+}
+
+fn unheld(capabilities: &Capabilities) -> Vec<String> {
+    let mut out = vec![];
+    if let EgressFilter::NotEnforced(reason) = &capabilities.egress_filter {
+        out.push(format!("jobs with a network can reach whatever this machine can: {reason}"));
+    }
+    if !capabilities.can_limit_disk {
+        out.push("what a job leaves in its output folder has no size limit".into());
+    }
+    if !capabilities.can_limit_build_pids {
+        out.push("a build step has no limit on its processes".into());
+    }
+    out
 }
 
 async fn offer(options: &UpOptions) -> OfferTerms {

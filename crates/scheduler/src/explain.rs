@@ -11,6 +11,9 @@ use pasture_types::{Amount, Millis, OfferId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// What helps where nothing is left to ask for less of.
+const FULL: &str = "wait: the machines that fit are full now";
+
 /// One filter's count.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Step {
@@ -166,6 +169,9 @@ fn relax(need: &Need<'_>, alone: &BTreeMap<Exclusion, Alone>) -> Option<Relaxati
         Exclusion::Refused => "wait: the only nodes that fit refused this order, it is drawn again later".into(),
         Exclusion::Asset => "pay in another asset".into(),
         Exclusion::Constraint(_) => format!("leave out the condition `{}`", describe(terms, *why)),
+        Exclusion::Cpu if best.cpu_millis == 0 => FULL.into(),
+        Exclusion::Memory if best.memory_bytes == 0 => FULL.into(),
+        Exclusion::Disk if best.disk_bytes == 0 => FULL.into(),
         Exclusion::Cpu => format!("ask for at most {} milli-cores", best.cpu_millis),
         Exclusion::Memory => format!("ask for at most {} of memory", display_bytes(best.memory_bytes)),
         Exclusion::Disk => format!("ask for at most {} of disk", display_bytes(best.disk_bytes)),

@@ -31,6 +31,9 @@ pub(crate) async fn run(app: &App, args: &DevArgs) -> Outcome {
     let (is_ready, ready) = oneshot::channel();
     let network = backend::dev(options, stop.token(), is_ready);
     tokio::pin!(network);
+    if !args.listen.ip().is_loopback() {
+        app.out.warn(&format!("! everybody who reaches {} can use this network's API and take test credits", args.listen));
+    }
     app.out.note("starting a local network ...");
     let ready = tokio::select! {
         ended = &mut network => return ended.map(|()| Exit::Ok),
@@ -164,7 +167,12 @@ async fn welcome(app: &App, args: &DevArgs, ready: &DevReady) -> Result<(), Fail
     let kept = args.data.as_ref().map_or("nothing is kept when it ends".into(), |d| format!("kept in {}", d.display()));
     out.note(&format!("  network  {} · {kept}", ready.zone.short()));
     match &ready.provider {
-        Some(machine) => out.note(&format!("  machine  this one: {}", machine.resources)),
+        Some(machine) => {
+            out.note(&format!("  machine  this one: {}", machine.resources));
+            for limit in &machine.unheld {
+                out.warn(&format!("! not held on this machine: {limit}"));
+            }
+        }
         None => out.note("  machine  none; offer one with farm up"),
     }
     out.note(&format!("  account  {}, {} test credits, no value", account.id.short(), account.balance.display(0)));

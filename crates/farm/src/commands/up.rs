@@ -84,7 +84,7 @@ fn rates(args: &UpArgs) -> Result<Option<Rates>, Failure> {
 
 fn show(app: &App, ready: &UpReady) {
     if app.out.json {
-        app.out.json(&serde_json::json!({"event": "ready", "node": ready.node, "resources": ready.resources, "rates": ready.rates}));
+        app.out.json(&serde_json::json!({"event": "ready", "node": ready.node, "resources": ready.resources, "rates": ready.rates, "unheld": ready.unheld}));
         return;
     }
     let r = &ready.rates;
@@ -95,6 +95,9 @@ fn show(app: &App, ready: &UpReady) {
         credits(r.memory_gib),
         credits(r.disk_gib)
     ));
+    for limit in &ready.unheld {
+        app.out.warn(&format!("! not held on this machine: {limit}"));
+    }
     app.out.note("  Ctrl-C ends it; jobs that run go on");
 }
 

@@ -52,7 +52,7 @@ fn an_order_that_nobody_can_serve_is_explained_and_costs_nothing() {
     let explained = user.farm(&["explain", "pasture/busybox:1", "--region", "mars"]);
     assert!(explained.all().contains("mars"), "{}", explained.all());
     assert_eq!(user.jobs().len(), jobs);
-    let _ = user.farm(&[&["explain", "pasture/busybox:1"], &SMALL[..]].concat()).exits(0).says(&["per hour"]);
+    let _ = user.farm(&[&["explain", "pasture/busybox:1"], &SMALL[..]].concat()).exits(0).says(&["PRICE PER HOUR", "this machine"]);
 }
 
 #[test]
