@@ -36,7 +36,12 @@ pub(crate) fn plain(word: &str) -> &str {
 }
 
 /// Says what a server or the ledger wrote in our words, whole words only. What is said nowhere stays: it is not ours.
+/// Paths and addresses are names, not words: a piece with a slash in it stays as it is.
 pub(crate) fn plainly(text: &str) -> String {
+    text.split_inclusive(char::is_whitespace).map(|piece| if piece.contains('/') { piece.into() } else { plain_piece(piece) }).collect()
+}
+
+fn plain_piece(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while !rest.is_empty() {
@@ -140,6 +145,7 @@ mod tests {
         assert_eq!(plain("price"), "price");
         assert_eq!(plainly("2 epochs of escrow, zone 3f"), "2 periods of on hold, network 3f");
         assert_eq!(plainly("horizon, zones!"), "horizon, networks!");
+        assert_eq!(plainly("/data/zone/genesis is damaged, like its zone"), "/data/zone/genesis is damaged, like its network");
         assert_eq!(plainly(""), "");
     }
 
