@@ -51,7 +51,8 @@ fn a_provider_that_kills_the_job_and_goes_on_proving_is_paid_nothing_from_then_o
     assert!(s.billed_ms.0 <= KILLED_AFTER_MS + LOG_WITHIN_MS + SLACK_MS, "{s:?}");
     // What the provider claimed beyond is at most withheld for two periods, and then the receipt says so.
     let two_periods = lease.rate_per_hour.per_hour_for(2 * net.api(async |api| api.status().await).params.epoch.0).unwrap();
-    assert!(s.withheld <= two_periods, "{s:?}");
+    // One more for rounding: what is withheld is a difference of two charges that are rounded down.
+    assert!(s.withheld.0 <= two_periods.0 + 1, "{s:?}");
     let free = "nothing was charged from";
     let words = if s.withheld == Amount::ZERO { free } else { "withheld" };
     assert!(done.stderr.contains(words) && (s.withheld == Amount::ZERO || !done.stderr.contains(free)), "{s:?}\n{}", done.all());

@@ -538,7 +538,7 @@ impl Machine {
     fn close(&mut self, out: &mut Vec<Effect>) {
         self.finish = Finish::Submitting;
         let reason = self.record.end.clone();
-        let bare = self.record.last_usage.clone().map(|usage| Statement { usage, confirmed: None });
+        let bare = self.record.last_usage.clone().map(|usage| Statement { usage, confirmed: None }).filter(|_| !self.is_disputed());
         let (usages, close) = match self.close_attempts {
             0 | 1 if self.record.ledger_closing => self.late_statements(),
             0 | 1 => (self.statements(), reason),
@@ -560,9 +560,16 @@ impl Machine {
     /// more comes, so it goes last, and a close beside it would be refused.
     fn late_statements(&self) -> (Vec<Statement>, Option<EndReason>) {
         let mut usages = self.statements();
+        usages.retain(|s| s.confirmed.is_some() || !self.is_disputed());
         usages.reverse();
         let confirmed = usages.last().is_some_and(|s| s.confirmed.is_some());
         (usages, self.record.end.clone().filter(|_| !confirmed))
+    }
+
+    /// The user closed because it saw no service. A claim beyond what it confirmed would be withheld from both sides, so none
+    /// is made.
+    fn is_disputed(&self) -> bool {
+        self.record.stop.as_ref().is_some_and(|stop| stop.reason == EndReason::ServiceStopped)
     }
 
     fn on_close_submitted(&mut self, taken: bool, now: Timestamp, out: &mut Vec<Effect>) {

@@ -259,6 +259,20 @@ fn a_lease_that_the_ledger_closes_is_stopped_and_told_the_rest() {
 }
 
 #[test]
+fn what_a_user_saw_no_service_for_is_not_claimed() {
+    let mut case = Case::running();
+    case.at(14_000, Event::LedgerClosed { reason: Some(EndReason::ServiceStopped), settled: false });
+    case.exit(14_100, 143);
+    assert_eq!(close_of(&case.at(14_110, Event::LogDrained)), Some((vec![], Some(EndReason::ServiceStopped))));
+    // Not after refusals either.
+    for at in [14_120, 14_130] {
+        let mut out = case.at(at, Event::CloseSubmitted { taken: false });
+        out.extend(case.until(at + 5_000));
+        assert!(close_of(&out).is_none_or(|(claims, _)| claims.is_empty()));
+    }
+}
+
+#[test]
 fn a_refused_close_is_tried_with_less_and_then_for_ever() {
     let mut case = Case::running();
     case.exit(13_000, 0);
