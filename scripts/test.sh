@@ -5,7 +5,8 @@ set -euo pipefail
 . "$(dirname -- "$0")/lib.sh"
 cd "$root"
 
-scripts/engine.sh base >/dev/null
+FARM_TEST_ENGINE=$(scripts/engine.sh base)
+export FARM_TEST_ENGINE
 scripts/examples.sh
 # Builds all programs and tests before it runs the first, so that the black-box suite finds every program.
 # shellcheck disable=SC2046  # no flag or one
