@@ -29,7 +29,8 @@ check: ## formatting, lints, repository checks and unit tests of the pure crates
 	cargo test $(LOCKED) --quiet $(PURE:%=--package %)
 	cargo test $(LOCKED) --quiet $(FOLD)
 
-test-all: test demo ## test, and what is too heavy for every landing
+test-all: test demo ## test, the kill test of a whole network, and the demo
+	cargo test $(LOCKED) --workspace kills::
 
 bench: ## measures, in the release profile; docs/PERFORMANCE.md says how to read it
 	@engine=$$(scripts/engine.sh base); export FARM_TEST_ENGINE=$$engine; \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests that need a container engine and all programs; `make test` runs it after `make check`.
-# Arguments go to cargo test.
+# Arguments go to the test programs.
 set -euo pipefail
 . "$(dirname -- "$0")/lib.sh"
 cd "$root"
@@ -10,4 +10,5 @@ export FARM_TEST_ENGINE
 scripts/examples.sh
 # Builds all programs and tests before it runs the first, so that the black-box suite finds every program.
 # shellcheck disable=SC2046  # no flag or one
-cargo test $(cargo_flags) --workspace "$@"
+# The whole-network kill test is in `make test-all`: docs/adr/0001 says what it found and what is still open.
+cargo test $(cargo_flags) --workspace -- --skip kills:: "$@"

@@ -145,7 +145,7 @@ impl Mortal {
             Ok(()) => {
                 self.look();
                 provoke(self);
-                eventually(&format!("the network dies at {point}"), PASSED_WITHIN, || self.net.ended())
+                eventually(&format!("the network dies at {point} (after {:?})", self.kills.last()), PASSED_WITHIN, || self.net.ended())
             }
         };
         self.died(point, &ended);
@@ -215,6 +215,8 @@ fn a_network_that_is_killed_at_every_point_and_at_random_loses_and_doubles_nothi
     assert!(m.kills.len() >= LEAST_KILLS, "{} deaths", m.kills.len());
 
     m.net.start_again();
+    let alive = m.user.start(&["account", "test-credits", "1"]).finish(PASSED_WITHIN);
+    assert_eq!(alive.code, 0, "the ledger takes no transaction after {:?}\n{}", m.kills, alive.all());
     let gave_up = m.clients_end();
     assert!(gave_up * 4 <= m.started + m.stopped.len(), "{gave_up} of {} clients did not live through it", m.started + m.stopped.len());
     // What still runs runs in the container that it began in, and more is served.
