@@ -71,8 +71,9 @@ pub(crate) const MAX_VALIDATORS: usize = 128;
 /// The engine's term: one for the life of the zone until the validator set can change.
 const TERM: Epoch = Epoch::zero();
 const TERMS: FixedEpocher = FixedEpocher::new(NZU64!(1 << 40));
-/// With one validator nobody waits for the leader: giving up on a view would only write an empty one to disk.
-const LEADER_TIMEOUT_ALONE: Duration = Duration::from_secs(24 * 3600);
+/// With one validator nobody waits for the leader, and giving up on a view only writes an empty one to disk. It is needed after
+/// a crash: a view whose vote was journalled and whose certificate was not is left by this timeout alone.
+const LEADER_TIMEOUT_ALONE: Duration = Duration::from_secs(3);
 const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A two-way channel of the network.
