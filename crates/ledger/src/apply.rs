@@ -8,7 +8,7 @@ use crate::block::BlockCtx;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::tables::{lane_key, put};
-use crate::{bank, lease, market, proofs, registry, validate};
+use crate::{bank, lease, market, proofs, registry, seams, validate};
 use pasture_types::event::Event;
 use pasture_types::state::{Overlay, StateRead, StateWrite, merge};
 use pasture_types::tx::{Action, Auth, Envelope, TxBody};
@@ -120,6 +120,9 @@ fn act(s: &mut dyn StateWrite, env: &Env, body: &TxBody, id: TxId) -> Result<Vec
 }
 
 fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), TxError> {
+    if seams::paused(s, tx.env, action) {
+        return Err(TxError::Paused);
+    }
     match action {
         Action::RegisterAccount { keys, threshold } => registry::register_account(s, tx, keys, *threshold),
         Action::RegisterProvider { name } => registry::register_provider(s, tx, name),

@@ -185,6 +185,9 @@ pub enum TxError {
     /// A heartbeat that is not taken.
     #[error("heartbeat refused: {0}")]
     Heartbeat(&'static str),
+    /// The guardian paused this kind of action.
+    #[error("the network is paused for this by its guardian; running jobs go on, try again later")]
+    Paused,
     /// A heartbeat whose shares do not hold.
     #[error("heartbeat refused: {0}; compute the shares anew from the period's randomness")]
     Shares(ShareError),
@@ -223,6 +226,7 @@ impl TxError {
             Self::Usage(_) => 50,
             Self::Heartbeat(_) => 51,
             Self::Shares(_) => 52,
+            Self::Paused => 60,
         }
     }
 

@@ -23,7 +23,7 @@ pub fn explain(state: &dyn StateRead, terms: &OrderTerms, now: Timestamp) -> Exp
     let seed = derive(EXPLAIN_DOMAIN, &[]);
     // A draw looks into one bucket; an explanation also counts what the bucket leaves out.
     let anywhere = OrderTerms { constraints: vec![], ..terms.clone() };
-    let standing = offers::for_order(state, &anywhere, &seed);
+    let standing = offers::for_order(state, &env, &anywhere, &seed);
     let need = Need { terms, epoch: env.zone.params.epoch, balance: None };
     let mut explanation = explain_offers(&need, standing.iter().map(|o| o.view(&env, &[])));
     explanation.truncated = standing.len() >= offers::MAX_OFFERS_SCANNED;

@@ -28,6 +28,7 @@ mod proofs;
 pub mod query;
 mod records;
 mod registry;
+mod seams;
 mod settle;
 mod tables;
 mod validate;

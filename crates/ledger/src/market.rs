@@ -302,7 +302,7 @@ fn draw_one(s: &mut dyn StateWrite, env: &Env, mut order: Order, seed: &[u8; 32]
     }
     let balance = Some(bank::balance(s, &order.account, order.terms.asset));
     let need = Need { terms: &order.terms, epoch: env.zone.params.epoch, balance };
-    let standing = offers::for_order(s, &order.terms, seed);
+    let standing = offers::for_order(s, env, &order.terms, seed);
     let views = standing.iter().map(|o| o.view(env, &order.refused));
     let found = rank(&need, views, seed);
     order.drawn = found.iter().map(|c| Drawn { offer: c.offer, node: c.node, rate_per_hour: c.rate_per_hour, score: c.score }).collect();
@@ -321,7 +321,7 @@ fn draw_one(s: &mut dyn StateWrite, env: &Env, mut order: Order, seed: &[u8; 32]
 fn try_candidates(s: &mut dyn StateWrite, env: &Env, order: &mut Order, events: &mut Vec<Event>) -> bool {
     while let Some(candidate) = order.drawn.get(order.tried as usize).copied() {
         order.tried += 1;
-        let Some(standing) = offers::Standing::load(s, &candidate.offer) else { continue };
+        let Some(standing) = offers::Standing::load(s, env, &candidate.offer) else { continue };
         let balance = Some(bank::balance(s, &order.account, order.terms.asset));
         let need = Need { terms: &order.terms, epoch: env.zone.params.epoch, balance };
         let verdict = evaluate(&need, &standing.view(env, &order.refused));

@@ -6,11 +6,12 @@
 use crate::env::Env;
 use crate::records::{Node, Offer};
 use crate::registry::ready_height;
+use crate::seams;
 use crate::tables::{self, OFFER, OFFER_IN_REGION, OFFER_OF_NODE, OFFER_OF_PROVIDER, key, keys_between, prefix_end, tail_id};
 use pasture_scheduler::OfferView;
 use pasture_types::market::{Constraint, OrderTerms};
 use pasture_types::state::StateRead;
-use pasture_types::{NodeId, OfferId, Resources};
+use pasture_types::{Amount, NodeId, OfferId, Resources};
 
 /// Most offers that one draw looks at.
 pub(crate) const MAX_OFFERS_SCANNED: usize = 1_024;
@@ -19,13 +20,23 @@ pub(crate) const MAX_OFFERS_SCANNED: usize = 1_024;
 pub(crate) struct Standing {
     pub(crate) offer: Offer,
     pub(crate) node: Node,
+    suspended: bool,
+    rate_room: Option<Amount>,
+    reputation_ppm: u64,
 }
 
 impl Standing {
-    pub(crate) fn load(s: &dyn StateRead, id: &OfferId) -> Option<Self> {
+    pub(crate) fn load(s: &dyn StateRead, env: &Env, id: &OfferId) -> Option<Self> {
         let offer = tables::offer(s, id)?;
         let node = tables::node(s, &offer.node)?;
-        Some(Self { offer, node })
+        let (provider, id) = (offer.provider, offer.node);
+        Some(Self {
+            suspended: seams::suspended(s, env, &provider, &id),
+            rate_room: seams::rate_room(s, env, &provider, &id),
+            reputation_ppm: seams::reputation_ppm(s, env, &provider),
+            offer,
+            node,
+        })
     }
     /// What the scheduler sees.
     pub(crate) fn view(&self, env: &Env, refused: &[NodeId]) -> OfferView<'_> {
@@ -37,6 +48,9 @@ impl Standing {
             free: free(&self.offer, &self.node),
             ageing: env.clock.height < ready_height(env.zone.params.offer_age_blocks, &self.offer),
             refused: refused.contains(&self.offer.node),
+            suspended: self.suspended,
+            rate_room: self.rate_room,
+            reputation_ppm: self.reputation_ppm,
         }
     }
 }
@@ -75,7 +89,7 @@ fn buckets(terms: &OrderTerms) -> Vec<Vec<u8>> {
 }
 
 /// Offers for an order, at most [`MAX_OFFERS_SCANNED`]; each bucket is entered at the seed.
-pub(crate) fn for_order(s: &dyn StateRead, terms: &OrderTerms, seed: &[u8; 32]) -> Vec<Standing> {
+pub(crate) fn for_order(s: &dyn StateRead, env: &Env, terms: &OrderTerms, seed: &[u8; 32]) -> Vec<Standing> {
     let mut ids = Vec::new();
     for bucket in buckets(terms) {
         let middle = key_at(&bucket, seed);
@@ -86,7 +100,7 @@ pub(crate) fn for_order(s: &dyn StateRead, terms: &OrderTerms, seed: &[u8; 32]) 
         found.extend(keys_between(s, &bucket, &middle, rest));
         ids.extend(found.iter().filter_map(|k| tail_id(k)).map(OfferId));
     }
-    ids.iter().filter_map(|id| Standing::load(s, id)).collect()
+    ids.iter().filter_map(|id| Standing::load(s, env, id)).collect()
 }
 
 fn key_at(bucket: &[u8], seed: &[u8; 32]) -> Vec<u8> {

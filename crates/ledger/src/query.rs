@@ -2,6 +2,7 @@
 //!
 //! Guarantees: reads only, pages are bounded by [`MAX_PAGE`]. It shows the state as it is, not what may become of it.
 
+use crate::env::Env;
 use crate::records::{Account, Clock, Counts, Epoch, Lease, Node, Offer, Order, Provider, Zone};
 use crate::tables::{
     self, LEASE_OF_ACCOUNT, LEASE_OF_NODE, LEASE_OPEN, OFFER, OFFER_OF_NODE, ORDER_OF_ACCOUNT, key, keys_between, keys_with, lane_key,
@@ -78,7 +79,7 @@ pub fn offer(s: &dyn StateRead, id: &OfferId) -> Option<Offer> {
 /// What is free of an offer now.
 #[must_use]
 pub fn free_of_offer(s: &dyn StateRead, id: &OfferId) -> Option<Resources> {
-    let found = standing::Standing::load(s, id)?;
+    let found = standing::Standing::load(s, &Env::load(s)?, id)?;
     Some(standing::free(&found.offer, &found.node))
 }
 

@@ -271,6 +271,8 @@ pub struct Metered {
     pub epochs: u64,
     /// Of them proven.
     pub epochs_proven: u64,
+    /// Of the proven ones, those with a standing audit behind them.
+    pub epochs_audited: u64,
 }
 
 /// What left a lease's escrow so far.

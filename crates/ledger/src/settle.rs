@@ -7,8 +7,9 @@ use crate::env::Env;
 use crate::lease::{USAGE_SLACK, changed, set_timer};
 use crate::proofs::{EpochProof, epoch_proof};
 use crate::records::{Claim, Lease, Metered, Ripening};
+use crate::seams::Capacity;
 use crate::tables::{ALLOWANCE, get, key, put, put_lease};
-use crate::{bank, market};
+use crate::{bank, market, seams};
 use pasture_types::event::{ConfirmedBy, Event, Settlement};
 use pasture_types::genesis::Params;
 use pasture_types::lease::LeaseState;
@@ -88,9 +89,14 @@ fn count(s: &dyn StateRead, env: &Env, lease: &Lease, metered: &mut Metered, unt
         if let EpochProof::Open(deadline) = proof {
             return Counted::Wait(deadline);
         }
+        let capacity = seams::capacity(s, env, &lease.node, epoch);
+        if let Capacity::Open(again) = capacity {
+            return Counted::Wait(again);
+        }
         let stop = end.min(until);
         metered.epochs += 1;
-        if proof == EpochProof::Proven {
+        if proof == EpochProof::Proven && capacity != Capacity::Failed {
+            metered.epochs_audited += u64::from(capacity == Capacity::Audited);
             metered.epochs_proven += 1;
             metered.proven_ms = Millis(metered.proven_ms.0.saturating_add(stop.since(metered.until).0));
         }
@@ -114,16 +120,17 @@ fn shares(params: &Params, lease: &Lease, charged: Amount) -> (Amount, Amount) {
 }
 
 /// Pays the difference between new totals and what was paid before; totals only grow.
-fn pay(s: &mut dyn StateWrite, lease: &mut Lease, provider: Amount, treasury: Amount, model: Amount) {
+fn pay(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, provider: Amount, treasury: Amount, model: Amount) {
     let more = |total: Amount, before: Amount, held: &mut Amount| -> Amount {
         let delta = total.saturating_sub(before).min(*held);
         *held = held.saturating_sub(delta);
         delta
     };
     let to_provider = more(provider, lease.paid.provider, &mut lease.held);
+    let kept = seams::keep_for_deposit(s, env, &lease.provider, lease.asset, to_provider).min(to_provider);
     let to_model = more(model, lease.paid.model, &mut lease.held);
     let to_treasury = more(treasury, lease.paid.treasury, &mut lease.held);
-    bank::credit(s, &lease.provider, lease.asset, to_provider);
+    bank::credit(s, &lease.provider, lease.asset, to_provider.saturating_sub(kept));
     bank::to_treasury(s, lease.asset, to_treasury);
     if let Some(creator) = &lease.model {
         bank::to_model(s, creator, lease.asset, to_model);
@@ -148,7 +155,7 @@ pub(crate) fn interim(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease) {
     let params = &env.zone.params;
     let (provider, model) = shares(params, lease, charged);
     let treasury = charged.mul_div(u128::from(params.treasury_ppm), PPM).unwrap_or(Amount::ZERO);
-    pay(s, lease, provider, treasury, model);
+    pay(s, env, lease, provider, treasury, model);
 }
 
 /// Settles a closing lease if its conditions hold, or sets its timer to when they may.
@@ -227,7 +234,7 @@ fn finish(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, claim: Claim, wi
     let charged = service.saturating_add(build_charge);
     let (provider, model) = shares(&env.zone.params, lease, charged);
     let fee = charged.saturating_sub(provider).saturating_sub(model);
-    pay(s, lease, provider, fee.saturating_add(withheld), model);
+    pay(s, env, lease, provider, fee.saturating_add(withheld), model);
     let refunded = lease.held;
     bank::credit(s, &lease.account, lease.asset, refunded);
     lease.held = Amount::ZERO;
@@ -245,7 +252,7 @@ fn finish(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, claim: Claim, wi
         epochs: lease.metered.epochs,
         epochs_proven: lease.metered.epochs_proven,
         confirmed_by: confirmed_by(lease),
-        audited: false,
+        audited: lease.metered.epochs_proven > 0 && lease.metered.epochs_audited == lease.metered.epochs_proven,
     };
     lease.state = LeaseState::Closed;
     lease.closed_at = Some(env.now());
@@ -254,6 +261,7 @@ fn finish(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, claim: Claim, wi
     set_timer(s, lease, None);
     market::close_indexes(s, lease);
     put_lease(s, &lease.id.clone(), lease);
+    seams::settled(s, env, lease, &settlement);
     settlement
 }
 

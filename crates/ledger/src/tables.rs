@@ -60,8 +60,11 @@ pub(crate) const ALLOWANCE: u8 = 0x18;
 pub(crate) const MODEL: u8 = 0x19;
 /// validator key -> operator
 pub(crate) const VALIDATOR: u8 = 0x1a;
+// Ranges of the modules, each with its own constants: 0x20 grants, 0x28 channels, 0x30 credentials, 0x38 deposits and
+// validators, 0x48 reputation, 0x50 governance, 0x58 audits, 0x68 market, 0x70 service, 0x78 assets (eight or sixteen each).
+// Single values (second byte behind META): the same numbers.
 /// One more than the last table.
-pub(crate) const TABLES_END: u8 = 0x1b;
+pub(crate) const TABLES_END: u8 = 0x80;
 
 pub(crate) const META_ZONE: u8 = 0;
 pub(crate) const META_CLOCK: u8 = 1;
@@ -78,6 +81,7 @@ pub(crate) const META_WAKE: u8 = 8;
 pub(crate) enum TimerKind {
     Order = 1,
     Lease = 2,
+    // Of the modules: 3 grants, 4 channels, 5 credentials, 6 deposits, 7 reputation, 8 governance, 9 audits, 10 market, 11 service.
 }
 
 /// A key of a table.

@@ -50,6 +50,12 @@ pub struct OfferView<'a> {
     pub ageing: bool,
     /// Its node has refused this order, or let it lapse.
     pub refused: bool,
+    /// Its node or provider is suspended.
+    pub suspended: bool,
+    /// Highest rate per hour that its deposit still covers; `None` without a bound.
+    pub rate_room: Option<Amount>,
+    /// Its provider's standing in parts per million.
+    pub reputation_ppm: u64,
 }
 
 /// Why an offer does not serve an order, in the order in which an explanation counts them.
@@ -59,6 +65,8 @@ pub enum Exclusion {
     Ageing,
     /// Its node refused this order before.
     Refused,
+    /// It is suspended.
+    Suspended,
     /// It is paid in another asset.
     Asset,
     /// The order's constraint of this index does not hold.
@@ -73,6 +81,8 @@ pub enum Exclusion {
     Gpu,
     /// It takes only shorter leases.
     Duration,
+    /// Its deposit does not cover a lease of this value.
+    Deposit,
     /// It costs more than the order allows.
     Price,
     /// The budget does not cover one settlement epoch.
@@ -136,6 +146,7 @@ pub fn evaluate(need: &Need<'_>, offer: &OfferView<'_>) -> Verdict {
     };
     exclude(offer.ageing, Exclusion::Ageing);
     exclude(offer.refused, Exclusion::Refused);
+    exclude(offer.suspended, Exclusion::Suspended);
     exclude(offer.terms.asset != terms.asset, Exclusion::Asset);
     for (index, constraint) in terms.constraints.iter().enumerate() {
         exclude(!holds(constraint, offer), Exclusion::Constraint(index));
@@ -146,6 +157,7 @@ pub fn evaluate(need: &Need<'_>, offer: &OfferView<'_>) -> Verdict {
     exclude(!gpus_fit(&offer.free, &terms.resources), Exclusion::Gpu);
     exclude(offer.terms.max_duration < terms.max_duration, Exclusion::Duration);
     let rate = offer.terms.rates.hourly(&terms.resources).filter(|r| *r <= MAX_RATE_PER_HOUR);
+    exclude(rate.is_some_and(|r| offer.rate_room.is_some_and(|room| r > room)), Exclusion::Deposit);
     exclude(rate.is_none_or(|r| r > terms.max_price_per_hour), Exclusion::Price);
     let Some(rate) = rate else {
         return Verdict { quote: None, excluded };

@@ -110,18 +110,26 @@ fn note(alone: &mut Alone, view: &OfferView<'_>, rate: Option<Amount>) {
 }
 
 fn steps(terms: &OrderTerms, seen: u32, first: &BTreeMap<Exclusion, u32>) -> Vec<Step> {
-    let mut filters = vec![Exclusion::Ageing, Exclusion::Refused, Exclusion::Asset];
+    let mut filters = vec![Exclusion::Ageing, Exclusion::Refused, Exclusion::Suspended, Exclusion::Asset];
     filters.extend((0..terms.constraints.len()).map(Exclusion::Constraint));
     filters.extend([Exclusion::Cpu, Exclusion::Memory, Exclusion::Disk, Exclusion::Gpu]);
-    filters.extend([Exclusion::Duration, Exclusion::Price, Exclusion::Budget, Exclusion::Balance]);
+    filters.extend([Exclusion::Duration, Exclusion::Deposit, Exclusion::Price, Exclusion::Budget, Exclusion::Balance]);
     let mut remain = seen;
     let mut out = Vec::new();
     for filter in filters {
         let excluded = first.get(&filter).copied().unwrap_or(0);
         remain = remain.saturating_sub(excluded);
         // Filters that the user did not ask for are named only when they bite.
-        let silent = matches!(filter, Exclusion::Ageing | Exclusion::Refused | Exclusion::Asset | Exclusion::Balance | Exclusion::Budget)
-            || (filter == Exclusion::Gpu && terms.resources.gpus.is_empty());
+        let silent = matches!(
+            filter,
+            Exclusion::Ageing
+                | Exclusion::Refused
+                | Exclusion::Suspended
+                | Exclusion::Asset
+                | Exclusion::Deposit
+                | Exclusion::Balance
+                | Exclusion::Budget
+        ) || (filter == Exclusion::Gpu && terms.resources.gpus.is_empty());
         if excluded > 0 || !silent {
             out.push(Step { filter: describe(terms, filter), excluded, remain });
         }
@@ -133,6 +141,8 @@ fn describe(terms: &OrderTerms, filter: Exclusion) -> String {
     match filter {
         Exclusion::Ageing => "offer has stood long enough".into(),
         Exclusion::Refused => "node did not refuse this order".into(),
+        Exclusion::Suspended => "provider is not suspended".into(),
+        Exclusion::Deposit => "deposit covers a job of this price".into(),
         Exclusion::Asset => "paid in the same asset".into(),
         Exclusion::Constraint(i) => terms.constraints.get(i).map_or_else(String::new, describe_constraint),
         Exclusion::Cpu => format!("{} milli-cores free", terms.resources.cpu_millis),
@@ -167,6 +177,7 @@ fn relax(need: &Need<'_>, alone: &BTreeMap<Exclusion, Alone>) -> Option<Relaxati
     let change = match why {
         Exclusion::Ageing => "wait a moment: a new offer can be drawn after two blocks".into(),
         Exclusion::Refused => "wait: the only nodes that fit refused this order, it is drawn again later".into(),
+        Exclusion::Suspended => "wait: the only providers that fit are suspended".into(),
         Exclusion::Asset => "pay in another asset".into(),
         Exclusion::Constraint(_) => format!("leave out the condition `{}`", describe(terms, *why)),
         Exclusion::Cpu if best.cpu_millis == 0 => FULL.into(),
@@ -177,6 +188,7 @@ fn relax(need: &Need<'_>, alone: &BTreeMap<Exclusion, Alone>) -> Option<Relaxati
         Exclusion::Disk => format!("ask for at most {} of disk", display_bytes(best.disk_bytes)),
         Exclusion::Gpu => "ask for no GPU".into(),
         Exclusion::Duration => format!("ask for at most {} s", best.duration.0 / 1000),
+        Exclusion::Deposit => "ask for a smaller machine: the deposits of those that fit cover no more".into(),
         Exclusion::Price => format!("allow {rate} per hour"),
         Exclusion::Budget => format!("raise the budget to {}", price_for(rate, need.epoch.min(terms.max_duration))),
         Exclusion::Balance => "lower the budget or the duration, or add credits".into(),

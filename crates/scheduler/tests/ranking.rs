@@ -67,6 +67,9 @@ fn view<'a>(n: usize, terms: &'a OfferTerms, shape: &Shape) -> OfferView<'a> {
         free: terms.resources.clone(),
         ageing: shape.ageing,
         refused: false,
+        suspended: false,
+        rate_room: None,
+        reputation_ppm: 500_000,
     }
 }
 
