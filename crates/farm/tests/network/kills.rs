@@ -242,7 +242,11 @@ fn everything_is_accounted_for(m: &Mortal) {
         let id = job.order.id.to_string();
         let json = m.user.farm(&["receipt", &id, "--json"]).exits(0).json();
         assert_eq!(json["settlement"], serde_json::to_value(s).unwrap(), "the receipt is what the ledger paid");
-        let log = m.user.farm(&["logs", &id]).exits(0).stdout;
+        let shown = m.user.farm(&["logs", &id]);
+        let of_lease = lease.id.to_string();
+        let said = || m.net.log().lines().filter(|l| l.contains(&of_lease)).collect::<Vec<_>>().join("\n");
+        assert_eq!(shown.code, 0, "{}\n{lease:?}\n{}", shown.all(), said());
+        let log = shown.stdout;
         let mut lines: Vec<&str> = log.lines().collect();
         if lines.last() == Some(&"end") {
             lines.pop();
