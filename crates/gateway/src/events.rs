@@ -16,6 +16,7 @@ use futures::StreamExt as _;
 use futures::stream::{self, Stream};
 use pasture_api::{LedgerEvent, Problem};
 use pasture_types::event::Event;
+use pasture_types::reputation::ReputationEvent;
 use pasture_types::{AccountId, Height, LeaseId, NodeId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -99,7 +100,11 @@ impl Concerned {
             | Event::LeaseSettled { lease, account, node, .. } => Self { accounts: one(account), node: Some(*node), lease: Some(*lease) },
             Event::LeaseExtended { lease, node, .. } => Self { node: Some(*node), lease: Some(*lease), ..Self::default() },
             Event::UsageRecorded { lease, account, .. } => Self { accounts: one(account), lease: Some(*lease), node: None },
-            Event::OfferWithdrawn { .. } | Event::EpochStarted { .. } => Self::default(),
+            Event::Reputation(ReputationEvent::Rated { lease, provider, account, .. }) => {
+                Self { accounts: [Some(*provider), Some(*account)], lease: Some(*lease), node: None }
+            }
+            // Votes and pauses concern everyone.
+            Event::OfferWithdrawn { .. } | Event::EpochStarted { .. } | Event::Governance(_) => Self::default(),
         }
     }
     const fn nobody(&self) -> bool {

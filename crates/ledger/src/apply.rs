@@ -8,7 +8,7 @@ use crate::block::BlockCtx;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::tables::{lane_key, put};
-use crate::{bank, lease, market, proofs, registry, seams, validate};
+use crate::{bank, governance, lease, load, market, proofs, registry, reputation, seams, validate};
 use pasture_types::event::Event;
 use pasture_types::state::{Overlay, StateRead, StateWrite, merge};
 use pasture_types::tx::{Action, Auth, Envelope, TxBody};
@@ -67,7 +67,7 @@ pub fn apply(state: &mut dyn StateWrite, ctx: &BlockCtx, tx: &[u8], signatures: 
     };
     let id = checked.id;
     let mut overlay = Overlay::new(state);
-    if let Err(error) = charge(&mut overlay, &envelope.body, &checked) {
+    if let Err(error) = charge(&mut overlay, &env, &envelope.body, &checked) {
         return Applied::NotIncludable { id, error };
     }
     match act(&mut overlay, &env, &envelope.body, id) {
@@ -79,7 +79,7 @@ pub fn apply(state: &mut dyn StateWrite, ctx: &BlockCtx, tx: &[u8], signatures: 
         Err(error) => {
             // Charged anew on the untouched state; it succeeded a moment ago and nothing has changed since.
             let mut overlay = Overlay::new(state);
-            let charged = charge(&mut overlay, &envelope.body, &checked);
+            let charged = charge(&mut overlay, &env, &envelope.body, &checked);
             let changes = overlay.into_changes();
             if charged.is_ok() {
                 merge(state, changes);
@@ -100,7 +100,8 @@ fn includable(state: &dyn StateRead, ctx: &BlockCtx, envelope: &Envelope, signat
     }
 }
 
-fn charge(s: &mut dyn StateWrite, body: &TxBody, checked: &Checked) -> Result<(), TxError> {
+fn charge(s: &mut dyn StateWrite, env: &Env, body: &TxBody, checked: &Checked) -> Result<(), TxError> {
+    load::take(s, env, checked.cost_us)?;
     bank::charge_fee(s, &checked.payer, checked.fee, body.tip)?;
     put(s, lane_key(&checked.sender, body.lane), &(checked.next_seq + 1));
     Ok(())
@@ -153,5 +154,7 @@ fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), T
             Ok(())
         }
         Action::RegisterValidator { .. } => Err(TxError::NotActive("new validators are")),
+        Action::Governance(action) => governance::act(s, tx, action),
+        Action::Reputation(action) => reputation::act(s, tx, action),
     }
 }

@@ -5,10 +5,11 @@
 
 use crate::env::Env;
 use crate::error::TxError;
+use crate::governance::UnsupportedRules;
 use crate::records::Account;
 use crate::tables::{self, get, lane_key};
 use crate::validate::at_most;
-use crate::{bank, cost};
+use crate::{bank, cost, governance, load};
 use pasture_types::state::StateRead;
 use pasture_types::tx::{
     Action, Auth, ENVELOPE_VERSION, Envelope, MAX_ACTIONS, MAX_LANES, MAX_SIGNATURES, MAX_TX_BYTES, MAX_VALIDITY, TxBody,
@@ -135,6 +136,12 @@ pub(crate) fn check(s: &dyn StateRead, env: &Env, envelope: &Envelope, signature
     if !env.zone.params.dev && body.actions.iter().any(|a| matches!(a, Action::TestCredits { .. })) {
         return Err(TxError::NotActive("test credits exist only in development networks and are"));
     }
+    if !governance::known(env) {
+        return Err(TxError::Rules(UnsupportedRules { version: env.zone.rules_version, height: env.clock.height }));
+    }
+    let cost_us = cost::tx_cost_us(envelope);
+    // More than a block holds could wait for ever.
+    at_most("microseconds of cost", u64::from(cost_us), load::block_tx_cost_us(&env.zone.params))?;
     let fee = cost::fee_for(&env.zone.params, envelope);
     if fee > body.max_fee {
         return Err(TxError::FeeTooLow { needs: fee, max_fee: body.max_fee });
@@ -153,7 +160,7 @@ pub(crate) fn check(s: &dyn StateRead, env: &Env, envelope: &Envelope, signature
         Auth::Single | Auth::Multi | Auth::Delegated(_) => body.account.0,
     };
     let next_seq = get(s, &lane_key(&sender, body.lane)).unwrap_or(0);
-    Ok(Checked { id, sender, next_seq, payer, fee, cost_us: cost::tx_cost_us(envelope) })
+    Ok(Checked { id, sender, next_seq, payer, fee, cost_us })
 }
 
 /// Limits of the format.

@@ -67,6 +67,14 @@ pub(crate) fn to_treasury(s: &mut dyn StateWrite, asset: AssetId, amount: Amount
     add(s, asset_meta(META_TREASURY, asset), amount);
 }
 
+/// Takes from the treasury: what a vote spends.
+pub(crate) fn from_treasury(s: &mut dyn StateWrite, asset: AssetId, amount: Amount) -> Result<(), TxError> {
+    let has = treasury(s, asset);
+    let rest = has.checked_sub(amount).ok_or(TxError::InsufficientBalance { what: "the treasury's payment", needs: amount, has })?;
+    set(s, asset_meta(META_TREASURY, asset), rest);
+    Ok(())
+}
+
 /// Holds a model's share for its creator, until models have owners on the ledger.
 pub(crate) fn to_model(s: &mut dyn StateWrite, model: &BlobHash, asset: AssetId, amount: Amount) {
     add(s, model_key(model, asset), amount);

@@ -10,7 +10,7 @@ use crate::tables::{
     self, META_CLOCK, META_WAKE, OFFER_AGEING, ORDER_PENDING, TIMER, TimerKind, any, head_number, key, keys_between, keys_with, meta, put,
     tail_id,
 };
-use crate::{lease, market, proofs};
+use crate::{governance, lease, load, market, proofs, reputation};
 use pasture_types::event::Event;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{LeaseId, Millis, OrderId, Timestamp};
@@ -52,7 +52,9 @@ pub enum Due {
 #[must_use]
 pub fn next_due(state: &dyn StateRead) -> Due {
     let Some(env) = Env::load(state) else { return Due::Never };
-    let waits = any(state, &[ORDER_PENDING]) || any(state, &[OFFER_AGEING]) || state.get(&meta(META_WAKE)).is_some();
+    let waits = (any(state, &[ORDER_PENDING]) && !governance::matching(state, &env))
+        || any(state, &[OFFER_AGEING])
+        || state.get(&meta(META_WAKE)).is_some();
     if waits {
         return Due::Now;
     }
@@ -84,6 +86,11 @@ pub fn begin_block(state: &mut dyn StateWrite, ctx: &BlockCtx) -> Vec<Event> {
     let halted = Millis(env.clock.halted.0.saturating_add(halt(state, &env, ctx).0));
     env.clock = Clock { height: ctx.height, time: ctx.now.max(env.clock.time), halted };
     put(state, meta(META_CLOCK), &env.clock);
+    governance::activate(state, &mut env, &mut events);
+    if !governance::known(&env) {
+        // A program that does not know the rules does nothing of its own: see `supported`.
+        return events;
+    }
     proofs::record_epoch(state, &env, &ctx.randomness, &mut events);
     events
 }
@@ -91,15 +98,20 @@ pub fn begin_block(state: &mut dyn StateWrite, ctx: &BlockCtx) -> Vec<Event> {
 /// Closes a block: everything that happens by itself.
 pub fn end_block(state: &mut dyn StateWrite, ctx: &BlockCtx) -> Vec<Event> {
     let mut events = Vec::new();
-    let Some(env) = Env::within(state, ctx) else { return events };
+    let Some(env) = Env::within(state, ctx).filter(governance::known) else { return events };
     age_offers(state, &env);
     fire_timers(state, &env, &mut events);
     market::wake_waiting(state, &env);
-    market::draw(state, &env, &ctx.randomness, &mut events);
+    if !governance::matching(state, &env) {
+        market::draw(state, &env, &ctx.randomness, &mut events);
+    }
     bank::distribute_fees(state, &env, &ctx.proposer);
     // A lease that was taken in this block needs its epoch; the next block may be an epoch away.
     proofs::record_epoch(state, &env, &ctx.randomness, &mut events);
     proofs::prune(state, &env);
+    governance::prune(state);
+    reputation::prune(state, &env);
+    load::close(state, &env);
     events
 }
 
@@ -124,6 +136,7 @@ fn fire_timers(s: &mut dyn StateWrite, env: &Env, events: &mut Vec<Event>) {
         s.delete(&k);
         match (k.get(9).copied(), tail_id(&k)) {
             (Some(kind), Some(id)) if kind == TimerKind::Order as u8 => market::order_timer(s, env, &OrderId(id), events),
+            (Some(kind), Some(id)) if kind == TimerKind::Governance as u8 => governance::timer(s, env, &id, events),
             (Some(_), Some(id)) => lease::lease_timer(s, env, &LeaseId(id), events),
             _ => {}
         }

@@ -3,7 +3,6 @@
 //! Guarantees: reads only; every violation is named with the record it concerns. It is for tests, simulation and
 //! `farm ledger check`, not for the path of a block: its work grows with the state.
 
-use crate::bank;
 use crate::records::{Account, Lease, Node, Offer, Order, OrderState, Provider};
 use crate::registry::ready_height;
 use crate::tables::{
@@ -11,6 +10,7 @@ use crate::tables::{
     OFFER_AGEING, OFFER_IN_REGION, OFFER_OF_NODE, OFFER_OF_PROVIDER, ORDER, ORDER_OF_ACCOUNT, ORDER_OPEN, ORDER_PENDING, ORDER_WAITING,
     PROVIDER, TABLES_END, TIMER, TimerKind, ageing_key, asset_meta, key, pending_key, region_key, timer_key,
 };
+use crate::{bank, governance, reputation};
 use borsh::BorshDeserialize;
 use pasture_types::lease::LeaseState;
 use pasture_types::state::StateRead;
@@ -90,6 +90,8 @@ pub fn check(state: &dyn StateRead) -> Result<CheckReport, Vec<Violation>> {
     resources(&mut all);
     leases(state, &mut all);
     indexes(state, &mut all);
+    governance::check(state, &mut |rule, detail| all.broken(rule, detail));
+    reputation::check(state, &mut |rule, detail| all.broken(rule, detail));
     if !all.violations.is_empty() {
         return Err(all.violations);
     }
@@ -173,6 +175,7 @@ fn money(state: &dyn StateRead, all: &mut All) {
     parts.extend(all.leases.iter().map(|l| l.held));
     parts.extend(all.orders.iter().map(|o| o.deposit));
     parts.extend(all.providers.iter().map(|p| p.stake));
+    parts.push(governance::held(state));
     let sum = parts.iter().try_fold(Amount::ZERO, |a, b| a.checked_add(*b));
     all.hold(sum == Some(supply), "supply is the sum of everything that is held", || {
         format!("supply {}, held {}", supply.0, sum.map_or_else(|| "overflow".into(), |s| s.0.to_string()))
@@ -276,6 +279,7 @@ fn indexes(state: &dyn StateRead, all: &mut All) {
             want.insert(key(LEASE_OPEN, &[&l.node.0, &l.id.0]));
         }
     }
+    want.extend(governance::timers(state));
     let mut have: BTreeSet<Vec<u8>> = BTreeSet::new();
     for table in [
         OFFER_OF_NODE,

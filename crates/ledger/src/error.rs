@@ -2,6 +2,8 @@
 //!
 //! Guarantees: a code never changes its meaning and is never reused. It does not say whether a fee was taken: `Applied` does.
 
+use crate::governance::UnsupportedRules;
+use pasture_types::governance::OutOfBounds;
 use pasture_types::keys::SignatureError;
 use pasture_types::proof::ShareError;
 use pasture_types::{Amount, Millis, Timestamp};
@@ -191,6 +193,37 @@ pub enum TxError {
     /// A heartbeat whose shares do not hold.
     #[error("heartbeat refused: {0}; compute the shares anew from the period's randomness")]
     Shares(ShareError),
+    /// A rating that is not taken.
+    #[error("rating refused: {0}")]
+    Rating(&'static str),
+    /// The block has no room left for this transaction; the next one may.
+    #[error("the block is full: {used} of {limit} us are used and this costs {cost} us; it waits for the next block")]
+    BlockFull {
+        /// What the block's transactions cost so far.
+        used: u64,
+        /// What this one costs.
+        cost: u32,
+        /// What they may cost together.
+        limit: u64,
+    },
+    /// A parameter, or the set of them, would lie outside its bounds.
+    #[error("{0}; propose a value within these bounds")]
+    Bounds(OutOfBounds),
+    /// The vote is over.
+    #[error("this vote is over; see what became of the proposal")]
+    VoteOver,
+    /// No deposit stood behind the account when the proposal was made, or none stands now.
+    #[error("no deposit of this account counts for this proposal: it counts what stood when the proposal was made and stands now")]
+    NoVotingPower,
+    /// Votes cannot be changed any more.
+    #[error("this vote was lengthened, since its outcome turned late; votes that were given stay as they are")]
+    VoteFixed,
+    /// Not a member of the guardian.
+    #[error("this account is no member of the network's guardian; ask one of them, or propose it to a vote")]
+    NotGuardian,
+    /// This program does not know the rules in force.
+    #[error("{0}")]
+    Rules(UnsupportedRules),
 }
 
 impl TxError {
@@ -227,6 +260,14 @@ impl TxError {
             Self::Heartbeat(_) => 51,
             Self::Shares(_) => 52,
             Self::Paused => 60,
+            Self::Rating(_) => 95,
+            Self::BlockFull { .. } => 100,
+            Self::Bounds(_) => 101,
+            Self::VoteOver => 102,
+            Self::NoVotingPower => 103,
+            Self::VoteFixed => 104,
+            Self::NotGuardian => 105,
+            Self::Rules(_) => 106,
         }
     }
 

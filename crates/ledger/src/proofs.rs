@@ -8,6 +8,7 @@ use crate::env::Env;
 use crate::error::TxError;
 use crate::lease;
 use crate::records::Epoch;
+use crate::seams;
 use crate::tables::{self, HEARTBEAT, LEASE_OPEN, epoch_key, key, keys_between, keys_with, put, tail_id};
 use pasture_types::event::{Event, Hash32};
 use pasture_types::lease::LeaseState;
@@ -116,7 +117,8 @@ pub(crate) fn prune(s: &mut dyn StateWrite, env: &Env) {
     } else {
         // An open lease began at most so long ago: its service, its windows, and the halts that lengthened them.
         let windows = env.epochs(params.objection_epochs.saturating_add(params.heartbeat_grace_epochs).saturating_add(HALT_GRACE_EPOCHS));
-        let longest = Millis(params.max_lease.0.saturating_add(params.start_window.0).saturating_add(windows.0));
+        let max_lease = seams::longest_lease(s, env);
+        let longest = Millis(max_lease.0.saturating_add(params.start_window.0).saturating_add(windows.0));
         let halted = env.clock.halted;
         env.zone.epoch_of(Timestamp(env.now().0.saturating_sub(longest.0.saturating_mul(2)).saturating_sub(halted.0)))
     };

@@ -12,6 +12,9 @@ use crate::{bank, offers as standing, proofs};
 use pasture_types::state::StateRead;
 use pasture_types::{AccountId, Amount, AssetId, LeaseId, Millis, NodeId, OfferId, OrderId, Resources};
 
+pub use crate::governance::query as governance;
+pub use crate::reputation::query as reputation;
+
 /// Most entries of one page.
 pub const MAX_PAGE: usize = 500;
 

@@ -10,7 +10,7 @@ use crate::tables::{
     self, OFFER_OF_NODE, OFFER_OF_PROVIDER, ageing_key, key, keys_with, mark, offer_key, put_account, put_node, put_offer as save_offer,
     put_provider, region_key, tail_id,
 };
-use crate::{auth, bank, validate};
+use crate::{auth, bank, governance, seams, validate};
 use pasture_types::event::Event;
 use pasture_types::keys::Signature;
 use pasture_types::market::OfferTerms;
@@ -33,6 +33,7 @@ pub(crate) fn register_account(s: &mut dyn StateWrite, tx: &mut Tx<'_>, keys: &[
 
 pub(crate) fn register_provider(s: &mut dyn StateWrite, tx: &mut Tx<'_>, name: &str) -> Result<(), TxError> {
     validate::name(name)?;
+    governance::provider_name(tx.env, name)?;
     if tables::provider(s, &tx.account).is_some() {
         return Err(TxError::Exists("the provider"));
     }
@@ -105,8 +106,10 @@ pub(crate) fn stake(s: &mut dyn StateWrite, tx: &mut Tx<'_>, amount: Amount) -> 
     }
     let mut provider = acting_provider(s, tx)?;
     bank::debit(s, &tx.account, AssetId::CREDIT, amount, "the deposit")?;
+    let before = seams::voting_power(s, tx.env, &tx.account);
     provider.stake = provider.stake.checked_add(amount).ok_or(TxError::AmountTooLarge)?;
     put_provider(s, &tx.account, &provider);
+    seams::voting_power_changed(s, tx.env, &tx.account, before);
     tx.events.push(Event::Staked { account: tx.account, amount });
     Ok(())
 }

@@ -152,7 +152,7 @@ pub(crate) fn interim(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease) {
     let _ = count(s, env, lease, &mut metered, until, Reach::WholeEpochs);
     lease.metered = metered;
     let charged = service_charge(lease, metered.proven_ms);
-    let params = &env.zone.params;
+    let params = &seams::params_of(s, env, lease);
     let (provider, model) = shares(params, lease, charged);
     let treasury = charged.mul_div(u128::from(params.treasury_ppm), PPM).unwrap_or(Amount::ZERO);
     pay(s, env, lease, provider, treasury, model);
@@ -232,7 +232,7 @@ fn finish(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, claim: Claim, wi
     let build = billed_build(s, env, lease, claim.build);
     let build_charge = lease.rate_per_hour.per_hour_for(build.0).unwrap_or(room).min(room);
     let charged = service.saturating_add(build_charge);
-    let (provider, model) = shares(&env.zone.params, lease, charged);
+    let (provider, model) = shares(&seams::params_of(s, env, lease), lease, charged);
     let fee = charged.saturating_sub(provider).saturating_sub(model);
     pay(s, env, lease, provider, fee.saturating_add(withheld), model);
     let refunded = lease.held;

@@ -2,7 +2,9 @@
 //!
 //! Guarantees: every change of a lease's state has an event. Events are derived, not state: replay makes them again.
 
+use crate::governance::GovernanceEvent;
 use crate::lease::{EndReason, LeaseState};
+use crate::reputation::ReputationEvent;
 use crate::{AccountId, Amount, AssetId, LeaseId, Millis, NodeId, OfferId, OrderId, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -198,6 +200,10 @@ pub enum Event {
         /// The account.
         settlement: Box<Settlement>,
     },
+    /// Something about votes, the guardian's pause or the rules.
+    Governance(GovernanceEvent),
+    /// Something about ratings.
+    Reputation(ReputationEvent),
 }
 
 /// 32 bytes that JSON shows as hex.

@@ -97,6 +97,10 @@ id!(
     /// A delegated grant.
     GrantId
 );
+id!(
+    /// A proposal: the id of the transaction that made it, mixed with the action's index.
+    ProposalId
+);
 
 /// Hashes parts under a domain into 32 bytes; each part is length-prefixed, so that parts cannot run into each other.
 #[must_use]

@@ -4,11 +4,13 @@
 //! same digest, which binds zone, lane, sequence and expiry. It does not judge: rules are in `ledger`.
 
 use crate::genesis::GenesisValidator;
+use crate::governance::GovernanceAction;
 use crate::ids::derive;
 use crate::keys::{Signature, SignatureError, SigningKey};
 use crate::lease::{EndReason, SignedUsage};
 use crate::market::{OfferTerms, OrderTerms};
 use crate::proof::Heartbeat;
+use crate::reputation::ReputationAction;
 use crate::{
     AccountId, Amount, AssetId, GrantId, LeaseId, Millis, NodeId, OfferId, OrderId, PublicKey, Resources, Timestamp, TxId, ZoneId,
 };
@@ -281,4 +283,8 @@ pub enum Action {
         /// Its keys.
         validator: GenesisValidator,
     },
+    /// Votes, and the guardian's pause.
+    Governance(GovernanceAction),
+    /// Ratings.
+    Reputation(ReputationAction),
 }
