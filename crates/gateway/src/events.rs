@@ -99,6 +99,8 @@ impl Concerned {
             | Event::LeaseSettled { lease, account, node, .. } => Self { accounts: one(account), node: Some(*node), lease: Some(*lease) },
             Event::LeaseExtended { lease, node, .. } => Self { node: Some(*node), lease: Some(*lease), ..Self::default() },
             Event::UsageRecorded { lease, account, .. } => Self { accounts: one(account), lease: Some(*lease), node: None },
+            Event::Deposit(e) => Self { accounts: e.accounts(), node: e.node(), lease: None },
+            Event::Validator(e) => Self { accounts: [e.operator(), None], node: e.validator(), lease: None },
             Event::OfferWithdrawn { .. } | Event::EpochStarted { .. } => Self::default(),
         }
     }

@@ -8,7 +8,7 @@ use crate::block::BlockCtx;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::tables::{lane_key, put};
-use crate::{bank, lease, market, proofs, registry, seams, validate};
+use crate::{bank, lease, market, proofs, registry, seams, stake, validate, validators};
 use pasture_types::event::Event;
 use pasture_types::state::{Overlay, StateRead, StateWrite, merge};
 use pasture_types::tx::{Action, Auth, Envelope, TxBody};
@@ -67,7 +67,7 @@ pub fn apply(state: &mut dyn StateWrite, ctx: &BlockCtx, tx: &[u8], signatures: 
     };
     let id = checked.id;
     let mut overlay = Overlay::new(state);
-    if let Err(error) = charge(&mut overlay, &envelope.body, &checked) {
+    if let Err(error) = charge(&mut overlay, &env, &envelope.body, &checked) {
         return Applied::NotIncludable { id, error };
     }
     match act(&mut overlay, &env, &envelope.body, id) {
@@ -79,7 +79,7 @@ pub fn apply(state: &mut dyn StateWrite, ctx: &BlockCtx, tx: &[u8], signatures: 
         Err(error) => {
             // Charged anew on the untouched state; it succeeded a moment ago and nothing has changed since.
             let mut overlay = Overlay::new(state);
-            let charged = charge(&mut overlay, &envelope.body, &checked);
+            let charged = charge(&mut overlay, &env, &envelope.body, &checked);
             let changes = overlay.into_changes();
             if charged.is_ok() {
                 merge(state, changes);
@@ -100,8 +100,9 @@ fn includable(state: &dyn StateRead, ctx: &BlockCtx, envelope: &Envelope, signat
     }
 }
 
-fn charge(s: &mut dyn StateWrite, body: &TxBody, checked: &Checked) -> Result<(), TxError> {
-    bank::charge_fee(s, &checked.payer, checked.fee, body.tip)?;
+fn charge(s: &mut dyn StateWrite, env: &Env, body: &TxBody, checked: &Checked) -> Result<(), TxError> {
+    let covered = seams::take_fee_cover(s, env, body, &checked.payer, checked.fee)?;
+    bank::charge_fee(s, &checked.payer, checked.fee.saturating_sub(covered), body.tip)?;
     put(s, lane_key(&checked.sender, body.lane), &(checked.next_seq + 1));
     Ok(())
 }
@@ -152,6 +153,8 @@ fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), T
             tx.events.push(Event::Transferred { from: None, to: *to, asset, amount: *amount });
             Ok(())
         }
-        Action::RegisterValidator { .. } => Err(TxError::NotActive("new validators are")),
+        Action::RegisterValidator { validator, consent, bond } => validators::register(s, tx, validator, consent, *bond),
+        Action::Deposit(action) => stake::act(s, tx, action),
+        Action::Validator(action) => validators::act(s, tx, action),
     }
 }

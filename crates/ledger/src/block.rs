@@ -10,7 +10,8 @@ use crate::tables::{
     self, META_CLOCK, META_WAKE, OFFER_AGEING, ORDER_PENDING, TIMER, TimerKind, any, head_number, key, keys_between, keys_with, meta, put,
     tail_id,
 };
-use crate::{lease, market, proofs};
+use crate::validators::{beacon, terms};
+use crate::{lease, market, proofs, stake};
 use pasture_types::event::Event;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{LeaseId, Millis, OrderId, Timestamp};
@@ -59,7 +60,7 @@ pub fn next_due(state: &dyn StateRead) -> Due {
     let epoch = (tables::counts(state).live > 0).then(|| env.zone.epoch_start(env.epoch().saturating_add(1)));
     let timer = keys_with(state, &[TIMER], 1).first().and_then(|k| head_number(k));
     let timer = timer.map(|at| Timestamp(at).plus(env.clock.halted));
-    match epoch.into_iter().chain(timer).min() {
+    match epoch.into_iter().chain(timer).chain(terms::due(state, &env)).min() {
         Some(at) if at <= env.now() => Due::Now,
         Some(at) => Due::At(at),
         None => Due::Never,
@@ -84,6 +85,7 @@ pub fn begin_block(state: &mut dyn StateWrite, ctx: &BlockCtx) -> Vec<Event> {
     let halted = Millis(env.clock.halted.0.saturating_add(halt(state, &env, ctx).0));
     env.clock = Clock { height: ctx.height, time: ctx.now.max(env.clock.time), halted };
     put(state, meta(META_CLOCK), &env.clock);
+    beacon::note(state, ctx);
     proofs::record_epoch(state, &env, &ctx.randomness, &mut events);
     events
 }
@@ -97,6 +99,7 @@ pub fn end_block(state: &mut dyn StateWrite, ctx: &BlockCtx) -> Vec<Event> {
     market::wake_waiting(state, &env);
     market::draw(state, &env, &ctx.randomness, &mut events);
     bank::distribute_fees(state, &env, &ctx.proposer);
+    terms::advance(state, &env, &ctx.proposer, &mut events);
     // A lease that was taken in this block needs its epoch; the next block may be an epoch away.
     proofs::record_epoch(state, &env, &ctx.randomness, &mut events);
     proofs::prune(state, &env);
@@ -124,6 +127,7 @@ fn fire_timers(s: &mut dyn StateWrite, env: &Env, events: &mut Vec<Event>) {
         s.delete(&k);
         match (k.get(9).copied(), tail_id(&k)) {
             (Some(kind), Some(id)) if kind == TimerKind::Order as u8 => market::order_timer(s, env, &OrderId(id), events),
+            (Some(kind), Some(id)) if kind == TimerKind::Deposit as u8 => stake::timer(s, env, &id, events),
             (Some(_), Some(id)) => lease::lease_timer(s, env, &LeaseId(id), events),
             _ => {}
         }

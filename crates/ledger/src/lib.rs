@@ -30,8 +30,10 @@ mod records;
 mod registry;
 mod seams;
 mod settle;
+mod stake;
 mod tables;
 mod validate;
+mod validators;
 
 pub use apply::{Applied, Signatures, apply};
 pub use auth::{Admitted, MAX_LANE_AHEAD, admit, verify_stateless};
@@ -43,3 +45,5 @@ pub use explain::explain;
 pub use genesis::{genesis, genesis_entries};
 pub use pasture_scheduler::{Candidate, Explanation, Relaxation, Step};
 pub use records::*;
+pub use stake::{Bond, FeeGrant, Jail, LeaseNeed, NewcomerCount, NodeBond, Sponsorship, Start, Tranche};
+pub use validators::{Beacon, Ordering, Seat, Term, Validator, proofs_of_possession};

@@ -6,6 +6,8 @@
 use crate::apply::Tx;
 use crate::error::TxError;
 use crate::records::{Node, Offer, Provider};
+use crate::stake::Bond;
+use crate::stake::value::may_offer;
 use crate::tables::{
     self, OFFER_OF_NODE, OFFER_OF_PROVIDER, ageing_key, key, keys_with, mark, offer_key, put_account, put_node, put_offer as save_offer,
     put_provider, region_key, tail_id,
@@ -36,7 +38,14 @@ pub(crate) fn register_provider(s: &mut dyn StateWrite, tx: &mut Tx<'_>, name: &
     if tables::provider(s, &tx.account).is_some() {
         return Err(TxError::Exists("the provider"));
     }
-    let provider = Provider { account: tx.account, name: name.into(), stake: Amount::ZERO, nodes: 0, registered_at: tx.env.now() };
+    let provider = Provider {
+        account: tx.account,
+        name: name.into(),
+        stake: Amount::ZERO,
+        nodes: 0,
+        registered_at: tx.env.now(),
+        bond: Bond::default(),
+    };
     put_provider(s, &tx.account, &provider);
     tx.events.push(Event::ProviderRegistered { account: tx.account });
     Ok(())
@@ -120,10 +129,7 @@ pub(crate) fn put_offer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, node_id: &NodeI
     let node = own_node(s, tx, node_id)?;
     let provider = acting_provider(s, tx)?;
     validate::offer(terms)?;
-    let needs = tx.env.zone.params.min_stake;
-    if provider.stake < needs {
-        return Err(TxError::StakeTooSmall { needs, has: provider.stake });
-    }
+    may_offer(tx.env, &provider, terms.asset)?;
     if !node.declaration.resources.covers(&terms.resources) {
         return Err(TxError::Invalid(format!("the offer is larger than its node, which declared {}", node.declaration.resources)));
     }

@@ -3,6 +3,8 @@
 //! Guarantees: every change of a lease's state has an event. Events are derived, not state: replay makes them again.
 
 use crate::lease::{EndReason, LeaseState};
+use crate::stake::DepositEvent;
+use crate::validator::ValidatorEvent;
 use crate::{AccountId, Amount, AssetId, LeaseId, Millis, NodeId, OfferId, OrderId, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -198,6 +200,10 @@ pub enum Event {
         /// The account.
         settlement: Box<Settlement>,
     },
+    /// Of deposits.
+    Deposit(DepositEvent),
+    /// Of validators.
+    Validator(ValidatorEvent),
 }
 
 /// 32 bytes that JSON shows as hex.

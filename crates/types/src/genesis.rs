@@ -3,6 +3,8 @@
 //! Guarantees: everything that two honest nodes must agree on before the first block is in here.
 
 use crate::ids::{ZoneId, derive};
+use crate::stake::StakeParams;
+use crate::validator::ValidatorParams;
 use crate::{AccountId, Amount, Millis, PublicKey, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -72,6 +74,10 @@ pub struct Params {
     pub max_open_orders: u32,
     /// Longest lease.
     pub max_lease: Millis,
+    /// Deposits, sponsors, newcomers.
+    pub stake: StakeParams,
+    /// Validators, seats, terms.
+    pub validators: ValidatorParams,
 }
 
 impl Params {
@@ -97,6 +103,8 @@ impl Params {
             build_allowance: Millis(600_000),
             max_open_orders: 64,
             max_lease: Millis(7 * 24 * 3_600_000),
+            stake: StakeParams::dev(),
+            validators: ValidatorParams::dev(),
         }
     }
 
@@ -109,6 +117,8 @@ impl Params {
             objection_epochs: 10,
             heartbeat_work: Millis(300),
             min_stake: Amount(100_000_000_000),
+            stake: StakeParams::production(),
+            validators: ValidatorParams::production(),
             ..Self::dev()
         }
     }

@@ -9,6 +9,8 @@ use crate::keys::{Signature, SignatureError, SigningKey};
 use crate::lease::{EndReason, SignedUsage};
 use crate::market::{OfferTerms, OrderTerms};
 use crate::proof::Heartbeat;
+use crate::stake::DepositAction;
+use crate::validator::ValidatorAction;
 use crate::{
     AccountId, Amount, AssetId, GrantId, LeaseId, Millis, NodeId, OfferId, OrderId, PublicKey, Resources, Timestamp, TxId, ZoneId,
 };
@@ -276,9 +278,17 @@ pub enum Action {
         /// How much.
         amount: Amount,
     },
-    /// Registers a validator for a later term (later rules; the format is final).
+    /// Registers a validator as a candidate for the seats of later terms; its operator is the acting account.
     RegisterValidator {
         /// Its keys.
         validator: GenesisValidator,
+        /// The consensus key's signature over [`crate::validator::validator_consent_digest`].
+        consent: Signature,
+        /// Its first deposit, from the operator's balance.
+        bond: Amount,
     },
+    /// Deposits: unbonding, sponsors, suspension, newcomers.
+    Deposit(DepositAction),
+    /// Validators: deposits and suspension.
+    Validator(ValidatorAction),
 }
