@@ -11,6 +11,13 @@
 //! limits and the rest waits for the next block; hostile bytes give an error, never a panic.
 //! It does not order transactions, store anything durably or know how votes work: that is the chain's and the store's.
 
+// The modules' own tests use the world of the tests beside the crate, which names the crate from outside.
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+#[cfg(test)]
+extern crate self as pasture_ledger;
+
 mod apply;
 mod auth;
 mod bank;
