@@ -12,7 +12,7 @@ use crate::tables::{
     self, OFFER_OF_NODE, OFFER_OF_PROVIDER, ageing_key, key, keys_with, mark, offer_key, put_account, put_node, put_offer as save_offer,
     put_provider, region_key, tail_id,
 };
-use crate::{auth, bank, validate};
+use crate::{auth, bank, market, validate};
 use pasture_types::event::Event;
 use pasture_types::keys::Signature;
 use pasture_types::market::OfferTerms;
@@ -116,6 +116,7 @@ pub(crate) fn stake(s: &mut dyn StateWrite, tx: &mut Tx<'_>, amount: Amount) -> 
     bank::debit(s, &tx.account, AssetId::CREDIT, amount, "the deposit")?;
     provider.stake = provider.stake.checked_add(amount).ok_or(TxError::AmountTooLarge)?;
     put_provider(s, &tx.account, &provider);
+    market::wake(s);
     tx.events.push(Event::Staked { account: tx.account, amount });
     Ok(())
 }

@@ -53,7 +53,7 @@ fn whole(x: &Sponsorship) -> Amount {
 }
 
 /// Takes from sponsors by their parts of all that they posted; what rounding leaves is taken in the order of their ids.
-fn take_from_sponsors(all: &mut [Sponsorship], rest: &mut Amount) -> Amount {
+pub(super) fn take_from_sponsors(all: &mut [Sponsorship], rest: &mut Amount) -> Amount {
     let sum = all.iter().fold(Amount::ZERO, |a, x| a.saturating_add(whole(x)));
     let due = (*rest).min(sum);
     let mut cut = Amount::ZERO;

@@ -21,13 +21,12 @@ pub(crate) mod value;
 pub use records::{Bond, FeeGrant, Jail, LeaseNeed, NewcomerCount, NodeBond, Sponsorship, Start, Tranche};
 
 use crate::apply::Tx;
-use crate::bank;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::records::Provider;
 use crate::tables::{self, TimerKind, get, key, keys_with, mark, put, put_provider, tail_id, timer_key};
 use crate::validate::at_most;
-use crate::validators;
+use crate::{bank, market, validators};
 use pasture_types::event::Event;
 use pasture_types::stake::{DepositAction, DepositEvent};
 use pasture_types::state::{StateRead, StateWrite};
@@ -206,6 +205,7 @@ fn sponsor(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &AccountId, amount: Amou
     p.bond.sponsored = p.bond.sponsored.saturating_add(amount);
     save_sponsorship(s, &mut p, &record);
     save(s, &mut p);
+    market::wake(s);
     tx.events.push(Event::Deposit(DepositEvent::Sponsored { provider: *id, sponsor: tx.account, amount }));
     Ok(())
 }
@@ -311,6 +311,7 @@ fn unjail(s: &mut dyn StateWrite, tx: &mut Tx<'_>, node: Option<&NodeId>) -> Res
             put_node_bond(s, node, &bond);
         }
     }
+    market::wake(s);
     tx.events.push(Event::Deposit(DepositEvent::Reinstated { provider: tx.account, node: node.copied() }));
     Ok(())
 }

@@ -38,7 +38,7 @@ pub(crate) fn needs(env: &Env, chance_ppm: u32, rate: Amount) -> Option<Amount> 
 }
 
 /// The highest rate that a free deposit takes; its need is never more than that deposit.
-fn rate_under(env: &Env, chance_ppm: u32, free: Amount) -> Amount {
+pub(super) fn rate_under(env: &Env, chance_ppm: u32, free: Amount) -> Amount {
     let value = free.mul_div(u128::from(chance_ppm), 2 * PPM);
     value.and_then(|v| v.mul_div(HOUR_MS, u128::from(unsettled(env).0))).unwrap_or(Amount::ZERO)
 }
