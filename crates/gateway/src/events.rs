@@ -105,6 +105,8 @@ impl Concerned {
             }
             // Votes and pauses concern everyone.
             Event::OfferWithdrawn { .. } | Event::EpochStarted { .. } | Event::Governance(_) => Self::default(),
+            Event::Deposit(e) => Self { accounts: e.accounts(), node: e.node(), lease: None },
+            Event::Validator(e) => Self { accounts: [e.operator(), None], node: e.validator(), lease: None },
         }
     }
     const fn nobody(&self) -> bool {

@@ -8,7 +8,7 @@ use crate::block::BlockCtx;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::tables::{lane_key, put};
-use crate::{bank, governance, lease, load, market, proofs, registry, reputation, seams, validate};
+use crate::{bank, governance, lease, load, market, proofs, registry, reputation, seams, stake, validate, validators};
 use pasture_types::event::Event;
 use pasture_types::state::{Overlay, StateRead, StateWrite, merge};
 use pasture_types::tx::{Action, Auth, Envelope, TxBody};
@@ -103,6 +103,8 @@ fn includable(state: &dyn StateRead, ctx: &BlockCtx, envelope: &Envelope, signat
 fn charge(s: &mut dyn StateWrite, env: &Env, body: &TxBody, checked: &Checked) -> Result<(), TxError> {
     load::take(s, env, checked.cost_us)?;
     bank::charge_fee(s, &checked.payer, checked.fee, body.tip)?;
+    let covered = seams::take_fee_cover(s, env, body, &checked.payer, checked.fee)?;
+    bank::charge_fee(s, &checked.payer, checked.fee.saturating_sub(covered), body.tip)?;
     put(s, lane_key(&checked.sender, body.lane), &(checked.next_seq + 1));
     Ok(())
 }
@@ -153,8 +155,10 @@ fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), T
             tx.events.push(Event::Transferred { from: None, to: *to, asset, amount: *amount });
             Ok(())
         }
-        Action::RegisterValidator { .. } => Err(TxError::NotActive("new validators are")),
         Action::Governance(action) => governance::act(s, tx, action),
         Action::Reputation(action) => reputation::act(s, tx, action),
+        Action::RegisterValidator { validator, consent, bond } => validators::register(s, tx, validator, consent, *bond),
+        Action::Deposit(action) => stake::act(s, tx, action),
+        Action::Validator(action) => validators::act(s, tx, action),
     }
 }

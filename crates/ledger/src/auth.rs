@@ -7,9 +7,10 @@ use crate::env::Env;
 use crate::error::TxError;
 use crate::governance::UnsupportedRules;
 use crate::records::Account;
+use crate::stake::newcomers::verify_stamp;
 use crate::tables::{self, get, lane_key};
 use crate::validate::at_most;
-use crate::{bank, cost, governance, load};
+use crate::{bank, cost, governance, load, seams};
 use pasture_types::state::StateRead;
 use pasture_types::tx::{
     Action, Auth, ENVELOPE_VERSION, Envelope, MAX_ACTIONS, MAX_LANES, MAX_SIGNATURES, MAX_TX_BYTES, MAX_VALIDITY, TxBody,
@@ -114,7 +115,9 @@ pub fn verify_stateless(tx: &[u8]) -> Result<TxId, TxError> {
 }
 
 fn verify_all(envelope: &Envelope) -> Result<TxId, TxError> {
-    envelope.verify_signatures().map_err(|source| TxError::Signature { whose: "transaction", source })
+    let id = envelope.verify_signatures().map_err(|source| TxError::Signature { whose: "transaction", source })?;
+    verify_stamp(&envelope.body)?;
+    Ok(id)
 }
 
 /// Every rule but the lane's exact position.
@@ -146,7 +149,8 @@ pub(crate) fn check(s: &dyn StateRead, env: &Env, envelope: &Envelope, signature
     if fee > body.max_fee {
         return Err(TxError::FeeTooLow { needs: fee, max_fee: body.max_fee });
     }
-    let needs = fee.checked_add(body.tip).ok_or(TxError::AmountTooLarge)?;
+    let covered = seams::fee_covered(s, env, body, &payer, fee)?;
+    let needs = fee.saturating_sub(covered).checked_add(body.tip).ok_or(TxError::AmountTooLarge)?;
     let has = bank::balance(s, &payer, AssetId::CREDIT);
     if has < needs {
         return Err(TxError::InsufficientBalance { what: "the fee", needs, has });

@@ -67,10 +67,10 @@ pub(crate) fn to_treasury(s: &mut dyn StateWrite, asset: AssetId, amount: Amount
     add(s, asset_meta(META_TREASURY, asset), amount);
 }
 
-/// Takes from the treasury: what a vote spends.
+/// Takes from the treasury: what a vote spends, what a newcomer's first fees cost.
 pub(crate) fn from_treasury(s: &mut dyn StateWrite, asset: AssetId, amount: Amount) -> Result<(), TxError> {
     let has = treasury(s, asset);
-    let rest = has.checked_sub(amount).ok_or(TxError::InsufficientBalance { what: "the treasury's payment", needs: amount, has })?;
+    let rest = has.checked_sub(amount).ok_or(TxError::InsufficientBalance { what: "a payment by the treasury", needs: amount, has })?;
     set(s, asset_meta(META_TREASURY, asset), rest);
     Ok(())
 }
@@ -91,6 +91,23 @@ pub(crate) fn charge_fee(s: &mut dyn StateWrite, payer: &AccountId, fee: Amount,
     add(s, asset_meta(META_FEES, AssetId::CREDIT), fee);
     add(s, asset_meta(META_TIPS, AssetId::CREDIT), tip);
     Ok(())
+}
+
+/// Puts fees that were set aside to the block's.
+pub(crate) fn add_fees(s: &mut dyn StateWrite, amount: Amount) {
+    add(s, asset_meta(META_FEES, AssetId::CREDIT), amount);
+}
+
+/// What waits for the seated validators.
+pub(crate) fn pool(s: &dyn StateRead, asset: AssetId) -> Amount {
+    get(s, &asset_meta(META_POOL, asset)).unwrap_or_default()
+}
+
+/// Takes all of it; the caller pays it out.
+pub(crate) fn empty_pool(s: &mut dyn StateWrite, asset: AssetId) -> Amount {
+    let all = pool(s, asset);
+    set(s, asset_meta(META_POOL, asset), Amount::ZERO);
+    all
 }
 
 /// Pays a block's pots out: tips and the larger half of the fees to the proposer's operator, the rest to the pool of the

@@ -3,14 +3,14 @@
 //! Guarantees: each kind of work has a limit per block and leaves the rest for the next one, which `next_due` then asks for
 //! at once; an idle zone asks for no block. It does not decide who proposes.
 
-use crate::bank;
 use crate::env::Env;
 use crate::records::Clock;
 use crate::tables::{
     self, META_CLOCK, META_WAKE, OFFER_AGEING, ORDER_PENDING, TIMER, TimerKind, any, head_number, key, keys_between, keys_with, meta, put,
     tail_id,
 };
-use crate::{governance, lease, load, market, proofs, reputation};
+use crate::validators::{beacon, terms};
+use crate::{bank, governance, lease, load, market, proofs, reputation, stake};
 use pasture_types::event::Event;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{LeaseId, Millis, OrderId, Timestamp};
@@ -61,7 +61,7 @@ pub fn next_due(state: &dyn StateRead) -> Due {
     let epoch = (tables::counts(state).live > 0).then(|| env.zone.epoch_start(env.epoch().saturating_add(1)));
     let timer = keys_with(state, &[TIMER], 1).first().and_then(|k| head_number(k));
     let timer = timer.map(|at| Timestamp(at).plus(env.clock.halted));
-    match epoch.into_iter().chain(timer).min() {
+    match epoch.into_iter().chain(timer).chain(terms::due(state, &env)).min() {
         Some(at) if at <= env.now() => Due::Now,
         Some(at) => Due::At(at),
         None => Due::Never,
@@ -91,6 +91,7 @@ pub fn begin_block(state: &mut dyn StateWrite, ctx: &BlockCtx) -> Vec<Event> {
         // A program that does not know the rules does nothing of its own: see `supported`.
         return events;
     }
+    beacon::note(state, ctx);
     proofs::record_epoch(state, &env, &ctx.randomness, &mut events);
     events
 }
@@ -106,6 +107,7 @@ pub fn end_block(state: &mut dyn StateWrite, ctx: &BlockCtx) -> Vec<Event> {
         market::draw(state, &env, &ctx.randomness, &mut events);
     }
     bank::distribute_fees(state, &env, &ctx.proposer);
+    terms::advance(state, &env, &ctx.proposer, &mut events);
     // A lease that was taken in this block needs its epoch; the next block may be an epoch away.
     proofs::record_epoch(state, &env, &ctx.randomness, &mut events);
     proofs::prune(state, &env);
@@ -137,6 +139,7 @@ fn fire_timers(s: &mut dyn StateWrite, env: &Env, events: &mut Vec<Event>) {
         match (k.get(9).copied(), tail_id(&k)) {
             (Some(kind), Some(id)) if kind == TimerKind::Order as u8 => market::order_timer(s, env, &OrderId(id), events),
             (Some(kind), Some(id)) if kind == TimerKind::Governance as u8 => governance::timer(s, env, &id, events),
+            (Some(kind), Some(id)) if kind == TimerKind::Deposit as u8 => stake::timer(s, env, &id, events),
             (Some(_), Some(id)) => lease::lease_timer(s, env, &LeaseId(id), events),
             _ => {}
         }

@@ -10,7 +10,7 @@ use crate::tables::{
     OFFER_AGEING, OFFER_IN_REGION, OFFER_OF_NODE, OFFER_OF_PROVIDER, ORDER, ORDER_OF_ACCOUNT, ORDER_OPEN, ORDER_PENDING, ORDER_WAITING,
     PROVIDER, TABLES_END, TIMER, TimerKind, ageing_key, asset_meta, key, pending_key, region_key, timer_key,
 };
-use crate::{bank, governance, reputation};
+use crate::{bank, governance, reputation, stake, validators};
 use borsh::BorshDeserialize;
 use pasture_types::lease::LeaseState;
 use pasture_types::state::StateRead;
@@ -63,6 +63,7 @@ struct All {
     offers: Vec<Offer>,
     orders: Vec<Order>,
     leases: Vec<Lease>,
+    deposits: stake::check::Found,
     violations: Vec<Violation>,
     keys: u64,
 }
@@ -86,6 +87,7 @@ impl All {
 /// The first hundred violations.
 pub fn check(state: &dyn StateRead) -> Result<CheckReport, Vec<Violation>> {
     let mut all = read(state);
+    deposits(state, &mut all);
     money(state, &mut all);
     resources(&mut all);
     leases(state, &mut all);
@@ -158,6 +160,15 @@ fn read(state: &dyn StateRead) -> All {
     all
 }
 
+/// Deposits and validators, whose modules know their own tables.
+fn deposits(state: &dyn StateRead, all: &mut All) {
+    all.deposits = stake::check::check(state, &all.providers, &all.leases);
+    validators::check::check(state, &mut all.deposits);
+    for (rule, detail) in std::mem::take(&mut all.deposits.broken) {
+        all.broken(rule, detail);
+    }
+}
+
 /// supply = balances + escrow + deposits + stake + treasury + model shares + fees in flight + validator pool.
 fn money(state: &dyn StateRead, all: &mut All) {
     let asset = AssetId::CREDIT;
@@ -176,6 +187,7 @@ fn money(state: &dyn StateRead, all: &mut All) {
     parts.extend(all.orders.iter().map(|o| o.deposit));
     parts.extend(all.providers.iter().map(|p| p.stake));
     parts.push(governance::held(state));
+    parts.extend(all.deposits.money.iter().copied());
     let sum = parts.iter().try_fold(Amount::ZERO, |a, b| a.checked_add(*b));
     all.hold(sum == Some(supply), "supply is the sum of everything that is held", || {
         format!("supply {}, held {}", supply.0, sum.map_or_else(|| "overflow".into(), |s| s.0.to_string()))
@@ -280,6 +292,7 @@ fn indexes(state: &dyn StateRead, all: &mut All) {
         }
     }
     want.extend(governance::timers(state));
+    want.extend(std::mem::take(&mut all.deposits.timers));
     let mut have: BTreeSet<Vec<u8>> = BTreeSet::new();
     for table in [
         OFFER_OF_NODE,

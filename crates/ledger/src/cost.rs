@@ -2,7 +2,7 @@
 //!
 //! Guarantees: the cost depends on the transaction's bytes only, so that a client can compute it before it signs.
 
-use crate::{governance, reputation};
+use crate::{governance, reputation, stake, validators};
 use pasture_types::genesis::Params;
 use pasture_types::tx::{Action, Envelope};
 use pasture_types::{Amount, PublicKey};
@@ -25,7 +25,6 @@ pub const fn action_cost_us(action: &Action) -> u32 {
         Action::Transfer { .. } | Action::TestCredits { .. } | Action::Stake { .. } => 5,
         Action::RegisterAccount { .. }
         | Action::RegisterProvider { .. }
-        | Action::RegisterValidator { .. }
         | Action::PutOffer { .. }
         | Action::WithdrawOffer { .. }
         | Action::CancelOrder { .. }
@@ -34,6 +33,9 @@ pub const fn action_cost_us(action: &Action) -> u32 {
         | Action::CloseLease { .. }
         | Action::Object { .. }
         | Action::Extend { .. } => 10,
+        Action::Deposit(action) => stake::cost_us(action),
+        Action::Validator(_) => validators::COST_US,
+        Action::RegisterValidator { .. } => validators::COST_US + ED25519_US + validators::POSSESSION_US,
         Action::RegisterNode { .. } => 10 + ED25519_US,
         Action::PlaceOrder { .. } => 10 + DRAW_US,
         Action::AcceptLease { .. } => 10 + SETTLE_US,

@@ -190,6 +190,31 @@ pub enum TxError {
     /// The guardian paused this kind of action.
     #[error("the network is paused for this by its guardian; running jobs go on, try again later")]
     Paused,
+    /// Open leases need the deposit.
+    #[error("open leases need a deposit of {needs}, but {left} would be left; wait until they are settled, or take less")]
+    DepositInUse {
+        /// What they need.
+        needs: Amount,
+        /// What would be left.
+        left: Amount,
+    },
+    /// The provider's deposit does not carry this.
+    #[error("the provider's leases would need a deposit of {needs}, it has {has}; choose another provider or ask for less")]
+    ValueLimit {
+        /// What they would need.
+        needs: Amount,
+        /// What there is.
+        has: Amount,
+    },
+    /// A newcomer's stamp that is not taken.
+    #[error("stamp refused: {0}")]
+    Stamp(&'static str),
+    /// This block has its newcomers.
+    #[error("this block has as many newcomers as it may; send it again")]
+    NewcomersFull,
+    /// A validator's BLS key without its proof.
+    #[error("the proof of possession of the validator's BLS key does not hold; make it with that key")]
+    Possession,
     /// A heartbeat whose shares do not hold.
     #[error("heartbeat refused: {0}; compute the shares anew from the period's randomness")]
     Shares(ShareError),
@@ -268,6 +293,11 @@ impl TxError {
             Self::VoteFixed => 104,
             Self::NotGuardian => 105,
             Self::Rules(_) => 106,
+            Self::DepositInUse { .. } => 85,
+            Self::ValueLimit { .. } => 86,
+            Self::Stamp(_) => 87,
+            Self::NewcomersFull => 88,
+            Self::Possession => 89,
         }
     }
 

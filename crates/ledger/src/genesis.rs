@@ -39,6 +39,7 @@ fn write(s: &mut dyn StateWrite, genesis: &Genesis) {
     for validator in &genesis.validators {
         put(s, key(VALIDATOR, &[&validator.key]), &validator.operator);
     }
+    crate::validators::at_genesis(s, genesis);
     for entry in &genesis.accounts {
         let id = entry.key.account();
         let account = Account { id, keys: vec![entry.key], threshold: 1, registered_at: genesis.time };

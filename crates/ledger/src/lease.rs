@@ -9,7 +9,7 @@ use crate::error::TxError;
 use crate::records::{Claim, Closing, Lease, Party, Ripening};
 use crate::settle;
 use crate::tables::{self, TimerKind, mark, put_lease, timer_key, update_counts};
-use crate::{bank, market, validate};
+use crate::{bank, market, seams, validate};
 use pasture_scheduler::price_for;
 use pasture_types::event::Event;
 use pasture_types::lease::{Countersignature, EndReason, LeaseState, SignedUsage, Usage};
@@ -321,6 +321,7 @@ pub(crate) fn extend(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId, dura
     let longest = env.zone.params.max_lease.min(lease.offer_max_duration);
     let total = lease.max_duration.0.saturating_add(duration.0);
     validate::at_most("milliseconds of duration, extensions included", total, longest.0)?;
+    seams::may_extend(s, env, &lease)?;
     let more = price_for(lease.rate_per_hour, duration);
     bank::debit(s, &lease.account, lease.asset, more, "the extension")?;
     lease.escrow = lease.escrow.saturating_add(more);

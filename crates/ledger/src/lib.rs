@@ -11,6 +11,13 @@
 //! limits and the rest waits for the next block; hostile bytes give an error, never a panic.
 //! It does not order transactions, store anything durably or know how votes work: that is the chain's and the store's.
 
+// The modules' own tests use the world of the tests beside the crate, which names the crate from outside.
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+#[cfg(test)]
+extern crate self as pasture_ledger;
+
 mod apply;
 mod auth;
 mod bank;
@@ -33,8 +40,10 @@ mod registry;
 mod reputation;
 mod seams;
 mod settle;
+mod stake;
 mod tables;
 mod validate;
+mod validators;
 
 pub use apply::{Applied, Signatures, apply};
 pub use auth::{Admitted, MAX_LANE_AHEAD, admit, verify_stateless};
@@ -51,3 +60,5 @@ pub use pasture_scheduler::{Candidate, Explanation, Relaxation, Step};
 pub use records::*;
 pub use reputation::records::*;
 pub use reputation::{NEUTRAL_PPM, Score};
+pub use stake::{Bond, FeeGrant, Jail, LeaseNeed, NewcomerCount, NodeBond, Sponsorship, Start, Tranche};
+pub use validators::{Beacon, Ordering, Seat, Term, Validator, proofs_of_possession};

@@ -17,7 +17,7 @@ use crate::tables::{
     self, LEASE_OF_ACCOUNT, LEASE_OF_NODE, LEASE_OPEN, META_WAKE, ORDER_OF_ACCOUNT, ORDER_OPEN, ORDER_PENDING, ORDER_WAITING, TimerKind,
     any, key, keys_with, mark, meta, pending_key, put_lease, put_node, put_order, tail_id, timer_key, update_counts,
 };
-use crate::{bank, lease, offers, validate};
+use crate::{bank, lease, offers, seams, validate};
 use pasture_scheduler::{Need, affordable, evaluate, rank};
 use pasture_types::event::Event;
 use pasture_types::ids::derive;
@@ -203,6 +203,7 @@ fn undo_match(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, reason: EndR
 /// Takes a closed lease out of the indexes of open ones.
 pub(crate) fn close_indexes(s: &mut dyn StateWrite, lease: &Lease) {
     s.delete(&key(LEASE_OPEN, &[&lease.node.0, &lease.id.0]));
+    seams::lease_closed(s, lease);
     update_counts(s, |c| c.open = c.open.saturating_sub(1));
     if let Some(mut node) = tables::node(s, &lease.node) {
         node.open_leases = node.open_leases.saturating_sub(1);
@@ -359,6 +360,7 @@ fn matched(
     mark(s, key(LEASE_OPEN, &[&lease.node.0, &id.0]));
     lease::set_timer(s, &mut lease, Some(accept_shifted));
     put_lease(s, &id, &lease);
+    seams::lease_opened(s, env, &lease);
     enter(s, order, OrderState::Drawn { lease: id }, None);
     events.push(Event::LeaseMatched {
         lease: id,

@@ -9,6 +9,9 @@ use crate::tables::{
     prefix_end, tail_id,
 };
 use crate::{bank, offers as standing, proofs};
+
+pub use crate::stake::query as deposits;
+pub use crate::validators::query as validators;
 use pasture_types::state::StateRead;
 use pasture_types::{AccountId, Amount, AssetId, LeaseId, Millis, NodeId, OfferId, OrderId, Resources};
 

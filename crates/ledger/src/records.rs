@@ -3,6 +3,7 @@
 //! Guarantees: borsh, frozen by golden fixtures; every amount that a record holds is counted by `check`. Times named
 //! `..._at` are ledger time; times named `..._shifted` are ledger time less all halts so far (`docs/specs/ledger.md` §6).
 
+use crate::stake::Bond;
 use borsh::{BorshDeserialize, BorshSerialize};
 use pasture_types::event::{Hash32, Settlement};
 use pasture_types::genesis::Params;
@@ -108,6 +109,8 @@ pub struct Provider {
     pub nodes: u32,
     /// Since when.
     pub registered_at: Timestamp,
+    /// What else stands behind it, and what its leases need of it.
+    pub bond: Bond,
 }
 
 /// A node.

@@ -6,11 +6,13 @@
 use crate::apply::Tx;
 use crate::error::TxError;
 use crate::records::{Node, Offer, Provider};
+use crate::stake::Bond;
+use crate::stake::value::may_offer;
 use crate::tables::{
     self, OFFER_OF_NODE, OFFER_OF_PROVIDER, ageing_key, key, keys_with, mark, offer_key, put_account, put_node, put_offer as save_offer,
     put_provider, region_key, tail_id,
 };
-use crate::{auth, bank, governance, seams, validate};
+use crate::{auth, bank, governance, market, seams, validate};
 use pasture_types::event::Event;
 use pasture_types::keys::Signature;
 use pasture_types::market::OfferTerms;
@@ -37,7 +39,14 @@ pub(crate) fn register_provider(s: &mut dyn StateWrite, tx: &mut Tx<'_>, name: &
     if tables::provider(s, &tx.account).is_some() {
         return Err(TxError::Exists("the provider"));
     }
-    let provider = Provider { account: tx.account, name: name.into(), stake: Amount::ZERO, nodes: 0, registered_at: tx.env.now() };
+    let provider = Provider {
+        account: tx.account,
+        name: name.into(),
+        stake: Amount::ZERO,
+        nodes: 0,
+        registered_at: tx.env.now(),
+        bond: Bond::default(),
+    };
     put_provider(s, &tx.account, &provider);
     tx.events.push(Event::ProviderRegistered { account: tx.account });
     Ok(())
@@ -110,6 +119,7 @@ pub(crate) fn stake(s: &mut dyn StateWrite, tx: &mut Tx<'_>, amount: Amount) -> 
     provider.stake = provider.stake.checked_add(amount).ok_or(TxError::AmountTooLarge)?;
     put_provider(s, &tx.account, &provider);
     seams::voting_power_changed(s, tx.env, &tx.account, before);
+    market::wake(s);
     tx.events.push(Event::Staked { account: tx.account, amount });
     Ok(())
 }
@@ -123,10 +133,7 @@ pub(crate) fn put_offer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, node_id: &NodeI
     let node = own_node(s, tx, node_id)?;
     let provider = acting_provider(s, tx)?;
     validate::offer(terms)?;
-    let needs = tx.env.zone.params.min_stake;
-    if provider.stake < needs {
-        return Err(TxError::StakeTooSmall { needs, has: provider.stake });
-    }
+    may_offer(tx.env, &provider, terms.asset)?;
     if !node.declaration.resources.covers(&terms.resources) {
         return Err(TxError::Invalid(format!("the offer is larger than its node, which declared {}", node.declaration.resources)));
     }

@@ -7,23 +7,54 @@ use crate::env::Env;
 use crate::error::TxError;
 use crate::records::Lease;
 use crate::reputation::records::Role;
+use crate::stake::{newcomers, value};
 use crate::{governance, reputation, tables};
 use pasture_types::event::Settlement;
 use pasture_types::genesis::Params;
 use pasture_types::governance::AssetTerms;
 use pasture_types::state::{StateRead, StateWrite};
-use pasture_types::tx::Action;
+use pasture_types::tx::{Action, TxBody};
 use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId};
 
 /// Asked at each match and by `explain`: whether a provider or node is suspended and takes no new leases.
-pub(crate) fn suspended(_s: &dyn StateRead, _env: &Env, _provider: &AccountId, _node: &NodeId) -> bool {
-    false
+pub(crate) fn suspended(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &NodeId) -> bool {
+    value::suspended(s, env, provider, node)
 }
 
 /// Asked at each match and by `explain`: the highest rate per hour that a node may still take on under its deposit, beside
 /// what it holds; `None` without a bound.
-pub(crate) fn rate_room(_s: &dyn StateRead, _env: &Env, _provider: &AccountId, _node: &NodeId) -> Option<Amount> {
-    None
+pub(crate) fn rate_room(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &NodeId) -> Option<Amount> {
+    Some(value::rate_room(s, env, provider, node))
+}
+
+/// Asked at each match: the chance, in parts per million, that a node is audited before what it serves now is paid.
+pub(crate) fn audit_chance_ppm(_s: &dyn StateRead, env: &Env, _node: &NodeId) -> u32 {
+    env.zone.params.stake.audit_chance_ppm
+}
+
+/// Told once when a lease is matched: it holds part of its provider's deposit.
+pub(crate) fn lease_opened(s: &mut dyn StateWrite, env: &Env, lease: &Lease) {
+    value::opened(s, env, lease);
+}
+
+/// Told once when a lease is settled or its match undone.
+pub(crate) fn lease_closed(s: &mut dyn StateWrite, lease: &Lease) {
+    value::closed(s, &lease.id);
+}
+
+/// Asked before a lease is extended: whether its provider may still take that on.
+pub(crate) fn may_extend(s: &mut dyn StateWrite, env: &Env, lease: &Lease) -> Result<(), TxError> {
+    value::extend(s, env, lease)
+}
+
+/// Asked of each transaction: how much of its fee is not the payer's to pay.
+pub(crate) fn fee_covered(s: &dyn StateRead, env: &Env, body: &TxBody, payer: &AccountId, fee: Amount) -> Result<Amount, TxError> {
+    newcomers::covers(s, env, body, payer, fee)
+}
+
+/// The same when the fee is charged: takes that part from where it is set aside and puts it to the fees.
+pub(crate) fn take_fee_cover(s: &mut dyn StateWrite, env: &Env, body: &TxBody, payer: &AccountId, fee: Amount) -> Result<Amount, TxError> {
+    newcomers::take(s, env, body, payer, fee)
 }
 
 /// Asked by the score: a provider's standing in parts per million; half for one of whom nothing is known.
@@ -51,8 +82,8 @@ pub(crate) fn capacity(_s: &dyn StateRead, _env: &Env, _node: &NodeId, _epoch: u
 }
 
 /// Asked when earnings are paid out: how much of them is kept back for the provider's missing deposit (and moved there).
-pub(crate) fn keep_for_deposit(_s: &mut dyn StateWrite, _env: &Env, _provider: &AccountId, _asset: AssetId, _earned: Amount) -> Amount {
-    Amount::ZERO
+pub(crate) fn keep_for_deposit(s: &mut dyn StateWrite, env: &Env, provider: &AccountId, asset: AssetId, earned: Amount) -> Amount {
+    value::keep_back(s, env, provider, asset, earned)
 }
 
 /// Told once when a lease is settled.

@@ -105,7 +105,7 @@ fn actions() -> Vec<(&'static str, Action)> {
         ("extend", Action::Extend { lease, duration: Millis(60_000) }),
         ("transfer", Action::Transfer { to: AccountId([7; 32]), asset: AssetId::CREDIT, amount }),
         ("test_credits", Action::TestCredits { to: AccountId([7; 32]), amount }),
-        ("register_validator", Action::RegisterValidator { validator: validator() }),
+        ("register_validator", Action::RegisterValidator { validator: validator(), consent: signature, bond: amount }),
     ]
 }
 

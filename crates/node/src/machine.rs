@@ -4,7 +4,7 @@
 //! knows the other, so that a change of the ledger does not build the engine again.
 
 use bytes::Bytes;
-use pasture_chain::{Admission, BlockContext, Due, Machine, Rejection, TxOutcome};
+use pasture_chain::{Admission, BlockContext, Due, Machine, Rejection, TxOutcome, Validator};
 use pasture_ledger::{Applied, BlockCtx, Signatures, TxError};
 use pasture_types::event::Event;
 use pasture_types::genesis::Genesis;
@@ -50,6 +50,17 @@ fn rejection(error: &TxError) -> Rejection {
     Rejection { code: error.code(), message: error.to_string() }
 }
 
+/// What the ledger leaves to who knows the curve: that new validators hold their BLS keys. It depends on the bytes alone,
+/// like a signature, so it is checked at admission and in another validator's block, and nowhere else.
+fn possession(tx: &[u8]) -> Result<(), TxError> {
+    for v in pasture_ledger::proofs_of_possession(tx)? {
+        if !(Validator { key: v.key, bls_key: v.bls_key, bls_pop: v.bls_pop, address: None }).verify() {
+            return Err(TxError::Possession);
+        }
+    }
+    Ok(())
+}
+
 impl Machine for LedgerMachine {
     fn genesis(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         pasture_ledger::genesis_entries(&self.genesis)
@@ -57,6 +68,7 @@ impl Machine for LedgerMachine {
 
     fn admit(&self, tx: &[u8], state: &dyn StateRead, now_ms: u64) -> Result<Admission, Rejection> {
         let a = pasture_ledger::admit(state, Timestamp(now_ms), tx).map_err(|e| rejection(&e))?;
+        possession(tx).map_err(|e| rejection(&e))?;
         Ok(Admission {
             id: a.id.0,
             sender: a.sender,
@@ -70,7 +82,7 @@ impl Machine for LedgerMachine {
     }
 
     fn verify(&self, txs: &[Bytes]) -> bool {
-        txs.iter().all(|tx| pasture_ledger::verify_stateless(tx).is_ok())
+        txs.iter().all(|tx| pasture_ledger::verify_stateless(tx).is_ok() && possession(tx).is_ok())
     }
 
     fn begin(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>> {

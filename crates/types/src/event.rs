@@ -5,6 +5,8 @@
 use crate::governance::GovernanceEvent;
 use crate::lease::{EndReason, LeaseState};
 use crate::reputation::ReputationEvent;
+use crate::stake::DepositEvent;
+use crate::validator::ValidatorEvent;
 use crate::{AccountId, Amount, AssetId, LeaseId, Millis, NodeId, OfferId, OrderId, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -204,6 +206,10 @@ pub enum Event {
     Governance(GovernanceEvent),
     /// Something about ratings.
     Reputation(ReputationEvent),
+    /// Of deposits.
+    Deposit(DepositEvent),
+    /// Of validators.
+    Validator(ValidatorEvent),
 }
 
 /// 32 bytes that JSON shows as hex.

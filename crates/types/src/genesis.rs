@@ -5,6 +5,8 @@
 use crate::governance::{FeeParams, GovernanceParams};
 use crate::ids::{ZoneId, derive};
 use crate::reputation::ReputationParams;
+use crate::stake::StakeParams;
+use crate::validator::ValidatorParams;
 use crate::{AccountId, Amount, Millis, PublicKey, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -80,6 +82,10 @@ pub struct Params {
     pub governance: GovernanceParams,
     /// How reputation grows and fades.
     pub reputation: ReputationParams,
+    /// Deposits, sponsors, newcomers.
+    pub stake: StakeParams,
+    /// Validators, seats, terms.
+    pub validators: ValidatorParams,
 }
 
 impl Params {
@@ -108,6 +114,8 @@ impl Params {
             fees: FeeParams::dev(),
             governance: GovernanceParams::dev(),
             reputation: ReputationParams::dev(),
+            stake: StakeParams::dev(),
+            validators: ValidatorParams::dev(),
         }
     }
 
@@ -123,6 +131,8 @@ impl Params {
             fees: FeeParams::production(),
             governance: GovernanceParams::production(),
             reputation: ReputationParams::production(),
+            stake: StakeParams::production(),
+            validators: ValidatorParams::production(),
             ..Self::dev()
         }
     }

@@ -18,9 +18,11 @@ pub mod proof;
 pub mod reputation;
 pub mod resources;
 pub mod spec;
+pub mod stake;
 pub mod state;
 pub mod time;
 pub mod tx;
+pub mod validator;
 
 pub use amount::{Amount, AssetId};
 pub use ids::{AccountId, BlobHash, GrantId, LeaseId, NodeId, OfferId, OrderId, ProposalId, TxId, ZoneId};

@@ -11,6 +11,8 @@ use crate::lease::{EndReason, SignedUsage};
 use crate::market::{OfferTerms, OrderTerms};
 use crate::proof::Heartbeat;
 use crate::reputation::ReputationAction;
+use crate::stake::DepositAction;
+use crate::validator::ValidatorAction;
 use crate::{
     AccountId, Amount, AssetId, GrantId, LeaseId, Millis, NodeId, OfferId, OrderId, PublicKey, Resources, Timestamp, TxId, ZoneId,
 };
@@ -278,13 +280,21 @@ pub enum Action {
         /// How much.
         amount: Amount,
     },
-    /// Registers a validator for a later term (later rules; the format is final).
+    /// Registers a validator as a candidate for the seats of later terms; its operator is the acting account.
     RegisterValidator {
         /// Its keys.
         validator: GenesisValidator,
+        /// The consensus key's signature over [`crate::validator::validator_consent_digest`].
+        consent: Signature,
+        /// Its first deposit, from the operator's balance.
+        bond: Amount,
     },
     /// Votes, and the guardian's pause.
     Governance(GovernanceAction),
     /// Ratings.
     Reputation(ReputationAction),
+    /// Deposits: unbonding, sponsors, suspension, newcomers.
+    Deposit(DepositAction),
+    /// Validators: deposits and suspension.
+    Validator(ValidatorAction),
 }

@@ -12,8 +12,10 @@ use crate::market;
 use crate::tables::{META, TimerKind, get, key, mark, meta, put, timer_key};
 use pasture_types::event::Event;
 use pasture_types::governance::{GovernanceEvent, PauseKind, PauseSet};
+use pasture_types::stake::DepositAction;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::tx::Action;
+use pasture_types::validator::ValidatorAction;
 use pasture_types::{AccountId, Millis};
 
 /// The id of the timer that ends a pause; no proposal has it.
@@ -37,6 +39,8 @@ const fn kind(action: &Action) -> Option<PauseKind> {
         Action::PlaceOrder { .. } | Action::Extend { .. } => Some(PauseKind::Orders),
         Action::AcceptLease { .. } => Some(PauseKind::Matches),
         Action::Transfer { .. } | Action::TestCredits { .. } => Some(PauseKind::Transfers),
+        Action::Deposit(DepositAction::Unbond { .. } | DepositAction::WithdrawSponsorship { .. })
+        | Action::Validator(ValidatorAction::Unbond { .. }) => Some(PauseKind::Withdrawals),
         Action::Stake { .. }
         | Action::WithdrawOffer { .. }
         | Action::CancelOrder { .. }
@@ -46,7 +50,9 @@ const fn kind(action: &Action) -> Option<PauseKind> {
         | Action::CloseLease { .. }
         | Action::Object { .. }
         | Action::Governance(_)
-        | Action::Reputation(_) => None,
+        | Action::Reputation(_)
+        | Action::Deposit(_)
+        | Action::Validator(_) => None,
     }
 }
 
