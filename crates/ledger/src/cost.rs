@@ -29,11 +29,10 @@ pub const fn action_cost_us(action: &Action) -> u32 {
         | Action::PutOffer { .. }
         | Action::WithdrawOffer { .. }
         | Action::CancelOrder { .. }
-        | Action::RejectLease { .. }
-        | Action::SubmitHeartbeat { .. }
         | Action::CloseLease { .. }
         | Action::Object { .. }
         | Action::Extend { .. } => 10,
+        Action::RejectLease { .. } | Action::SubmitHeartbeat { .. } => 15,
         Action::RegisterNode { .. } => 10 + ED25519_US,
         Action::PlaceOrder { .. } => 10 + DRAW_US,
         Action::AcceptLease { .. } => 10 + SETTLE_US,

@@ -175,7 +175,7 @@ pub(crate) fn settled(s: &mut dyn StateWrite, env: &Env, lease: &Lease, settleme
 /// What an action costs.
 pub(crate) const fn cost_us(action: &ReputationAction) -> u32 {
     match action {
-        ReputationAction::Rate { .. } => 30,
+        ReputationAction::Rate { .. } => 15,
     }
 }
 
