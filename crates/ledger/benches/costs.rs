@@ -169,12 +169,15 @@ fn governance(w: &mut World, user: &SigningKey, provider: &SigningKey, out: &mut
 
 /// A wallet's signature over `[3; 32]`, made once.
 fn secp256k1_ns() -> u128 {
-    let key: PublicKey = "secp256k1:0256b328b30c8bf5839e24058747879408bdb36241dc9c2e7c619faa12b2920967".parse().unwrap();
+    let x: BlobHash = "56b328b30c8bf5839e24058747879408bdb36241dc9c2e7c619faa12b2920967".parse().unwrap();
     let r: BlobHash = "0efe8e3f71549466384078d95a008f35a7e60faa428384865d18fd39fc17a451".parse().unwrap();
     let s: BlobHash = "1e9f85795dc84429c01158b2629214274dcc0cb9b197dc4d8fdea7636cb05855".parse().unwrap();
     let mut bytes = [0; 64];
     bytes[..32].copy_from_slice(&r.0);
     bytes[32..].copy_from_slice(&s.0);
+    let mut point = [2; 33];
+    point[1..].copy_from_slice(&x.0);
+    let key = PublicKey::Secp256k1(point);
     let signature = pasture_types::keys::Signature::Eip191(bytes);
     best(|| (), |()| key.verify(&[3; 32], &signature).unwrap())
 }

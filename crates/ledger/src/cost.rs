@@ -12,7 +12,7 @@ const BASE_US: u32 = 10;
 /// Verifying one Ed25519 signature.
 const ED25519_US: u32 = 40;
 /// Verifying one secp256k1 signature.
-const SECP256K1_US: u32 = 180;
+const SECP256K1_US: u32 = 135;
 /// The draw that an order causes later: looking at a full bucket of offers.
 const DRAW_US: u32 = 1_700;
 /// The settlement that a lease causes later.
