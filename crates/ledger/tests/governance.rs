@@ -211,6 +211,38 @@ fn a_late_turn_moves_the_end_and_can_be_answered() {
     assert!(t.get(&id).extensions >= 1);
 }
 
+/// Attack: keep a vote open for ever by turning it again and again with many small accounts.
+#[test]
+fn a_vote_is_lengthened_so_often_and_no_more() {
+    let mut t = Town::new();
+    let small = t.small.clone();
+    let voters: Vec<_> = (0..14).map(|n| key(100 + n)).collect();
+    for k in &voters {
+        resident(&mut t.w, k, 20);
+        t.w.act(k, vec![Action::RegisterProvider { name: "v".into() }, Action::Stake { amount: Amount::credits(10) }]).unwrap();
+    }
+    let id = t.propose(&small, min_stake(2)).unwrap();
+    t.vote(&t.big.clone(), id, VoteChoice::Yes).unwrap();
+    t.vote(&t.mid.clone(), id, VoteChoice::No).unwrap();
+    // 60 to 30: three more against it are a draw, which fails; from there each vote turns it.
+    for k in &voters[..3] {
+        t.vote(k, id, VoteChoice::No).unwrap();
+    }
+    t.w.wait(VOTING - 1_000);
+    let mut turns = 0;
+    for (n, k) in voters[3..].iter().enumerate() {
+        let choice = if n % 2 == 0 { VoteChoice::Yes } else { VoteChoice::No };
+        if t.vote(k, id, choice).is_ok() {
+            turns += 1;
+            t.w.wait(9_000);
+        }
+    }
+    assert_eq!(t.get(&id).extensions, 8);
+    assert!(turns > 8, "the last ones turned it, and it ended all the same");
+    t.w.wait(10_000);
+    assert!(!matches!(t.get(&id).state, ProposalState::Voting { .. }));
+}
+
 #[test]
 fn a_late_vote_that_turns_nothing_moves_nothing() {
     let mut t = Town::new();
