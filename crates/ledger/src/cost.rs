@@ -12,7 +12,7 @@ const BASE_US: u32 = 10;
 /// Verifying one Ed25519 signature.
 const ED25519_US: u32 = 40;
 /// Verifying one secp256k1 signature.
-const SECP256K1_US: u32 = 180;
+const SECP256K1_US: u32 = 135;
 /// The draw that an order causes later: looking at a full bucket of offers.
 const DRAW_US: u32 = 1_700;
 /// The settlement that a lease causes later.
@@ -28,14 +28,13 @@ pub const fn action_cost_us(action: &Action) -> u32 {
         | Action::PutOffer { .. }
         | Action::WithdrawOffer { .. }
         | Action::CancelOrder { .. }
-        | Action::RejectLease { .. }
-        | Action::SubmitHeartbeat { .. }
         | Action::CloseLease { .. }
         | Action::Object { .. }
         | Action::Extend { .. } => 10,
         Action::Deposit(action) => stake::cost_us(action),
         Action::Validator(_) => validators::COST_US,
         Action::RegisterValidator { .. } => validators::COST_US + ED25519_US + validators::POSSESSION_US,
+        Action::RejectLease { .. } | Action::SubmitHeartbeat { .. } => 15,
         Action::RegisterNode { .. } => 10 + ED25519_US,
         Action::PlaceOrder { .. } => 10 + DRAW_US,
         Action::AcceptLease { .. } => 10 + SETTLE_US,

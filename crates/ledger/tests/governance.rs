@@ -14,6 +14,7 @@ use pasture_types::lease::EndReason;
 use pasture_types::reputation::ReputationParams;
 use pasture_types::tx::*;
 use pasture_types::*;
+use proptest::prelude::*;
 
 const VOTING: u64 = 60_000;
 const TIMELOCK: u64 = 10_000;
@@ -208,6 +209,38 @@ fn a_late_turn_moves_the_end_and_can_be_answered() {
     t.w.wait(30_000);
     assert_eq!(t.get(&id).state, ProposalState::Rejected { why: Rejection::NoMajority });
     assert!(t.get(&id).extensions >= 1);
+}
+
+/// Attack: keep a vote open for ever by turning it again and again with many small accounts.
+#[test]
+fn a_vote_is_lengthened_so_often_and_no_more() {
+    let mut t = Town::new();
+    let small = t.small.clone();
+    let voters: Vec<_> = (0..14).map(|n| key(100 + n)).collect();
+    for k in &voters {
+        resident(&mut t.w, k, 20);
+        t.w.act(k, vec![Action::RegisterProvider { name: "v".into() }, Action::Stake { amount: Amount::credits(10) }]).unwrap();
+    }
+    let id = t.propose(&small, min_stake(2)).unwrap();
+    t.vote(&t.big.clone(), id, VoteChoice::Yes).unwrap();
+    t.vote(&t.mid.clone(), id, VoteChoice::No).unwrap();
+    // 60 to 30: three more against it are a draw, which fails; from there each vote turns it.
+    for k in &voters[..3] {
+        t.vote(k, id, VoteChoice::No).unwrap();
+    }
+    t.w.wait(VOTING - 1_000);
+    let mut turns = 0;
+    for (n, k) in voters[3..].iter().enumerate() {
+        let choice = if n % 2 == 0 { VoteChoice::Yes } else { VoteChoice::No };
+        if t.vote(k, id, choice).is_ok() {
+            turns += 1;
+            t.w.wait(9_000);
+        }
+    }
+    assert_eq!(t.get(&id).extensions, 8);
+    assert!(turns > 8, "the last ones turned it, and it ended all the same");
+    t.w.wait(10_000);
+    assert!(!matches!(t.get(&id).state, ProposalState::Voting { .. }));
 }
 
 #[test]
@@ -425,4 +458,78 @@ fn without_deposits_nobody_can_propose() {
     let mut w = World::new();
     let user = w.user.clone();
     assert!(matches!(w.act(&user, vec![proposal(min_stake(2))]), Err(TxError::BadState { .. })));
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Propose { who: usize, spend: u64 },
+    Vote { who: usize, back: u64, choice: u8 },
+    Stake { who: usize, credits: u64 },
+    Move { from: usize, to: usize, credits: u64 },
+    Wait { ms: u64 },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let who = 0usize..4;
+    prop_oneof![
+        (who.clone(), 0u64..3).prop_map(|(who, spend)| Op::Propose { who, spend }),
+        (who.clone(), 0u64..4, 0u8..4).prop_map(|(who, back, choice)| Op::Vote { who, back, choice }),
+        (who.clone(), 0u64..4, 0u8..4).prop_map(|(who, back, choice)| Op::Vote { who, back, choice }),
+        (who.clone(), 1u64..20).prop_map(|(who, credits)| Op::Stake { who, credits }),
+        (who.clone(), who, 1u64..20).prop_map(|(from, to, credits)| Op::Move { from, to, credits }),
+        (0u64..40_000).prop_map(|ms| Op::Wait { ms }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Whatever four accounts do, every block passes `check`: money is conserved, tallies are their votes, no power votes twice,
+    /// proposals that are over lock nothing. And no vote is ever larger than what its account had when the proposal was made.
+    #[test]
+    fn votes_conserve_money_and_power(ops in proptest::collection::vec(op(), 1..60)) {
+        let mut t = Town::new();
+        let fourth = key(24);
+        resident(&mut t.w, &fourth, 100);
+        t.w.act(&fourth, vec![Action::RegisterProvider { name: "late".into() }]).unwrap();
+        let people = [t.big.clone(), t.mid.clone(), t.small.clone(), fourth];
+        // What each had when each proposal was made.
+        let mut then: std::collections::BTreeMap<(ProposalId, AccountId), Amount> = Default::default();
+        for op in ops {
+            match op {
+                Op::Propose { who, spend } => {
+                    let mut changes = min_stake(2);
+                    if spend > 0 {
+                        changes.push(Change::Spend { to: people[0].account(), asset: AssetId::CREDIT, amount: Amount(u128::from(spend)) });
+                    }
+                    if let Ok(id) = t.propose(&people[who], changes) {
+                        for p in &people {
+                            let stake = query::provider(&t.w.state, &p.account()).unwrap().stake;
+                            then.insert((id, p.account()), stake);
+                        }
+                    }
+                }
+                Op::Vote { who, back, choice } => {
+                    let all = gov::proposals(&t.w.state, 0, 500);
+                    let Some(p) = all.iter().rev().nth(back as usize) else { continue };
+                    let choice = [VoteChoice::Yes, VoteChoice::No, VoteChoice::Veto, VoteChoice::Abstain][choice as usize];
+                    if let Ok(events) = t.vote(&people[who], p.id, choice) {
+                        let Event::Governance(GovernanceEvent::Voted { weight, .. }) = events[0] else { panic!() };
+                        prop_assert_eq!(weight, then[&(p.id, people[who].account())]);
+                    }
+                }
+                Op::Stake { who, credits } => {
+                    let _ = t.w.act(&people[who], vec![Action::Stake { amount: Amount::credits(credits) }]);
+                }
+                Op::Move { from, to, credits } => {
+                    let (to, amount) = (people[to].account(), Amount::credits(credits));
+                    let _ = t.w.act(&people[from], vec![Action::Transfer { to, asset: AssetId::CREDIT, amount }]);
+                }
+                Op::Wait { ms } => t.w.wait(ms),
+            }
+        }
+        t.w.wait(200_000);
+        prop_assert_eq!(gov::proposal_counts(&t.w.state).open, 0);
+        prop_assert_eq!(next_due(&t.w.state), Due::Never);
+    }
 }

@@ -257,7 +257,7 @@ fn a_program_that_does_not_know_the_rules_stops_first() {
     // A caller that does not ask gets an empty block, never one under other rules.
     let user = w.user.clone();
     let tx = codec::encode(&w.body(user.account(), Auth::Single, vec![Action::RegisterProvider { name: "n".into() }]).sign(&user));
-    let applied = w.block(10, &[tx.clone()]).remove(0);
+    let applied = w.block(10, std::slice::from_ref(&tx)).remove(0);
     assert!(matches!(applied, Applied::NotIncludable { error: TxError::Rules(_), .. }), "{applied:?}");
     assert!(matches!(admit(&w.state, w.now, &tx), Err(TxError::Rules(_))));
     assert_eq!(supported(&w.state).unwrap_err().version, unknown);

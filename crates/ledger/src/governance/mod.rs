@@ -99,9 +99,9 @@ pub(crate) fn vote_of(s: &dyn StateRead, id: &ProposalId, account: &AccountId) -
 /// What an action costs, its timers and its vote's deletion included.
 pub(crate) const fn cost_us(action: &GovernanceAction) -> u32 {
     match action {
-        GovernanceAction::Propose { .. } => 200,
-        GovernanceAction::Vote { .. } => 30,
-        GovernanceAction::Pause { .. } | GovernanceAction::Unpause => 30,
+        GovernanceAction::Propose { .. } => 50,
+        GovernanceAction::Vote { .. } => 15,
+        GovernanceAction::Pause { .. } | GovernanceAction::Unpause => 10,
     }
 }
 

@@ -175,7 +175,7 @@ pub(crate) fn settled(s: &mut dyn StateWrite, env: &Env, lease: &Lease, settleme
 /// What an action costs.
 pub(crate) const fn cost_us(action: &ReputationAction) -> u32 {
     match action {
-        ReputationAction::Rate { .. } => 30,
+        ReputationAction::Rate { .. } => 15,
     }
 }
 
@@ -261,5 +261,43 @@ pub(crate) fn prune(s: &mut dyn StateWrite, env: &Env) {
     let before = env.now().0.saturating_sub(MAX_RATING_WINDOW.0);
     for k in keys_between(s, &[RATING], &key(RATING, &[&before.to_be_bytes()]), MAX_RATINGS_PRUNED_PER_BLOCK) {
         s.delete(&k);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pasture_types::genesis::{Genesis, Params, RULES_VERSION};
+
+    #[test]
+    fn a_provider_remembers_so_many_pairs_and_forgets_the_longest_untouched() {
+        let (validators, accounts) = (vec![], vec![]);
+        let (name, time) = ("pairs".into(), Timestamp(0));
+        let genesis = Genesis { name, time, rules_version: RULES_VERSION, params: Params::dev(), validators, accounts };
+        let mut s = crate::genesis(&genesis);
+        let mut env = Env::load(&s).unwrap();
+        let provider = AccountId([1; 32]);
+        let user = |n: u32| AccountId(pasture_types::ids::derive("user", &[&n.to_le_bytes()]));
+        let mut of = Standing::default();
+        let meet = |s: &mut pasture_types::state::MemoryState, env: &Env, of: &mut Standing, n: u32| {
+            let now = Pair { provider_fees: Amount(1_000_000), ..pair(s, env, &provider, &user(n)) };
+            put_pair(s, env, of, &provider, &user(n), now);
+            put(s, standing_key(Role::Provider, &provider), of);
+        };
+        for n in 0..MAX_PAIRS + 50 {
+            env.clock.time = Timestamp(u64::from(n) * 5_000);
+            meet(&mut s, &env, &mut of, n);
+            // The first one is met again and again, so it is never the longest untouched.
+            meet(&mut s, &env, &mut of, 0);
+        }
+        let mut broken = Vec::new();
+        check(&s, &mut |rule, detail| broken.push((rule, detail)));
+        assert_eq!((of.pairs, broken), (MAX_PAIRS, vec![]));
+        let kept = |n: u32| s.get(&pair_key(&provider, &user(n))).is_some();
+        assert!(kept(0) && !kept(1) && !kept(50) && kept(51) && kept(MAX_PAIRS + 49));
+        // After ten half-lives of silence old pairs go, a few at a time.
+        env.clock.time = env.clock.time.plus(env.epochs(11 * env.zone.params.reputation.half_life_epochs));
+        meet(&mut s, &env, &mut of, 0);
+        assert_eq!(of.pairs as usize, MAX_PAIRS as usize - MAX_FORGOTTEN);
     }
 }
