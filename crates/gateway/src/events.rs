@@ -99,6 +99,7 @@ impl Concerned {
             | Event::LeaseSettled { lease, account, node, .. } => Self { accounts: one(account), node: Some(*node), lease: Some(*lease) },
             Event::LeaseExtended { lease, node, .. } => Self { node: Some(*node), lease: Some(*lease), ..Self::default() },
             Event::UsageRecorded { lease, account, .. } => Self { accounts: one(account), lease: Some(*lease), node: None },
+            Event::Audit(event) => Self { node: Some(*event.node()), ..Self::default() },
             Event::OfferWithdrawn { .. } | Event::EpochStarted { .. } => Self::default(),
         }
     }

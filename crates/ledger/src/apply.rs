@@ -8,7 +8,7 @@ use crate::block::BlockCtx;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::tables::{lane_key, put};
-use crate::{bank, lease, market, proofs, registry, seams, validate};
+use crate::{audits, bank, lease, market, proofs, registry, seams, validate};
 use pasture_types::event::Event;
 use pasture_types::state::{Overlay, StateRead, StateWrite, merge};
 use pasture_types::tx::{Action, Auth, Envelope, TxBody};
@@ -153,5 +153,6 @@ fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), T
             Ok(())
         }
         Action::RegisterValidator { .. } => Err(TxError::NotActive("new validators are")),
+        Action::Audit(action) => audits::act(s, tx, action),
     }
 }

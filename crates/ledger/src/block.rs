@@ -10,7 +10,7 @@ use crate::tables::{
     self, META_CLOCK, META_WAKE, OFFER_AGEING, ORDER_PENDING, TIMER, TimerKind, any, head_number, key, keys_between, keys_with, meta, put,
     tail_id,
 };
-use crate::{lease, market, proofs};
+use crate::{audits, lease, market, proofs};
 use pasture_types::event::Event;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{LeaseId, Millis, OrderId, Timestamp};
@@ -59,7 +59,12 @@ pub fn next_due(state: &dyn StateRead) -> Due {
     let epoch = (tables::counts(state).live > 0).then(|| env.zone.epoch_start(env.epoch().saturating_add(1)));
     let timer = keys_with(state, &[TIMER], 1).first().and_then(|k| head_number(k));
     let timer = timer.map(|at| Timestamp(at).plus(env.clock.halted));
-    match epoch.into_iter().chain(timer).min() {
+    let audits = match audits::due(state, &env) {
+        Some(Due::Now) => return Due::Now,
+        Some(Due::At(at)) => Some(at),
+        Some(Due::Never) | None => None,
+    };
+    match epoch.into_iter().chain(timer).chain(audits).min() {
         Some(at) if at <= env.now() => Due::Now,
         Some(at) => Due::At(at),
         None => Due::Never,
@@ -94,6 +99,7 @@ pub fn end_block(state: &mut dyn StateWrite, ctx: &BlockCtx) -> Vec<Event> {
     let Some(env) = Env::within(state, ctx) else { return events };
     age_offers(state, &env);
     fire_timers(state, &env, &mut events);
+    audits::end_block(state, &env, &ctx.randomness, &mut events);
     market::wake_waiting(state, &env);
     market::draw(state, &env, &ctx.randomness, &mut events);
     bank::distribute_fees(state, &env, &ctx.proposer);

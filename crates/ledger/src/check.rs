@@ -90,6 +90,9 @@ pub fn check(state: &dyn StateRead) -> Result<CheckReport, Vec<Violation>> {
     resources(&mut all);
     leases(state, &mut all);
     indexes(state, &mut all);
+    for (rule, detail) in crate::audits::check::check(state) {
+        all.broken(rule, detail);
+    }
     if !all.violations.is_empty() {
         return Err(all.violations);
     }

@@ -2,6 +2,7 @@
 //!
 //! Guarantees: the cost depends on the transaction's bytes only, so that a client can compute it before it signs.
 
+use crate::audits;
 use pasture_types::genesis::Params;
 use pasture_types::tx::{Action, Envelope};
 use pasture_types::{Amount, PublicKey};
@@ -37,6 +38,7 @@ pub const fn action_cost_us(action: &Action) -> u32 {
         Action::PlaceOrder { .. } => 10 + DRAW_US,
         Action::AcceptLease { .. } => 10 + SETTLE_US,
         Action::SubmitUsage { .. } => 10 + 2 * ED25519_US,
+        Action::Audit(action) => audits::cost_us(action),
     }
 }
 

@@ -191,6 +191,9 @@ pub enum TxError {
     /// A heartbeat whose shares do not hold.
     #[error("heartbeat refused: {0}; compute the shares anew from the period's randomness")]
     Shares(ShareError),
+    /// A statement about an audit that is not taken.
+    #[error("refused: {0}")]
+    Audit(&'static str),
 }
 
 impl TxError {
@@ -227,6 +230,7 @@ impl TxError {
             Self::Heartbeat(_) => 51,
             Self::Shares(_) => 52,
             Self::Paused => 60,
+            Self::Audit(_) => 110,
         }
     }
 

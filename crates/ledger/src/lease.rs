@@ -267,7 +267,7 @@ pub(crate) fn close_lease(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId,
 }
 
 /// Ends a live lease: its machine is free, its service is over, its settlement begins at the end of this block.
-fn begin_closing(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, how: Closing) -> Vec<Event> {
+pub(crate) fn begin_closing(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, how: Closing) -> Vec<Event> {
     settle::ripen(env, lease);
     market::free_resources(s, lease);
     update_counts(s, |c| c.live = c.live.saturating_sub(1));

@@ -12,6 +12,7 @@
 //! It does not order transactions, store anything durably or know how votes work: that is the chain's and the store's.
 
 mod apply;
+mod audits;
 mod auth;
 mod bank;
 mod block;
@@ -34,6 +35,7 @@ mod tables;
 mod validate;
 
 pub use apply::{Applied, Signatures, apply};
+pub use audits::records::{Answered, AuditRecord, AuditState, Drawing, NodeAudit, OpenAudit, Said};
 pub use auth::{Admitted, MAX_LANE_AHEAD, admit, verify_stateless};
 pub use block::{BlockCtx, Due, begin_block, end_block, next_due};
 pub use check::{CheckReport, Violation, check};

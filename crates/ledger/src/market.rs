@@ -17,7 +17,7 @@ use crate::tables::{
     self, LEASE_OF_ACCOUNT, LEASE_OF_NODE, LEASE_OPEN, META_WAKE, ORDER_OF_ACCOUNT, ORDER_OPEN, ORDER_PENDING, ORDER_WAITING, TimerKind,
     any, key, keys_with, mark, meta, pending_key, put_lease, put_node, put_order, tail_id, timer_key, update_counts,
 };
-use crate::{bank, lease, offers, validate};
+use crate::{bank, lease, offers, seams, validate};
 use pasture_scheduler::{Need, affordable, evaluate, rank};
 use pasture_types::event::Event;
 use pasture_types::ids::derive;
@@ -207,6 +207,7 @@ pub(crate) fn close_indexes(s: &mut dyn StateWrite, lease: &Lease) {
     if let Some(mut node) = tables::node(s, &lease.node) {
         node.open_leases = node.open_leases.saturating_sub(1);
         put_node(s, &lease.node, &node);
+        seams::node_changed(s, &lease.node);
     }
 }
 
@@ -352,6 +353,7 @@ fn matched(
     node.committed = node.committed.checked_add(&lease.resources).ok_or(TxError::AmountTooLarge)?;
     node.open_leases = node.open_leases.saturating_add(1);
     put_node(s, &node.id.clone(), &node);
+    seams::node_changed(s, &node.id);
     update_counts(s, |c| c.open = c.open.saturating_add(1));
     let at = env.now().0.to_be_bytes();
     mark(s, key(LEASE_OF_ACCOUNT, &[&lease.account.0, &at, &id.0]));

@@ -10,7 +10,7 @@ use crate::tables::{
     self, OFFER_OF_NODE, OFFER_OF_PROVIDER, ageing_key, key, keys_with, mark, offer_key, put_account, put_node, put_offer as save_offer,
     put_provider, region_key, tail_id,
 };
-use crate::{auth, bank, validate};
+use crate::{auth, bank, seams, validate};
 use pasture_types::event::Event;
 use pasture_types::keys::Signature;
 use pasture_types::market::OfferTerms;
@@ -78,8 +78,9 @@ pub(crate) fn register_node(
             if !fits {
                 return Err(TxError::Invalid("a standing offer of this node is larger than that; withdraw it first".into()));
             }
-            node.declaration = declaration.clone();
+            let old = std::mem::replace(&mut node.declaration, declaration.clone());
             put_node(s, id, &node);
+            seams::node_declared_anew(s, id, &old, declaration);
         }
         None => {
             let node = Node {
@@ -143,6 +144,7 @@ pub(crate) fn put_offer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, node_id: &NodeI
     mark(s, key(OFFER_OF_PROVIDER, &[&tx.account.0, &id.0]));
     mark(s, region_key(&terms.region, &id));
     mark(s, ageing_key(ready_height(tx.env.zone.params.offer_age_blocks, &offer), &id));
+    seams::node_changed(s, node_id);
     tx.events.push(Event::OfferPut { offer: id, node: *node_id });
     Ok(())
 }
@@ -166,6 +168,7 @@ pub(crate) fn withdraw_offer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &Offer
     }
     remove_indexes(s, tx.env.zone.params.offer_age_blocks, &offer);
     s.delete(&offer_key(id));
+    seams::node_changed(s, &offer.node);
     tx.events.push(Event::OfferWithdrawn { offer: *id });
     Ok(())
 }

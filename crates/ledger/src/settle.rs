@@ -17,7 +17,7 @@ use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{Amount, Millis, Timestamp};
 
 /// A running lease pays what is confirmed and proven so often.
-const INTERIM_EPOCHS: u64 = 15;
+pub(crate) const INTERIM_EPOCHS: u64 = 15;
 /// Most epochs that one usage or one timer walks; the rest is walked next time.
 const MAX_EPOCHS_PER_STEP: usize = 512;
 /// At most so many epochs' worth of disputed service is withheld.

@@ -2,6 +2,7 @@
 //!
 //! Guarantees: every change of a lease's state has an event. Events are derived, not state: replay makes them again.
 
+use crate::audit::AuditEvent;
 use crate::lease::{EndReason, LeaseState};
 use crate::{AccountId, Amount, AssetId, LeaseId, Millis, NodeId, OfferId, OrderId, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -198,6 +199,8 @@ pub enum Event {
         /// The account.
         settlement: Box<Settlement>,
     },
+    /// Something about capacity audits.
+    Audit(AuditEvent),
 }
 
 /// 32 bytes that JSON shows as hex.

@@ -2,6 +2,7 @@
 //!
 //! Guarantees: everything that two honest nodes must agree on before the first block is in here.
 
+use crate::audit::AuditParams;
 use crate::ids::{ZoneId, derive};
 use crate::{AccountId, Amount, Millis, PublicKey, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -72,6 +73,8 @@ pub struct Params {
     pub max_open_orders: u32,
     /// Longest lease.
     pub max_lease: Millis,
+    /// Capacity audits.
+    pub audits: AuditParams,
 }
 
 impl Params {
@@ -97,6 +100,7 @@ impl Params {
             build_allowance: Millis(600_000),
             max_open_orders: 64,
             max_lease: Millis(7 * 24 * 3_600_000),
+            audits: AuditParams::dev(),
         }
     }
 
@@ -107,8 +111,10 @@ impl Params {
             dev: false,
             epoch: Millis(60_000),
             objection_epochs: 10,
+            heartbeat_grace_epochs: 5,
             heartbeat_work: Millis(300),
             min_stake: Amount(100_000_000_000),
+            audits: AuditParams::production(),
             ..Self::dev()
         }
     }

@@ -3,6 +3,7 @@
 //! Guarantees: one digest (= [`TxId`]) covers everything but the signatures; account, fee payer and node sign the
 //! same digest, which binds zone, lane, sequence and expiry. It does not judge: rules are in `ledger`.
 
+use crate::audit::AuditAction;
 use crate::genesis::GenesisValidator;
 use crate::ids::derive;
 use crate::keys::{Signature, SignatureError, SigningKey};
@@ -281,4 +282,6 @@ pub enum Action {
         /// Its keys.
         validator: GenesisValidator,
     },
+    /// Capacity audits and bundled heartbeats.
+    Audit(Box<AuditAction>),
 }
