@@ -28,7 +28,7 @@ pub(crate) use say::act;
 
 use crate::env::Env;
 use crate::tables::{self, get, key, meta, put};
-use pasture_types::audit::{AuditAction, PackedShares};
+use pasture_types::audit::AuditAction;
 use pasture_types::proof::ResourceClass;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{NodeId, Timestamp};
@@ -136,19 +136,23 @@ pub(crate) fn chance_ppm(env: &Env) -> u32 {
 pub(crate) const fn cost_us(action: &AuditAction) -> u32 {
     /// Verifying one Ed25519 signature.
     const SIGNATURE_US: u32 = 40;
-    /// Reading, judging and writing an audit's record.
-    const RECORD_US: u32 = 10;
+    /// Reading and writing an audit's record for one receipt.
+    const RECEIPT_US: u32 = 3;
+    /// Hashing an answer's shares, and its part of opening and judging the audit.
+    const ANSWER_US: u32 = 20;
+    /// What a heartbeat costs by itself.
+    const HEARTBEAT_US: u32 = 10;
     /// A batch is at most 64 KiB, so that its length fits.
     #[allow(clippy::cast_possible_truncation, reason = "lengths are bounded by the size of a transaction")]
     const fn times(n: usize, us: u32) -> u32 {
         (n as u32).saturating_mul(us)
     }
     match action {
-        AuditAction::Receipts { batch, .. } => SIGNATURE_US + times(batch.receipts.len(), RECORD_US),
-        AuditAction::Answers(answers) => times(answers.len(), SIGNATURE_US + 2 * RECORD_US),
-        AuditAction::Contradiction { .. } => 2 * SIGNATURE_US + RECORD_US,
-        AuditAction::Place { signatures, .. } => RECORD_US + times(signatures.len(), SIGNATURE_US),
-        AuditAction::Heartbeats(bundle) => times(bundle.shares.len(), RECORD_US),
+        AuditAction::Receipts { batch, .. } => SIGNATURE_US + times(batch.receipts.len(), RECEIPT_US),
+        AuditAction::Answers(answers) => times(answers.len(), SIGNATURE_US + ANSWER_US),
+        AuditAction::Contradiction { .. } => 2 * SIGNATURE_US + ANSWER_US,
+        AuditAction::Place { signatures, .. } => ANSWER_US + times(signatures.len(), SIGNATURE_US),
+        AuditAction::Heartbeats(bundle) => times(bundle.shares.len(), HEARTBEAT_US),
     }
 }
 
@@ -161,6 +165,29 @@ pub(crate) fn node_may(action: &AuditAction, node: &NodeId) -> bool {
     }
 }
 
-fn unpack(shares: &PackedShares) -> Option<Vec<u64>> {
-    shares.unpack()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{Clock, Zone};
+    use pasture_types::genesis::Params;
+    use pasture_types::{Millis, ZoneId};
+
+    #[test]
+    fn the_chance_of_an_audit_before_payout() {
+        let chance = |interval: u64, active: bool| {
+            let mut params = Params::production();
+            params.audits.active = active;
+            params.audits.interval = Millis(interval);
+            let (id, name, genesis_at, rules_version, validators) = (ZoneId([0; 32]), String::new(), Timestamp(0), 1, 1);
+            chance_ppm(&Env { zone: Zone { id, name, genesis_at, rules_version, params, validators }, clock: Clock::default() })
+        };
+        // Payout after 15 epochs of 60 s: 1 - e^-2, 1 - e^-1, 1 - e^-0.001; a little less, never more.
+        for (interval, exact) in [(450_000, 864_664), (900_000, 632_120), (900_000_000, 999)] {
+            let got = chance(interval, true);
+            assert!(got <= exact && exact - got <= 600, "{got} for {exact}");
+        }
+        assert!(chance(1, true) >= 999_990 && chance(0, true) >= 999_990);
+        assert!(chance(u64::MAX, true) <= 1);
+        assert_eq!(chance(450_000, false), 1_000_000, "nothing to wait for");
+    }
 }

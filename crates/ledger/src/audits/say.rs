@@ -4,7 +4,7 @@
 //! passed over, and a transaction that brings nothing new fails. Who carries a statement does not matter.
 
 use super::records::{Answered, AuditRecord, NodeAudit, Said};
-use super::{audit, judge, node_audit, put_audit, put_node_audit, roster, unpack};
+use super::{audit, judge, node_audit, put_audit, put_node_audit, roster};
 use crate::apply::Tx;
 use crate::error::TxError;
 use crate::validate::at_most;
@@ -92,7 +92,7 @@ fn take_answer(s: &mut dyn StateWrite, tx: &Tx<'_>, answer: &Answer) -> Result<b
     match record.answer {
         None => {
             let seed = audit_seed(&record.randomness.0, record.number, &record.node, record.epoch, ResourceClass::Cpu, 0, &answer.set);
-            let largest = unpack(&answer.shares).and_then(|nonces| largest_share(&seed, &nonces));
+            let largest = answer.shares.unpack().and_then(|nonces| largest_share(&seed, &nonces));
             let largest = largest.ok_or(TxError::Audit("its shares are not the packed nonces of 32 different hashes"))?;
             record.answer = Some(Answered { statement, largest });
         }
@@ -170,7 +170,7 @@ fn heartbeats(s: &mut dyn StateWrite, tx: &mut Tx<'_>, bundle: &HeartbeatBundle)
     let mut taken = false;
     for (shares, n) in bundle.shares.iter().zip(0u64..).filter(|(shares, _)| !shares.0.is_empty()) {
         let epoch = bundle.first.saturating_add(n);
-        match heartbeat(s, bundle, epoch, &unpack(shares).unwrap_or_default()).and_then(|h| proofs::submit_heartbeat(s, tx, &h)) {
+        match heartbeat(s, bundle, epoch, &shares.unpack().unwrap_or_default()).and_then(|h| proofs::submit_heartbeat(s, tx, &h)) {
             Ok(()) => taken = true,
             Err(error) => first = first.or(Some(error)),
         }

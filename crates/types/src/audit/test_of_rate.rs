@@ -44,12 +44,13 @@ pub fn audit_threshold(rate: u64, burst: Millis) -> u64 {
 }
 
 /// What one audit adds to the pool: `h x rate x time / 2^64` shares; [`AUDIT_SHARES`] on average for a node that keeps `rate`,
-/// more for a slower one.
+/// more for a slower one. At most what still pays, so that one burst on a choked machine convicts nobody.
 #[must_use]
 pub fn sample(largest: u64, rate: u64, time: Millis) -> u32 {
     // Below 2^64 x 2^63, shifted by 64 - 10.
     let expected = hashes(rate, time).min(1 << 63);
-    u32::try_from((u128::from(largest) * expected) >> 54).unwrap_or(u32::MAX)
+    let most = AUDIT_SHARES as u128 * u128::from(SAMPLE_UNIT) * 5 / 2;
+    u32::try_from(((u128::from(largest) * expected) >> 54).min(most)).unwrap_or(u32::MAX)
 }
 
 /// Whether a pool of `audits` samples convicts a node of declaring too much.
@@ -99,7 +100,8 @@ mod tests {
         assert_eq!(audit_threshold(160, BURST), 1 << 63);
         assert_eq!(audit_threshold(u64::MAX, Millis(u64::MAX)), 0);
         assert_eq!(sample(1 << 63, 64, BURST), 32 * 1_024);
-        assert_eq!(sample(u64::MAX, u64::MAX, Millis(u64::MAX)), u32::MAX);
+        assert_eq!(sample(u64::MAX, u64::MAX, Millis(u64::MAX)), 80 * 1_024);
+        assert!(!overclaims(80 * 1_024, 1, &P) && overclaims(160 * 1_024, 2, &P));
         assert_eq!(pooled_rate_ppm(32 * 1_024 * 6, 5), 833_333);
         assert!(!overclaims(u64::MAX, 0, &P) && !overclaims(0, 128, &P) && overclaims(u64::MAX, 128, &P));
     }
@@ -153,6 +155,34 @@ mod tests {
         // The spec says: half of them by audit 60, more than 99 % by 128.
         assert!(when.len() >= 59, "{} of 60 were caught", when.len());
         assert!((30..=80).contains(&when[30]), "half of them by audit {}", when[30]);
+    }
+
+    /// What a cheat's burst adds to its pool that claims `claim` per mille of its rate, has faked 300 ms of round trip in 4 s,
+    /// uses every slack, and goes on past the punctual end whenever that looks better.
+    fn cunning(seed: u64, claim: u64) -> u32 {
+        let (claimed, long) = (claim, |ms: u64| burst(seed, 1_000 * ms / 4_000).1);
+        let charged = |took: u64| Millis(P.charged(Millis(took)).0 / 4);
+        let punctual = sample(long(4_100 + 300), claimed, charged(4_100));
+        let late = sample(long(5_200 + 300), claimed, charged(5_200));
+        punctual.min(late)
+    }
+
+    #[test]
+    fn who_uses_every_slack_gains_no_more_than_the_spec_says() {
+        let convicted = |claim: u64| {
+            (0..30u64)
+                .filter(|cheat| {
+                    let mut sum = 0;
+                    (1..=128usize).any(|n| {
+                        sum += u64::from(cunning(20_000_000 + cheat * 1_000 + n as u64, claim));
+                        overclaims(sum, n, &P)
+                    })
+                })
+                .count()
+        };
+        // audits.md §6: 1.26 is where one full pool convicts half the time; 1.4 hardly ever survives, 1.1 hardly ever falls.
+        assert!(convicted(1_400) >= 29);
+        assert!(convicted(1_100) <= 1);
     }
 
     #[test]
