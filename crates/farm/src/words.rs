@@ -88,6 +88,7 @@ pub(crate) fn ending(reason: &EndReason) -> Ending {
         EndReason::ServiceStopped => (false, "was closed", "it showed no sign of life any more".into()),
         EndReason::Rejected => (false, "did not start", "the machine refused it".into()),
         EndReason::NoSpec => (false, "did not start", "its description never reached the machine".into()),
+        EndReason::Derated => (false, "was stopped", "its machine turned out to be smaller than it said".into()),
     };
     Ending { good, verb, why }
 }

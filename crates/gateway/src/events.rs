@@ -107,6 +107,7 @@ impl Concerned {
             Event::OfferWithdrawn { .. } | Event::EpochStarted { .. } | Event::Governance(_) => Self::default(),
             Event::Deposit(e) => Self { accounts: e.accounts(), node: e.node(), lease: None },
             Event::Validator(e) => Self { accounts: [e.operator(), None], node: e.validator(), lease: None },
+            Event::Audit(event) => Self { node: Some(*event.node()), ..Self::default() },
         }
     }
     const fn nobody(&self) -> bool {

@@ -8,7 +8,7 @@ use crate::block::BlockCtx;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::tables::{lane_key, put};
-use crate::{bank, governance, lease, load, market, proofs, registry, reputation, seams, stake, validate, validators};
+use crate::{audits, bank, governance, lease, load, market, proofs, registry, reputation, seams, stake, validate, validators};
 use pasture_types::event::Event;
 use pasture_types::state::{Overlay, StateRead, StateWrite, merge};
 use pasture_types::tx::{Action, Auth, Envelope, TxBody};
@@ -160,5 +160,6 @@ fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), T
         Action::RegisterValidator { validator, consent, bond } => validators::register(s, tx, validator, consent, *bond),
         Action::Deposit(action) => stake::act(s, tx, action),
         Action::Validator(action) => validators::act(s, tx, action),
+        Action::Audit(action) => audits::act(s, tx, action),
     }
 }

@@ -10,7 +10,7 @@ use crate::tables::{
     tail_id,
 };
 use crate::validators::{beacon, terms};
-use crate::{bank, governance, lease, load, market, proofs, reputation, stake};
+use crate::{audits, bank, governance, lease, load, market, proofs, reputation, stake};
 use pasture_types::event::Event;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{LeaseId, Millis, OrderId, Timestamp};
@@ -61,7 +61,12 @@ pub fn next_due(state: &dyn StateRead) -> Due {
     let epoch = (tables::counts(state).live > 0).then(|| env.zone.epoch_start(env.epoch().saturating_add(1)));
     let timer = keys_with(state, &[TIMER], 1).first().and_then(|k| head_number(k));
     let timer = timer.map(|at| Timestamp(at).plus(env.clock.halted));
-    match epoch.into_iter().chain(timer).chain(terms::due(state, &env)).min() {
+    let audits = match audits::due(state, &env) {
+        Some(Due::Now) => return Due::Now,
+        Some(Due::At(at)) => Some(at),
+        Some(Due::Never) | None => None,
+    };
+    match epoch.into_iter().chain(timer).chain(terms::due(state, &env)).chain(audits).min() {
         Some(at) if at <= env.now() => Due::Now,
         Some(at) => Due::At(at),
         None => Due::Never,
@@ -102,6 +107,7 @@ pub fn end_block(state: &mut dyn StateWrite, ctx: &BlockCtx) -> Vec<Event> {
     let Some(env) = Env::within(state, ctx).filter(governance::known) else { return events };
     age_offers(state, &env);
     fire_timers(state, &env, &mut events);
+    audits::end_block(state, &env, &mut events);
     market::wake_waiting(state, &env);
     if !governance::matching(state, &env) {
         market::draw(state, &env, &ctx.randomness, &mut events);

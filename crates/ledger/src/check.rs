@@ -94,6 +94,9 @@ pub fn check(state: &dyn StateRead) -> Result<CheckReport, Vec<Violation>> {
     indexes(state, &mut all);
     governance::check(state, &mut |rule, detail| all.broken(rule, detail));
     reputation::check(state, &mut |rule, detail| all.broken(rule, detail));
+    for (rule, detail) in crate::audits::check::check(state) {
+        all.broken(rule, detail);
+    }
     if !all.violations.is_empty() {
         return Err(all.violations);
     }

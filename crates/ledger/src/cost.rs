@@ -2,7 +2,7 @@
 //!
 //! Guarantees: the cost depends on the transaction's bytes only, so that a client can compute it before it signs.
 
-use crate::{governance, reputation, stake, validators};
+use crate::{audits, governance, reputation, stake, validators};
 use pasture_types::genesis::Params;
 use pasture_types::tx::{Action, Envelope};
 use pasture_types::{Amount, PublicKey};
@@ -41,6 +41,7 @@ pub const fn action_cost_us(action: &Action) -> u32 {
         Action::SubmitUsage { .. } => 10 + 2 * ED25519_US,
         Action::Governance(action) => governance::cost_us(action),
         Action::Reputation(action) => reputation::cost_us(action),
+        Action::Audit(action) => audits::cost_us(action),
     }
 }
 

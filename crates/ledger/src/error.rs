@@ -249,6 +249,9 @@ pub enum TxError {
     /// This program does not know the rules in force.
     #[error("{0}")]
     Rules(UnsupportedRules),
+    /// A statement about an audit that is not taken.
+    #[error("refused: {0}")]
+    Audit(&'static str),
 }
 
 impl TxError {
@@ -298,6 +301,7 @@ impl TxError {
             Self::Stamp(_) => 87,
             Self::NewcomersFull => 88,
             Self::Possession => 89,
+            Self::Audit(_) => 110,
         }
     }
 

@@ -7,9 +7,8 @@ use crate::apply::Tx;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::records::{Claim, Closing, Lease, Party, Ripening};
-use crate::settle;
 use crate::tables::{self, TimerKind, mark, put_lease, timer_key, update_counts};
-use crate::{bank, market, seams, validate};
+use crate::{bank, market, seams, settle, validate};
 use pasture_scheduler::price_for;
 use pasture_types::event::Event;
 use pasture_types::lease::{Countersignature, EndReason, LeaseState, SignedUsage, Usage};
@@ -267,7 +266,7 @@ pub(crate) fn close_lease(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId,
 }
 
 /// Ends a live lease: its machine is free, its service is over, its settlement begins at the end of this block.
-fn begin_closing(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, how: Closing) -> Vec<Event> {
+pub(crate) fn begin_closing(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, how: Closing) -> Vec<Event> {
     settle::ripen(env, lease);
     market::free_resources(s, lease);
     update_counts(s, |c| c.live = c.live.saturating_sub(1));

@@ -19,6 +19,7 @@ mod common;
 extern crate self as pasture_ledger;
 
 mod apply;
+mod audits;
 mod auth;
 mod bank;
 mod block;
@@ -46,6 +47,7 @@ mod validate;
 mod validators;
 
 pub use apply::{Applied, Signatures, apply};
+pub use audits::records::{Answered, AuditRecord, AuditState, Drawing, NodeAudit, OpenAudit, Said};
 pub use auth::{Admitted, MAX_LANE_AHEAD, admit, verify_stateless};
 pub use block::{BlockCtx, Due, begin_block, end_block, next_due};
 pub use check::{CheckReport, Violation, check};

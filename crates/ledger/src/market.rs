@@ -208,6 +208,7 @@ pub(crate) fn close_indexes(s: &mut dyn StateWrite, lease: &Lease) {
     if let Some(mut node) = tables::node(s, &lease.node) {
         node.open_leases = node.open_leases.saturating_sub(1);
         put_node(s, &lease.node, &node);
+        seams::node_changed(s, &lease.node);
     }
 }
 
@@ -353,6 +354,7 @@ fn matched(
     node.committed = node.committed.checked_add(&lease.resources).ok_or(TxError::AmountTooLarge)?;
     node.open_leases = node.open_leases.saturating_add(1);
     put_node(s, &node.id.clone(), &node);
+    seams::node_changed(s, &node.id);
     update_counts(s, |c| c.open = c.open.saturating_add(1));
     let at = env.now().0.to_be_bytes();
     mark(s, key(LEASE_OF_ACCOUNT, &[&lease.account.0, &at, &id.0]));

@@ -27,8 +27,9 @@ pub(crate) struct Standing {
 
 impl Standing {
     pub(crate) fn load(s: &dyn StateRead, env: &Env, id: &OfferId) -> Option<Self> {
-        let offer = tables::offer(s, id)?;
+        let mut offer = tables::offer(s, id)?;
         let node = tables::node(s, &offer.node)?;
+        seams::within_proven(s, &node, &mut offer.terms.resources);
         let (provider, id) = (offer.provider, offer.node);
         Some(Self {
             suspended: seams::suspended(s, env, &provider, &id),

@@ -6,10 +6,9 @@
 use crate::apply::Tx;
 use crate::env::Env;
 use crate::error::TxError;
-use crate::lease;
 use crate::records::Epoch;
-use crate::seams;
 use crate::tables::{self, HEARTBEAT, LEASE_OPEN, epoch_key, key, keys_between, keys_with, put, tail_id};
+use crate::{lease, seams};
 use pasture_types::event::{Event, Hash32};
 use pasture_types::lease::LeaseState;
 use pasture_types::proof::{Heartbeat, ResourceClass, heartbeat_seed, threshold, verify_shares};

@@ -2,6 +2,8 @@
 //!
 //! Guarantees: reads only, pages are bounded by [`MAX_PAGE`]. It shows the state as it is, not what may become of it.
 
+pub use crate::audits::query::{audit, audit_state, node_audit, open_audits, proven_cpu_millis};
+
 use crate::env::Env;
 use crate::records::{Account, Clock, Counts, Epoch, Lease, Node, Offer, Order, Provider, Zone};
 use crate::tables::{

@@ -88,8 +88,9 @@ pub(crate) fn register_node(
             if !fits {
                 return Err(TxError::Invalid("a standing offer of this node is larger than that; withdraw it first".into()));
             }
-            node.declaration = declaration.clone();
+            let old = std::mem::replace(&mut node.declaration, declaration.clone());
             put_node(s, id, &node);
+            seams::node_declared_anew(s, id, &old, declaration);
         }
         None => {
             let node = Node {
@@ -109,16 +110,21 @@ pub(crate) fn register_node(
     Ok(())
 }
 
+/// Writes a provider whose deposit may have changed.
+pub(crate) fn save_provider(s: &mut dyn StateWrite, p: &Provider) {
+    let before = tables::provider(s, &p.account).map_or(Amount::ZERO, |old| old.stake);
+    put_provider(s, &p.account, p);
+    seams::deposit_moved(s, &p.account, before, p.stake);
+}
+
 pub(crate) fn stake(s: &mut dyn StateWrite, tx: &mut Tx<'_>, amount: Amount) -> Result<(), TxError> {
     if amount.is_zero() {
         return Err(TxError::Invalid("a deposit of nothing; give an amount".into()));
     }
     let mut provider = acting_provider(s, tx)?;
     bank::debit(s, &tx.account, AssetId::CREDIT, amount, "the deposit")?;
-    let before = seams::voting_power(s, tx.env, &tx.account);
     provider.stake = provider.stake.checked_add(amount).ok_or(TxError::AmountTooLarge)?;
-    put_provider(s, &tx.account, &provider);
-    seams::voting_power_changed(s, tx.env, &tx.account, before);
+    save_provider(s, &provider);
     market::wake(s);
     tx.events.push(Event::Staked { account: tx.account, amount });
     Ok(())
@@ -153,6 +159,7 @@ pub(crate) fn put_offer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, node_id: &NodeI
     mark(s, key(OFFER_OF_PROVIDER, &[&tx.account.0, &id.0]));
     mark(s, region_key(&terms.region, &id));
     mark(s, ageing_key(ready_height(tx.env.zone.params.offer_age_blocks, &offer), &id));
+    seams::node_changed(s, node_id);
     tx.events.push(Event::OfferPut { offer: id, node: *node_id });
     Ok(())
 }
@@ -176,6 +183,7 @@ pub(crate) fn withdraw_offer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &Offer
     }
     remove_indexes(s, tx.env.zone.params.offer_age_blocks, &offer);
     s.delete(&offer_key(id));
+    seams::node_changed(s, &offer.node);
     tx.events.push(Event::OfferWithdrawn { offer: *id });
     Ok(())
 }

@@ -5,16 +5,18 @@
 
 use crate::env::Env;
 use crate::error::TxError;
-use crate::records::Lease;
+use crate::records::{Lease, Node};
 use crate::reputation::records::Role;
-use crate::stake::{newcomers, value};
-use crate::{governance, reputation, tables};
-use pasture_types::event::Settlement;
+use crate::stake::{forfeit, newcomers, value};
+use crate::validators::{self, beacon};
+use crate::{audits, governance, reputation, tables};
+use pasture_types::event::{Event, Settlement};
 use pasture_types::genesis::Params;
 use pasture_types::governance::AssetTerms;
+use pasture_types::stake::Fault;
 use pasture_types::state::{StateRead, StateWrite};
-use pasture_types::tx::{Action, TxBody};
-use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId};
+use pasture_types::tx::{Action, NodeDeclaration, TxBody};
+use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId, Resources};
 
 /// Asked at each match and by `explain`: whether a provider or node is suspended and takes no new leases.
 pub(crate) fn suspended(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &NodeId) -> bool {
@@ -25,11 +27,6 @@ pub(crate) fn suspended(s: &dyn StateRead, env: &Env, provider: &AccountId, node
 /// what it holds; `None` without a bound.
 pub(crate) fn rate_room(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &NodeId) -> Option<Amount> {
     Some(value::rate_room(s, env, provider, node))
-}
-
-/// Asked at each match: the chance, in parts per million, that a node is audited before what it serves now is paid.
-pub(crate) fn audit_chance_ppm(_s: &dyn StateRead, env: &Env, _node: &NodeId) -> u32 {
-    env.zone.params.stake.audit_chance_ppm
 }
 
 /// Told once when a lease is matched: it holds part of its provider's deposit.
@@ -64,7 +61,6 @@ pub(crate) fn reputation_ppm(s: &dyn StateRead, env: &Env, provider: &AccountId)
 
 /// What stands behind a node's declared capacity in an epoch, besides its heartbeat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(dead_code, reason = "the audits construct the rest")]
 pub(crate) enum Capacity {
     /// Its co-signed benchmark only: no audit rule is active, or none was due yet.
     Unaudited,
@@ -77,8 +73,65 @@ pub(crate) enum Capacity {
 }
 
 /// Asked by settlement for each epoch of service.
-pub(crate) fn capacity(_s: &dyn StateRead, _env: &Env, _node: &NodeId, _epoch: u64) -> Capacity {
-    Capacity::Unaudited
+pub(crate) fn capacity(s: &dyn StateRead, env: &Env, node: &NodeId, epoch: u64) -> Capacity {
+    audits::capacity(s, env, node, epoch)
+}
+
+/// Asked by the value limit: the chance, in parts per million, that a node is audited before its earnings are paid out. Where no
+/// audits are active, a parameter stands for it.
+pub(crate) fn audit_chance_ppm(_s: &dyn StateRead, env: &Env, _node: &NodeId) -> u32 {
+    if env.zone.params.audits.active { audits::chance_ppm(env) } else { env.zone.params.stake.audit_chance_ppm }
+}
+
+/// Asked at the draw: whether a node is not audited now (it holds a lease that must not be disturbed). What it earns
+/// meanwhile counts as unaudited value.
+pub(crate) fn audit_exempt(_s: &dyn StateRead, _env: &Env, _node: &NodeId) -> bool {
+    false
+}
+
+/// Asked by draws: randomness mixed from blocks after `height`, of at least f+1 proposers; `None` until there are so many.
+pub(crate) fn beacon(s: &dyn StateRead, height: u64) -> Option<[u8; 32]> {
+    beacon::mix_after(s, height)
+}
+
+/// Asked by draws and statements: the seated validators' keys with their operators, ascending by key.
+pub(crate) fn seated(s: &dyn StateRead) -> Vec<(NodeId, AccountId)> {
+    /// More than any zone seats.
+    const MAX_SEATED: usize = 256;
+    let keys = tables::keys_with(s, &[tables::VALIDATOR], MAX_SEATED);
+    keys.iter().filter_map(|k| Some((NodeId(tables::tail_id(k)?), tables::get(s, k)?))).collect()
+}
+
+/// Told once for each proven contradiction of a node's statements: its provider's deposit answers for it.
+pub(crate) fn node_contradicted(s: &mut dyn StateWrite, env: &Env, provider: &AccountId, reporter: &AccountId, events: &mut Vec<Event>) {
+    let ppm = env.zone.params.stake.equivocation_ppm;
+    let _ = forfeit::slash(s, env, provider, ppm, Fault::Equivocation, Some(reporter), events);
+}
+
+/// Told once for each proven contradiction of a validator's statements: its own deposit answers for it.
+pub(crate) fn validator_contradicted(s: &mut dyn StateWrite, env: &Env, key: &NodeId, reporter: &AccountId, events: &mut Vec<Event>) {
+    let ppm = env.zone.params.stake.equivocation_ppm;
+    let _ = validators::slash(s, env, key, ppm, Fault::Equivocation, Some(reporter), events);
+}
+
+/// Told whenever a node's leases or offers change.
+pub(crate) fn node_changed(s: &mut dyn StateWrite, node: &NodeId) {
+    audits::changed(s, node);
+}
+
+/// Told when a node without leases is declared anew.
+pub(crate) fn node_declared_anew(s: &mut dyn StateWrite, node: &NodeId, old: &NodeDeclaration, new: &NodeDeclaration) {
+    audits::declared_anew(s, node, old, new);
+}
+
+/// Asked at each match and by `explain`: cuts what a node offers to what its audits have left.
+pub(crate) fn within_proven(s: &dyn StateRead, node: &Node, offered: &mut Resources) {
+    audits::within_proven(s, node, offered);
+}
+
+/// Told a while after a node was de-rated: ends its youngest leases until the rest fits; whether another block must go on.
+pub(crate) fn end_youngest(s: &mut dyn StateWrite, env: &Env, node: &NodeId, events: &mut Vec<Event>) -> bool {
+    audits::end_youngest(s, env, node, events)
 }
 
 /// Asked when earnings are paid out: how much of them is kept back for the provider's missing deposit (and moved there).
@@ -98,7 +151,7 @@ pub(crate) fn paused(s: &dyn StateRead, env: &Env, action: &Action) -> bool {
 
 /// Asked by votes: what an account may vote with now, its bonded deposits as a provider and as a validator's operator.
 pub(crate) fn voting_power(s: &dyn StateRead, _env: &Env, account: &AccountId) -> Amount {
-    tables::provider(s, account).map_or(Amount::ZERO, |p| p.stake)
+    governance::own_power(s, account)
 }
 
 /// Asked by proposals: all of it. Never a scan.
@@ -106,12 +159,10 @@ pub(crate) fn total_voting_power(s: &dyn StateRead, _env: &Env) -> Amount {
     governance::total_power(s)
 }
 
-/// Told after every change of what [`voting_power`] says of an account, with what it said before: a deposit that grows, shrinks,
-/// unbonds or is forfeited. Open votes go on counting what stood when they began; without this call the power would vote twice
-/// (`check` finds that out).
-pub(crate) fn voting_power_changed(s: &mut dyn StateWrite, env: &Env, account: &AccountId, before: Amount) {
-    let after = voting_power(s, env, account);
-    governance::power_changed(s, account, before, after);
+/// Told after every change of a deposit that votes: one that grows, shrinks, unbonds or is forfeited. Open votes go on counting
+/// what stood when they began; without this call the power would vote twice (`check` finds that out).
+pub(crate) fn deposit_moved(s: &mut dyn StateWrite, account: &AccountId, from: Amount, to: Amount) {
+    governance::power_moved(s, account, from, to);
 }
 
 /// Asked by settlement: the parameters that were in force when a lease was matched. A vote on shares changes no lease that runs:

@@ -2,6 +2,7 @@
 //!
 //! Guarantees: every change of a lease's state has an event. Events are derived, not state: replay makes them again.
 
+use crate::audit::AuditEvent;
 use crate::governance::GovernanceEvent;
 use crate::lease::{EndReason, LeaseState};
 use crate::reputation::ReputationEvent;
@@ -210,6 +211,8 @@ pub enum Event {
     Deposit(DepositEvent),
     /// Of validators.
     Validator(ValidatorEvent),
+    /// Something about capacity audits.
+    Audit(AuditEvent),
 }
 
 /// 32 bytes that JSON shows as hex.

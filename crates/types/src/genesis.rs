@@ -2,6 +2,7 @@
 //!
 //! Guarantees: everything that two honest nodes must agree on before the first block is in here.
 
+use crate::audit::AuditParams;
 use crate::governance::{FeeParams, GovernanceParams};
 use crate::ids::{ZoneId, derive};
 use crate::reputation::ReputationParams;
@@ -86,6 +87,8 @@ pub struct Params {
     pub stake: StakeParams,
     /// Validators, seats, terms.
     pub validators: ValidatorParams,
+    /// Capacity audits.
+    pub audits: AuditParams,
 }
 
 impl Params {
@@ -116,6 +119,7 @@ impl Params {
             reputation: ReputationParams::dev(),
             stake: StakeParams::dev(),
             validators: ValidatorParams::dev(),
+            audits: AuditParams::dev(),
         }
     }
 
@@ -126,6 +130,7 @@ impl Params {
             dev: false,
             epoch: Millis(60_000),
             objection_epochs: 10,
+            heartbeat_grace_epochs: 5,
             heartbeat_work: Millis(300),
             min_stake: Amount(100_000_000_000),
             fees: FeeParams::production(),
@@ -133,6 +138,7 @@ impl Params {
             reputation: ReputationParams::production(),
             stake: StakeParams::production(),
             validators: ValidatorParams::production(),
+            audits: AuditParams::production(),
             ..Self::dev()
         }
     }

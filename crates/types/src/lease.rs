@@ -61,6 +61,8 @@ pub enum EndReason {
     Rejected,
     /// The job's spec never reached the node.
     NoSpec,
+    /// The node turned out to be smaller than it declared; the youngest leases had to go.
+    Derated,
 }
 
 impl EndReason {

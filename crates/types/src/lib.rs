@@ -5,6 +5,7 @@
 //! It does not decide anything: rules live in `ledger` and `scheduler`.
 
 pub mod amount;
+pub mod audit;
 pub mod blob;
 pub mod codec;
 pub mod event;

@@ -26,6 +26,8 @@ pub struct StakeParams {
     pub audit_chance_ppm: u32,
     /// The reporter's part of a forfeited deposit, in parts per million.
     pub reporter_ppm: u32,
+    /// Part of a deposit that is forfeited for two signed statements that contradict each other, in parts per million.
+    pub equivocation_ppm: u32,
     /// The least that a sponsor posts.
     pub min_sponsorship: Amount,
     /// The hourly rate that a newcomer may hold in open leases before it has a deposit.
@@ -50,6 +52,7 @@ impl StakeParams {
             unbond_delay: Millis(60_000),
             audit_chance_ppm: 900_000,
             reporter_ppm: 100_000,
+            equivocation_ppm: 100_000,
             min_sponsorship: Amount(100_000_000),
             newcomer_rate: Amount::credits(2),
             newcomer_fees: Amount(20_000_000),

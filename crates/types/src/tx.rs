@@ -3,6 +3,7 @@
 //! Guarantees: one digest (= [`TxId`]) covers everything but the signatures; account, fee payer and node sign the
 //! same digest, which binds zone, lane, sequence and expiry. It does not judge: rules are in `ledger`.
 
+use crate::audit::AuditAction;
 use crate::genesis::GenesisValidator;
 use crate::governance::GovernanceAction;
 use crate::ids::derive;
@@ -297,4 +298,6 @@ pub enum Action {
     Deposit(DepositAction),
     /// Validators: deposits and suspension.
     Validator(ValidatorAction),
+    /// Capacity audits and bundled heartbeats.
+    Audit(Box<AuditAction>),
 }

@@ -20,7 +20,7 @@ mod tally;
 pub(crate) use check::{check, held, timers};
 pub(crate) use execute::{issuer_since, longest_lease, params_at};
 pub(crate) use pause::{matching, paused};
-pub(crate) use power::{changed as power_changed, total as total_power};
+pub(crate) use power::{moved as power_moved, own as own_power, total as total_power};
 pub use rules::{SUPPORTED_RULES, UnsupportedRules, supported};
 pub(crate) use rules::{activate, known, provider_name};
 

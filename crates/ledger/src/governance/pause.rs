@@ -51,6 +51,7 @@ const fn kind(action: &Action) -> Option<PauseKind> {
         | Action::Object { .. }
         | Action::Governance(_)
         | Action::Reputation(_)
+        | Action::Audit(_)
         | Action::Deposit(_)
         | Action::Validator(_) => None,
     }

@@ -11,6 +11,30 @@ use crate::tables::{get, key, meta, put};
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{AccountId, Amount};
 
+/// account -> what it may vote with now. In the range that no other module has.
+pub(crate) const VOTES: u8 = 0x7f;
+
+fn votes_key(account: &AccountId) -> Vec<u8> {
+    key(VOTES, &[&account.0])
+}
+
+/// What an account may vote with now: its deposits as a provider and as a validator's operator.
+pub(crate) fn own(s: &dyn StateRead, account: &AccountId) -> Amount {
+    get(s, &votes_key(account)).unwrap_or_default()
+}
+
+/// Told after each change of one of an account's deposits.
+pub(crate) fn moved(s: &mut dyn StateWrite, account: &AccountId, from: Amount, to: Amount) {
+    let before = own(s, account);
+    let after = before.saturating_sub(from).saturating_add(to);
+    if after.is_zero() {
+        s.delete(&votes_key(account));
+    } else {
+        put(s, votes_key(account), &after);
+    }
+    changed(s, account, before, after);
+}
+
 fn power_key(account: &AccountId) -> Vec<u8> {
     key(POWER, &[&account.0])
 }
@@ -20,8 +44,7 @@ pub(crate) fn total(s: &dyn StateRead) -> Amount {
     get(s, &meta(META_POWER)).unwrap_or_default()
 }
 
-/// Told after each change of what an account may vote with.
-pub(crate) fn changed(s: &mut dyn StateWrite, account: &AccountId, before: Amount, after: Amount) {
+fn changed(s: &mut dyn StateWrite, account: &AccountId, before: Amount, after: Amount) {
     if before == after {
         return;
     }

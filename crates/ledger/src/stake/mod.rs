@@ -161,7 +161,7 @@ pub(crate) fn save(s: &mut dyn StateWrite, p: &mut Provider) {
     let all = p.bond.leaving.iter().chain(theirs.iter().flat_map(|x| x.leaving.iter()));
     let first = all.map(|t| t.release_shifted).min();
     set_timer(s, &p.account.0, &mut p.bond.timer_shifted, first);
-    put_provider(s, &p.account.clone(), p);
+    crate::registry::save_provider(s, p);
 }
 
 fn unbond(s: &mut dyn StateWrite, tx: &mut Tx<'_>, amount: Amount) -> Result<(), TxError> {

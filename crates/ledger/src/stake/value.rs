@@ -177,6 +177,6 @@ pub(crate) fn keep_back(s: &mut dyn StateWrite, env: &Env, id: &AccountId, asset
     if deposit(&p) >= env.zone.params.min_stake {
         p.bond.start = Start::Over;
     }
-    put_provider(s, id, &p);
+    crate::registry::save_provider(s, &p);
     kept
 }

@@ -102,7 +102,9 @@ fn fresh(v: &GenesisValidator, registered_at: Timestamp) -> Validator {
 fn save(s: &mut dyn StateWrite, v: &mut Validator) {
     let first = v.leaving.iter().map(|t: &Tranche| t.release_shifted).min();
     set_timer(s, &v.id.0, &mut v.timer_shifted, first);
+    let before = validator(s, &v.id).map_or(Amount::ZERO, |old| old.bond);
     put(s, validator_key(&v.id), v);
+    crate::seams::deposit_moved(s, &v.operator, before, v.bond);
 }
 
 fn standing_key(id: &NodeId) -> Vec<u8> {
