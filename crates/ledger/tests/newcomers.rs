@@ -201,6 +201,16 @@ fn who_has_its_deposit_does_not_begin_without() {
 }
 
 #[test]
+fn who_offered_before_withdraws_before_it_begins() {
+    let mut w = World::offered();
+    let provider = w.provider.clone();
+    w.act(&provider, vec![Action::Deposit(DepositAction::Unbond { amount: Amount::credits(1) })]).unwrap();
+    let newcomer = Action::Deposit(DepositAction::Newcomer { stamp: stamp(&w, &provider) });
+    assert_eq!(code(w.act(&provider, vec![newcomer.clone()])), 43);
+    w.act(&provider, vec![Action::WithdrawOffer { offer: offer_id(&w.node.node_id(), 0) }, newcomer]).unwrap();
+}
+
+#[test]
 fn an_empty_treasury_sets_nothing_aside_and_a_sponsor_pays_the_fee() {
     let mut w = World::new();
     let (provider, node, user) = (key(20), key(21), w.user.clone());

@@ -114,3 +114,61 @@ impl Machine for LedgerMachine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pasture_chain::Identity;
+    use pasture_types::genesis::{GenesisAccount, GenesisValidator, Params, RULES_VERSION};
+    use pasture_types::state::MemoryState;
+    use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, TxBody};
+    use pasture_types::validator::validator_consent_digest;
+    use pasture_types::{Amount, AssetId, SigningKey};
+
+    /// A registration whose proof of possession belongs to the secret `proof_of`.
+    fn registration(genesis: &Genesis, operator: &SigningKey, proof_of: [u8; 32]) -> Bytes {
+        let secret = [7; 32];
+        let own = Identity::from_secret(&secret).unwrap().validator(None);
+        let bls_pop = Identity::from_secret(&proof_of).unwrap().validator(None).bls_pop;
+        let digest = validator_consent_digest(&genesis.zone(), &operator.account(), &own.key, &own.bls_key);
+        let validator = GenesisValidator { key: own.key, bls_key: own.bls_key, bls_pop, operator: operator.account() };
+        let consent = SigningKey::from_seed(secret).sign(&digest);
+        let body = TxBody {
+            version: ENVELOPE_VERSION,
+            zone: genesis.zone(),
+            account: operator.account(),
+            auth: Auth::Single,
+            lane: 0,
+            seq: 0,
+            valid_until: Timestamp(60_000),
+            max_fee: Amount::credits(1),
+            tip: Amount::ZERO,
+            fee_asset: AssetId::CREDIT,
+            fee_payer: None,
+            actions: vec![Action::RegisterValidator { validator, consent, bond: Amount::credits(10) }],
+        };
+        Bytes::from(codec::encode(&body.sign(operator)))
+    }
+
+    #[test]
+    fn a_validator_without_its_bls_key_is_neither_admitted_nor_voted_for() {
+        let operator = SigningKey::from_seed([1; 32]);
+        let genesis = Genesis {
+            name: "test".into(),
+            time: Timestamp(0),
+            rules_version: RULES_VERSION,
+            params: Params::dev(),
+            validators: vec![],
+            accounts: vec![GenesisAccount { key: operator.public(), balance: Amount::credits(100) }],
+        };
+        let machine = LedgerMachine::new(genesis.clone());
+        let mut state = MemoryState(machine.genesis().into_iter().collect());
+        let (good, forged) = (registration(&genesis, &operator, [7; 32]), registration(&genesis, &operator, [8; 32]));
+        assert_eq!(machine.admit(&forged, &state, 1).unwrap_err().code, TxError::Possession.code());
+        assert!(!machine.verify(&[good.clone(), forged]));
+        assert!(machine.admit(&good, &state, 1).is_ok() && machine.verify(std::slice::from_ref(&good)));
+        let ctx = BlockContext { height: 1, timestamp_ms: 1, parent_timestamp_ms: 0, randomness: [0; 32], proposer: [0; 32] };
+        machine.begin(&mut state, &ctx);
+        assert!(matches!(machine.apply(&mut state, &ctx, &good), TxOutcome::Applied { ok: true, .. }));
+    }
+}

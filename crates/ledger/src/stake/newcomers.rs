@@ -10,7 +10,7 @@ use crate::bank;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::settle::DAY_MS;
-use crate::tables::{get, key, meta, put, put_provider};
+use crate::tables::{OFFER_OF_PROVIDER, any, get, key, meta, put, put_provider};
 use pasture_types::event::Event;
 use pasture_types::ids::derive;
 use pasture_types::stake::{DepositAction, DepositEvent, Stamp};
@@ -178,6 +178,17 @@ pub(crate) fn begin(s: &mut dyn StateWrite, tx: &mut Tx<'_>, stamp: &Stamp) -> R
     }
     if p.stake >= tx.env.zone.params.min_stake {
         return Err(TxError::BadState { what: "the deposit", state: "there".into(), hint: "only who has none begins without" });
+    }
+    if !p.bond.forfeited.is_zero() {
+        return Err(TxError::BadState {
+            what: "the provider",
+            state: "in debt".into(),
+            hint: "post its deposit; a fault is not forgotten",
+        });
+    }
+    // Offers of an earlier time may be paid in what cannot be kept back.
+    if any(s, &key(OFFER_OF_PROVIDER, &[&tx.account.0])) {
+        return Err(TxError::BadState { what: "the provider", state: "offering".into(), hint: "withdraw its offers first" });
     }
     p.bond.start = Start::Newcomer;
     put_provider(s, &tx.account, &p);
