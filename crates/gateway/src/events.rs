@@ -16,6 +16,7 @@ use futures::StreamExt as _;
 use futures::stream::{self, Stream};
 use pasture_api::{LedgerEvent, Problem};
 use pasture_types::event::Event;
+use pasture_types::market_rules::MarketEvent;
 use pasture_types::{AccountId, Height, LeaseId, NodeId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -99,7 +100,20 @@ impl Concerned {
             | Event::LeaseSettled { lease, account, node, .. } => Self { accounts: one(account), node: Some(*node), lease: Some(*lease) },
             Event::LeaseExtended { lease, node, .. } => Self { node: Some(*node), lease: Some(*lease), ..Self::default() },
             Event::UsageRecorded { lease, account, .. } => Self { accounts: one(account), lease: Some(*lease), node: None },
+            Event::Market(event) => Self::by_market(event),
             Event::OfferWithdrawn { .. } | Event::EpochStarted { .. } => Self::default(),
+        }
+    }
+    fn by_market(event: &MarketEvent) -> Self {
+        let one = |account: &AccountId| [Some(*account), None];
+        match event {
+            MarketEvent::OfferPaused { .. } => Self::default(),
+            MarketEvent::LeaseLow { lease, account, .. }
+            | MarketEvent::RentalRenewed { lease, account, .. }
+            | MarketEvent::RentalCancelled { lease, account, .. } => Self { accounts: one(account), lease: Some(*lease), node: None },
+            MarketEvent::PreemptNotice { lease, account, node, .. } => {
+                Self { accounts: one(account), node: Some(*node), lease: Some(*lease) }
+            }
         }
     }
     const fn nobody(&self) -> bool {

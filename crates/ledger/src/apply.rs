@@ -152,6 +152,7 @@ fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), T
             tx.events.push(Event::Transferred { from: None, to: *to, asset, amount: *amount });
             Ok(())
         }
+        Action::Market(action) => market::act(s, tx, action),
         Action::RegisterValidator { .. } => Err(TxError::NotActive("new validators are")),
     }
 }

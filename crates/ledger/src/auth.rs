@@ -9,6 +9,7 @@ use crate::records::Account;
 use crate::tables::{self, get, lane_key};
 use crate::validate::at_most;
 use crate::{bank, cost};
+use pasture_types::market_rules::MarketAction;
 use pasture_types::state::StateRead;
 use pasture_types::tx::{
     Action, Auth, ENVELOPE_VERSION, Envelope, MAX_ACTIONS, MAX_LANES, MAX_SIGNATURES, MAX_TX_BYTES, MAX_VALIDITY, TxBody,
@@ -288,6 +289,7 @@ fn node_rights(s: &dyn StateRead, envelope: &Envelope, node: pasture_types::Node
                 | Action::SubmitUsage { .. }
                 | Action::SubmitHeartbeat { .. }
                 | Action::CloseLease { .. }
+                | Action::Market(MarketAction::Preempt { .. })
         )
     });
     if allowed { Ok(()) } else { Err(TxError::NotForNodeKeys) }

@@ -37,6 +37,7 @@ pub const fn action_cost_us(action: &Action) -> u32 {
         Action::PlaceOrder { .. } => 10 + DRAW_US,
         Action::AcceptLease { .. } => 10 + SETTLE_US,
         Action::SubmitUsage { .. } => 10 + 2 * ED25519_US,
+        Action::Market(action) => crate::market::cost_us(action),
     }
 }
 

@@ -41,5 +41,5 @@ pub use cost::{action_cost_us, fee_for, tx_cost_us};
 pub use error::TxError;
 pub use explain::explain;
 pub use genesis::{genesis, genesis_entries};
-pub use pasture_scheduler::{Candidate, Explanation, Relaxation, Step};
+pub use pasture_scheduler::{Candidate, Change, Explanation, Relaxation, Step};
 pub use records::*;

@@ -3,6 +3,7 @@
 //! Guarantees: borsh, frozen by golden fixtures; every amount that a record holds is counted by `check`. Times named
 //! `..._at` are ledger time; times named `..._shifted` are ledger time less all halts so far (`docs/specs/ledger.md` §6).
 
+pub use crate::market::records::{History, Tenure};
 use borsh::{BorshDeserialize, BorshSerialize};
 use pasture_types::event::{Hash32, Settlement};
 use pasture_types::genesis::Params;
@@ -144,6 +145,8 @@ pub struct Offer {
     pub height: u64,
     /// When that was.
     pub put_at: Timestamp,
+    /// Its provider lets it rest.
+    pub paused: bool,
 }
 
 /// Where an order is.
@@ -374,6 +377,8 @@ pub struct Lease {
     pub timer_shifted: Option<Timestamp>,
     /// Its final account, once closed.
     pub settlement: Option<Settlement>,
+    /// On which terms it was taken, and how it goes on.
+    pub tenure: Tenure,
 }
 
 impl Lease {

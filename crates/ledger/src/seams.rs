@@ -26,6 +26,17 @@ pub(crate) fn reputation_ppm(_s: &dyn StateRead, _env: &Env, _provider: &Account
     500_000
 }
 
+/// Asked for each offer that is looked at, where the order asks for a credential: whether the provider or the node has one.
+pub(crate) fn has_credential(
+    _s: &dyn StateRead,
+    _env: &Env,
+    _provider: &AccountId,
+    _node: &NodeId,
+    _query: &pasture_types::credential::CredentialQuery,
+) -> bool {
+    false
+}
+
 /// What stands behind a node's declared capacity in an epoch, besides its heartbeat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(dead_code, reason = "the audits construct the rest")]
@@ -51,7 +62,9 @@ pub(crate) fn keep_for_deposit(_s: &mut dyn StateWrite, _env: &Env, _provider: &
 }
 
 /// Told once when a lease is settled.
-pub(crate) fn settled(_s: &mut dyn StateWrite, _env: &Env, _lease: &Lease, _settlement: &Settlement) {}
+pub(crate) fn settled(s: &mut dyn StateWrite, _env: &Env, lease: &Lease, settlement: &Settlement) {
+    crate::market::history::note(s, lease, settlement);
+}
 
 /// Asked before each action: whether the guardian's pause holds it back.
 pub(crate) fn paused(_s: &dyn StateRead, _env: &Env, _action: &Action) -> bool {

@@ -3,6 +3,7 @@
 //! Guarantees: every change of a lease's state has an event. Events are derived, not state: replay makes them again.
 
 use crate::lease::{EndReason, LeaseState};
+use crate::market_rules::MarketEvent;
 use crate::{AccountId, Amount, AssetId, LeaseId, Millis, NodeId, OfferId, OrderId, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -198,6 +199,8 @@ pub enum Event {
         /// The account.
         settlement: Box<Settlement>,
     },
+    /// What the market did besides.
+    Market(MarketEvent),
 }
 
 /// 32 bytes that JSON shows as hex.

@@ -3,6 +3,7 @@
 //! Guarantees: everything that two honest nodes must agree on before the first block is in here.
 
 use crate::ids::{ZoneId, derive};
+use crate::market_rules::MarketParams;
 use crate::{AccountId, Amount, Millis, PublicKey, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,8 @@ pub struct Params {
     pub max_open_orders: u32,
     /// Longest lease.
     pub max_lease: Millis,
+    /// The market's.
+    pub market: MarketParams,
 }
 
 impl Params {
@@ -97,6 +100,7 @@ impl Params {
             build_allowance: Millis(600_000),
             max_open_orders: 64,
             max_lease: Millis(7 * 24 * 3_600_000),
+            market: MarketParams::dev(),
         }
     }
 
@@ -109,6 +113,7 @@ impl Params {
             objection_epochs: 10,
             heartbeat_work: Millis(300),
             min_stake: Amount(100_000_000_000),
+            market: MarketParams::production(),
             ..Self::dev()
         }
     }

@@ -61,6 +61,8 @@ pub enum EndReason {
     Rejected,
     /// The job's spec never reached the node.
     NoSpec,
+    /// The node needed its machine and had given notice.
+    Preempted,
 }
 
 impl EndReason {

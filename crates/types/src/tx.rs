@@ -8,6 +8,7 @@ use crate::ids::derive;
 use crate::keys::{Signature, SignatureError, SigningKey};
 use crate::lease::{EndReason, SignedUsage};
 use crate::market::{OfferTerms, OrderTerms};
+use crate::market_rules::MarketAction;
 use crate::proof::Heartbeat;
 use crate::{
     AccountId, Amount, AssetId, GrantId, LeaseId, Millis, NodeId, OfferId, OrderId, PublicKey, Resources, Timestamp, TxId, ZoneId,
@@ -281,4 +282,6 @@ pub enum Action {
         /// Its keys.
         validator: GenesisValidator,
     },
+    /// What the market does besides offers and orders.
+    Market(MarketAction),
 }
