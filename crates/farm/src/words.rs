@@ -114,7 +114,11 @@ pub(crate) fn state(job: &JobView, phase: Option<Phase>) -> &'static str {
 const fn ended(reason: &EndReason) -> &'static str {
     match reason {
         EndReason::Exited { code: 0 } => "succeeded",
-        EndReason::StoppedByUser | EndReason::CapReached | EndReason::StoppedByProvider | EndReason::ServiceStopped | EndReason::Preempted => "stopped",
+        EndReason::StoppedByUser
+        | EndReason::CapReached
+        | EndReason::StoppedByProvider
+        | EndReason::ServiceStopped
+        | EndReason::Preempted => "stopped",
         EndReason::Lost => "lost",
         _ => "failed",
     }

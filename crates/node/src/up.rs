@@ -64,7 +64,13 @@ pub struct UpReady {
 /// Prices to begin with, in credits per hour: 0.50 a core, 0.10 a GiB of memory, 0.002 a GiB of disk.
 #[must_use]
 pub const fn suggested_rates() -> Rates {
-    Rates { cpu_core: Amount(500_000_000), memory_gib: Amount(100_000_000), disk_gib: Amount(2_000_000), gpus: Vec::new(), services: Vec::new() }
+    Rates {
+        cpu_core: Amount(500_000_000),
+        memory_gib: Amount(100_000_000),
+        disk_gib: Amount(2_000_000),
+        gpus: Vec::new(),
+        services: Vec::new(),
+    }
 }
 
 /// Runs a provider on the machine's container engine until shutdown.

@@ -4,7 +4,7 @@
 
 use pasture_scheduler::*;
 use pasture_types::market::*;
-use pasture_types::market_rules::{FitPolicy, MarketParams};
+use pasture_types::market_rules::MarketParams;
 use pasture_types::*;
 use proptest::prelude::*;
 
