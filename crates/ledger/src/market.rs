@@ -53,7 +53,7 @@ const HISTORY: u8 = 0x6e;
 /// Most draws at the end of one block, also if they cost nothing; the rest is drawn in the next.
 const MAX_DRAWS_PER_BLOCK: usize = 256;
 /// What a draw costs by itself, in microseconds, and for each offer that it looks at (measured: `docs/specs/market.md` §4).
-const DRAW_BASE_US: u32 = 30;
+const DRAW_BASE_US: u32 = 60;
 const OFFER_US: u32 = 3;
 /// Most waiting orders that are looked at to choose them.
 const MAX_PENDING_SCANNED: usize = 1_024;
@@ -128,6 +128,7 @@ pub(crate) fn place_order(s: &mut dyn StateWrite, tx: &mut Tx<'_>, terms: &Order
         refused: Vec::new(),
         attempts: 0,
         fruitless: 0,
+        retries: 0,
         timer_shifted: None,
     };
     mark(s, key(ORDER_OF_ACCOUNT, &[&tx.account.0, &env.now().0.to_be_bytes(), &id.0]));
@@ -272,7 +273,8 @@ pub(crate) fn order_timer(s: &mut dyn StateWrite, env: &Env, id: &OrderId, event
         return;
     }
     let params = &env.zone.params.market;
-    if order.fruitless > params.free_draws {
+    order.retries = order.retries.saturating_add(1);
+    if order.retries > params.free_draws {
         // Drawing in vain costs the zone work: it is taken from the deposit, as far as that goes.
         let cost = params.draw_price.min(order.deposit);
         order.deposit = order.deposit.saturating_sub(cost);
@@ -389,7 +391,7 @@ fn matched(s: &mut dyn StateWrite, env: &Env, order: &mut Order, mut lease: Leas
     bank::debit(s, &order.account, order.terms.asset, escrow, "what is put on hold")?;
     index::hold(s, &lease)?;
     order.attempts += 1;
-    order.fruitless = 0;
+    (order.fruitless, order.retries) = (0, 0);
     update_counts(s, |c| c.open = c.open.saturating_add(1));
     let at = env.now().0.to_be_bytes();
     mark(s, key(LEASE_OF_ACCOUNT, &[&lease.account.0, &at, &id.0]));

@@ -216,6 +216,8 @@ pub struct Order {
     pub attempts: u32,
     /// Draws that found nobody, in a row.
     pub fruitless: u32,
+    /// Draws after a pause of its own, in a row without a match; what wakes it meanwhile is not counted.
+    pub retries: u32,
     /// Its timer, less halts.
     pub timer_shifted: Option<Timestamp>,
 }

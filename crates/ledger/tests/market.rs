@@ -282,8 +282,8 @@ fn only_the_nodes_side_answers_a_match() {
 #[test]
 fn more_than_a_block_may_spend_on_draws_is_drawn_in_the_next() {
     let mut params = genesis::Params::dev();
-    // A draw that looks at nobody costs 30.
-    params.market.draw_cost_us = 30 * 32;
+    // A draw that looks at nobody costs 60.
+    params.market.draw_cost_us = 60 * 32;
     let mut w = World::with(params, 1);
     w.offer();
     let mut terms = w.order_terms();

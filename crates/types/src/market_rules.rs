@@ -159,7 +159,7 @@ pub struct MarketParams {
     pub draw_cost_us: u32,
     /// Price of one point of priority, paid to the treasury when the order is placed.
     pub priority_price: Amount,
-    /// Fruitless draws in a row that an order has for nothing.
+    /// Draws after pauses that an order has for nothing.
     pub free_draws: u32,
     /// What each further one takes from the order's deposit.
     pub draw_price: Amount,

@@ -16,7 +16,7 @@ use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{OfferId, Resources};
 
 /// Most offers that one draw looks at.
-pub(crate) const MAX_OFFERS_SCANNED: usize = 1_024;
+pub(crate) const MAX_OFFERS_SCANNED: usize = 512;
 /// Buckets are counted up to this: among larger ones the first is as good as any.
 const MAX_COUNTED: usize = 256;
 /// A bucket of so few offers is taken without looking at others.
