@@ -161,19 +161,24 @@ fn run(w: &mut World, op: &Op) {
     if let Some(actions) = actions {
         let _ = w.act(if by_user { &user } else { &provider }, actions);
     }
-    // Most matches are taken at once and begin: what is later is what this is about.
     if matches!(op, Op::Order { priority: 0 | 1, .. }) {
-        w.idle();
-        let fresh: Vec<Lease> = leases(w).into_iter().filter(|l| l.state == LeaseState::Matched).collect();
-        let accept = fresh.iter().map(|l| Action::AcceptLease { lease: l.id }).collect();
-        // An older match may lapse in that very block; then none is taken, and that is a history too.
-        if !fresh.is_empty() && w.act(&provider, accept).is_ok() {
-            w.now = w.now.plus(Millis(1_000));
-            for l in &fresh {
-                w.node = (0..NODES).map(node).find(|n| n.node_id() == l.node).unwrap();
-                let usage = w.usage(&l.id, w.lease(&l.id).accepted_at.unwrap(), 1_000);
-                w.act(&provider, vec![w.signed(usage, false)]).unwrap();
-            }
+        take(w);
+    }
+}
+
+/// Most matches are taken at once and begin: what is later is what this is about.
+fn take(w: &mut World) {
+    let provider = w.provider.clone();
+    w.idle();
+    let fresh: Vec<Lease> = leases(w).into_iter().filter(|l| l.state == LeaseState::Matched).collect();
+    let accept = fresh.iter().map(|l| Action::AcceptLease { lease: l.id }).collect();
+    // An older match may lapse in that very block; then none is taken, and that is a history too.
+    if !fresh.is_empty() && w.act(&provider, accept).is_ok() {
+        w.now = w.now.plus(Millis(1_000));
+        for l in &fresh {
+            w.node = (0..NODES).map(node).find(|n| n.node_id() == l.node).unwrap();
+            let usage = w.usage(&l.id, w.lease(&l.id).accepted_at.unwrap(), 1_000);
+            w.act(&provider, vec![w.signed(usage, false)]).unwrap();
         }
     }
 }
