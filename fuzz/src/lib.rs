@@ -103,7 +103,7 @@ pub fn genesis() -> Genesis {
 /// A machine of some cores and GiB.
 #[must_use]
 pub fn resources(cores: u32, gib: u64) -> Resources {
-    Resources { cpu_millis: cores * 1000, memory_bytes: gib << 30, disk_bytes: gib << 30, gpus: vec![] }
+    Resources { cpu_millis: cores * 1000, memory_bytes: gib << 30, disk_bytes: gib << 30, ..Resources::default() }
 }
 
 /// What nodes declare.
@@ -117,12 +117,13 @@ pub fn declaration() -> NodeDeclaration {
 pub fn offer_terms() -> OfferTerms {
     OfferTerms {
         resources: resources(4, 8),
-        rates: Rates { cpu_core: Amount(900_000_000), memory_gib: Amount(100_000_000), disk_gib: Amount::ZERO, gpus: vec![] },
+        rates: Rates { cpu_core: Amount(900_000_000), memory_gib: Amount(100_000_000), ..Rates::default() },
         asset: AssetId::CREDIT,
         region: "eu-west".into(),
         egress: Egress::Open,
         max_duration: Millis::secs(24 * 3600),
         attributes: vec![("disk".into(), "nvme".into())],
+        ..OfferTerms::default()
     }
 }
 
@@ -148,6 +149,7 @@ pub fn order_terms(cores: u32) -> OrderTerms {
         watcher: None,
         preferences: vec![],
         expires: Timestamp(START + 3_600_000),
+        ..OrderTerms::default()
     }
 }
 

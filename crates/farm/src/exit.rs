@@ -60,7 +60,8 @@ impl Exit {
             | EndReason::ServiceStopped
             | EndReason::Rejected
             | EndReason::NoSpec
-            | EndReason::Derated => Self::Failed,
+            | EndReason::Derated
+            | EndReason::Preempted => Self::Failed,
         }
     }
 }

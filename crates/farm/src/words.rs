@@ -89,6 +89,7 @@ pub(crate) fn ending(reason: &EndReason) -> Ending {
         EndReason::Rejected => (false, "did not start", "the machine refused it".into()),
         EndReason::NoSpec => (false, "did not start", "its description never reached the machine".into()),
         EndReason::Derated => (false, "was stopped", "its machine turned out to be smaller than it said".into()),
+        EndReason::Preempted => (false, "was stopped", "the machine was needed back, as agreed".into()),
     };
     Ending { good, verb, why }
 }
@@ -114,7 +115,11 @@ pub(crate) fn state(job: &JobView, phase: Option<Phase>) -> &'static str {
 const fn ended(reason: &EndReason) -> &'static str {
     match reason {
         EndReason::Exited { code: 0 } => "succeeded",
-        EndReason::StoppedByUser | EndReason::CapReached | EndReason::StoppedByProvider | EndReason::ServiceStopped => "stopped",
+        EndReason::StoppedByUser
+        | EndReason::CapReached
+        | EndReason::StoppedByProvider
+        | EndReason::ServiceStopped
+        | EndReason::Preempted => "stopped",
         EndReason::Lost => "lost",
         _ => "failed",
     }

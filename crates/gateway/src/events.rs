@@ -16,6 +16,7 @@ use futures::StreamExt as _;
 use futures::stream::{self, Stream};
 use pasture_api::{LedgerEvent, Problem};
 use pasture_types::event::Event;
+use pasture_types::market_rules::MarketEvent;
 use pasture_types::reputation::ReputationEvent;
 use pasture_types::{AccountId, Height, LeaseId, NodeId};
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,19 @@ impl Concerned {
             Event::Deposit(e) => Self { accounts: e.accounts(), node: e.node(), lease: None },
             Event::Validator(e) => Self { accounts: [e.operator(), None], node: e.validator(), lease: None },
             Event::Audit(event) => Self { node: Some(*event.node()), ..Self::default() },
+            Event::Market(event) => Self::by_market(event),
+        }
+    }
+    fn by_market(event: &MarketEvent) -> Self {
+        let one = |account: &AccountId| [Some(*account), None];
+        match event {
+            MarketEvent::OfferPaused { .. } => Self::default(),
+            MarketEvent::LeaseLow { lease, account, .. }
+            | MarketEvent::RentalRenewed { lease, account, .. }
+            | MarketEvent::RentalCancelled { lease, account, .. } => Self { accounts: one(account), lease: Some(*lease), node: None },
+            MarketEvent::PreemptNotice { lease, account, node, .. } => {
+                Self { accounts: one(account), node: Some(*node), lease: Some(*lease) }
+            }
         }
     }
     const fn nobody(&self) -> bool {

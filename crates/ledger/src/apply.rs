@@ -161,5 +161,6 @@ fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), T
         Action::Deposit(action) => stake::act(s, tx, action),
         Action::Validator(action) => validators::act(s, tx, action),
         Action::Audit(action) => audits::act(s, tx, action),
+        Action::Market(action) => market::act(s, tx, action),
     }
 }

@@ -11,6 +11,7 @@ use crate::stake::newcomers::verify_stamp;
 use crate::tables::{self, get, lane_key};
 use crate::validate::at_most;
 use crate::{audits, bank, cost, governance, load, seams};
+use pasture_types::market_rules::MarketAction;
 use pasture_types::state::StateRead;
 use pasture_types::tx::{
     Action, Auth, ENVELOPE_VERSION, Envelope, MAX_ACTIONS, MAX_LANES, MAX_SIGNATURES, MAX_TX_BYTES, MAX_VALIDITY, TxBody,
@@ -299,6 +300,7 @@ fn node_rights(s: &dyn StateRead, envelope: &Envelope, node: pasture_types::Node
                 | Action::SubmitUsage { .. }
                 | Action::SubmitHeartbeat { .. }
                 | Action::CloseLease { .. }
+                | Action::Market(MarketAction::Preempt { .. })
         ) || matches!(a, Action::Audit(said) if audits::node_may(said, &node))
     });
     if allowed { Ok(()) } else { Err(TxError::NotForNodeKeys) }

@@ -146,6 +146,7 @@ fn fire_timers(s: &mut dyn StateWrite, env: &Env, events: &mut Vec<Event>) {
             (Some(kind), Some(id)) if kind == TimerKind::Order as u8 => market::order_timer(s, env, &OrderId(id), events),
             (Some(kind), Some(id)) if kind == TimerKind::Governance as u8 => governance::timer(s, env, &id, events),
             (Some(kind), Some(id)) if kind == TimerKind::Deposit as u8 => stake::timer(s, env, &id, events),
+            (Some(kind), Some(id)) if kind == TimerKind::Market as u8 => market::tenure::timer(s, env, &LeaseId(id), events),
             (Some(_), Some(id)) => lease::lease_timer(s, env, &LeaseId(id), events),
             _ => {}
         }

@@ -97,6 +97,7 @@ pub fn check(state: &dyn StateRead) -> Result<CheckReport, Vec<Violation>> {
     for (rule, detail) in crate::audits::check::check(state) {
         all.broken(rule, detail);
     }
+    market(state, &mut all);
     if !all.violations.is_empty() {
         return Err(all.violations);
     }
@@ -111,6 +112,14 @@ pub fn check(state: &dyn StateRead) -> Result<CheckReport, Vec<Violation>> {
         open_leases: all.leases.iter().filter(|l| l.state != LeaseState::Closed).count() as u64,
         supply: bank::supply(state, AssetId::CREDIT),
     })
+}
+
+fn market(state: &dyn StateRead, all: &mut All) {
+    let mut found = vec![];
+    let params = tables::zone(state).map(|z| z.params.market);
+    let mut broken = |rule, detail| found.push((rule, detail));
+    crate::market::check::check(state, params.as_ref(), &all.nodes, &all.offers, &all.leases, &mut broken);
+    found.into_iter().for_each(|(rule, detail)| all.broken(rule, detail));
 }
 
 fn decode<T: BorshDeserialize>(all: &mut All, k: &[u8], v: &[u8]) -> Option<T> {
@@ -290,6 +299,7 @@ fn indexes(state: &dyn StateRead, all: &mut All) {
         want.insert(key(LEASE_OF_ACCOUNT, &[&l.account.0, &l.matched_at.0.to_be_bytes(), &l.id.0]));
         want.insert(key(LEASE_OF_NODE, &[&l.node.0, &l.matched_at.0.to_be_bytes(), &l.id.0]));
         want.extend(l.timer_shifted.map(|at| timer_key(at, TimerKind::Lease, &l.id.0)));
+        want.extend(l.tenure.timer_shifted.map(|at| timer_key(at, TimerKind::Market, &l.id.0)));
         if l.state != LeaseState::Closed {
             want.insert(key(LEASE_OPEN, &[&l.node.0, &l.id.0]));
         }

@@ -42,6 +42,7 @@ pub const fn action_cost_us(action: &Action) -> u32 {
         Action::Governance(action) => governance::cost_us(action),
         Action::Reputation(action) => reputation::cost_us(action),
         Action::Audit(action) => audits::cost_us(action),
+        Action::Market(action) => crate::market::cost_us(action),
     }
 }
 

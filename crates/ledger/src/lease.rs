@@ -245,6 +245,10 @@ pub(crate) fn close_lease(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId,
         }
         LeaseState::Matched => Err(bad_state(&lease, "reject it instead")),
         LeaseState::Accepted | LeaseState::Running => {
+            market::tenure::may_end(tx.env, &lease, by, reason)?;
+            if by == Party::User {
+                market::tenure::leave(s, tx.env, &mut lease, reason, &mut tx.events);
+            }
             // What nobody objected to in time stays paid, whatever is said now.
             settle::ripen(tx.env, &mut lease);
             lease.disputed |= by == Party::User && *reason == EndReason::ServiceStopped;
@@ -298,6 +302,7 @@ pub(crate) fn object(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId) -> R
         set_timer(s, &mut lease, Some(env.shifted()));
         put_lease(s, id, &lease);
     } else {
+        market::tenure::leave(s, env, &mut lease, &EndReason::ServiceStopped, &mut tx.events);
         let how = closing(env, EndReason::ServiceStopped, Party::User);
         let events = begin_closing(s, env, &mut lease, how);
         tx.events.extend(events);
@@ -317,23 +322,32 @@ pub(crate) fn extend(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId, dura
         return Err(TxError::Invalid("an extension by nothing; give a duration".into()));
     }
     let env = tx.env;
-    let longest = env.zone.params.max_lease.min(lease.offer_max_duration);
+    let longest = market::tenure::extension_limit(env, &lease);
+    market::tenure::may_extend(&lease, duration)?;
     let total = lease.max_duration.0.saturating_add(duration.0);
     validate::at_most("milliseconds of duration, extensions included", total, longest.0)?;
-    seams::may_extend(s, env, &lease)?;
+    let extended = lengthen(s, env, &mut lease, duration)?;
+    tx.events.push(extended);
+    Ok(())
+}
+
+/// Puts more on hold for a live lease and lets it run so much longer.
+pub(crate) fn lengthen(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, duration: Millis) -> Result<Event, TxError> {
+    let total = lease.max_duration.0.saturating_add(duration.0);
+    seams::may_extend(s, env, lease)?;
     let more = price_for(lease.rate_per_hour, duration);
     bank::debit(s, &lease.account, lease.asset, more, "the extension")?;
     lease.escrow = lease.escrow.saturating_add(more);
     lease.held = lease.held.saturating_add(more);
     lease.max_duration = Millis(total);
     if lease.state == LeaseState::Running {
-        let end = end_timer(env, &lease);
-        set_timer(s, &mut lease, Some(end));
+        let end = end_timer(env, lease);
+        set_timer(s, lease, Some(end));
     }
-    put_lease(s, id, &lease);
+    market::tenure::lengthened(s, env, lease, duration);
+    put_lease(s, &lease.id.clone(), lease);
     let from = lease.started_at.or(lease.accepted_at).unwrap_or(lease.matched_at);
-    tx.events.push(Event::LeaseExtended { lease: *id, node: lease.node, ends: from.plus(lease.max_duration) });
-    Ok(())
+    Ok(Event::LeaseExtended { lease: lease.id, node: lease.node, ends: from.plus(lease.max_duration) })
 }
 
 /// A lease's timer fired.

@@ -58,7 +58,7 @@ pub use genesis::{genesis, genesis_entries};
 pub use governance::records::*;
 pub use governance::{SUPPORTED_RULES, UnsupportedRules, supported};
 pub use load::{END_WORK_US, Load, block_tx_cost_us};
-pub use pasture_scheduler::{Candidate, Explanation, Relaxation, Step};
+pub use pasture_scheduler::{Candidate, Change, Explanation, Relaxation, Step};
 pub use records::*;
 pub use reputation::records::*;
 pub use reputation::{NEUTRAL_PPM, Score};

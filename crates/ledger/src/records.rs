@@ -3,6 +3,7 @@
 //! Guarantees: borsh, frozen by golden fixtures; every amount that a record holds is counted by `check`. Times named
 //! `..._at` are ledger time; times named `..._shifted` are ledger time less all halts so far (`docs/specs/ledger.md` §6).
 
+pub use crate::market::records::{History, Tenure};
 use crate::stake::Bond;
 use borsh::{BorshDeserialize, BorshSerialize};
 use pasture_types::event::{Hash32, Settlement};
@@ -147,6 +148,8 @@ pub struct Offer {
     pub height: u64,
     /// When that was.
     pub put_at: Timestamp,
+    /// Its provider lets it rest.
+    pub paused: bool,
 }
 
 /// Where an order is.
@@ -216,6 +219,8 @@ pub struct Order {
     pub attempts: u32,
     /// Draws that found nobody, in a row.
     pub fruitless: u32,
+    /// Draws after a pause of its own, in a row without a match; what wakes it meanwhile is not counted.
+    pub retries: u32,
     /// Its timer, less halts.
     pub timer_shifted: Option<Timestamp>,
 }
@@ -377,6 +382,8 @@ pub struct Lease {
     pub timer_shifted: Option<Timestamp>,
     /// Its final account, once closed.
     pub settlement: Option<Settlement>,
+    /// On which terms it was taken, and how it goes on.
+    pub tenure: Tenure,
 }
 
 impl Lease {

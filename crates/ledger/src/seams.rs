@@ -59,6 +59,17 @@ pub(crate) fn reputation_ppm(s: &dyn StateRead, env: &Env, provider: &AccountId)
     reputation::score_of(s, env, Role::Provider, provider).ppm
 }
 
+/// Asked for each offer that is looked at, where the order asks for a credential: whether the provider or the node has one.
+pub(crate) fn has_credential(
+    _s: &dyn StateRead,
+    _env: &Env,
+    _provider: &AccountId,
+    _node: &NodeId,
+    _query: &pasture_types::credential::CredentialQuery,
+) -> bool {
+    false
+}
+
 /// What stands behind a node's declared capacity in an epoch, besides its heartbeat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Capacity {
@@ -142,6 +153,7 @@ pub(crate) fn keep_for_deposit(s: &mut dyn StateWrite, env: &Env, provider: &Acc
 /// Told once when a lease is settled.
 pub(crate) fn settled(s: &mut dyn StateWrite, env: &Env, lease: &Lease, settlement: &Settlement) {
     reputation::settled(s, env, lease, settlement);
+    crate::market::history::note(s, lease, settlement);
 }
 
 /// Asked before each action: whether the guardian's pause holds it back.

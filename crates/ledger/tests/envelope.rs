@@ -234,7 +234,7 @@ fn providers_and_nodes_are_registered_with_consent() {
     assert_eq!(code(w.act(&provider, vec![offer(large)])), 6);
     let mut gpus = offer_terms();
     gpus.resources.gpus = vec![GpuLine { model: "H100".into(), count: 1, vram_bytes: 1 }];
-    assert_eq!(code(w.act(&provider, vec![offer(gpus)])), 7);
+    assert_eq!(code(w.act(&provider, vec![offer(gpus)])), 6);
     let mut unsorted = offer_terms();
     unsorted.attributes = vec![("b".into(), "1".into()), ("a".into(), "1".into())];
     assert_eq!(code(w.act(&provider, vec![offer(unsorted)])), 6);

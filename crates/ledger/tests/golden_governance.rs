@@ -9,6 +9,7 @@ mod common;
 use common::*;
 use pasture_ledger::*;
 use pasture_types::event::Event;
+use pasture_types::governance::Change;
 use pasture_types::governance::*;
 use pasture_types::reputation::*;
 use pasture_types::tx::*;

@@ -9,6 +9,7 @@ use pasture_ledger::query::governance as gov;
 use pasture_ledger::*;
 use pasture_types::event::Event;
 use pasture_types::genesis::Params;
+use pasture_types::governance::Change;
 use pasture_types::governance::*;
 use pasture_types::lease::EndReason;
 use pasture_types::reputation::ReputationParams;

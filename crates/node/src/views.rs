@@ -93,12 +93,7 @@ pub(crate) fn offers(state: &dyn StateRead) -> Vec<OfferView> {
 
 /// What is left class by class, when a node holds more of one class than this offer has.
 fn clamp(all: &Resources, used: &Resources) -> Resources {
-    Resources {
-        cpu_millis: all.cpu_millis.saturating_sub(used.cpu_millis),
-        memory_bytes: all.memory_bytes.saturating_sub(used.memory_bytes),
-        disk_bytes: all.disk_bytes.saturating_sub(used.disk_bytes),
-        gpus: vec![],
-    }
+    all.saturating_sub(used)
 }
 
 pub(crate) fn order_view(order: &Order) -> OrderView {
@@ -204,8 +199,11 @@ pub(crate) fn explain(state: &dyn StateRead, terms: &OrderTerms, now: Timestamp)
             })
         })
         .collect();
-    let relaxations =
-        e.relaxation.map(|r| format!("{} ({} offer{})", r.change, r.offers, if r.offers == 1 { "" } else { "s" })).into_iter().collect();
+    let way_out = |r: &pasture_ledger::Relaxation| {
+        let price = r.rate_per_hour.map_or_else(String::new, |rate| format!(", from {rate} per hour"));
+        format!("{} ({} offer{}{price})", r.change, r.offers, if r.offers == 1 { "" } else { "s" })
+    };
+    let relaxations = e.relaxations.iter().map(way_out).collect();
     ExplainView { offers: u64::from(e.offers), suitable: u64::from(e.matching), excluded, best, relaxations }
 }
 

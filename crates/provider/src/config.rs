@@ -139,13 +139,13 @@ pub(crate) mod tests {
 
     pub(crate) fn options(dir: PathBuf) -> Options {
         let offer = OfferTerms {
-            resources: Resources { cpu_millis: 1000, memory_bytes: 64 << 20, disk_bytes: 1 << 20, gpus: vec![] },
+            resources: Resources { cpu_millis: 1000, memory_bytes: 64 << 20, disk_bytes: 1 << 20, ..Resources::default() },
             rates: Rates::default(),
             asset: AssetId::CREDIT,
             region: "local".into(),
             egress: Egress::Open,
             max_duration: Millis::secs(3600),
-            attributes: vec![],
+            ..OfferTerms::default()
         };
         Options::new(dir, SigningKey::from_seed([1; 32]), SigningKey::from_seed([2; 32]), "here".into(), offer)
     }

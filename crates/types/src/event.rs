@@ -5,6 +5,7 @@
 use crate::audit::AuditEvent;
 use crate::governance::GovernanceEvent;
 use crate::lease::{EndReason, LeaseState};
+use crate::market_rules::MarketEvent;
 use crate::reputation::ReputationEvent;
 use crate::stake::DepositEvent;
 use crate::validator::ValidatorEvent;
@@ -213,6 +214,8 @@ pub enum Event {
     Validator(ValidatorEvent),
     /// Something about capacity audits.
     Audit(AuditEvent),
+    /// What the market did besides.
+    Market(MarketEvent),
 }
 
 /// 32 bytes that JSON shows as hex.

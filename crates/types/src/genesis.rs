@@ -5,6 +5,7 @@
 use crate::audit::AuditParams;
 use crate::governance::{FeeParams, GovernanceParams};
 use crate::ids::{ZoneId, derive};
+use crate::market_rules::MarketParams;
 use crate::reputation::ReputationParams;
 use crate::stake::StakeParams;
 use crate::validator::ValidatorParams;
@@ -89,6 +90,8 @@ pub struct Params {
     pub validators: ValidatorParams,
     /// Capacity audits.
     pub audits: AuditParams,
+    /// The market's.
+    pub market: MarketParams,
 }
 
 impl Params {
@@ -120,6 +123,7 @@ impl Params {
             stake: StakeParams::dev(),
             validators: ValidatorParams::dev(),
             audits: AuditParams::dev(),
+            market: MarketParams::dev(),
         }
     }
 
@@ -139,6 +143,7 @@ impl Params {
             stake: StakeParams::production(),
             validators: ValidatorParams::production(),
             audits: AuditParams::production(),
+            market: MarketParams::production(),
             ..Self::dev()
         }
     }

@@ -63,6 +63,8 @@ pub enum EndReason {
     NoSpec,
     /// The node turned out to be smaller than it declared; the youngest leases had to go.
     Derated,
+    /// The node needed its machine and had given notice.
+    Preempted,
 }
 
 impl EndReason {

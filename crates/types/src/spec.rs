@@ -439,7 +439,7 @@ fn check_resources(r: &ResourceSpec) -> Result<(Resources, u32), SpecError> {
     if pids == 0 || pids > MAX_PIDS {
         return Err(bad("resources.pids", format!("{pids} is out of range: 1 to {MAX_PIDS}")));
     }
-    Ok((Resources { cpu_millis, memory_bytes, disk_bytes, gpus: vec![] }, pids))
+    Ok((Resources { cpu_millis, memory_bytes, disk_bytes, ..Resources::default() }, pids))
 }
 
 fn check_constraints(c: ConstraintSpec, egress: Egress) -> Result<Vec<Constraint>, SpecError> {

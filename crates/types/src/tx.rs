@@ -10,6 +10,7 @@ use crate::ids::derive;
 use crate::keys::{Signature, SignatureError, SigningKey};
 use crate::lease::{EndReason, SignedUsage};
 use crate::market::{OfferTerms, OrderTerms};
+use crate::market_rules::MarketAction;
 use crate::proof::Heartbeat;
 use crate::reputation::ReputationAction;
 use crate::stake::DepositAction;
@@ -300,4 +301,6 @@ pub enum Action {
     Validator(ValidatorAction),
     /// Capacity audits and bundled heartbeats.
     Audit(Box<AuditAction>),
+    /// What the market does besides offers and orders.
+    Market(MarketAction),
 }

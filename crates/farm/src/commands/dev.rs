@@ -130,7 +130,7 @@ pub(crate) async fn offered(args: &MachineArgs, disk: &Path) -> Result<Option<Re
         cpu_millis,
         memory_bytes: size("--memory", &args.memory, has.memory_bytes / 2)?,
         disk_bytes: size("--disk", &args.disk, has.disk_bytes / 2)?,
-        gpus: vec![],
+        ..Resources::default()
     }))
 }
 

@@ -61,6 +61,7 @@ pub(crate) fn terms(spec: &CheckedSpec, spec_hash: BlobHash, now: Timestamp) -> 
         watcher: None,
         preferences: vec![],
         expires: now.plus(ORDER_WAIT),
+        ..OrderTerms::default()
     }
 }
 
@@ -129,6 +130,7 @@ pub(crate) fn conditions(terms: &OrderTerms) -> String {
             Constraint::Provider(provider) => format!("only provider {}", provider.short()),
             Constraint::Egress(Egress::Open) => "network access (without it: --egress none)".into(),
             Constraint::Egress(Egress::None) => continue,
+            Constraint::Credential(query) => format!("certificate: {:?} {}", query.kind, query.at_least),
         });
     }
     if terms.max_price_per_hour < ANY_PRICE {

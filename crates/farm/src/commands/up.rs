@@ -78,7 +78,7 @@ fn rates(args: &UpArgs) -> Result<Option<Rates>, Failure> {
         cpu_core: price("--price-cpu", &args.price_cpu)?,
         memory_gib: price("--price-memory", &args.price_memory)?,
         disk_gib: price("--price-disk", &args.price_disk)?,
-        gpus: vec![],
+        ..Rates::default()
     }))
 }
 

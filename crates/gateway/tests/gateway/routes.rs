@@ -25,6 +25,7 @@ fn terms() -> OrderTerms {
         watcher: None,
         preferences: vec![],
         expires: Timestamp(NOW),
+        ..OrderTerms::default()
     }
 }
 

@@ -198,7 +198,7 @@ impl Backend for Ledger {
             region: "eu-west".into(),
             egress: Egress::Open,
             max_duration: Millis(1),
-            attributes: vec![],
+            ..OfferTerms::default()
         };
         Ok(vec![OfferView {
             id: OFFER,

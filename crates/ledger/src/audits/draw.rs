@@ -12,7 +12,7 @@ use crate::block::Due;
 use crate::env::Env;
 use crate::records::Node;
 use crate::seams;
-use crate::tables::{self, get, head_number, key, keys_with, mark, meta, put, tail_id};
+use crate::tables::{self, head_number, key, keys_with, mark, tail_id};
 use pasture_types::audit::{AuditEvent, MAX_WITNESSES};
 use pasture_types::event::{Event, Hash32};
 use pasture_types::ids::derive;

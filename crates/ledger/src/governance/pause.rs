@@ -52,6 +52,7 @@ const fn kind(action: &Action) -> Option<PauseKind> {
         | Action::Governance(_)
         | Action::Reputation(_)
         | Action::Audit(_)
+        | Action::Market(_)
         | Action::Deposit(_)
         | Action::Validator(_) => None,
     }

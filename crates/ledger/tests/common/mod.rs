@@ -37,12 +37,12 @@ pub struct World {
 }
 
 pub fn resources(cores: u32, gib: u64) -> Resources {
-    Resources { cpu_millis: cores * 1000, memory_bytes: gib << 30, disk_bytes: gib << 30, gpus: vec![] }
+    Resources { cpu_millis: cores * 1000, memory_bytes: gib << 30, disk_bytes: gib << 30, ..Resources::default() }
 }
 
 /// One core and one GiB cost 1.0 credit an hour: 0.9 for the core, 0.1 for the memory.
 pub fn rates() -> Rates {
-    Rates { cpu_core: Amount(900_000_000), memory_gib: Amount(100_000_000), disk_gib: Amount::ZERO, gpus: vec![] }
+    Rates { cpu_core: Amount(900_000_000), memory_gib: Amount(100_000_000), ..Rates::default() }
 }
 
 pub fn offer_terms() -> OfferTerms {
@@ -53,7 +53,7 @@ pub fn offer_terms() -> OfferTerms {
         region: "eu-west".into(),
         egress: Egress::Open,
         max_duration: Millis::secs(24 * 3600),
-        attributes: vec![],
+        ..OfferTerms::default()
     }
 }
 
@@ -232,22 +232,12 @@ impl World {
     pub fn order_terms(&self) -> OrderTerms {
         OrderTerms {
             resources: resources(1, 1),
-            constraints: vec![],
             max_price_per_hour: Amount::credits(2),
             max_duration: Millis::secs(3600),
             budget: Amount::credits(5),
-            asset: AssetId::CREDIT,
-            priority: 0,
-            verification: Verification::None,
-            alive: AliveCheck::Exec,
-            failover: Failover::Off,
-            fence: Fence::Serve,
-            disclose: Disclose::Nobody,
             spec_hash: BlobHash([9; 32]),
-            model: None,
-            watcher: None,
-            preferences: vec![],
             expires: self.now.plus(Millis::secs(60)),
+            ..OrderTerms::default()
         }
     }
 
