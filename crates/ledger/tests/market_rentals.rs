@@ -9,6 +9,7 @@ use pasture_ledger::*;
 use pasture_types::event::Event;
 use pasture_types::genesis::Params;
 use pasture_types::lease::{EndReason, LeaseState};
+use pasture_types::market::Term;
 use pasture_types::market::*;
 use pasture_types::market_rules::{MarketAction, MarketEvent};
 use pasture_types::tx::*;
