@@ -59,7 +59,8 @@ impl Exit {
             | EndReason::Lost
             | EndReason::ServiceStopped
             | EndReason::Rejected
-            | EndReason::NoSpec => Self::Failed,
+            | EndReason::NoSpec
+            | EndReason::TookOver => Self::Failed,
         }
     }
 }

@@ -88,6 +88,7 @@ pub(crate) fn ending(reason: &EndReason) -> Ending {
         EndReason::ServiceStopped => (false, "was closed", "it showed no sign of life any more".into()),
         EndReason::Rejected => (false, "did not start", "the machine refused it".into()),
         EndReason::NoSpec => (false, "did not start", "its description never reached the machine".into()),
+        EndReason::TookOver => (true, "went on", "its standby serves the job itself now".into()),
     };
     Ending { good, verb, why }
 }
@@ -132,6 +133,7 @@ pub(crate) fn confirmed(by: &ConfirmedBy) -> String {
         ConfirmedBy::NoObjection => "service counted, nobody objected".into(),
         ConfirmedBy::Nothing => "no service was delivered".into(),
         ConfirmedBy::Objection => "you objected to a part of the service".into(),
+        ConfirmedBy::Evidence(account) => format!("your watcher {} showed that a part of the service failed", account.short()),
     }
 }
 

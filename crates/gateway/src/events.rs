@@ -99,6 +99,10 @@ impl Concerned {
             | Event::LeaseSettled { lease, account, node, .. } => Self { accounts: one(account), node: Some(*node), lease: Some(*lease) },
             Event::LeaseExtended { lease, node, .. } => Self { node: Some(*node), lease: Some(*lease), ..Self::default() },
             Event::UsageRecorded { lease, account, .. } => Self { accounts: one(account), lease: Some(*lease), node: None },
+            Event::Service(event) => {
+                let (account, node, lease) = event.concerns();
+                Self { accounts: [account, None], node, lease }
+            }
             Event::OfferWithdrawn { .. } | Event::EpochStarted { .. } => Self::default(),
         }
     }

@@ -8,7 +8,7 @@ use crate::block::BlockCtx;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::tables::{lane_key, put};
-use crate::{bank, lease, market, proofs, registry, seams, validate};
+use crate::{bank, lease, market, proofs, registry, seams, service};
 use pasture_types::event::Event;
 use pasture_types::state::{Overlay, StateRead, StateWrite, merge};
 use pasture_types::tx::{Action, Auth, Envelope, TxBody};
@@ -101,7 +101,7 @@ fn includable(state: &dyn StateRead, ctx: &BlockCtx, envelope: &Envelope, signat
 }
 
 fn charge(s: &mut dyn StateWrite, body: &TxBody, checked: &Checked) -> Result<(), TxError> {
-    bank::charge_fee(s, &checked.payer, checked.fee, body.tip)?;
+    bank::charge_fee(s, &checked.payer, body.fee_asset, checked.fee, body.tip)?;
     put(s, lane_key(&checked.sender, body.lane), &(checked.next_seq + 1));
     Ok(())
 }
@@ -140,7 +140,7 @@ fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), T
         Action::Object { lease } => lease::object(s, tx, lease),
         Action::Extend { lease, duration } => lease::extend(s, tx, lease, *duration),
         Action::Transfer { to, asset, amount } => {
-            validate::credit_only(*asset)?;
+            service::assets::must_be_known(s, *asset)?;
             bank::debit(s, &tx.account, *asset, *amount, "the transfer")?;
             bank::credit(s, to, *asset, *amount);
             tx.events.push(Event::Transferred { from: Some(tx.account), to: *to, asset: *asset, amount: *amount });
@@ -153,5 +153,6 @@ fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), T
             Ok(())
         }
         Action::RegisterValidator { .. } => Err(TxError::NotActive("new validators are")),
+        Action::Service(action) => service::act(s, tx, action),
     }
 }

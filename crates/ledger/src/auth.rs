@@ -8,12 +8,12 @@ use crate::error::TxError;
 use crate::records::Account;
 use crate::tables::{self, get, lane_key};
 use crate::validate::at_most;
-use crate::{bank, cost};
+use crate::{bank, cost, service};
 use pasture_types::state::StateRead;
 use pasture_types::tx::{
     Action, Auth, ENVELOPE_VERSION, Envelope, MAX_ACTIONS, MAX_LANES, MAX_SIGNATURES, MAX_TX_BYTES, MAX_VALIDITY, TxBody,
 };
-use pasture_types::{AccountId, Amount, AssetId, PublicKey, Timestamp, TxId};
+use pasture_types::{AccountId, Amount, PublicKey, Timestamp, TxId};
 
 /// How far ahead of its lane a waiting transaction may be.
 pub const MAX_LANE_AHEAD: u64 = 4_096;
@@ -39,11 +39,11 @@ pub struct Admitted {
     pub next_seq: u64,
     /// Until when it may be in a block.
     pub valid_until: Timestamp,
-    /// What it pays to go first.
+    /// What it pays to go first, in credits.
     pub tip: Amount,
     /// What it costs, in microseconds.
     pub cost_us: u32,
-    /// What it pays.
+    /// What it pays, in its fee asset.
     pub fee: Amount,
 }
 
@@ -96,7 +96,7 @@ pub fn admit(state: &dyn StateRead, now: Timestamp, tx: &[u8]) -> Result<Admitte
         seq: got,
         next_seq: next,
         valid_until: body.valid_until,
-        tip: body.tip,
+        tip: service::assets::worth_in_credits(&env.zone.params.service, body.fee_asset, body.tip),
         cost_us: checked.cost_us,
         fee: checked.fee,
     })
@@ -135,12 +135,12 @@ pub(crate) fn check(s: &dyn StateRead, env: &Env, envelope: &Envelope, signature
     if !env.zone.params.dev && body.actions.iter().any(|a| matches!(a, Action::TestCredits { .. })) {
         return Err(TxError::NotActive("test credits exist only in development networks and are"));
     }
-    let fee = cost::fee_for(&env.zone.params, envelope);
+    let fee = service::assets::fee_in(&env.zone.params.service, body.fee_asset, cost::fee_for(&env.zone.params, envelope))?;
     if fee > body.max_fee {
         return Err(TxError::FeeTooLow { needs: fee, max_fee: body.max_fee });
     }
     let needs = fee.checked_add(body.tip).ok_or(TxError::AmountTooLarge)?;
-    let has = bank::balance(s, &payer, AssetId::CREDIT);
+    let has = bank::balance(s, &payer, body.fee_asset);
     if has < needs {
         return Err(TxError::InsufficientBalance { what: "the fee", needs, has });
     }
@@ -167,9 +167,6 @@ fn structure(envelope: &Envelope) -> Result<(), TxError> {
     at_most("signatures", envelope.signatures.len() as u64, MAX_SIGNATURES as u64)?;
     if body.actions.is_empty() {
         return Err(TxError::Invalid("a transaction needs at least one action".into()));
-    }
-    if body.fee_asset != AssetId::CREDIT {
-        return Err(TxError::NotActive("fees in other assets than credits are"));
     }
     if body.seq == u64::MAX {
         return Err(TxError::Invalid("the lane is used up; take another lane".into()));

@@ -10,7 +10,7 @@ use crate::tables::{
     self, META_CLOCK, META_WAKE, OFFER_AGEING, ORDER_PENDING, TIMER, TimerKind, any, head_number, key, keys_between, keys_with, meta, put,
     tail_id,
 };
-use crate::{lease, market, proofs};
+use crate::{lease, market, proofs, service};
 use pasture_types::event::Event;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{LeaseId, Millis, OrderId, Timestamp};
@@ -52,7 +52,10 @@ pub enum Due {
 #[must_use]
 pub fn next_due(state: &dyn StateRead) -> Due {
     let Some(env) = Env::load(state) else { return Due::Never };
-    let waits = any(state, &[ORDER_PENDING]) || any(state, &[OFFER_AGEING]) || state.get(&meta(META_WAKE)).is_some();
+    let waits = any(state, &[ORDER_PENDING])
+        || any(state, &[OFFER_AGEING])
+        || state.get(&meta(META_WAKE)).is_some()
+        || service::failover::waits(state);
     if waits {
         return Due::Now;
     }
@@ -96,6 +99,7 @@ pub fn end_block(state: &mut dyn StateWrite, ctx: &BlockCtx) -> Vec<Event> {
     fire_timers(state, &env, &mut events);
     market::wake_waiting(state, &env);
     market::draw(state, &env, &ctx.randomness, &mut events);
+    service::failover::draw(state, &env, &ctx.randomness, &mut events);
     bank::distribute_fees(state, &env, &ctx.proposer);
     // A lease that was taken in this block needs its epoch; the next block may be an epoch away.
     proofs::record_epoch(state, &env, &ctx.randomness, &mut events);
@@ -124,6 +128,7 @@ fn fire_timers(s: &mut dyn StateWrite, env: &Env, events: &mut Vec<Event>) {
         s.delete(&k);
         match (k.get(9).copied(), tail_id(&k)) {
             (Some(kind), Some(id)) if kind == TimerKind::Order as u8 => market::order_timer(s, env, &OrderId(id), events),
+            (Some(kind), Some(id)) if kind == TimerKind::Service as u8 => service::failover::timer(s, env, &LeaseId(id), events),
             (Some(_), Some(id)) => lease::lease_timer(s, env, &LeaseId(id), events),
             _ => {}
         }

@@ -6,6 +6,7 @@
 use crate::bank;
 use crate::records::{Account, Lease, Node, Offer, Order, OrderState, Provider};
 use crate::registry::ready_height;
+use crate::service;
 use crate::tables::{
     self, ACCOUNT, BALANCE, LEASE, LEASE_OF_ACCOUNT, LEASE_OF_NODE, LEASE_OPEN, META_FEES, META_POOL, META_TIPS, MODEL, NODE, OFFER,
     OFFER_AGEING, OFFER_IN_REGION, OFFER_OF_NODE, OFFER_OF_PROVIDER, ORDER, ORDER_OF_ACCOUNT, ORDER_OPEN, ORDER_PENDING, ORDER_WAITING,
@@ -89,6 +90,9 @@ pub fn check(state: &dyn StateRead) -> Result<CheckReport, Vec<Violation>> {
     money(state, &mut all);
     resources(&mut all);
     leases(state, &mut all);
+    let found = std::mem::take(&mut all.leases);
+    service::check::check(state, &found, &mut |rule, detail| all.broken(rule, detail));
+    all.leases = found;
     indexes(state, &mut all);
     if !all.violations.is_empty() {
         return Err(all.violations);
@@ -158,24 +162,37 @@ fn read(state: &dyn StateRead) -> All {
 
 /// supply = balances + escrow + deposits + stake + treasury + model shares + fees in flight + validator pool.
 fn money(state: &dyn StateRead, all: &mut All) {
-    let asset = AssetId::CREDIT;
+    let known = service::assets::ids(state);
+    for table in [BALANCE, MODEL] {
+        state.scan(&[table], &[table + 1], &mut |k, _| {
+            let listed = known.iter().any(|a| k.ends_with(&a.0.to_be_bytes()));
+            all.hold(listed, "only known assets exist", || format!("table {table:#04x}"));
+            true
+        });
+    }
+    for asset in known {
+        money_of(state, all, asset);
+    }
+}
+
+fn money_of(state: &dyn StateRead, all: &mut All, asset: AssetId) {
     let supply = bank::supply(state, asset);
     let mut parts: Vec<Amount> = vec![bank::treasury(state, asset)];
     parts.extend([META_FEES, META_TIPS, META_POOL].iter().filter_map(|m| tables::get::<Amount>(state, &asset_meta(*m, asset))));
     for table in [BALANCE, MODEL] {
         state.scan(&[table], &[table + 1], &mut |k, v| {
-            let amount: Option<Amount> = decode(all, k, v);
-            all.hold(k.ends_with(&asset.0.to_be_bytes()), "only known assets exist", || format!("table {table:#04x}"));
-            parts.extend(amount);
+            if k.ends_with(&asset.0.to_be_bytes()) {
+                parts.extend(decode::<Amount>(all, k, v));
+            }
             true
         });
     }
-    parts.extend(all.leases.iter().map(|l| l.held));
-    parts.extend(all.orders.iter().map(|o| o.deposit));
-    parts.extend(all.providers.iter().map(|p| p.stake));
+    parts.extend(all.leases.iter().filter(|l| l.asset == asset).map(|l| l.held));
+    parts.extend(all.orders.iter().filter(|o| o.terms.asset == asset).map(|o| o.deposit));
+    parts.extend(all.providers.iter().filter(|_| asset == AssetId::CREDIT).map(|p| p.stake));
     let sum = parts.iter().try_fold(Amount::ZERO, |a, b| a.checked_add(*b));
     all.hold(sum == Some(supply), "supply is the sum of everything that is held", || {
-        format!("supply {}, held {}", supply.0, sum.map_or_else(|| "overflow".into(), |s| s.0.to_string()))
+        format!("asset {}: supply {}, held {}", asset.0, supply.0, sum.map_or_else(|| "overflow".into(), |s| s.0.to_string()))
     });
 }
 
@@ -276,8 +293,9 @@ fn indexes(state: &dyn StateRead, all: &mut All) {
             want.insert(key(LEASE_OPEN, &[&l.node.0, &l.id.0]));
         }
     }
+    service::check::wanted(state, &mut want);
     let mut have: BTreeSet<Vec<u8>> = BTreeSet::new();
-    for table in [
+    for table in service::check::INDEXES.into_iter().chain([
         OFFER_OF_NODE,
         OFFER_OF_PROVIDER,
         OFFER_IN_REGION,
@@ -290,7 +308,7 @@ fn indexes(state: &dyn StateRead, all: &mut All) {
         LEASE_OF_NODE,
         LEASE_OPEN,
         TIMER,
-    ] {
+    ]) {
         state.scan(&[table], &[table + 1], &mut |k, _| {
             have.insert(k.to_vec());
             true

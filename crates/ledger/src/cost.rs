@@ -9,7 +9,7 @@ use pasture_types::{Amount, PublicKey};
 /// Decoding, lane, fee and the writes that every transaction makes.
 const BASE_US: u32 = 10;
 /// Verifying one Ed25519 signature.
-const ED25519_US: u32 = 40;
+pub(crate) const ED25519_US: u32 = 40;
 /// Verifying one secp256k1 signature.
 const SECP256K1_US: u32 = 180;
 /// The draw that an order causes later: looking at a full bucket of offers.
@@ -37,6 +37,7 @@ pub const fn action_cost_us(action: &Action) -> u32 {
         Action::PlaceOrder { .. } => 10 + DRAW_US,
         Action::AcceptLease { .. } => 10 + SETTLE_US,
         Action::SubmitUsage { .. } => 10 + 2 * ED25519_US,
+        Action::Service(action) => crate::service::cost_us(action),
     }
 }
 

@@ -29,6 +29,7 @@ pub mod query;
 mod records;
 mod registry;
 mod seams;
+pub mod service;
 mod settle;
 mod tables;
 mod validate;

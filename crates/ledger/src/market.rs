@@ -12,20 +12,20 @@
 use crate::apply::Tx;
 use crate::env::Env;
 use crate::error::TxError;
-use crate::records::{Drawn, Lease, Offer, Order, OrderState};
+use crate::records::{Drawn, Lease, Node, Offer, Order, OrderState, Role, Watch, Watched};
 use crate::tables::{
     self, LEASE_OF_ACCOUNT, LEASE_OF_NODE, LEASE_OPEN, META_WAKE, ORDER_OF_ACCOUNT, ORDER_OPEN, ORDER_PENDING, ORDER_WAITING, TimerKind,
     any, key, keys_with, mark, meta, pending_key, put_lease, put_node, put_order, tail_id, timer_key, update_counts,
 };
-use crate::{bank, lease, offers, validate};
-use pasture_scheduler::{Need, affordable, evaluate, rank};
+use crate::{bank, lease, offers, service, validate};
+use pasture_scheduler::{Candidate, Need, affordable, evaluate, rank};
 use pasture_types::event::Event;
 use pasture_types::ids::derive;
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::OrderTerms;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::tx::{lease_id, order_id};
-use pasture_types::{Amount, LeaseId, Millis, OrderId, Timestamp};
+use pasture_types::{Amount, LeaseId, Millis, NodeId, OrderId, Timestamp};
 
 /// Most draws at the end of one block; the rest is drawn in the next.
 const MAX_DRAWS_PER_BLOCK: usize = 32;
@@ -77,6 +77,8 @@ fn enter(s: &mut dyn StateWrite, order: &mut Order, state: OrderState, timer: Op
 pub(crate) fn place_order(s: &mut dyn StateWrite, tx: &mut Tx<'_>, terms: &OrderTerms) -> Result<(), TxError> {
     let (env, params) = (tx.env, &tx.env.zone.params);
     validate::order(terms, env, env.now())?;
+    service::assets::must_be_known(s, terms.asset)?;
+    service::watch::must_exist(s, terms)?;
     let open = keys_with(s, &key(ORDER_OPEN, &[&tx.account.0]), params.max_open_orders as usize).len() as u64;
     validate::at_most("open orders", open + 1, u64::from(params.max_open_orders))?;
     let needs = params.order_deposit.checked_add(validate::largest_hold(terms)).ok_or(TxError::AmountTooLarge)?;
@@ -154,13 +156,15 @@ pub(crate) fn accept_lease(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId
     lease.state = LeaseState::Accepted;
     lease.accepted_at = Some(env.now());
     lease.interim_epoch = env.epoch();
+    lease.halt_grace = service::halts::of_node(s, env, &lease.node);
     lease::set_timer(s, &mut lease, Some(env.shifted().plus(env.zone.params.start_window)));
     put_lease(s, id, &lease);
     update_counts(s, |c| c.live = c.live.saturating_add(1));
-    if let Some(mut order) = tables::order(s, &lease.order) {
+    if let Some(mut order) = tables::order(s, &lease.order).filter(|_| lease.role == Role::Primary) {
         enter(s, &mut order, OrderState::Served { lease: *id }, None);
     }
     tx.events.push(lease::changed(&lease));
+    service::failover::on_accept(s, env, id, &mut tx.events);
     Ok(())
 }
 
@@ -175,6 +179,10 @@ pub(crate) fn reject_lease(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId
 /// The user closes a match that no node has taken yet: the order goes with it.
 pub(crate) fn abandon_match(s: &mut dyn StateWrite, tx: &mut Tx<'_>, lease: &mut Lease, reason: EndReason) {
     undo_match(s, tx.env, lease, reason, &mut tx.events);
+    if let Role::Standby { of } = lease.role {
+        service::failover::standby_gone(s, tx.env, &of, lease, true);
+        return;
+    }
     if let Some(mut order) = tables::order(s, &lease.order) {
         end_order(s, &mut order, OrderState::Cancelled, &mut tx.events);
     }
@@ -187,7 +195,7 @@ pub(crate) fn lapse_match(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, 
 }
 
 /// Closes a match that was not taken: everything on hold returns.
-fn undo_match(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, reason: EndReason, events: &mut Vec<Event>) {
+pub(crate) fn undo_match(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, reason: EndReason, events: &mut Vec<Event>) {
     free_resources(s, lease);
     bank::credit(s, &lease.account, lease.asset, lease.held);
     lease.held = Amount::ZERO;
@@ -228,6 +236,10 @@ pub(crate) fn wake(s: &mut dyn StateWrite) {
 
 /// After a refusal: the order is drawn again at the end of this block, without that node.
 fn next_candidate(s: &mut dyn StateWrite, env: &Env, lease: &Lease, events: &mut Vec<Event>) {
+    if let Role::Standby { of } = lease.role {
+        service::failover::standby_gone(s, env, &of, lease, false);
+        return;
+    }
     let Some(mut order) = tables::order(s, &lease.order) else { return };
     order.refused.push(lease.node);
     if env.shifted() >= order.expires_shifted || order.attempts >= MAX_MATCHES_PER_ORDER {
@@ -326,6 +338,9 @@ fn try_candidates(s: &mut dyn StateWrite, env: &Env, order: &mut Order, events: 
         let need = Need { terms: &order.terms, epoch: env.zone.params.epoch, balance };
         let verdict = evaluate(&need, &standing.view(env, &order.refused));
         let Some(quote) = verdict.quote.filter(|_| verdict.excluded.is_empty()) else { continue };
+        if service::watch::conflicts(s, env, &order.terms, &standing.offer.provider, &standing.offer.node) {
+            continue;
+        }
         if matched(s, env, order, &standing, quote.rate_per_hour, quote.escrow, events).is_ok() {
             return true;
         }
@@ -342,37 +357,49 @@ fn matched(
     escrow: Amount,
     events: &mut Vec<Event>,
 ) -> Result<(), TxError> {
-    let (offer, mut node) = (&standing.offer, standing.node.clone());
+    let escrow = service::modes::primary_hold(&order.terms, &env.zone.params.service, escrow);
     bank::debit(s, &order.account, order.terms.asset, escrow, "what is put on hold")?;
     let id = lease_id(&order.id, order.attempts);
-    let accept_shifted = env.shifted().plus(env.zone.params.accept_window);
-    let mut lease = new_lease(env, order, offer, id, rate, escrow);
+    let mut lease = new_lease(env, order, &standing.offer, id, rate, escrow);
     order.attempts += 1;
     order.fruitless = 0;
-    node.committed = node.committed.checked_add(&lease.resources).ok_or(TxError::AmountTooLarge)?;
-    node.open_leases = node.open_leases.saturating_add(1);
-    put_node(s, &node.id.clone(), &node);
-    update_counts(s, |c| c.open = c.open.saturating_add(1));
-    let at = env.now().0.to_be_bytes();
-    mark(s, key(LEASE_OF_ACCOUNT, &[&lease.account.0, &at, &id.0]));
-    mark(s, key(LEASE_OF_NODE, &[&lease.node.0, &at, &id.0]));
-    mark(s, key(LEASE_OPEN, &[&lease.node.0, &id.0]));
-    lease::set_timer(s, &mut lease, Some(accept_shifted));
-    put_lease(s, &id, &lease);
+    hold_machine(s, env, &mut lease, standing.node.clone(), events);
     enter(s, order, OrderState::Drawn { lease: id }, None);
-    events.push(Event::LeaseMatched {
-        lease: id,
-        order: order.id,
-        account: order.account,
-        node: lease.node,
-        rate_per_hour: rate,
-        escrow,
-        accept_by: env.now().plus(env.zone.params.accept_window),
-    });
     Ok(())
 }
 
-fn new_lease(env: &Env, order: &Order, offer: &Offer, id: LeaseId, rate: Amount, escrow: Amount) -> Lease {
+/// Writes a fresh match: its machine is held, its indexes stand, its node has until a deadline to answer.
+pub(crate) fn hold_machine(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, mut node: Node, events: &mut Vec<Event>) {
+    // No overflow: what is held is within what the node declared, as the offer was found to cover it.
+    node.committed = node.committed.checked_add(&lease.resources).unwrap_or(node.committed);
+    node.open_leases = node.open_leases.saturating_add(1);
+    put_node(s, &node.id.clone(), &node);
+    update_counts(s, |c| c.open = c.open.saturating_add(1));
+    let (id, at) = (lease.id, env.now().0.to_be_bytes());
+    mark(s, key(LEASE_OF_ACCOUNT, &[&lease.account.0, &at, &id.0]));
+    mark(s, key(LEASE_OF_NODE, &[&lease.node.0, &at, &id.0]));
+    mark(s, key(LEASE_OPEN, &[&lease.node.0, &id.0]));
+    lease::set_timer(s, lease, Some(env.shifted().plus(env.zone.params.accept_window)));
+    put_lease(s, &id, lease);
+    events.push(Event::LeaseMatched {
+        lease: id,
+        order: lease.order,
+        account: lease.account,
+        node: lease.node,
+        rate_per_hour: lease.rate_per_hour,
+        escrow: lease.escrow,
+        accept_by: env.now().plus(env.zone.params.accept_window),
+    });
+}
+
+/// The best offers for a lease that needs another node, without some nodes. Its money is on hold already.
+pub(crate) fn redraw(s: &dyn StateRead, env: &Env, terms: &OrderTerms, without: &[NodeId], seed: &[u8; 32]) -> Vec<Candidate> {
+    let need = Need { terms, epoch: env.zone.params.epoch, balance: None };
+    let standing = offers::for_order(s, env, terms, seed);
+    rank(&need, standing.iter().map(|o| o.view(env, without)), seed)
+}
+
+pub(crate) fn new_lease(env: &Env, order: &Order, offer: &Offer, id: LeaseId, rate: Amount, escrow: Amount) -> Lease {
     Lease {
         id,
         order: order.id,
@@ -408,5 +435,14 @@ fn new_lease(env: &Env, order: &Order, offer: &Offer, id: LeaseId, rate: Amount,
         interim_epoch: 0,
         timer_shifted: None,
         settlement: None,
+        role: Role::Primary,
+        verification: order.terms.verification,
+        failover: order.terms.failover,
+        fence: order.terms.fence,
+        halt_grace: 0,
+        watch: order.terms.watcher.map(|account| Watch { account, named: true }),
+        watched: Watched::default(),
+        confirmed_by: None,
+        evidence: None,
     }
 }

@@ -10,7 +10,7 @@ use crate::tables::{
     self, OFFER_OF_NODE, OFFER_OF_PROVIDER, ageing_key, key, keys_with, mark, offer_key, put_account, put_node, put_offer as save_offer,
     put_provider, region_key, tail_id,
 };
-use crate::{auth, bank, validate};
+use crate::{auth, bank, service, validate};
 use pasture_types::event::Event;
 use pasture_types::keys::Signature;
 use pasture_types::market::OfferTerms;
@@ -120,6 +120,7 @@ pub(crate) fn put_offer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, node_id: &NodeI
     let node = own_node(s, tx, node_id)?;
     let provider = acting_provider(s, tx)?;
     validate::offer(terms)?;
+    service::assets::must_be_known(s, terms.asset)?;
     let needs = tx.env.zone.params.min_stake;
     if provider.stake < needs {
         return Err(TxError::StakeTooSmall { needs, has: provider.stake });

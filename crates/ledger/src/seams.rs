@@ -5,6 +5,7 @@
 
 use crate::env::Env;
 use crate::records::Lease;
+use crate::tables::{VALIDATOR, get, keys_with, tail_id};
 use pasture_types::event::Settlement;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::tx::Action;
@@ -44,6 +45,31 @@ pub(crate) enum Capacity {
 pub(crate) fn capacity(_s: &dyn StateRead, _env: &Env, _node: &NodeId, _epoch: u64) -> Capacity {
     Capacity::Unaudited
 }
+
+/// Asked by settlement for each epoch of a lease with GPUs: what stands behind the GPUs. A CPU's verdict says nothing of them.
+pub(crate) fn gpu_capacity(_s: &dyn StateRead, _env: &Env, _node: &NodeId, _epoch: u64) -> Capacity {
+    Capacity::Unaudited
+}
+
+/// Asked when observers are drawn and when they report: the seated validators and their operators, at most `limit`.
+pub(crate) fn seated(s: &dyn StateRead, limit: usize) -> Vec<([u8; 32], AccountId)> {
+    let keys = keys_with(s, &[VALIDATOR], limit);
+    keys.iter().filter_map(|k| Some((tail_id(k)?, get(s, k)?))).collect()
+}
+
+/// Asked when observers are drawn: the randomness of draws that come after what they decide was committed.
+pub(crate) fn draw_randomness(_s: &dyn StateRead, _env: &Env, of_block: &[u8; 32]) -> [u8; 32] {
+    *of_block
+}
+
+/// Asked before a watcher's word counts: the accounts that put up a provider's deposit besides itself.
+pub(crate) fn sponsors(_s: &dyn StateRead, _env: &Env, _provider: &AccountId) -> Vec<AccountId> {
+    Vec::new()
+}
+
+/// Told once for each lease that is settled with service in dispute: it counts against both reputations. `shown`: a watcher's
+/// evidence shows the failure, so that it counts against the provider alone.
+pub(crate) fn objected(_s: &mut dyn StateWrite, _env: &Env, _lease: &Lease, _shown: bool) {}
 
 /// Asked when earnings are paid out: how much of them is kept back for the provider's missing deposit (and moved there).
 pub(crate) fn keep_for_deposit(_s: &mut dyn StateWrite, _env: &Env, _provider: &AccountId, _asset: AssetId, _earned: Amount) -> Amount {

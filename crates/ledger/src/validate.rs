@@ -4,14 +4,12 @@
 
 use crate::env::Env;
 use crate::error::TxError;
-use pasture_scheduler::{MAX_RATE_PER_HOUR, price_for};
-use pasture_types::market::{
-    Constraint, Disclose, Failover, Fence, MAX_ATTRIBUTE, MAX_ATTRIBUTES, MAX_CONSTRAINTS, MAX_PREFERENCES, OfferTerms, OrderTerms,
-    Verification,
-};
+use crate::service;
+use pasture_scheduler::MAX_RATE_PER_HOUR;
+use pasture_types::market::{Constraint, MAX_ATTRIBUTE, MAX_ATTRIBUTES, MAX_CONSTRAINTS, MAX_PREFERENCES, OfferTerms, OrderTerms};
 use pasture_types::resources::{MAX_GPU_LINES, MAX_GPU_MODEL};
 use pasture_types::tx::NodeDeclaration;
-use pasture_types::{Amount, AssetId, Millis, Resources, Timestamp};
+use pasture_types::{Amount, Millis, Resources, Timestamp};
 
 /// Longest name of a provider, in bytes.
 pub(crate) const MAX_NAME: usize = 64;
@@ -93,7 +91,6 @@ pub(crate) fn offer(t: &OfferTerms) -> Result<(), TxError> {
     if t.resources.cpu_millis == 0 || t.resources.memory_bytes == 0 {
         return Err(invalid("an offer needs CPU and memory"));
     }
-    credit_only(t.asset)?;
     region(&t.region)?;
     if t.max_duration < MIN_DURATION {
         return Err(invalid("an offer's longest lease is at least one second"));
@@ -113,13 +110,9 @@ pub(crate) fn offer(t: &OfferTerms) -> Result<(), TxError> {
     }
 }
 
-pub(crate) fn credit_only(asset: AssetId) -> Result<(), TxError> {
-    if asset == AssetId::CREDIT { Ok(()) } else { Err(TxError::NotActive("other assets than credits are")) }
-}
-
 pub(crate) fn order(t: &OrderTerms, env: &Env, now: Timestamp) -> Result<(), TxError> {
     order_form(t)?;
-    order_not_yet(t)?;
+    order_not_yet(t, env)?;
     if t.max_duration < MIN_DURATION {
         return Err(invalid("a lease runs at least one second; ask for a longer duration"));
     }
@@ -129,7 +122,7 @@ pub(crate) fn order(t: &OrderTerms, env: &Env, now: Timestamp) -> Result<(), TxE
     }
     at_most("milliseconds until the order expires", t.expires.since(now).0, MAX_ORDER_WAIT.0)?;
     let epoch = env.zone.params.epoch.min(t.max_duration);
-    let needs = price_for(t.max_price_per_hour, epoch);
+    let needs = service::modes::least_budget(t, &env.zone.params.service, epoch);
     if t.budget < needs {
         return Err(TxError::BudgetTooSmall { needs, has: t.budget });
     }
@@ -154,8 +147,7 @@ fn order_form(t: &OrderTerms) -> Result<(), TxError> {
     }
     at_most("preferred nodes", t.preferences.len() as u64, MAX_PREFERENCES as u64)?;
     at_most("priority", u64::from(t.priority), u64::from(MAX_PRIORITY))?;
-    at_most("nano-credits per hour", u64::try_from(t.max_price_per_hour.0).unwrap_or(u64::MAX), max_rate())?;
-    credit_only(t.asset)
+    at_most("nano-credits per hour", u64::try_from(t.max_price_per_hour.0).unwrap_or(u64::MAX), max_rate())
 }
 
 fn max_rate() -> u64 {
@@ -163,30 +155,11 @@ fn max_rate() -> u64 {
 }
 
 /// What the format knows and the rules do not take yet.
-fn order_not_yet(t: &OrderTerms) -> Result<(), TxError> {
+fn order_not_yet(t: &OrderTerms, env: &Env) -> Result<(), TxError> {
     if !t.resources.gpus.is_empty() {
         return Err(TxError::NotActive("GPU jobs are"));
     }
-    match t.verification {
-        Verification::None => {}
-        Verification::Replicate(_) => return Err(TxError::NotActive("redundant execution (verify: replicate) is")),
-        Verification::Audit(_) => return Err(TxError::NotActive("re-execution (verify: audit) is")),
-        Verification::Zk => return Err(TxError::NotActive("zero-knowledge proofs (verify: zk) are")),
-        Verification::Tee => return Err(TxError::NotActive("hardware attestation (verify: tee) is")),
-    }
-    if t.failover != Failover::Off {
-        return Err(TxError::NotActive("failover is"));
-    }
-    if t.fence != Fence::Serve {
-        return Err(TxError::NotActive("fence: stop is"));
-    }
-    if t.disclose != Disclose::Nobody {
-        return Err(TxError::NotActive("disclosing inputs to checkers is"));
-    }
-    if t.watcher.is_some() {
-        return Err(TxError::NotActive("confirmation by a watcher is"));
-    }
-    Ok(())
+    service::modes::order(t, &env.zone.params.service)
 }
 
 /// The most that a match can put on hold: what the balance must cover when the order is placed.

@@ -2,7 +2,9 @@
 //!
 //! Guarantees: everything that two honest nodes must agree on before the first block is in here.
 
+use crate::asset::GenesisAsset;
 use crate::ids::{ZoneId, derive};
+use crate::service::ServiceParams;
 use crate::{AccountId, Amount, Millis, PublicKey, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -72,6 +74,8 @@ pub struct Params {
     pub max_open_orders: u32,
     /// Longest lease.
     pub max_lease: Millis,
+    /// Watchers, disputes, halts, failover, fees in other assets.
+    pub service: ServiceParams,
 }
 
 impl Params {
@@ -97,6 +101,7 @@ impl Params {
             build_allowance: Millis(600_000),
             max_open_orders: 64,
             max_lease: Millis(7 * 24 * 3_600_000),
+            service: ServiceParams::dev(),
         }
     }
 
@@ -109,6 +114,7 @@ impl Params {
             objection_epochs: 10,
             heartbeat_work: Millis(300),
             min_stake: Amount(100_000_000_000),
+            service: ServiceParams::production(),
             ..Self::dev()
         }
     }
@@ -129,6 +135,8 @@ pub struct Genesis {
     pub validators: Vec<GenesisValidator>,
     /// Who has money.
     pub accounts: Vec<GenesisAccount>,
+    /// Which assets there are besides the credit, ascending, and who has them.
+    pub assets: Vec<GenesisAsset>,
 }
 
 impl Genesis {

@@ -5,6 +5,7 @@
 //! It does not decide anything: rules live in `ledger` and `scheduler`.
 
 pub mod amount;
+pub mod asset;
 pub mod blob;
 pub mod codec;
 pub mod event;
@@ -15,6 +16,7 @@ pub mod lease;
 pub mod market;
 pub mod proof;
 pub mod resources;
+pub mod service;
 pub mod spec;
 pub mod state;
 pub mod time;

@@ -9,6 +9,7 @@ use crate::keys::{Signature, SignatureError, SigningKey};
 use crate::lease::{EndReason, SignedUsage};
 use crate::market::{OfferTerms, OrderTerms};
 use crate::proof::Heartbeat;
+use crate::service::ServiceAction;
 use crate::{
     AccountId, Amount, AssetId, GrantId, LeaseId, Millis, NodeId, OfferId, OrderId, PublicKey, Resources, Timestamp, TxId, ZoneId,
 };
@@ -281,4 +282,6 @@ pub enum Action {
         /// Its keys.
         validator: GenesisValidator,
     },
+    /// Watchers, evidence, failover, halts, models, assets.
+    Service(Box<ServiceAction>),
 }
