@@ -239,6 +239,8 @@ pub(crate) fn draw(s: &mut dyn StateWrite, env: &Env, randomness: &[u8; 32], eve
         if record.standby.is_none() && (record.warm || record.lost.is_some()) {
             let found = record.number < MAX_STANDBYS && ask(s, env, &root, &order, &mut record, &seed, events);
             if !found {
+                // Whoever refused, or was lost and is back, may be asked again after the pause.
+                record.refused.clear();
                 pause(s, env, &id, &mut record);
             }
         }
