@@ -3,6 +3,7 @@
 //! Guarantees: the cost depends on the transaction's bytes only, so that a client can compute it before it signs.
 
 use pasture_types::genesis::Params;
+use pasture_types::market::Failover;
 use pasture_types::tx::{Action, Envelope};
 use pasture_types::{Amount, PublicKey};
 
@@ -34,6 +35,8 @@ pub const fn action_cost_us(action: &Action) -> u32 {
         | Action::Object { .. }
         | Action::Extend { .. } => 10,
         Action::RegisterNode { .. } => 10 + ED25519_US,
+        // A lease with failover is drawn for once more, for its standby or its next node.
+        Action::PlaceOrder { terms } if !matches!(terms.failover, Failover::Off) => 10 + 2 * DRAW_US,
         Action::PlaceOrder { .. } => 10 + DRAW_US,
         Action::AcceptLease { .. } => 10 + SETTLE_US,
         Action::SubmitUsage { .. } => 10 + 2 * ED25519_US,
