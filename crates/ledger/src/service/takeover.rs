@@ -98,7 +98,10 @@ fn part(s: &mut dyn StateWrite, env: &Env, root: &mut Lease, escrow: Amount, eve
     past.id = generation_id(&root.id, root.generation);
     past.role = Role::Past { of: root.id };
     past.state = LeaseState::Closing;
-    past.closing = Some(closing(env, EndReason::Lost, Party::Ledger));
+    // A node that was cut off has the objection window, too, to come back and say what it served.
+    let mut how = closing(env, EndReason::Lost, Party::Ledger);
+    how.final_shifted = how.final_shifted.plus(env.epochs(env.zone.params.objection_epochs));
+    past.closing = Some(how);
     past.held = escrow.saturating_sub(paid(root));
     past.escrow = escrow;
     set_timer(s, &mut past, Some(env.shifted()));
