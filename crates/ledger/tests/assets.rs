@@ -1,5 +1,5 @@
 //! Money besides the credit: it pays, is put on hold, split and returned like it; fees in it; models and their creators. Spec:
-//! `docs/specs/ledger.md` §9, `docs/specs/settlement.md` §11.
+//! `docs/specs/assets.md`, `docs/specs/settlement.md` §11.
 
 #![cfg(test)]
 

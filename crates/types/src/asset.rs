@@ -1,4 +1,4 @@
-//! Assets besides the native credit: what a zone lists, and what fees cost in them. Spec: `docs/specs/ledger.md` §9.
+//! Assets besides the native credit: what a zone lists, and what fees cost in them. Spec: `docs/specs/assets.md`.
 //!
 //! Guarantees: an asset's id, symbol and decimals are fixed at genesis; all amounts count in billionths of a unit (as credits
 //! do), whatever the decimals, which only say how exactly the asset is known elsewhere. It moves nothing.

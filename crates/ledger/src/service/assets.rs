@@ -1,4 +1,4 @@
-//! Assets besides the credit: which there are, what fees cost in them, test money. Spec: `docs/specs/ledger.md` §9.
+//! Assets besides the credit: which there are, what fees cost in them, test money. Spec: `docs/specs/assets.md`.
 //!
 //! Guarantees: an amount of an asset that the zone does not list never exists. Moving money is `bank`'s.
 

@@ -1,5 +1,5 @@
 //! Service beyond one node and its user: watchers and evidence, failover, halts, modes of verification, models, assets.
-//! Spec: `docs/specs/settlement.md` §7-§12, `docs/specs/ledger.md` §9.
+//! Spec: `docs/specs/settlement.md` §7-§12, `docs/specs/assets.md`.
 //!
 //! Guarantees: every table and timer of this area is named here; each action is one of its modules' rules. What a lease pays is
 //! `settle`'s to say.
