@@ -213,6 +213,34 @@ impl Run {
                     self.usage(&l, percent, by, steal, generation);
                 }
             }
+            Op::Halt { epochs } => {
+                self.w.block(epochs * 5_000, &[]);
+            }
+            Op::Lose { pick, millis } => {
+                let live: Vec<_> =
+                    self.leases().into_iter().filter(|l| l.is_live() && more::failover(&self.w.state, &l.id).is_some()).collect();
+                let Some(l) = live.get(pick % live.len().max(1)) else { return };
+                let others: Vec<Farm> = self.farms.iter().filter(|f| f.node.node_id() != l.node).cloned().collect();
+                let others: Vec<&Farm> = others.iter().collect();
+                for _ in 0..millis / 1_000 {
+                    accept_all(&mut self.w, &others);
+                    serve(&mut self.w, &others, 1_000);
+                }
+            }
+            Op::Grace { farm, epochs } => {
+                let f = self.farms[farm].clone();
+                let node = f.node.node_id();
+                let r = self.w.act(&f.provider, vec![act(ServiceAction::SetHaltGrace { node, epochs })]);
+                self.note("grace", &r);
+            }
+            Op::Evidence { .. } | Op::Loss { .. } | Op::Watch { .. } | Op::Close { .. } | Op::Object { .. } | Op::Extend { .. } => {
+                self.about_lease(op);
+            }
+        }
+    }
+
+    fn about_lease(&mut self, op: &Op) {
+        match *op {
             Op::Evidence { pick, back } => {
                 if let Some(l) = self.pick(pick) {
                     let epoch = self.w.epoch().saturating_sub(back);
@@ -265,26 +293,7 @@ impl Run {
                     self.note("extend", &r);
                 }
             }
-            Op::Halt { epochs } => {
-                self.w.block(epochs * 5_000, &[]);
-            }
-            Op::Lose { pick, millis } => {
-                let live: Vec<_> =
-                    self.leases().into_iter().filter(|l| l.is_live() && more::failover(&self.w.state, &l.id).is_some()).collect();
-                let Some(l) = live.get(pick % live.len().max(1)) else { return };
-                let others: Vec<Farm> = self.farms.iter().filter(|f| f.node.node_id() != l.node).cloned().collect();
-                let others: Vec<&Farm> = others.iter().collect();
-                for _ in 0..millis / 1_000 {
-                    accept_all(&mut self.w, &others);
-                    serve(&mut self.w, &others, 1_000);
-                }
-            }
-            Op::Grace { farm, epochs } => {
-                let f = self.farms[farm].clone();
-                let node = f.node.node_id();
-                let r = self.w.act(&f.provider, vec![act(ServiceAction::SetHaltGrace { node, epochs })]);
-                self.note("grace", &r);
-            }
+            _ => {}
         }
     }
 
