@@ -61,7 +61,8 @@ impl Exit {
             | EndReason::Rejected
             | EndReason::NoSpec
             | EndReason::Derated
-            | EndReason::Preempted => Self::Failed,
+            | EndReason::Preempted
+            | EndReason::TookOver => Self::Failed,
         }
     }
 }

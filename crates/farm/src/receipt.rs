@@ -282,6 +282,9 @@ mod tests {
             epochs_proven: 13,
             confirmed_by: ConfirmedBy::User,
             audited: false,
+            generation: 1,
+            steal_ms: Millis(0),
+            lines: vec![],
         };
         let receipt = Receipt {
             final_in: None,
@@ -355,6 +358,9 @@ mod tests {
             epochs_proven: 3,
             confirmed_by: ConfirmedBy::Objection,
             audited: true,
+            generation: 1,
+            steal_ms: Millis(0),
+            lines: vec![],
         };
         let receipt = |settlement: Settlement| Receipt {
             reason: Some(EndReason::ServiceStopped),

@@ -110,6 +110,10 @@ impl Concerned {
             Event::Validator(e) => Self { accounts: [e.operator(), None], node: e.validator(), lease: None },
             Event::Audit(event) => Self { node: Some(*event.node()), ..Self::default() },
             Event::Market(event) => Self::by_market(event),
+            Event::Service(event) => {
+                let (account, node, lease) = event.concerns();
+                Self { accounts: [account, None], node, lease }
+            }
         }
     }
     fn by_market(event: &MarketEvent) -> Self {

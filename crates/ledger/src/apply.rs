@@ -8,7 +8,7 @@ use crate::block::BlockCtx;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::tables::{lane_key, put};
-use crate::{audits, bank, governance, lease, load, market, proofs, registry, reputation, seams, stake, validate, validators};
+use crate::{audits, bank, governance, lease, load, market, proofs, registry, reputation, seams, service, stake, validators};
 use pasture_types::event::Event;
 use pasture_types::state::{Overlay, StateRead, StateWrite, merge};
 use pasture_types::tx::{Action, Auth, Envelope, TxBody};
@@ -102,9 +102,8 @@ fn includable(state: &dyn StateRead, ctx: &BlockCtx, envelope: &Envelope, signat
 
 fn charge(s: &mut dyn StateWrite, env: &Env, body: &TxBody, checked: &Checked) -> Result<(), TxError> {
     load::take(s, env, checked.cost_us)?;
-    bank::charge_fee(s, &checked.payer, checked.fee, body.tip)?;
     let covered = seams::take_fee_cover(s, env, body, &checked.payer, checked.fee)?;
-    bank::charge_fee(s, &checked.payer, checked.fee.saturating_sub(covered), body.tip)?;
+    bank::charge_fee(s, &checked.payer, body.fee_asset, checked.fee.saturating_sub(covered), body.tip)?;
     put(s, lane_key(&checked.sender, body.lane), &(checked.next_seq + 1));
     Ok(())
 }
@@ -143,7 +142,7 @@ fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), T
         Action::Object { lease } => lease::object(s, tx, lease),
         Action::Extend { lease, duration } => lease::extend(s, tx, lease, *duration),
         Action::Transfer { to, asset, amount } => {
-            validate::credit_only(*asset)?;
+            service::assets::must_be_known(s, *asset)?;
             bank::debit(s, &tx.account, *asset, *amount, "the transfer")?;
             bank::credit(s, to, *asset, *amount);
             tx.events.push(Event::Transferred { from: Some(tx.account), to: *to, asset: *asset, amount: *amount });
@@ -162,5 +161,6 @@ fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), T
         Action::Validator(action) => validators::act(s, tx, action),
         Action::Audit(action) => audits::act(s, tx, action),
         Action::Market(action) => market::act(s, tx, action),
+        Action::Service(action) => service::act(s, tx, action),
     }
 }

@@ -10,13 +10,13 @@ use crate::records::Account;
 use crate::stake::newcomers::verify_stamp;
 use crate::tables::{self, get, lane_key};
 use crate::validate::at_most;
-use crate::{audits, bank, cost, governance, load, seams};
+use crate::{audits, bank, cost, governance, load, seams, service};
 use pasture_types::market_rules::MarketAction;
 use pasture_types::state::StateRead;
 use pasture_types::tx::{
     Action, Auth, ENVELOPE_VERSION, Envelope, MAX_ACTIONS, MAX_LANES, MAX_SIGNATURES, MAX_TX_BYTES, MAX_VALIDITY, TxBody,
 };
-use pasture_types::{AccountId, Amount, AssetId, PublicKey, Timestamp, TxId};
+use pasture_types::{AccountId, Amount, PublicKey, Timestamp, TxId};
 
 /// How far ahead of its lane a waiting transaction may be.
 pub const MAX_LANE_AHEAD: u64 = 4_096;
@@ -42,11 +42,11 @@ pub struct Admitted {
     pub next_seq: u64,
     /// Until when it may be in a block.
     pub valid_until: Timestamp,
-    /// What it pays to go first.
+    /// What it pays to go first, in credits.
     pub tip: Amount,
     /// What it costs, in microseconds.
     pub cost_us: u32,
-    /// What it pays.
+    /// What it pays, in its fee asset.
     pub fee: Amount,
 }
 
@@ -99,7 +99,7 @@ pub fn admit(state: &dyn StateRead, now: Timestamp, tx: &[u8]) -> Result<Admitte
         seq: got,
         next_seq: next,
         valid_until: body.valid_until,
-        tip: body.tip,
+        tip: service::assets::worth_in_credits(&env.zone.params.service, body.fee_asset, body.tip),
         cost_us: checked.cost_us,
         fee: checked.fee,
     })
@@ -146,13 +146,13 @@ pub(crate) fn check(s: &dyn StateRead, env: &Env, envelope: &Envelope, signature
     let cost_us = cost::tx_cost_us(envelope);
     // More than a block holds could wait for ever.
     at_most("microseconds of cost", u64::from(cost_us), load::block_tx_cost_us(&env.zone.params))?;
-    let fee = cost::fee_for(&env.zone.params, envelope);
+    let fee = service::assets::fee_in(&env.zone.params.service, body.fee_asset, cost::fee_for(&env.zone.params, envelope))?;
     if fee > body.max_fee {
         return Err(TxError::FeeTooLow { needs: fee, max_fee: body.max_fee });
     }
     let covered = seams::fee_covered(s, env, body, &payer, fee)?;
     let needs = fee.saturating_sub(covered).checked_add(body.tip).ok_or(TxError::AmountTooLarge)?;
-    let has = bank::balance(s, &payer, AssetId::CREDIT);
+    let has = bank::balance(s, &payer, body.fee_asset);
     if has < needs {
         return Err(TxError::InsufficientBalance { what: "the fee", needs, has });
     }
@@ -179,9 +179,6 @@ fn structure(envelope: &Envelope) -> Result<(), TxError> {
     at_most("signatures", envelope.signatures.len() as u64, MAX_SIGNATURES as u64)?;
     if body.actions.is_empty() {
         return Err(TxError::Invalid("a transaction needs at least one action".into()));
-    }
-    if body.fee_asset != AssetId::CREDIT {
-        return Err(TxError::NotActive("fees in other assets than credits are"));
     }
     if body.seq == u64::MAX {
         return Err(TxError::Invalid("the lane is used up; take another lane".into()));

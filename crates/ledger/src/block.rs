@@ -10,7 +10,7 @@ use crate::tables::{
     tail_id,
 };
 use crate::validators::{beacon, terms};
-use crate::{audits, bank, governance, lease, load, market, proofs, reputation, stake};
+use crate::{audits, bank, governance, lease, load, market, proofs, reputation, service, stake};
 use pasture_types::event::Event;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{LeaseId, Millis, OrderId, Timestamp};
@@ -54,7 +54,8 @@ pub fn next_due(state: &dyn StateRead) -> Due {
     let Some(env) = Env::load(state) else { return Due::Never };
     let waits = (any(state, &[ORDER_PENDING]) && !governance::matching(state, &env))
         || any(state, &[OFFER_AGEING])
-        || state.get(&meta(META_WAKE)).is_some();
+        || state.get(&meta(META_WAKE)).is_some()
+        || service::failover::waits(state);
     if waits {
         return Due::Now;
     }
@@ -112,6 +113,7 @@ pub fn end_block(state: &mut dyn StateWrite, ctx: &BlockCtx) -> Vec<Event> {
     if !governance::matching(state, &env) {
         market::draw(state, &env, &ctx.randomness, &mut events);
     }
+    service::failover::draw(state, &env, &ctx.randomness, &mut events);
     bank::distribute_fees(state, &env, &ctx.proposer);
     terms::advance(state, &env, &ctx.proposer, &mut events);
     // A lease that was taken in this block needs its epoch; the next block may be an epoch away.
@@ -147,6 +149,7 @@ fn fire_timers(s: &mut dyn StateWrite, env: &Env, events: &mut Vec<Event>) {
             (Some(kind), Some(id)) if kind == TimerKind::Governance as u8 => governance::timer(s, env, &id, events),
             (Some(kind), Some(id)) if kind == TimerKind::Deposit as u8 => stake::timer(s, env, &id, events),
             (Some(kind), Some(id)) if kind == TimerKind::Market as u8 => market::tenure::timer(s, env, &LeaseId(id), events),
+            (Some(kind), Some(id)) if kind == TimerKind::Service as u8 => service::failover::timer(s, env, &LeaseId(id), events),
             (Some(_), Some(id)) => lease::lease_timer(s, env, &LeaseId(id), events),
             _ => {}
         }

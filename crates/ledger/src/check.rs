@@ -10,7 +10,7 @@ use crate::tables::{
     OFFER_AGEING, OFFER_IN_REGION, OFFER_OF_NODE, OFFER_OF_PROVIDER, ORDER, ORDER_OF_ACCOUNT, ORDER_OPEN, ORDER_PENDING, ORDER_WAITING,
     PROVIDER, TABLES_END, TIMER, TimerKind, ageing_key, asset_meta, key, pending_key, region_key, timer_key,
 };
-use crate::{bank, governance, reputation, stake, validators};
+use crate::{bank, governance, reputation, service, stake, validators};
 use borsh::BorshDeserialize;
 use pasture_types::lease::LeaseState;
 use pasture_types::state::StateRead;
@@ -91,6 +91,9 @@ pub fn check(state: &dyn StateRead) -> Result<CheckReport, Vec<Violation>> {
     money(state, &mut all);
     resources(&mut all);
     leases(state, &mut all);
+    let found = std::mem::take(&mut all.leases);
+    service::check::check(state, &found, &mut |rule, detail| all.broken(rule, detail));
+    all.leases = found;
     indexes(state, &mut all);
     governance::check(state, &mut |rule, detail| all.broken(rule, detail));
     reputation::check(state, &mut |rule, detail| all.broken(rule, detail));
@@ -183,15 +186,28 @@ fn deposits(state: &dyn StateRead, all: &mut All) {
 
 /// supply = balances + escrow + deposits + stake + treasury + model shares + fees in flight + validator pool.
 fn money(state: &dyn StateRead, all: &mut All) {
-    let asset = AssetId::CREDIT;
+    let known = service::assets::ids(state);
+    for table in [BALANCE, MODEL] {
+        state.scan(&[table], &[table + 1], &mut |k, _| {
+            let listed = known.iter().any(|a| k.ends_with(&a.0.to_be_bytes()));
+            all.hold(listed, "only known assets exist", || format!("table {table:#04x}"));
+            true
+        });
+    }
+    for asset in known {
+        money_of(state, all, asset);
+    }
+}
+
+fn money_of(state: &dyn StateRead, all: &mut All, asset: AssetId) {
     let supply = bank::supply(state, asset);
     let mut parts: Vec<Amount> = vec![bank::treasury(state, asset)];
     parts.extend([META_FEES, META_TIPS, META_POOL].iter().filter_map(|m| tables::get::<Amount>(state, &asset_meta(*m, asset))));
     for table in [BALANCE, MODEL] {
         state.scan(&[table], &[table + 1], &mut |k, v| {
-            let amount: Option<Amount> = decode(all, k, v);
-            all.hold(k.ends_with(&asset.0.to_be_bytes()), "only known assets exist", || format!("table {table:#04x}"));
-            parts.extend(amount);
+            if k.ends_with(&asset.0.to_be_bytes()) {
+                parts.extend(decode::<Amount>(all, k, v));
+            }
             true
         });
     }
@@ -200,9 +216,12 @@ fn money(state: &dyn StateRead, all: &mut All) {
     parts.extend(all.providers.iter().map(|p| p.stake));
     parts.push(governance::held(state));
     parts.extend(all.deposits.money.iter().copied());
+    parts.extend(all.leases.iter().filter(|l| l.asset == asset).map(|l| l.held));
+    parts.extend(all.orders.iter().filter(|o| o.terms.asset == asset).map(|o| o.deposit));
+    parts.extend(all.providers.iter().filter(|_| asset == AssetId::CREDIT).map(|p| p.stake));
     let sum = parts.iter().try_fold(Amount::ZERO, |a, b| a.checked_add(*b));
     all.hold(sum == Some(supply), "supply is the sum of everything that is held", || {
-        format!("supply {}, held {}", supply.0, sum.map_or_else(|| "overflow".into(), |s| s.0.to_string()))
+        format!("asset {}: supply {}, held {}", asset.0, supply.0, sum.map_or_else(|| "overflow".into(), |s| s.0.to_string()))
     });
 }
 
@@ -306,8 +325,9 @@ fn indexes(state: &dyn StateRead, all: &mut All) {
     }
     want.extend(governance::timers(state));
     want.extend(std::mem::take(&mut all.deposits.timers));
+    service::check::wanted(state, &mut want);
     let mut have: BTreeSet<Vec<u8>> = BTreeSet::new();
-    for table in [
+    for table in service::check::INDEXES.into_iter().chain([
         OFFER_OF_NODE,
         OFFER_OF_PROVIDER,
         OFFER_IN_REGION,
@@ -320,7 +340,7 @@ fn indexes(state: &dyn StateRead, all: &mut All) {
         LEASE_OF_NODE,
         LEASE_OPEN,
         TIMER,
-    ] {
+    ]) {
         state.scan(&[table], &[table + 1], &mut |k, _| {
             have.insert(k.to_vec());
             true

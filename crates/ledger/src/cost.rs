@@ -4,13 +4,14 @@
 
 use crate::{audits, governance, reputation, stake, validators};
 use pasture_types::genesis::Params;
+use pasture_types::market::Failover;
 use pasture_types::tx::{Action, Envelope};
 use pasture_types::{Amount, PublicKey};
 
 /// Decoding, lane, fee and the writes that every transaction makes.
 const BASE_US: u32 = 10;
 /// Verifying one Ed25519 signature.
-const ED25519_US: u32 = 40;
+pub(crate) const ED25519_US: u32 = 40;
 /// Verifying one secp256k1 signature.
 const SECP256K1_US: u32 = 135;
 /// The draw that an order causes later: looking at a full bucket of offers.
@@ -36,6 +37,8 @@ pub const fn action_cost_us(action: &Action) -> u32 {
         Action::RegisterValidator { .. } => validators::COST_US + ED25519_US + validators::POSSESSION_US,
         Action::RejectLease { .. } | Action::SubmitHeartbeat { .. } => 15,
         Action::RegisterNode { .. } => 10 + ED25519_US,
+        // A lease with failover is drawn for once more, for its standby or its next node.
+        Action::PlaceOrder { terms } if !matches!(terms.failover, Failover::Off) => 10 + 2 * DRAW_US,
         Action::PlaceOrder { .. } => 10 + DRAW_US,
         Action::AcceptLease { .. } => 10 + SETTLE_US,
         Action::SubmitUsage { .. } => 10 + 2 * ED25519_US,
@@ -43,6 +46,7 @@ pub const fn action_cost_us(action: &Action) -> u32 {
         Action::Reputation(action) => reputation::cost_us(action),
         Action::Audit(action) => audits::cost_us(action),
         Action::Market(action) => crate::market::cost_us(action),
+        Action::Service(action) => crate::service::cost_us(action),
     }
 }
 

@@ -252,6 +252,21 @@ pub enum TxError {
     /// A statement about an audit that is not taken.
     #[error("refused: {0}")]
     Audit(&'static str),
+    /// A watcher that may not watch, or not so much.
+    #[error("watcher refused: {0}")]
+    Watcher(&'static str),
+    /// Evidence that shows nothing.
+    #[error("evidence refused: {0}")]
+    Evidence(&'static str),
+    /// A report of a lost node that does not count.
+    #[error("report refused: {0}")]
+    Loss(&'static str),
+    /// A claim to a model that does not hold.
+    #[error("model claim refused: {0}")]
+    Model(&'static str),
+    /// Fees are not taken in this asset.
+    #[error("fees are not taken in asset {0}; pay them in credits, or in one that the network's parameters list")]
+    FeeAsset(u32),
 }
 
 impl TxError {
@@ -302,6 +317,11 @@ impl TxError {
             Self::NewcomersFull => 88,
             Self::Possession => 89,
             Self::Audit(_) => 110,
+            Self::Watcher(_) => 130,
+            Self::Evidence(_) => 131,
+            Self::Loss(_) => 132,
+            Self::Model(_) => 133,
+            Self::FeeAsset(_) => 140,
         }
     }
 

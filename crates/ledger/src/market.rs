@@ -18,14 +18,14 @@ pub(crate) mod tenure;
 use crate::apply::Tx;
 use crate::env::Env;
 use crate::error::TxError;
-use crate::records::{Drawn, Lease, Offer, Order, OrderState};
+use crate::records::{Drawn, Lease, Offer, Order, OrderState, Role, Watch, Watched};
 use crate::tables::{
     self, LEASE_OF_ACCOUNT, LEASE_OF_NODE, LEASE_OPEN, META_WAKE, ORDER_OF_ACCOUNT, ORDER_OPEN, ORDER_PENDING, ORDER_WAITING, TimerKind,
     any, key, keys_with, mark, meta, offer_key, pending_key, put, put_lease, put_node, put_order, tail_id, timer_key, update_counts,
 };
-use crate::{bank, lease, offers, seams, validate};
+use crate::{bank, lease, offers, seams, service, validate};
 use offers::{Asker, Standing};
-use pasture_scheduler::{Need, Ranking, affordable, evaluate};
+use pasture_scheduler::{Candidate, Need, Ranking, affordable, evaluate};
 use pasture_types::event::Event;
 use pasture_types::ids::derive;
 use pasture_types::lease::{EndReason, LeaseState};
@@ -101,6 +101,8 @@ fn enter(s: &mut dyn StateWrite, order: &mut Order, state: OrderState, timer: Op
 pub(crate) fn place_order(s: &mut dyn StateWrite, tx: &mut Tx<'_>, terms: &OrderTerms) -> Result<(), TxError> {
     let (env, params) = (tx.env, &tx.env.zone.params);
     validate::order(terms, env, env.now())?;
+    service::assets::must_be_known(s, terms.asset)?;
+    service::watch::must_exist(s, terms)?;
     let open = keys_with(s, &key(ORDER_OPEN, &[&tx.account.0]), params.max_open_orders as usize).len() as u64;
     validate::at_most("open orders", open + 1, u64::from(params.max_open_orders))?;
     let priority = Amount(params.market.priority_price.0.saturating_mul(u128::from(terms.priority)));
@@ -182,14 +184,16 @@ pub(crate) fn accept_lease(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId
     lease.state = LeaseState::Accepted;
     lease.accepted_at = Some(env.now());
     lease.interim_epoch = env.epoch();
+    lease.halt_grace = service::halts::of_node(s, env, &lease.node);
     lease::set_timer(s, &mut lease, Some(env.shifted().plus(env.zone.params.start_window)));
     tenure::arm(s, env, &mut lease);
     put_lease(s, id, &lease);
     update_counts(s, |c| c.live = c.live.saturating_add(1));
-    if let Some(mut order) = tables::order(s, &lease.order) {
+    if let Some(mut order) = tables::order(s, &lease.order).filter(|_| lease.role == Role::Primary) {
         enter(s, &mut order, OrderState::Served { lease: *id }, None);
     }
     tx.events.push(lease::changed(&lease));
+    service::failover::on_accept(s, env, id, &mut tx.events);
     Ok(())
 }
 
@@ -204,6 +208,10 @@ pub(crate) fn reject_lease(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId
 /// The user closes a match that no node has taken yet: the order goes with it.
 pub(crate) fn abandon_match(s: &mut dyn StateWrite, tx: &mut Tx<'_>, lease: &mut Lease, reason: EndReason) {
     undo_match(s, tx.env, lease, reason, &mut tx.events);
+    if let Role::Standby { of } = lease.role {
+        service::failover::standby_gone(s, tx.env, &of, lease, true);
+        return;
+    }
     if let Some(mut order) = tables::order(s, &lease.order) {
         end_order(s, &mut order, OrderState::Cancelled, &mut tx.events);
     }
@@ -216,7 +224,7 @@ pub(crate) fn lapse_match(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, 
 }
 
 /// Closes a match that was not taken: everything on hold returns.
-fn undo_match(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, reason: EndReason, events: &mut Vec<Event>) {
+pub(crate) fn undo_match(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, reason: EndReason, events: &mut Vec<Event>) {
     free_resources(s, lease);
     bank::credit(s, &lease.account, lease.asset, lease.held);
     lease.held = Amount::ZERO;
@@ -257,6 +265,10 @@ pub(crate) fn wake(s: &mut dyn StateWrite) {
 
 /// After a refusal: the order is drawn again at the end of this block, without that node.
 fn next_candidate(s: &mut dyn StateWrite, env: &Env, lease: &Lease, events: &mut Vec<Event>) {
+    if let Role::Standby { of } = lease.role {
+        service::failover::standby_gone(s, env, &of, lease, false);
+        return;
+    }
     let Some(mut order) = tables::order(s, &lease.order) else { return };
     order.refused.push(lease.node);
     if env.shifted() >= order.expires_shifted || order.attempts >= MAX_MATCHES_PER_ORDER {
@@ -376,11 +388,12 @@ fn try_candidates(s: &mut dyn StateWrite, env: &Env, order: &mut Order, seed: &[
         let balance = Some(bank::balance(s, &order.account, order.terms.asset));
         let view = standing.view(env);
         let Some(quote) = evaluate(&need(env, &order.terms, balance, seed), &view).serves() else { continue };
-        // What it takes of the machine: the GPU lines that serve it are the machine's.
-        let all = &standing.offer.terms;
-        let Some(taken) = view.free.place(&order.terms.resources) else { continue };
-        let Some(lines) = all.rates.lines(&all.resources, &taken) else { continue };
-        let lease = new_lease(env, order, &standing.offer, taken, lines, quote.escrow);
+        if service::watch::conflicts(s, &order.terms, &standing.offer.provider, &standing.offer.node) {
+            continue;
+        }
+        let Some((taken, lines)) = takes(&standing, &view.free, &order.terms) else { continue };
+        let escrow = service::modes::primary_hold(&order.terms, &env.zone.params.service, quote.escrow);
+        let lease = new_lease(env, order, &standing.offer, taken, lines, escrow);
         if matched(s, env, order, lease, events).is_ok() {
             return true;
         }
@@ -388,36 +401,60 @@ fn try_candidates(s: &mut dyn StateWrite, env: &Env, order: &mut Order, seed: &[
     false
 }
 
+/// What an order takes of an offer's machine, and what that costs line by line: the GPU lines that serve it are the machine's.
+pub(crate) fn takes(standing: &Standing, free: &Resources, terms: &OrderTerms) -> Option<(Resources, Vec<LeaseLine>)> {
+    let all = &standing.offer.terms;
+    let taken = free.place(&terms.resources)?;
+    let lines = all.rates.lines(&all.resources, &taken)?;
+    Some((taken, lines))
+}
+
 fn matched(s: &mut dyn StateWrite, env: &Env, order: &mut Order, mut lease: Lease, events: &mut Vec<Event>) -> Result<(), TxError> {
-    let (id, escrow, accept_shifted) = (lease.id, lease.escrow, lease.accept_shifted);
-    bank::debit(s, &order.account, order.terms.asset, escrow, "what is put on hold")?;
-    index::hold(s, &lease)?;
+    bank::debit(s, &order.account, order.terms.asset, lease.escrow, "what is put on hold")?;
+    hold_machine(s, env, &mut lease, events)?;
     order.attempts += 1;
     (order.fruitless, order.retries) = (0, 0);
+    enter(s, order, OrderState::Drawn { lease: lease.id }, None);
+    Ok(())
+}
+
+/// Writes a fresh match: its machine is held, its indexes stand, its node has until a deadline to answer.
+pub(crate) fn hold_machine(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, events: &mut Vec<Event>) -> Result<(), TxError> {
+    index::hold(s, lease)?;
     update_counts(s, |c| c.open = c.open.saturating_add(1));
-    let at = env.now().0.to_be_bytes();
+    let (id, at) = (lease.id, env.now().0.to_be_bytes());
     mark(s, key(LEASE_OF_ACCOUNT, &[&lease.account.0, &at, &id.0]));
     mark(s, key(LEASE_OF_NODE, &[&lease.node.0, &at, &id.0]));
     mark(s, key(LEASE_OPEN, &[&lease.node.0, &id.0]));
-    lease::set_timer(s, &mut lease, Some(accept_shifted));
-    put_lease(s, &id, &lease);
-    seams::lease_opened(s, env, &lease);
+    lease::set_timer(s, lease, Some(env.shifted().plus(env.zone.params.accept_window)));
+    put_lease(s, &id, lease);
+    seams::lease_opened(s, env, lease);
     seams::node_changed(s, &lease.node);
-    enter(s, order, OrderState::Drawn { lease: id }, None);
     events.push(Event::LeaseMatched {
         lease: id,
-        order: order.id,
-        account: order.account,
+        order: lease.order,
+        account: lease.account,
         node: lease.node,
         rate_per_hour: lease.rate_per_hour,
-        escrow,
+        escrow: lease.escrow,
         accept_by: env.now().plus(env.zone.params.accept_window),
     });
     Ok(())
 }
 
+/// The best offers for a lease that needs another node, without some nodes. Its money is on hold already.
+pub(crate) fn redraw(s: &dyn StateRead, env: &Env, asker: &Asker<'_>, seed: &[u8; 32]) -> Vec<Candidate> {
+    let mut ranking = Ranking::new(need(env, asker.terms, None, seed));
+    for standing in index::for_order(s, asker.terms, seed).iter().filter_map(|id| Standing::load(s, env, id, asker)) {
+        if !ranking.consider(&standing.view(env)) {
+            break;
+        }
+    }
+    ranking.best()
+}
+
 /// The lease of an order's next match: what it takes of the machine, line by line, and what is put on hold.
-fn new_lease(env: &Env, order: &Order, offer: &Offer, taken: Resources, lines: Vec<LeaseLine>, escrow: Amount) -> Lease {
+pub(crate) fn new_lease(env: &Env, order: &Order, offer: &Offer, taken: Resources, lines: Vec<LeaseLine>, escrow: Amount) -> Lease {
     let rate = lines.iter().fold(Amount::ZERO, |sum, line| sum.saturating_add(line.rate_per_hour));
     let max_duration = order.terms.max_duration.min(affordable(escrow, rate));
     Lease {
@@ -456,6 +493,15 @@ fn new_lease(env: &Env, order: &Order, offer: &Offer, taken: Resources, lines: V
         timer_shifted: None,
         settlement: None,
         tenure: tenure::of_order(order, lines, max_duration),
+        role: Role::Primary,
+        verification: order.terms.verification,
+        failover: order.terms.failover,
+        fence: order.terms.fence,
+        halt_grace: 0,
+        watch: order.terms.watcher.map(|account| Watch { account, named: true }),
+        watched: Watched::default(),
+        confirmed_by: None,
+        evidence: None,
     }
 }
 

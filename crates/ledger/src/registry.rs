@@ -13,7 +13,7 @@ use crate::tables::{
     self, OFFER_OF_NODE, OFFER_OF_PROVIDER, ageing_key, key, keys_with, mark, offer_key, put_account, put_node, put_offer as save_offer,
     put_provider, region_key, tail_id,
 };
-use crate::{auth, bank, governance, market, seams, validate};
+use crate::{auth, bank, governance, market, seams, service, validate};
 use pasture_types::event::Event;
 use pasture_types::keys::Signature;
 use pasture_types::market::OfferTerms;
@@ -140,6 +140,7 @@ pub(crate) fn put_offer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, node_id: &NodeI
     let node = own_node(s, tx, node_id)?;
     let provider = acting_provider(s, tx)?;
     validate::offer(terms, tx.env)?;
+    service::assets::must_be_known(s, terms.asset)?;
     may_offer(tx.env, &provider, terms.asset)?;
     if node.declaration.resources.checked_sub(&terms.resources).is_none() {
         return Err(TxError::Invalid(format!("the offer is larger than its node, which declared {}", node.declaration.resources)));

@@ -6,7 +6,7 @@
 use crate::env::Env;
 use crate::error::TxError;
 use crate::records::{Lease, Node};
-use crate::reputation::records::Role;
+use crate::reputation::records::Side;
 use crate::stake::{forfeit, newcomers, value};
 use crate::validators::{self, beacon};
 use crate::{audits, governance, reputation, tables};
@@ -56,7 +56,7 @@ pub(crate) fn take_fee_cover(s: &mut dyn StateWrite, env: &Env, body: &TxBody, p
 
 /// Asked by the score: a provider's standing in parts per million; half for one of whom nothing is known.
 pub(crate) fn reputation_ppm(s: &dyn StateRead, env: &Env, provider: &AccountId) -> u64 {
-    reputation::score_of(s, env, Role::Provider, provider).ppm
+    reputation::score_of(s, env, Side::Provider, provider).ppm
 }
 
 /// Asked for each offer that is looked at, where the order asks for a credential: whether the provider or the node has one.
@@ -143,6 +143,22 @@ pub(crate) fn within_proven(s: &dyn StateRead, node: &Node, offered: &mut Resour
 /// Told a while after a node was de-rated: ends its youngest leases until the rest fits; whether another block must go on.
 pub(crate) fn end_youngest(s: &mut dyn StateWrite, env: &Env, node: &NodeId, events: &mut Vec<Event>) -> bool {
     audits::end_youngest(s, env, node, events)
+}
+
+/// Asked by settlement for each epoch of a lease with GPUs: what stands behind the GPUs. A CPU's verdict says nothing of them.
+pub(crate) fn gpu_capacity(_s: &dyn StateRead, _env: &Env, _node: &NodeId, _epoch: u64) -> Capacity {
+    Capacity::Unaudited
+}
+
+/// Asked when observers are drawn: the randomness of draws that come after what they decide was committed; of the block itself
+/// while too few proposers have followed.
+pub(crate) fn draw_randomness(s: &dyn StateRead, env: &Env, of_block: &[u8; 32]) -> [u8; 32] {
+    beacon::mix_after(s, env.clock.height.saturating_sub(1)).unwrap_or(*of_block)
+}
+
+/// Asked before a watcher's word counts: the accounts that put up a provider's deposit besides itself.
+pub(crate) fn sponsors(s: &dyn StateRead, provider: &AccountId) -> Vec<AccountId> {
+    crate::stake::sponsors(s, provider).into_iter().map(|x| x.sponsor).collect()
 }
 
 /// Asked when earnings are paid out: how much of them is kept back for the provider's missing deposit (and moved there).

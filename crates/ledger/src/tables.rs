@@ -87,6 +87,8 @@ pub(crate) enum TimerKind {
     // Of the modules: 3 grants, 4 channels, 5 credentials, 7 reputation, 8 governance, 9 audits, 10 market, 11 service.
     Market = 10,
     // Of the modules: 3 grants, 4 channels, 5 credentials, 6 deposits, 7 reputation, 8 governance, 9 audits, 10 market, 11 service.
+    Service = 11,
+    // Of the modules: 3 grants, 4 channels, 5 credentials, 6 deposits, 7 reputation, 8 governance, 9 audits, 10 market.
 }
 
 /// A key of a table.

@@ -4,14 +4,15 @@
 
 use crate::env::Env;
 use crate::error::TxError;
-use pasture_scheduler::{MAX_RATE_PER_HOUR, least_covered, lock_wanted, price_for};
+use crate::service;
+use pasture_scheduler::{MAX_RATE_PER_HOUR, least_covered, lock_wanted};
 use pasture_types::market::{
-    Constraint, Disclose, Failover, Fence, MAX_ATTRIBUTE, MAX_ATTRIBUTES, MAX_CONSTRAINTS, MAX_PREFERENCES, MAX_WINDOWS, OfferTerms,
-    OrderTerms, Term, Verification, WEEK_MINUTES, Window,
+    Constraint, MAX_ATTRIBUTE, MAX_ATTRIBUTES, MAX_CONSTRAINTS, MAX_PREFERENCES, MAX_WINDOWS, OfferTerms, OrderTerms, Term, WEEK_MINUTES,
+    Window,
 };
 use pasture_types::resources::{MAX_GPU_LINES, MAX_GPU_MODEL, MAX_SERVICE_CLASS, MAX_SERVICE_LINES};
 use pasture_types::tx::NodeDeclaration;
-use pasture_types::{Amount, AssetId, Millis, Resources, Timestamp};
+use pasture_types::{Amount, Millis, Resources, Timestamp};
 
 /// Longest name of a provider, in bytes.
 pub(crate) const MAX_NAME: usize = 64;
@@ -112,7 +113,6 @@ pub(crate) fn offer(t: &OfferTerms, env: &Env) -> Result<(), TxError> {
     if t.resources.cpu_millis == 0 || t.resources.memory_bytes == 0 {
         return Err(invalid("an offer needs CPU and memory"));
     }
-    credit_only(t.asset)?;
     region(&t.region)?;
     if t.max_duration < MIN_DURATION || t.min_duration > t.max_duration {
         return Err(invalid("an offer's longest lease is at least one second, and no shorter than its shortest"));
@@ -147,22 +147,18 @@ fn windows(windows: &[Window]) -> Result<(), TxError> {
     Err(invalid("intervals of availability are minutes of the week (0 to 10080), ascending, without overlap"))
 }
 
-pub(crate) fn credit_only(asset: AssetId) -> Result<(), TxError> {
-    if asset == AssetId::CREDIT { Ok(()) } else { Err(TxError::NotActive("other assets than credits are")) }
-}
-
 pub(crate) fn order(t: &OrderTerms, env: &Env, now: Timestamp) -> Result<(), TxError> {
     order_form(t)?;
-    order_not_yet(t)?;
     if !t.resources.gpus.is_empty() && !env.zone.params.market.gpu_leases {
         return Err(TxError::NotActive("GPU jobs are"));
     }
+    service::modes::order(t, &env.zone.params.service)?;
     order_term(t, env)?;
     if t.expires <= now {
         return Err(invalid("the order has expired already; set a later expiry (and check the clock)"));
     }
     at_most("milliseconds until the order expires", t.expires.since(now).0, MAX_ORDER_WAIT.0)?;
-    let needs = price_for(t.max_price_per_hour, least_covered(t, env.zone.params.epoch));
+    let needs = service::modes::least_budget(t, &env.zone.params.service, least_covered(t, env.zone.params.epoch));
     if t.budget < needs {
         return Err(TxError::BudgetTooSmall { needs, has: t.budget });
     }
@@ -213,35 +209,11 @@ fn order_form(t: &OrderTerms) -> Result<(), TxError> {
     if t.target_price_per_hour > t.max_price_per_hour {
         return Err(invalid("the target price is above the highest price; lower it, or leave it out"));
     }
-    credit_only(t.asset)
+    Ok(())
 }
 
 fn max_rate() -> u64 {
     u64::try_from(MAX_RATE_PER_HOUR.0).unwrap_or(u64::MAX)
-}
-
-/// What the format knows and the rules do not take yet.
-fn order_not_yet(t: &OrderTerms) -> Result<(), TxError> {
-    match t.verification {
-        Verification::None => {}
-        Verification::Replicate(_) => return Err(TxError::NotActive("redundant execution (verify: replicate) is")),
-        Verification::Audit(_) => return Err(TxError::NotActive("re-execution (verify: audit) is")),
-        Verification::Zk => return Err(TxError::NotActive("zero-knowledge proofs (verify: zk) are")),
-        Verification::Tee => return Err(TxError::NotActive("hardware attestation (verify: tee) is")),
-    }
-    if t.failover != Failover::Off {
-        return Err(TxError::NotActive("failover is"));
-    }
-    if t.fence != Fence::Serve {
-        return Err(TxError::NotActive("fence: stop is"));
-    }
-    if t.disclose != Disclose::Nobody {
-        return Err(TxError::NotActive("disclosing inputs to checkers is"));
-    }
-    if t.watcher.is_some() {
-        return Err(TxError::NotActive("confirmation by a watcher is"));
-    }
-    Ok(())
 }
 
 /// The most that a match can put on hold: what the balance must cover when the order is placed.

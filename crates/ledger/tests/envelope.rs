@@ -66,7 +66,7 @@ fn each_field_of_the_envelope_is_checked() {
     assert_eq!(code(with(&mut w, |b| b.valid_until = b.valid_until.plus(MAX_VALIDITY))), 11);
     assert_eq!(code(with(&mut w, |b| b.max_fee = Amount(1))), 30);
     assert_eq!(code(with(&mut w, |b| b.tip = Amount::credits(101))), 31);
-    assert_eq!(code(with(&mut w, |b| b.fee_asset = AssetId(1))), 7);
+    assert_eq!(code(with(&mut w, |b| b.fee_asset = AssetId(1))), 140);
     assert_eq!(code(with(&mut w, |b| b.seq = MAX_LANE_AHEAD)), 13);
     assert_eq!(code(with(&mut w, |b| b.auth = Auth::Delegated(GrantId([0; 32])))), 7);
     assert_eq!(code(with(&mut w, |b| b.account = AccountId([5; 32]))), 23);

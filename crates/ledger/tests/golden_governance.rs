@@ -142,7 +142,7 @@ fn records(book: &mut Book) {
     book.add("record.pair", &pair);
     let rating = Rating { lease: LeaseId([1; 32]), provider: account, account, stars: 5, weight: amount, epoch: 6, at: Timestamp(START) };
     book.add("record.rating", &rating);
-    book.add("record.role", &[Role::Provider, Role::User]);
+    book.add("record.role", &[Side::Provider, Side::User]);
 }
 
 #[test]

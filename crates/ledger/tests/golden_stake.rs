@@ -147,7 +147,7 @@ fn records(book: &mut Book) {
         },
     );
     let seats = vec![Seat { validator: node, operator: provider, bond: amount }];
-    book.add("record.term", &Term { number: 1, began_at: Timestamp(START), height: 2, seating: Seating::Kept, seats });
+    book.add("record.term", &SeatTerm { number: 1, began_at: Timestamp(START), height: 2, seating: Seating::Kept, seats });
     book.add("record.beacon", &Beacon { proposer: node, randomness: Hash32([5; 32]) });
     book.add("params.stake", &StakeParams::production());
     book.add("params.validators", &ValidatorParams::production());

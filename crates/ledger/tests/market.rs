@@ -59,9 +59,9 @@ fn orders_that_make_no_sense_or_come_too_early_for_this_version_are_refused() {
     let mut w = World::offered();
     assert_eq!(code(place(&mut w, |t| t.resources.cpu_millis = 0)), 6);
     assert_eq!(code(place(&mut w, |t| t.verification = Verification::Tee)), 7);
-    assert_eq!(code(place(&mut w, |t| t.failover = Failover::Warm)), 7);
-    assert_eq!(code(place(&mut w, |t| t.watcher = Some(AccountId([1; 32])))), 7);
-    assert_eq!(code(place(&mut w, |t| t.asset = AssetId(1))), 7);
+    assert_eq!(code(place(&mut w, |t| t.verification = Verification::Zk)), 7);
+    assert_eq!(code(place(&mut w, |t| t.watcher = Some(AccountId([1; 32])))), 23);
+    assert_eq!(code(place(&mut w, |t| t.asset = AssetId(1))), 40);
     assert_eq!(code(place(&mut w, |t| t.priority = 101)), 5);
     assert_eq!(code(place(&mut w, |t| t.max_duration = Millis(u64::MAX))), 5);
     assert_eq!(code(place(&mut w, |t| t.max_duration = Millis(10))), 6);

@@ -21,11 +21,11 @@ fn aged_world() -> World {
 }
 
 fn provider_score(w: &World) -> Score {
-    rep::reputation(&w.state, Role::Provider, &w.provider.account()).unwrap()
+    rep::reputation(&w.state, Side::Provider, &w.provider.account()).unwrap()
 }
 
 fn user_score(w: &World) -> Score {
-    rep::reputation(&w.state, Role::User, &w.user.account()).unwrap()
+    rep::reputation(&w.state, Side::User, &w.user.account()).unwrap()
 }
 
 /// A lease of the world's user that serves so long and settles; its fee.
@@ -249,7 +249,7 @@ fn a_lease_that_its_provider_breaks_lowers_the_provider_alone() {
     assert!(provider_score(&w).ppm < NEUTRAL_PPM);
     assert_eq!(user_score(&w).ppm, NEUTRAL_PPM);
     // Whitewashing gives back the middle and not a point more; it costs the identity its deposit stands on.
-    let fresh = rep::reputation(&w.state, Role::Provider, &key(99).account()).unwrap();
+    let fresh = rep::reputation(&w.state, Side::Provider, &key(99).account()).unwrap();
     assert_eq!(fresh.ppm, NEUTRAL_PPM);
 }
 

@@ -75,6 +75,7 @@ impl LocalZone {
                 operator: operator.account(),
             }],
             accounts: vec![GenesisAccount { key: operator.public(), balance: Amount::credits(DEV_OPERATOR_CREDITS) }],
+            assets: vec![],
         };
         genesis_file(dir).save(&hex_text(&pasture_types::codec::encode(&genesis)))?;
         Ok(Self { genesis, identity, operator })

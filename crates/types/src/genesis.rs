@@ -2,11 +2,13 @@
 //!
 //! Guarantees: everything that two honest nodes must agree on before the first block is in here.
 
+use crate::asset::GenesisAsset;
 use crate::audit::AuditParams;
 use crate::governance::{FeeParams, GovernanceParams};
 use crate::ids::{ZoneId, derive};
 use crate::market_rules::MarketParams;
 use crate::reputation::ReputationParams;
+use crate::service::ServiceParams;
 use crate::stake::StakeParams;
 use crate::validator::ValidatorParams;
 use crate::{AccountId, Amount, Millis, PublicKey, Timestamp};
@@ -92,6 +94,8 @@ pub struct Params {
     pub audits: AuditParams,
     /// The market's.
     pub market: MarketParams,
+    /// Watchers, disputes, halts, failover, fees in other assets.
+    pub service: ServiceParams,
 }
 
 impl Params {
@@ -124,6 +128,7 @@ impl Params {
             validators: ValidatorParams::dev(),
             audits: AuditParams::dev(),
             market: MarketParams::dev(),
+            service: ServiceParams::dev(),
         }
     }
 
@@ -144,6 +149,7 @@ impl Params {
             validators: ValidatorParams::production(),
             audits: AuditParams::production(),
             market: MarketParams::production(),
+            service: ServiceParams::production(),
             ..Self::dev()
         }
     }
@@ -164,6 +170,8 @@ pub struct Genesis {
     pub validators: Vec<GenesisValidator>,
     /// Who has money.
     pub accounts: Vec<GenesisAccount>,
+    /// Which assets there are besides the credit, ascending, and who has them.
+    pub assets: Vec<GenesisAsset>,
 }
 
 impl Genesis {

@@ -65,6 +65,8 @@ pub enum EndReason {
     Derated,
     /// The node needed its machine and had given notice.
     Preempted,
+    /// The standby took over: it serves the lease itself now.
+    TookOver,
 }
 
 impl EndReason {
@@ -94,6 +96,8 @@ pub struct Usage {
     pub log_root: BlobHash,
     /// Log bytes under the root.
     pub log_bytes: u64,
+    /// Milliseconds of the service that capacity checks took from the job, in all; never billed.
+    pub steal_ms: Millis,
 }
 
 impl Usage {
@@ -102,7 +106,7 @@ impl Usage {
     pub fn digest(&self) -> [u8; 32] {
         derive(USAGE_DOMAIN, &[&crate::codec::encode(self)])
     }
-    /// What the user signs to confirm it; also fixes the node's signature.
+    /// What the user or a watcher signs to confirm it; also fixes the node's signature.
     #[must_use]
     pub fn counter_digest(&self) -> [u8; 32] {
         derive(COUNTER_DOMAIN, &[&crate::codec::encode(self)])

@@ -5,6 +5,7 @@
 //! It does not decide anything: rules live in `ledger` and `scheduler`.
 
 pub mod amount;
+pub mod asset;
 pub mod audit;
 pub mod blob;
 pub mod codec;
@@ -20,6 +21,7 @@ pub mod market_rules;
 pub mod proof;
 pub mod reputation;
 pub mod resources;
+pub mod service;
 pub mod spec;
 pub mod stake;
 pub mod state;

@@ -237,9 +237,9 @@ pub enum Verification {
     /// The service is metered and the capacity proven; the result is not recomputed.
     #[default]
     None,
-    /// Run by this many providers (later rules).
+    /// Run by this many providers.
     Replicate(u8),
-    /// Re-executed with this probability in parts per million (later rules).
+    /// Re-executed with this probability in parts per million.
     Audit(u32),
     /// A zero-knowledge proof (later rules).
     Zk,
@@ -260,7 +260,7 @@ pub enum AliveCheck {
     Log(Millis),
 }
 
-/// What happens when the node of a lease is lost (later rules; the format is final).
+/// What happens when the node of a lease is lost.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Failover {
@@ -273,7 +273,7 @@ pub enum Failover {
     Warm,
 }
 
-/// What the old copy does once it has lost contact (later rules; the format is final).
+/// What the old copy does once it has lost contact.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fence {
@@ -284,7 +284,7 @@ pub enum Fence {
     Stop,
 }
 
-/// Who may see a job's inputs so that a check can be made (later rules; the format is final).
+/// Who may see a job's inputs so that a check can be made.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Disclose {
@@ -397,7 +397,7 @@ pub struct OrderTerms {
     pub spec_hash: BlobHash,
     /// The model whose creator gets the model share.
     pub model: Option<BlobHash>,
-    /// A watcher who may countersign in the user's place (later rules).
+    /// A watcher who may countersign in the user's place.
     pub watcher: Option<AccountId>,
     /// The client's ranking of nodes by what only it can see (latency, cached image); best first.
     pub preferences: Vec<NodeId>,

@@ -13,6 +13,7 @@ use crate::market::{OfferTerms, OrderTerms};
 use crate::market_rules::MarketAction;
 use crate::proof::Heartbeat;
 use crate::reputation::ReputationAction;
+use crate::service::ServiceAction;
 use crate::stake::DepositAction;
 use crate::validator::ValidatorAction;
 use crate::{
@@ -303,4 +304,6 @@ pub enum Action {
     Audit(Box<AuditAction>),
     /// What the market does besides offers and orders.
     Market(MarketAction),
+    /// Watchers, evidence, failover, halts, models, assets.
+    Service(Box<ServiceAction>),
 }

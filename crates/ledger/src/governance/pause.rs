@@ -53,6 +53,7 @@ const fn kind(action: &Action) -> Option<PauseKind> {
         | Action::Reputation(_)
         | Action::Audit(_)
         | Action::Market(_)
+        | Action::Service(_)
         | Action::Deposit(_)
         | Action::Validator(_) => None,
     }

@@ -257,5 +257,5 @@ fn was_there(s: &dyn StateRead, env: &Env, lease: &Lease, started: Timestamp) ->
     (1..=PROOF_EPOCHS.saturating_add(grace))
         .filter_map(|back| now.checked_sub(back))
         .filter(|epoch| *epoch >= first)
-        .any(|epoch| epoch_proof(s, env, &lease.node, epoch) == EpochProof::Proven)
+        .any(|epoch| epoch_proof(s, env, &lease.node, epoch, lease.halt_grace).0 == EpochProof::Proven)
 }

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: reads only; for `check`, not for the path of a block.
 
-use super::records::{Pair, Rating, Role, Standing};
+use super::records::{Pair, Rating, Side, Standing};
 use super::{MAX_PAIRS, PAIR, PAIR_BY_AGE, RATING, STANDING, age_key, fade::MAX_VALUE, standing_key};
 use crate::tables::{self, keys_between};
 use pasture_types::AccountId;
@@ -37,7 +37,7 @@ pub(crate) fn check(s: &dyn StateRead, broken: &mut dyn FnMut(&'static str, Stri
         broken("pairs are indexed by age", format!("{} entries, {} pairs", have.len(), ages.len()));
     }
     for (provider, pairs) in counted {
-        let said = tables::get::<Standing>(s, &standing_key(Role::Provider, &provider)).map_or(0, |r| r.pairs);
+        let said = tables::get::<Standing>(s, &standing_key(Side::Provider, &provider)).map_or(0, |r| r.pairs);
         if said != pairs {
             broken("a provider's pairs are counted", format!("provider {provider}: {said} counted, {pairs} found"));
         }

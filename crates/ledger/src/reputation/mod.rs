@@ -24,7 +24,7 @@ use pasture_types::lease::EndReason;
 use pasture_types::reputation::{MAX_RATING_WINDOW, MAX_STARS, ReputationAction, ReputationEvent, ReputationParams};
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{AccountId, Amount, AssetId, LeaseId, Millis, Timestamp};
-use records::{Pair, Rating, Role, Standing, plus};
+use records::{Pair, Rating, Side, Standing, plus};
 
 /// role, account -> [`Standing`]
 pub(crate) const STANDING: u8 = 0x48;
@@ -51,18 +51,18 @@ fn epoch_of(env: &Env) -> u64 {
     env.zone.epoch_of(env.shifted())
 }
 
-fn standing_key(role: Role, account: &AccountId) -> Vec<u8> {
+fn standing_key(role: Side, account: &AccountId) -> Vec<u8> {
     key(STANDING, &[&[role as u8], &account.0])
 }
 
 /// An account's standing as of now.
-pub(crate) fn standing(s: &dyn StateRead, env: &Env, role: Role, account: &AccountId) -> Standing {
+pub(crate) fn standing(s: &dyn StateRead, env: &Env, role: Side, account: &AccountId) -> Standing {
     let record: Standing = get(s, &standing_key(role, account)).unwrap_or_default();
     record.at(epoch_of(env), env.zone.params.reputation.half_life_epochs)
 }
 
 /// An account's score as of now.
-pub(crate) fn score_of(s: &dyn StateRead, env: &Env, role: Role, account: &AccountId) -> Score {
+pub(crate) fn score_of(s: &dyn StateRead, env: &Env, role: Side, account: &AccountId) -> Score {
     score::score(&env.zone.params.reputation, standing(s, env, role, account))
 }
 
@@ -135,8 +135,8 @@ pub(crate) fn settled(s: &mut dyn StateWrite, env: &Env, lease: &Lease, settleme
     if provider == user || settlement.asset != AssetId::CREDIT {
         return;
     }
-    let mut served = standing(s, env, Role::Provider, provider);
-    let mut paid = standing(s, env, Role::User, user);
+    let mut served = standing(s, env, Side::Provider, provider);
+    let mut paid = standing(s, env, Side::User, user);
     let mut both = pair(s, env, provider, user);
     let fee = settlement.to_treasury;
     if aged(s, env, user) {
@@ -156,7 +156,9 @@ pub(crate) fn settled(s: &mut dyn StateWrite, env: &Env, lease: &Lease, settleme
         served.harm = plus(served.harm, harm);
         paid.harm = plus(paid.harm, harm);
     }
-    if matches!(lease.end_reason(), Some(EndReason::Lost | EndReason::StoppedByProvider)) {
+    // A watcher's evidence shows whose fault it was.
+    let shown = matches!(settlement.confirmed_by, ConfirmedBy::Evidence(_));
+    if shown || matches!(lease.end_reason(), Some(EndReason::Lost | EndReason::StoppedByProvider)) {
         // Only the node's own doing: no user can cause it, so it needs no cap.
         served.harm = plus(served.harm, broken(env, &p, lease));
     }
@@ -165,10 +167,10 @@ pub(crate) fn settled(s: &mut dyn StateWrite, env: &Env, lease: &Lease, settleme
         put_pair(s, env, &mut served, provider, user, both);
     }
     if served != nothing {
-        put(s, standing_key(Role::Provider, provider), &served);
+        put(s, standing_key(Side::Provider, provider), &served);
     }
     if paid != nothing {
-        put(s, standing_key(Role::User, user), &paid);
+        put(s, standing_key(Side::User, user), &paid);
     }
 }
 
@@ -227,7 +229,7 @@ fn rate(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId, stars: u8) -> Res
     let lease = tables::lease(s, id).ok_or_else(|| TxError::unknown("lease", id))?;
     let (ended, fee) = ratable(s, tx, &lease)?;
     let p = env.zone.params.reputation;
-    let mut of = standing(s, env, Role::Provider, &lease.provider);
+    let mut of = standing(s, env, Side::Provider, &lease.provider);
     let times = |weight: Amount, stars: u8| Amount(weight.0.saturating_mul(u128::from(stars)));
     let rating = match rating(s, &lease) {
         Some(old) => {
@@ -249,7 +251,7 @@ fn rate(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId, stars: u8) -> Res
     };
     // Rounding must not make a mean of more than five stars or less than one.
     of.stars = of.stars.min(times(of.rated, MAX_STARS)).max(of.rated);
-    put(s, standing_key(Role::Provider, &lease.provider), &of);
+    put(s, standing_key(Side::Provider, &lease.provider), &of);
     put(s, rating_key(ended, id), &rating);
     let (provider, account) = (lease.provider, lease.account);
     tx.events.push(Event::Reputation(ReputationEvent::Rated { lease: *id, provider, account, stars }));
@@ -273,7 +275,7 @@ mod tests {
     fn a_provider_remembers_so_many_pairs_and_forgets_the_longest_untouched() {
         let (validators, accounts) = (vec![], vec![]);
         let (name, time) = ("pairs".into(), Timestamp(0));
-        let genesis = Genesis { name, time, rules_version: RULES_VERSION, params: Params::dev(), validators, accounts };
+        let genesis = Genesis { name, time, rules_version: RULES_VERSION, params: Params::dev(), validators, accounts, assets: vec![] };
         let mut s = crate::genesis(&genesis);
         let mut env = Env::load(&s).unwrap();
         let provider = AccountId([1; 32]);
@@ -282,7 +284,7 @@ mod tests {
         let meet = |s: &mut pasture_types::state::MemoryState, env: &Env, of: &mut Standing, n: u32| {
             let now = Pair { provider_fees: Amount(1_000_000), ..pair(s, env, &provider, &user(n)) };
             put_pair(s, env, of, &provider, &user(n), now);
-            put(s, standing_key(Role::Provider, &provider), of);
+            put(s, standing_key(Side::Provider, &provider), of);
         };
         for n in 0..MAX_PAIRS + 50 {
             env.clock.time = Timestamp(u64::from(n) * 5_000);

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: reads only, as of the last block.
 
-use super::records::{Pair, Rating, Role};
+use super::records::{Pair, Rating, Side};
 use super::score::Score;
 use crate::env::Env;
 use crate::tables;
@@ -11,7 +11,7 @@ use pasture_types::{AccountId, LeaseId};
 
 /// An account's score in a role, with its parts.
 #[must_use]
-pub fn reputation(s: &dyn StateRead, role: Role, account: &AccountId) -> Option<Score> {
+pub fn reputation(s: &dyn StateRead, role: Side, account: &AccountId) -> Option<Score> {
     Some(super::score_of(s, &Env::load(s)?, role, account))
 }
 

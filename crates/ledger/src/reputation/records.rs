@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// In which part an account is judged.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
+pub enum Side {
     /// As one who serves.
     Provider,
     /// As one who pays.

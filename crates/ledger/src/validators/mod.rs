@@ -13,7 +13,7 @@ pub(crate) mod terms;
 #[cfg(test)]
 mod tests;
 
-pub use records::{Beacon, Ordering, Seat, Term, Validator};
+pub use records::{Beacon, Ordering, Seat, SeatTerm, Validator};
 
 use crate::apply::Tx;
 use crate::env::Env;
@@ -35,13 +35,13 @@ use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId, PublicKey, Times
 pub(crate) const VALIDATORS: u8 = 0x3c;
 /// validator -> nothing, while it stands for election
 pub(crate) const STANDING: u8 = 0x3d;
-/// number -> [`Term`], of terms that are over
+/// number -> [`SeatTerm`], of terms that are over
 pub(crate) const TERM: u8 = 0x3e;
 /// validator -> blocks it proposed in this term
 pub(crate) const PROPOSED: u8 = 0x3f;
 /// height -> [`Beacon`]
 pub(crate) const BEACON: u8 = 0x40;
-/// -> the [`Term`] of now
+/// -> the [`SeatTerm`] of now
 pub(crate) const META_TERM: u8 = 0x39;
 /// -> nothing, when the next term may have other seats
 pub(crate) const META_ELECTION: u8 = 0x3a;

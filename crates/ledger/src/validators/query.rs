@@ -3,7 +3,7 @@
 //! Guarantees: reads only, bounded. It shows the state as it is.
 
 pub use super::election::{Contender, LEAST_SEATS, MAX_SEATS, elect, operator_cap};
-pub use super::records::{Beacon, Ordering, Seat, Term, Validator};
+pub use super::records::{Beacon, Ordering, Seat, SeatTerm, Validator};
 use super::{beacon, terms};
 use pasture_types::NodeId;
 use pasture_types::state::StateRead;
@@ -23,13 +23,13 @@ pub fn standing(s: &dyn StateRead) -> Vec<Validator> {
 
 /// The term of now.
 #[must_use]
-pub fn term(s: &dyn StateRead) -> Option<Term> {
+pub fn term(s: &dyn StateRead) -> Option<SeatTerm> {
     terms::current(s)
 }
 
 /// A term that is over, while it is kept.
 #[must_use]
-pub fn past_term(s: &dyn StateRead, number: u64) -> Option<Term> {
+pub fn past_term(s: &dyn StateRead, number: u64) -> Option<SeatTerm> {
     terms::past(s, number)
 }
 

@@ -49,7 +49,7 @@ pub struct Seat {
 
 /// A term: who orders blocks, and since when.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
-pub struct Term {
+pub struct SeatTerm {
     /// Its number; terms count from the genesis by time, and one without a block is left out.
     pub number: u64,
     /// The block time at which it began.

@@ -5,7 +5,7 @@
 //! this record, not the other way round.
 
 use super::election::{Contender, LEAST_SEATS, MAX_SEATS, elect};
-use super::{META_ELECTION, META_TERM, PROPOSED, Seat, TERM, Term, may_stand, standing, validator};
+use super::{META_ELECTION, META_TERM, PROPOSED, Seat, SeatTerm, TERM, may_stand, standing, validator};
 use crate::bank;
 use crate::env::Env;
 use crate::tables::{META_ZONE, VALIDATOR, get, key, keys_with, meta, put, tail_id};
@@ -20,11 +20,11 @@ const TERMS_KEPT: u64 = 128;
 /// Most seats that a genesis can give: what is read back when its seats are replaced.
 const MAX_GENESIS_SEATS: usize = 1_024;
 
-pub(crate) fn current(s: &dyn StateRead) -> Option<Term> {
+pub(crate) fn current(s: &dyn StateRead) -> Option<SeatTerm> {
     get(s, &meta(META_TERM))
 }
 
-pub(crate) fn past(s: &dyn StateRead, number: u64) -> Option<Term> {
+pub(crate) fn past(s: &dyn StateRead, number: u64) -> Option<SeatTerm> {
     get(s, &key(TERM, &[&number.to_be_bytes()]))
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn first(s: &mut dyn StateWrite, genesis: &Genesis) {
     let mut seats: Vec<Seat> =
         genesis.validators.iter().map(|v| Seat { validator: NodeId(v.key), operator: v.operator, bond: Amount::ZERO }).collect();
     seats.sort_unstable_by_key(|x| x.validator);
-    let term = Term { number: 0, began_at: genesis.time, height: 0, seating: Seating::Kept, seats };
+    let term = SeatTerm { number: 0, began_at: genesis.time, height: 0, seating: Seating::Kept, seats };
     put(s, meta(META_TERM), &term);
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn advance(s: &mut dyn StateWrite, env: &Env, proposer: &[u8; 32], ev
         let count = u32::try_from(seats.len()).unwrap_or(u32::MAX);
         events.push(Event::Validator(ValidatorEvent::TermBegan { term: number, seats: count, seating }));
     }
-    put(s, meta(META_TERM), &Term { number, began_at: env.now(), height: env.clock.height, seating, seats });
+    put(s, meta(META_TERM), &SeatTerm { number, began_at: env.now(), height: env.clock.height, seating, seats });
 }
 
 /// Drops the terms that are too old; at most two a term, so that those a lapse left behind go too.
@@ -126,7 +126,7 @@ fn seat(s: &mut dyn StateWrite, env: &Env, seats: &[Seat]) {
 
 /// Pays the pool to the term's seats by the blocks that each proposed, rounded down; the rest, and everything if nobody may
 /// have it, goes to the treasury.
-fn pay_pool(s: &mut dyn StateWrite, term: &Term, events: &mut Vec<Event>) {
+fn pay_pool(s: &mut dyn StateWrite, term: &SeatTerm, events: &mut Vec<Event>) {
     let counted = keys_with(s, &[PROPOSED], MAX_GENESIS_SEATS);
     let mut blocks: Vec<(Seat, u64)> = Vec::new();
     for k in &counted {

@@ -60,7 +60,8 @@ pub fn world_of(operators: &[AccountId], params: Params) -> World {
         .collect();
     validators.sort_by_key(|v| v.key);
     let accounts = vec![account(&user, 1_000), account(&provider, 1_000)];
-    let genesis = Genesis { name: "test".into(), time: Timestamp(START), rules_version: RULES_VERSION, params, validators, accounts };
+    let genesis =
+        Genesis { name: "test".into(), time: Timestamp(START), rules_version: RULES_VERSION, params, validators, accounts, assets: vec![] };
     let state = pasture_ledger::genesis(&genesis);
     let mut w =
         World { state, genesis, now: Timestamp(START), height: 0, seqs: BTreeMap::new(), events: vec![], user, provider, node, operator };

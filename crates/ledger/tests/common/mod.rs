@@ -78,6 +78,7 @@ impl World {
                 .map(|v| GenesisValidator { key: [v; 32], bls_key: vec![1; 96], bls_pop: vec![2; 48], operator: operator.account() })
                 .collect(),
             accounts: vec![account(&user, 100), account(&provider, 100)],
+            assets: vec![],
         };
         let state = pasture_ledger::genesis(&genesis);
         let now = Timestamp(START);
@@ -312,6 +313,7 @@ impl World {
             build_ms: Millis(0),
             log_root: BlobHash([0; 32]),
             log_bytes: 0,
+            steal_ms: Millis(0),
         }
     }
 
