@@ -7,6 +7,7 @@
 pub mod amount;
 pub mod blob;
 pub mod codec;
+pub mod credential;
 pub mod event;
 pub mod genesis;
 pub mod ids;
