@@ -10,10 +10,10 @@ use crate::tables::{
     self, META_CLOCK, META_WAKE, OFFER_AGEING, ORDER_PENDING, TIMER, TimerKind, any, head_number, key, keys_between, keys_with, meta, put,
     tail_id,
 };
-use crate::{lease, market, proofs};
+use crate::{channels, credentials, grants, keys, lease, market, proofs};
 use pasture_types::event::Event;
 use pasture_types::state::{StateRead, StateWrite};
-use pasture_types::{LeaseId, Millis, OrderId, Timestamp};
+use pasture_types::{AccountId, ChannelId, CredentialId, GrantId, LeaseId, Millis, OrderId, Timestamp};
 
 /// Most timers that one block fires.
 const MAX_TIMERS_PER_BLOCK: usize = 256;
@@ -124,6 +124,10 @@ fn fire_timers(s: &mut dyn StateWrite, env: &Env, events: &mut Vec<Event>) {
         s.delete(&k);
         match (k.get(9).copied(), tail_id(&k)) {
             (Some(kind), Some(id)) if kind == TimerKind::Order as u8 => market::order_timer(s, env, &OrderId(id), events),
+            (Some(kind), Some(id)) if kind == TimerKind::Grant as u8 => grants::timer(s, &GrantId(id), events),
+            (Some(kind), Some(id)) if kind == TimerKind::Channel as u8 => channels::timer(s, env, &ChannelId(id), events),
+            (Some(kind), Some(id)) if kind == TimerKind::Credential as u8 => credentials::timer(s, env, &CredentialId(id), events),
+            (Some(kind), Some(id)) if kind == TimerKind::Keys as u8 => keys::timer(s, env, &AccountId(id), events),
             (Some(_), Some(id)) => lease::lease_timer(s, env, &LeaseId(id), events),
             _ => {}
         }

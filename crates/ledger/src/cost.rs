@@ -2,6 +2,7 @@
 //!
 //! Guarantees: the cost depends on the transaction's bytes only, so that a client can compute it before it signs.
 
+use crate::{channels, credentials, grants, keys};
 use pasture_types::genesis::Params;
 use pasture_types::tx::{Action, Envelope};
 use pasture_types::{Amount, PublicKey};
@@ -19,7 +20,7 @@ const SETTLE_US: u32 = 100;
 
 /// The cost of one action in microseconds, its later work included.
 #[must_use]
-pub const fn action_cost_us(action: &Action) -> u32 {
+pub fn action_cost_us(action: &Action) -> u32 {
     match action {
         Action::Transfer { .. } | Action::TestCredits { .. } | Action::Stake { .. } => 5,
         Action::RegisterAccount { .. }
@@ -37,6 +38,10 @@ pub const fn action_cost_us(action: &Action) -> u32 {
         Action::PlaceOrder { .. } => 10 + DRAW_US,
         Action::AcceptLease { .. } => 10 + SETTLE_US,
         Action::SubmitUsage { .. } => 10 + 2 * ED25519_US,
+        Action::Grant(a) => grants::cost_us(a),
+        Action::Keys(a) => keys::cost_us(a),
+        Action::Channel(a) => channels::cost_us(a),
+        Action::Credential(a) => credentials::cost_us(a),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Guarantees: a code never changes its meaning and is never reused. It does not say whether a fee was taken: `Applied` does.
 
+use pasture_types::channel::VoucherError;
 use pasture_types::keys::SignatureError;
 use pasture_types::proof::ShareError;
 use pasture_types::{Amount, Millis, Timestamp};
@@ -188,6 +189,23 @@ pub enum TxError {
     /// The guardian paused this kind of action.
     #[error("the network is paused for this by its guardian; running jobs go on, try again later")]
     Paused,
+    /// The grant does not cover this.
+    #[error("the grant does not allow this: {0}")]
+    GrantRefused(&'static str),
+    /// The grant's budget does not suffice.
+    #[error("the grant's budget is too small: this takes {needs}, {left} is left; ask the account's owner for a new grant")]
+    GrantBudget {
+        /// What it takes.
+        needs: Amount,
+        /// What is left.
+        left: Amount,
+    },
+    /// A voucher that pays nothing.
+    #[error("voucher refused: {0}")]
+    Voucher(VoucherError),
+    /// A credential that does not count.
+    #[error("certificate refused: {0}")]
+    Credential(&'static str),
     /// A heartbeat whose shares do not hold.
     #[error("heartbeat refused: {0}; compute the shares anew from the period's randomness")]
     Shares(ShareError),
@@ -227,6 +245,10 @@ impl TxError {
             Self::Heartbeat(_) => 51,
             Self::Shares(_) => 52,
             Self::Paused => 60,
+            Self::GrantRefused(_) => 70,
+            Self::GrantBudget { .. } => 71,
+            Self::Voucher(_) => 75,
+            Self::Credential(_) => 80,
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Guarantees: reads only, pages are bounded by [`MAX_PAGE`]. It shows the state as it is, not what may become of it.
 
+mod accounts;
+
 use crate::env::Env;
 use crate::records::{Account, Clock, Counts, Epoch, Lease, Node, Offer, Order, Provider, Zone};
 use crate::tables::{
@@ -11,6 +13,8 @@ use crate::tables::{
 use crate::{bank, offers as standing, proofs};
 use pasture_types::state::StateRead;
 use pasture_types::{AccountId, Amount, AssetId, LeaseId, Millis, NodeId, OfferId, OrderId, Resources};
+
+pub use accounts::*;
 
 /// Most entries of one page.
 pub const MAX_PAGE: usize = 500;

@@ -72,6 +72,8 @@ pub struct Params {
     pub max_open_orders: u32,
     /// Longest lease.
     pub max_lease: Millis,
+    /// Channels and credentials.
+    pub accounts: crate::account::AccountParams,
 }
 
 impl Params {
@@ -97,6 +99,7 @@ impl Params {
             build_allowance: Millis(600_000),
             max_open_orders: 64,
             max_lease: Millis(7 * 24 * 3_600_000),
+            accounts: crate::account::AccountParams::dev(),
         }
     }
 
@@ -109,6 +112,7 @@ impl Params {
             objection_epochs: 10,
             heartbeat_work: Millis(300),
             min_stake: Amount(100_000_000_000),
+            accounts: crate::account::AccountParams::production(),
             ..Self::dev()
         }
     }

@@ -4,12 +4,17 @@
 //! ([`codec`], borsh), checked arithmetic, and a domain tag in everything that is signed.
 //! It does not decide anything: rules live in `ledger` and `scheduler`.
 
+pub mod account;
 pub mod amount;
 pub mod blob;
+pub mod channel;
 pub mod codec;
 pub mod credential;
+pub mod describe;
+pub mod eip712;
 pub mod event;
 pub mod genesis;
+pub mod grant;
 pub mod ids;
 pub mod keys;
 pub mod lease;
@@ -22,7 +27,7 @@ pub mod time;
 pub mod tx;
 
 pub use amount::{Amount, AssetId};
-pub use ids::{AccountId, BlobHash, GrantId, LeaseId, NodeId, OfferId, OrderId, TxId, ZoneId};
+pub use ids::{AccountId, BlobHash, ChannelId, CredentialId, GrantId, LeaseId, NodeId, OfferId, OrderId, TxId, ZoneId};
 pub use keys::{PublicKey, SigningKey};
 pub use resources::{GpuLine, Resources};
 pub use time::{Height, Millis, Timestamp};
