@@ -71,7 +71,7 @@ pub enum Subject {
 /// What is stated.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Claim {
+pub enum Assertion {
     /// The data centre's tier, 1 to 4.
     DataCentreTier {
         /// Which.
@@ -98,7 +98,7 @@ pub enum Claim {
     },
 }
 
-impl Claim {
+impl Assertion {
     /// Its kind.
     #[must_use]
     pub const fn kind(&self) -> CredentialKind {
@@ -126,7 +126,7 @@ pub struct Statement {
     /// About whom.
     pub subject: Subject,
     /// What.
-    pub claim: Claim,
+    pub claim: Assertion,
     /// By whom.
     pub issuer: AccountId,
     /// Since when; a later one of the same issuer, kind and subject replaces an earlier one.

@@ -13,7 +13,7 @@ use crate::error::TxError;
 use crate::tables::{self, OFFER_OF_NODE, TimerKind, key, keys_with, mark, put, tail_id, timer_key};
 use crate::{auth, validate};
 use pasture_types::credential::{
-    Claim, CredentialAction, CredentialEvent, CredentialKind, CredentialQuery, IssuerSignature, MAX_CREDENTIAL_LIFE, MAX_CREDENTIALS,
+    Assertion, CredentialAction, CredentialEvent, CredentialKind, CredentialQuery, IssuerSignature, MAX_CREDENTIAL_LIFE, MAX_CREDENTIALS,
     Statement, Subject, credential_id,
 };
 use pasture_types::event::Event;
@@ -79,9 +79,9 @@ fn accepted(env: &Env, issuer: &AccountId) -> bool {
 fn check_statement(env: &Env, statement: &Statement) -> Result<(), TxError> {
     let refused = |why| Err(TxError::Credential(why));
     match &statement.claim {
-        Claim::DataCentreTier { tier } if *tier == 0 || *tier > MAX_TIER => return refused("a data centre's tier is 1 to 4"),
-        Claim::Region { region, .. } => validate::region(region)?,
-        Claim::DataCentreTier { .. } | Claim::Carbon { .. } | Claim::Audit { .. } => {}
+        Assertion::DataCentreTier { tier } if *tier == 0 || *tier > MAX_TIER => return refused("a data centre's tier is 1 to 4"),
+        Assertion::Region { region, .. } => validate::region(region)?,
+        Assertion::DataCentreTier { .. } | Assertion::Carbon { .. } | Assertion::Audit { .. } => {}
     }
     if statement.expires <= env.now() {
         return refused("it has expired; ask its issuer for a new one");
@@ -205,8 +205,8 @@ pub(crate) fn has(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &Nod
 fn answers(s: &dyn StateRead, env: &Env, node: &NodeId, query: &CredentialQuery, statement: &Statement) -> bool {
     let stands = statement.expires > env.now() && query.kind.answers(statement.claim.number(), query.at_least);
     match &statement.claim {
-        Claim::Region { region, .. } => stands && offers_lie_in(s, node, region),
-        Claim::DataCentreTier { .. } | Claim::Carbon { .. } | Claim::Audit { .. } => stands,
+        Assertion::Region { region, .. } => stands && offers_lie_in(s, node, region),
+        Assertion::DataCentreTier { .. } | Assertion::Carbon { .. } | Assertion::Audit { .. } => stands,
     }
 }
 
