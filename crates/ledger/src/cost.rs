@@ -4,6 +4,7 @@
 
 use crate::{channels, credentials, grants, keys};
 use pasture_types::genesis::Params;
+use pasture_types::keys::Signature;
 use pasture_types::tx::{Action, Envelope};
 use pasture_types::{Amount, PublicKey};
 
@@ -17,6 +18,14 @@ const SECP256K1_US: u32 = 180;
 const DRAW_US: u32 = 1_700;
 /// The settlement that a lease causes later.
 const SETTLE_US: u32 = 100;
+
+/// Verifying a signature that an action carries.
+pub(crate) const fn signature_us(signature: &Signature) -> u32 {
+    match signature {
+        Signature::Ed25519(_) => ED25519_US,
+        Signature::Eip191(_) | Signature::Eip712(_) => SECP256K1_US,
+    }
+}
 
 /// The cost of one action in microseconds, its later work included.
 #[must_use]

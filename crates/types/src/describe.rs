@@ -8,7 +8,7 @@ use crate::channel::ChannelAction;
 use crate::credential::CredentialAction;
 use crate::grant::{ActionKind, GrantAction, GrantUse};
 use crate::tx::{Action, Auth};
-use crate::{Amount, AssetId};
+use crate::{Amount, AssetId, PublicKey};
 
 /// An amount with its asset.
 #[must_use]
@@ -31,7 +31,7 @@ pub fn right(auth: &Auth) -> String {
 #[must_use]
 pub fn action(action: &Action) -> String {
     match action {
-        Action::RegisterAccount { keys, threshold } => format!("open the account with {} keys, {threshold} must sign", keys.len()),
+        Action::RegisterAccount { keys, threshold } => format!("open the account with {}", key_set(keys, *threshold)),
         Action::RegisterProvider { .. } => "become a provider".into(),
         Action::RegisterNode { node, .. } => format!("add node {node}"),
         Action::Stake { amount } => format!("deposit {}", money(*amount, AssetId::CREDIT)),
@@ -62,13 +62,21 @@ pub fn action(action: &Action) -> String {
     }
 }
 
+fn key_set(keys: &[PublicKey], threshold: u8) -> String {
+    let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    format!("{threshold} of the keys {}", keys.join(", "))
+}
+
 fn grant(action: &GrantAction) -> String {
     match action {
         GrantAction::Create { terms } => {
             let budget: Vec<String> = terms.budget.iter().map(|b| money(b.amount, b.asset)).collect();
             let budget = if budget.is_empty() { "nothing".into() } else { budget.join(" and ") };
             let may = match &terms.may {
-                GrantUse::Act { kinds, .. } => format!("act with {} kinds of actions", kinds.len()),
+                GrantUse::Act { kinds, .. } => {
+                    let numbers: Vec<String> = kinds.iter().map(|k| k.0.to_string()).collect();
+                    format!("act with actions of kind {}", numbers.join(", "))
+                }
                 GrantUse::Watch { watcher } => format!("confirm usage as watcher {watcher}"),
                 GrantUse::Invite => "open one account".into(),
             };
@@ -82,7 +90,7 @@ fn grant(action: &GrantAction) -> String {
 fn keys(action: &KeyAction) -> String {
     match action {
         KeyAction::Set { keys, threshold, timelock } => {
-            format!("REPLACE THE KEYS OF THE ACCOUNT by {} keys, {threshold} must sign, timelock {} s", keys.len(), timelock.0 / 1000)
+            format!("REPLACE THE KEYS OF THE ACCOUNT by {}, timelock {} s", key_set(keys, *threshold), timelock.0 / 1000)
         }
         KeyAction::Cancel => "cancel the waiting change of keys".into(),
     }

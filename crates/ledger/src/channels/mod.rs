@@ -15,7 +15,7 @@ use crate::env::Env;
 use crate::error::TxError;
 use crate::tables::{self, TimerKind, key, keys_with, mark, tail_id, timer_key};
 use crate::validate::{at_most, credit_only};
-use crate::{bank, seams};
+use crate::{bank, cost, seams};
 use pasture_types::channel::{ChannelAction, ChannelEvent, SignedVoucher, channel_id};
 use pasture_types::event::Event;
 use pasture_types::state::{StateRead, StateWrite};
@@ -31,12 +31,12 @@ pub(crate) const MAX_CHANNELS: usize = 128;
 const MAX_CHANNEL_LIFE: Millis = Millis(366 * 24 * 3_600_000);
 const PPM: u128 = 1_000_000;
 
-/// The measured cost of an action on channels, in microseconds; a voucher is one more signature.
+/// The measured cost of an action on channels, in microseconds.
 pub(crate) const fn cost_us(action: &ChannelAction) -> u32 {
     match action {
         ChannelAction::Open { .. } => 20,
         ChannelAction::TopUp { .. } | ChannelAction::Close { last: None, .. } => 10,
-        ChannelAction::Cash { .. } | ChannelAction::Close { last: Some(_), .. } => 200,
+        ChannelAction::Cash { voucher } | ChannelAction::Close { last: Some(voucher), .. } => 10 + cost::signature_us(&voucher.signature),
     }
 }
 

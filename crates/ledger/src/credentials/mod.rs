@@ -11,7 +11,7 @@ use crate::apply::Tx;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::tables::{self, OFFER_OF_NODE, TimerKind, key, keys_with, mark, put, tail_id, timer_key};
-use crate::{auth, validate};
+use crate::{auth, cost, validate};
 use pasture_types::credential::{
     Assertion, CredentialAction, CredentialEvent, CredentialKind, CredentialQuery, IssuerSignature, MAX_CREDENTIAL_LIFE, MAX_CREDENTIALS,
     Statement, Subject, credential_id,
@@ -31,16 +31,11 @@ const ISSUE_SLACK: Millis = Millis(60_000);
 /// Offers of a node that are looked at for its region: as many as a node may have.
 const MAX_OFFERS_SEEN: usize = 16;
 
-/// The measured cost of an action on credentials, in microseconds. A statement may carry sixteen signatures; each is
-/// counted as the dearer scheme, so that the cost depends on the bytes alone.
+/// The measured cost of an action on credentials, in microseconds.
 pub(crate) fn cost_us(action: &CredentialAction) -> u32 {
     match action {
         CredentialAction::Put { signatures, .. } => {
-            let each = |s: &IssuerSignature| match s.key {
-                PublicKey::Ed25519(_) => 40,
-                PublicKey::Secp256k1(_) => 180,
-            };
-            signatures.iter().map(each).fold(20, u32::saturating_add)
+            signatures.iter().map(|s| cost::signature_us(&s.signature)).fold(20, u32::saturating_add)
         }
         CredentialAction::Revoke { .. } | CredentialAction::Withdraw { .. } => 15,
     }

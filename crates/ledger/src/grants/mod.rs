@@ -13,7 +13,7 @@ use crate::env::Env;
 use crate::error::TxError;
 use crate::tables::{LANE, TimerKind, get, key, keys_with, mark, put, put_account, tail_id, timer_key};
 use crate::validate::at_most;
-use crate::{auth, bank, keys, tables};
+use crate::{auth, bank, cost, keys, tables};
 use pasture_types::event::Event;
 use pasture_types::grant::{
     ActionKind, GrantAction, GrantEnd, GrantEvent, GrantTerms, GrantUse, MAX_BUDGETS, MAX_GRANT_LANES, MAX_GRANT_LIFE, MAX_KINDS,
@@ -36,8 +36,7 @@ pub(crate) const MAX_GRANTS: usize = 32;
 pub(crate) const fn cost_us(action: &GrantAction) -> u32 {
     match action {
         GrantAction::Create { .. } | GrantAction::Revoke { .. } => 15,
-        // The proof is one more signature.
-        GrantAction::Claim { .. } => 65,
+        GrantAction::Claim { proof, .. } => 20 + cost::signature_us(proof),
     }
 }
 
