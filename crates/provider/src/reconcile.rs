@@ -104,7 +104,18 @@ async fn apply(ctx: &Arc<Context>, event: LedgerEvent) -> Result<(), NetworkErro
             }
         }
         LedgerChange::LeaseChanged { lease, node, state, reason, .. } if node == ctx.node => {
-            if let (Some(shared), LeaseState::Closing | LeaseState::Closed) = (ctx.leases.get(&lease), state) {
+            let known = ctx.leases.get(&lease);
+            if let (Some(shared), LeaseState::Accepted) = (&known, state) {
+                // The answer to our own transaction may be lost.
+                shared.tell(Event::Accepted(event.time)).await;
+            }
+            if let (Some(shared), LeaseState::Closing | LeaseState::Closed) = (known, state) {
+                // Closed in the moment of its acceptance, before the answer to that came: the ledger knows whether it was ours.
+                if !shared.is_accepted()
+                    && let Some(view) = ctx.network.lease(&lease).await?
+                {
+                    inform(ctx, &shared, &view).await;
+                }
                 shared.tell(Event::LedgerClosed { reason, settled: state == LeaseState::Closed }).await;
             }
         }
@@ -238,8 +249,14 @@ fn accept(ctx: Arc<Context>, shared: Arc<Shared>) {
             Ok(result) => Event::Accepted(result.time),
             Err(SubmitError::Cancelled) => return,
             Err(error) => match ctx.network.lease(&lease).await {
-                Ok(Some(LeaseView { state: LeaseState::Accepted | LeaseState::Running, accepted: Some(at), .. })) => Event::Accepted(at),
-                _ => {
+                Ok(Some(LeaseView { accepted: Some(at), .. })) => Event::Accepted(at),
+                // It may still be taken, or lapse: the ledger will say so, and nothing is forgotten before.
+                Err(_) | Ok(Some(LeaseView { state: LeaseState::Matched, .. })) => {
+                    tracing::info!(%error, %lease, "whether the lease was accepted is not known yet");
+                    shared.accepting.store(false, Ordering::Relaxed);
+                    return;
+                }
+                Ok(_) => {
                     tracing::info!(%error, %lease, "the lease was not accepted");
                     Event::NotAccepted
                 }
