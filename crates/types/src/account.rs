@@ -70,3 +70,13 @@ pub enum KeyEvent {
         account: AccountId,
     },
 }
+
+impl KeyEvent {
+    /// Whose keys they are.
+    #[must_use]
+    pub const fn account(&self) -> AccountId {
+        match self {
+            Self::Pending { account, .. } | Self::Cancelled { account } | Self::Changed { account } => *account,
+        }
+    }
+}

@@ -211,6 +211,10 @@ pub enum ChannelEvent {
     ToppedUp {
         /// Which.
         channel: ChannelId,
+        /// Who pays.
+        client: AccountId,
+        /// Who serves.
+        provider: AccountId,
         /// Put on hold in all.
         escrow: Amount,
         /// When it ends.
@@ -220,6 +224,8 @@ pub enum ChannelEvent {
     Cashed {
         /// Which.
         channel: ChannelId,
+        /// Who pays.
+        client: AccountId,
         /// Who serves.
         provider: AccountId,
         /// Paid now, all shares.
@@ -240,6 +246,19 @@ pub enum ChannelEvent {
         /// Returned to the client.
         refunded: Amount,
     },
+}
+
+impl ChannelEvent {
+    /// Client and provider.
+    #[must_use]
+    pub const fn parties(&self) -> (AccountId, AccountId) {
+        match self {
+            Self::Opened { client, provider, .. }
+            | Self::ToppedUp { client, provider, .. }
+            | Self::Cashed { client, provider, .. }
+            | Self::Closed { client, provider, .. } => (*client, *provider),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -217,6 +217,16 @@ pub enum CredentialEvent {
     },
 }
 
+impl CredentialEvent {
+    /// About whom the credential is.
+    #[must_use]
+    pub const fn subject(&self) -> Subject {
+        match self {
+            Self::Put { subject, .. } | Self::Revoked { subject, .. } | Self::Ended { subject, .. } => *subject,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -183,6 +183,16 @@ pub enum GrantEvent {
     },
 }
 
+impl GrantEvent {
+    /// Whose grant it is.
+    #[must_use]
+    pub const fn account(&self) -> AccountId {
+        match self {
+            Self::Created { account, .. } | Self::Ended { account, .. } => *account,
+        }
+    }
+}
+
 /// The id of the grant made by action `index` of a transaction.
 #[must_use]
 pub fn grant_id(tx: &TxId, index: u32) -> GrantId {

@@ -167,7 +167,8 @@ fn top_up(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &ChannelId, amount: Amoun
     }
     records::put_channel(s, &channel);
     let expires = channel.expires_shifted.plus(env.clock.halted);
-    tx.events.push(Event::Channel(ChannelEvent::ToppedUp { channel: *id, escrow: channel.escrow, expires }));
+    let (client, provider, escrow) = (channel.client, channel.provider, channel.escrow);
+    tx.events.push(Event::Channel(ChannelEvent::ToppedUp { channel: *id, client, provider, escrow, expires }));
     Ok(())
 }
 
@@ -193,8 +194,8 @@ fn cash(s: &mut dyn StateWrite, tx: &mut Tx<'_>, channel: &mut Channel, signed: 
         bank::to_model(s, creator, channel.asset, to_model);
     }
     seams::channel_paid(s, env, &channel.client, &channel.provider, channel.asset, fee);
-    let (id, provider, paid) = (channel.id, channel.provider, channel.paid);
-    tx.events.push(Event::Channel(ChannelEvent::Cashed { channel: id, provider, amount, paid }));
+    let (id, client, provider, paid) = (channel.id, channel.client, channel.provider, channel.paid);
+    tx.events.push(Event::Channel(ChannelEvent::Cashed { channel: id, client, provider, amount, paid }));
     Ok(())
 }
 
