@@ -12,7 +12,7 @@ use pasture_api::{GrantView, invite};
 use pasture_types::grant::{ActionKind, Budget, GrantAction, GrantTerms, GrantUse, InviteCode, MAX_GRANT_LIFE, grant_id};
 use pasture_types::spec::parse_duration;
 use pasture_types::tx::Action;
-use pasture_types::{AccountId, Amount, AssetId, GrantId, Millis, PublicKey, SigningKey, Timestamp, keys};
+use pasture_types::{AccountId, Amount, AssetId, GrantId, PublicKey, SigningKey, Timestamp, keys};
 
 /// Shortest beginning of an id that is taken for the whole.
 const SHORTEST_ID: usize = 4;
@@ -93,7 +93,8 @@ async fn create(session: &Session, terms: GrantTerms) -> Result<GrantId, Failure
 
 async fn make(app: &App, amount: &str, expires: &str) -> Outcome {
     let session = Session::open(app).await?;
-    let (budget, expires) = bounds(amount, expires, session.time())?;
+    let now = session.time();
+    let (budget, expires) = bounds(amount, expires, now)?;
     let view = session.ensure_account().await?;
     if view.balance < budget.amount {
         return Err(Failure::new(
@@ -114,7 +115,7 @@ async fn make(app: &App, amount: &str, expires: &str) -> Outcome {
              take it back:  farm invite revoke {}",
             grant.short(),
             credits(budget.amount),
-            duration(expires.since(session.time())),
+            duration(expires.since(now)),
             grant.short()
         )
     });
@@ -221,17 +222,17 @@ pub(crate) async fn grant(app: &App, args: &GrantArgs) -> Outcome {
         Failure::usage(format!("--key: `{}` is not a public key: write ed25519: or secp256k1: and its hex digits", args.key))
     })?;
     let session = Session::open(app).await?;
-    let (budget, expires) = bounds(&args.credits, &args.expires, session.time())?;
+    let now = session.time();
+    let (budget, expires) = bounds(&args.credits, &args.expires, now)?;
     session.ensure_account().await?;
     let id = create(&session, GrantTerms { key, may: may.clone(), budget: vec![budget], expires }).await?;
     let value = serde_json::json!({"id": id, "account": session.account(), "may": may, "credits": budget.amount, "expires": expires});
-    let life: Millis = expires.since(session.time());
     session.out.either(&value, || {
         format!(
             "grant {id}\nthe key may {} for you, spending at most {} cr, fees included, for {}\ntake it back:  farm account revoke {}",
             purpose(&may),
             credits(budget.amount),
-            duration(life),
+            duration(expires.since(now)),
             id.short()
         )
     });
@@ -268,7 +269,7 @@ fn rate(text: Option<&str>) -> Result<Option<Amount>, Failure> {
 mod tests {
     use super::*;
     use pasture_types::tx::Action;
-    use pasture_types::{LeaseId, OfferId, OrderId};
+    use pasture_types::{LeaseId, Millis, OfferId, OrderId};
 
     fn view(id: u8, may: GrantUse) -> GrantView {
         GrantView {

@@ -16,7 +16,7 @@ fn an_invite_opens_an_account_once_and_costs_what_it_carries() {
     let code = code_of(&invite);
     let _ = host.farm(&["invite", "list"]).exits(0).says(&["3.0000 cr", "invite"]);
     let guest = shared().stranger();
-    let _ = guest.farm(&["account", "claim", &code]).exits(0).says(&["is open with 2.99"]);
+    let _ = guest.farm(&["account", "claim", &code]).exits(0).says(&["is open with 3.0000 cr"]);
     let got = guest.books().free;
     assert!(got < Amount::credits(3) && got > Amount(2_990_000_000), "{got}");
     let spent = before.saturating_sub(host.books().free);
