@@ -9,14 +9,14 @@ use crate::frames::{Decoder, Frame};
 use crate::problem::Problem;
 use crate::sse::SseDecoder;
 use crate::views::{
-    AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView,
-    OfferView, OrderView, StateValue, TxResult,
+    AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress,
+    NodeView, OfferView, OrderView, StateValue, TxResult,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::Envelope;
-use pasture_types::{AccountId, LeaseId, NodeId, OrderId, SigningKey};
+use pasture_types::{AccountId, GrantId, LeaseId, NodeId, OrderId, SigningKey};
 use serde::de::DeserializeOwned;
 use std::pin::Pin;
 use std::time::Duration;
@@ -185,6 +185,20 @@ impl ApiClient {
     /// [`ApiError`].
     pub async fn jobs(&self, id: &AccountId) -> Result<Vec<JobView>, ApiError> {
         self.get(&format!("/v1/accounts/{id}/jobs")).await
+    }
+    /// An account's grants and invites.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn grants(&self, id: &AccountId) -> Result<Vec<GrantView>, ApiError> {
+        self.get(&format!("/v1/accounts/{id}/grants")).await
+    }
+    /// A grant, while it stands.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn grant(&self, id: &GrantId) -> Result<GrantView, ApiError> {
+        self.get(&format!("/v1/grants/{id}")).await
     }
     /// A node.
     ///

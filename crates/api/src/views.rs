@@ -2,10 +2,11 @@
 
 use pasture_types::event::{Event, Hash32, Settlement};
 use pasture_types::genesis::Params;
+use pasture_types::grant::{Budget, GrantUse};
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::{AliveCheck, Egress, OfferTerms};
 use pasture_types::{
-    AccountId, Amount, AssetId, BlobHash, Height, LeaseId, Millis, NodeId, OfferId, OrderId, Resources, Timestamp, TxId, ZoneId,
+    AccountId, Amount, AssetId, BlobHash, GrantId, Height, LeaseId, Millis, NodeId, OfferId, OrderId, Resources, Timestamp, TxId, ZoneId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +80,7 @@ pub struct AccountView {
     pub id: AccountId,
     /// Free credits.
     pub balance: Amount,
-    /// On hold for orders and leases.
+    /// On hold for orders, leases and channels.
     pub on_hold: Amount,
     /// Deposit of a provider.
     pub deposit: Amount,
@@ -92,6 +93,40 @@ pub struct AccountView {
     pub provider: Option<String>,
     /// Building left for free today.
     pub build_allowance_left: Millis,
+}
+
+/// A right that an account lent to a key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GrantView {
+    /// Its id.
+    pub id: GrantId,
+    /// Whose.
+    pub account: AccountId,
+    /// Whose signature uses it, as `scheme:hex`.
+    pub key: String,
+    /// What it is for.
+    #[serde(flatten)]
+    pub may: GrantUse,
+    /// What it may spend in all.
+    pub budget: Vec<Budget>,
+    /// What was spent, in the order of the budget.
+    pub spent: Vec<Amount>,
+    /// Credits that are left.
+    pub left: Amount,
+    /// When it ends, unless the network halts meanwhile.
+    pub expires: Timestamp,
+    /// Whether it counts no more, since its account changed its keys.
+    pub void: bool,
+    /// Next number of each lane that was used.
+    pub lanes: Vec<(u8, u64)>,
+}
+
+impl GrantView {
+    /// The next number of a lane.
+    #[must_use]
+    pub fn next_seq(&self, lane: u8) -> u64 {
+        self.lanes.iter().find(|(l, _)| *l == lane).map_or(0, |(_, next)| *next)
+    }
 }
 
 /// A node.

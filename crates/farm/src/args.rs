@@ -79,6 +79,8 @@ pub(crate) enum Command {
     /// Show your account, get test credits, or pay somebody
     #[command(alias = "wallet")]
     Account(AccountArgs),
+    /// Invite somebody: a code that opens a new account with some of your credits
+    Invite(InviteArgs),
     /// List what machines are offered at which price
     Offers,
     /// Say who would run a job, and if nobody, why
@@ -268,6 +270,73 @@ pub(crate) enum AccountCommand {
         #[arg(value_name = "CREDITS")]
         amount: String,
     },
+    /// Open your account with an invite
+    Claim {
+        /// The invite, one word
+        #[arg(value_name = "CODE")]
+        code: String,
+    },
+    /// List what you lent to other keys, invites included
+    Grants,
+    /// Let another key act for your account, within a budget
+    Grant(GrantArgs),
+    /// Take back a grant or an invite, at once
+    Revoke {
+        /// Its id, or the beginning of it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+/// `farm account grant`.
+#[derive(Args, Debug)]
+pub(crate) struct GrantArgs {
+    /// Whose signature may use it: ed25519:HEX or secp256k1:HEX
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: String,
+    /// What it may do: deposit, offer, withdraw-offer, order, cancel, close, extend, transfer
+    #[arg(long, value_name = "ACTION", value_delimiter = ',', required = true)]
+    pub(crate) allow: Vec<String>,
+    /// Most to spend or put on hold, fees included
+    #[arg(long, value_name = "CREDITS")]
+    pub(crate) credits: String,
+    /// How long it holds
+    #[arg(long, default_value = "7d", value_name = "TIME")]
+    pub(crate) expires: String,
+    /// Money may go to this account only; can be given several times
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(crate) to: Vec<String>,
+    /// Most to pay for a machine, in credits per hour
+    #[arg(long, value_name = "CREDITS")]
+    pub(crate) max_price: Option<String>,
+}
+
+/// `farm invite`.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct InviteArgs {
+    /// What to do with invites [default: make one]
+    #[command(subcommand)]
+    pub(crate) command: Option<InviteCommand>,
+    /// How many credits it carries, fees included
+    #[arg(long, default_value = "5", value_name = "CREDITS")]
+    pub(crate) credits: String,
+    /// How long it holds
+    #[arg(long, default_value = "7d", value_name = "TIME")]
+    pub(crate) expires: String,
+}
+
+/// What can be done with invites.
+#[derive(Subcommand, Debug)]
+pub(crate) enum InviteCommand {
+    /// List your invites that nobody has used
+    List,
+    /// Take an invite back
+    Revoke {
+        /// Its id, or the beginning of it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
 }
 
 /// `farm dev`.
@@ -444,7 +513,17 @@ mod tests {
         assert!(matches!(parse("farm list -a").command, Command::Ps(PsArgs { all: true })));
         assert!(matches!(parse("farm wallet").command, Command::Account(AccountArgs { command: None })));
         assert!(matches!(parse("farm close x").command, Command::Stop(_)));
-        for bad in ["farm run -d --out x", "farm --json -o table ps", "farm", "farm ps --context a --api-url b", "farm extend x"] {
+        let Command::Invite(invite) = parse("farm invite --credits 2").command else { panic!("not invite") };
+        assert_eq!((invite.credits.as_str(), invite.expires.as_str(), invite.command.is_none()), ("2", "7d", true));
+        assert!(matches!(parse("farm invite list").command, Command::Invite(InviteArgs { command: Some(InviteCommand::List), .. })));
+        for bad in [
+            "farm run -d --out x",
+            "farm --json -o table ps",
+            "farm",
+            "farm ps --context a --api-url b",
+            "farm extend x",
+            "farm invite --credits 2 list",
+        ] {
             assert!(Cli::try_parse_from(bad.split_whitespace()).is_err(), "{bad}");
         }
     }

@@ -139,7 +139,7 @@ impl Session {
             Ok(None) => {}
             Err(ApiError::Problem(p)) if p.code == "no-funder" => {
                 return Err(Failure::new("no-account", format!("this network does not know your account {} yet", self.account()))
-                    .next("ask somebody on this network to send credits to it")
+                    .next("ask somebody on this network for an invite, or to send credits to it")
                     .next("or try things out for free on a local network:  farm dev"));
             }
             Err(e) => return Err(e.into()),
@@ -189,7 +189,8 @@ impl Session {
         }
     }
 
-    async fn deliver(&self, tx: &Envelope) -> Result<(), Failure> {
+    /// Sends a signed transaction and waits until it is final; the same one again, if the network goes away in between.
+    pub(crate) async fn deliver(&self, tx: &Envelope) -> Result<(), Failure> {
         let mut patience = Patience::new();
         // Whether an earlier attempt may have arrived although its answer did not.
         let mut uncertain = false;

@@ -6,13 +6,13 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
-    AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, NetworkStatus, NodeView, OfferView, OrderView, Problem,
-    StateValue, TxResult,
+    AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, NetworkStatus, NodeView, OfferView, OrderView,
+    Problem, StateValue, TxResult,
 };
 use pasture_types::event::Event;
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::Envelope;
-use pasture_types::{AccountId, Height, LeaseId, NodeId, OrderId, Timestamp};
+use pasture_types::{AccountId, GrantId, Height, LeaseId, NodeId, OrderId, Timestamp};
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
@@ -57,6 +57,16 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// A problem.
     fn jobs(&self, account: AccountId) -> Result<Vec<JobView>, Problem>;
+    /// An account's standing grants; none for an account that does not exist.
+    ///
+    /// # Errors
+    /// A problem.
+    fn grants(&self, account: AccountId) -> Result<Vec<GrantView>, Problem>;
+    /// A standing grant.
+    ///
+    /// # Errors
+    /// A problem.
+    fn grant(&self, id: GrantId) -> Result<Option<GrantView>, Problem>;
     /// A node. The gateway fills in `reachable`.
     ///
     /// # Errors

@@ -16,12 +16,12 @@ use axum::{Json, Router, middleware};
 use bytes::Bytes;
 use pasture_api::auth::{self, AuthError};
 use pasture_api::{
-    AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, NetworkStatus, NodeAddress, NodeView, OfferView,
-    OrderView, Problem, StateValue, TxResult,
+    AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, NetworkStatus, NodeAddress, NodeView,
+    OfferView, OrderView, Problem, StateValue, TxResult,
 };
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::{Envelope, MAX_TX_BYTES};
-use pasture_types::{AccountId, Height, LeaseId, NodeId, OrderId, PublicKey, codec};
+use pasture_types::{AccountId, GrantId, Height, LeaseId, NodeId, OrderId, PublicKey, codec};
 use std::sync::Arc;
 
 type Answer<T> = Result<Json<T>, Failure>;
@@ -29,7 +29,7 @@ type Shared = State<Arc<App>>;
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let views: [(&'static str, MethodRouter<Arc<App>>); 18] = [
+    let views: [(&'static str, MethodRouter<Arc<App>>); 20] = [
         ("/healthz", get(healthz)),
         ("/readyz", get(readyz)),
         ("/metrics", get(show_metrics)),
@@ -39,6 +39,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         ("/v1/events", get(events::follow)),
         ("/v1/accounts/{id}", get(account)),
         ("/v1/accounts/{id}/jobs", get(jobs)),
+        ("/v1/accounts/{id}/grants", get(grants)),
+        ("/v1/grants/{id}", get(grant)),
         ("/v1/nodes/{id}", get(node)),
         ("/v1/nodes/{id}/leases", get(node_leases)),
         ("/v1/nodes/{id}/address", put(announce)),
@@ -130,6 +132,14 @@ async fn account(State(app): Shared, Arg(id): Arg<AccountId>) -> Answer<AccountV
 
 async fn jobs(State(app): Shared, Arg(id): Arg<AccountId>) -> Answer<Vec<JobView>> {
     Ok(Json(app.backend.jobs(id)?))
+}
+
+async fn grants(State(app): Shared, Arg(id): Arg<AccountId>) -> Answer<Vec<GrantView>> {
+    Ok(Json(app.backend.grants(id)?))
+}
+
+async fn grant(State(app): Shared, Arg(id): Arg<GrantId>) -> Answer<GrantView> {
+    found("grant", app.backend.grant(id))
 }
 
 async fn node(State(app): Shared, Arg(id): Arg<NodeId>) -> Answer<NodeView> {

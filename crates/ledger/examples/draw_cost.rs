@@ -137,8 +137,15 @@ fn main() -> std::io::Result<()> {
     let account = |k: &SigningKey| GenesisAccount { key: k.public(), balance: Amount::credits(10_000_000) };
     let validators = vec![GenesisValidator { key: [0; 32], bls_key: vec![0; 96], bls_pop: vec![0; 48], operator: provider.account() }];
     let accounts = vec![account(&user), account(&provider)];
-    let genesis_of =
-        Genesis { name: "draws".into(), time: START, rules_version: RULES_VERSION, params: Params::dev(), validators, accounts };
+    let genesis_of = Genesis {
+        name: "draws".into(),
+        time: START,
+        rules_version: RULES_VERSION,
+        params: Params::dev(),
+        validators,
+        accounts,
+        assets: vec![],
+    };
     let mut world = World { state: genesis(&genesis_of), genesis: genesis_of, height: 0 };
     let mut out = std::io::stdout().lock();
     offers(&provider, &mut world);

@@ -8,11 +8,14 @@ use crate::block::BlockCtx;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::tables::{lane_key, put};
-use crate::{audits, bank, governance, lease, load, market, proofs, registry, reputation, seams, service, stake, validators};
+use crate::{
+    audits, bank, channels, credentials, governance, grants, keys, lease, load, market, proofs, registry, reputation, seams, service,
+    stake, validators,
+};
 use pasture_types::event::Event;
 use pasture_types::state::{Overlay, StateRead, StateWrite, merge};
 use pasture_types::tx::{Action, Auth, Envelope, TxBody};
-use pasture_types::{AccountId, NodeId, TxId};
+use pasture_types::{AccountId, GrantId, NodeId, TxId};
 
 pub use crate::auth::Signatures;
 
@@ -52,6 +55,8 @@ pub(crate) struct Tx<'a> {
     pub(crate) account: AccountId,
     /// The node whose key signed, with `node` auth.
     pub(crate) node: Option<NodeId>,
+    /// The grant by which it acts, with `delegated` auth.
+    pub(crate) grant: Option<GrantId>,
     pub(crate) events: Vec<Event>,
 }
 
@@ -103,25 +108,33 @@ fn includable(state: &dyn StateRead, ctx: &BlockCtx, envelope: &Envelope, signat
 fn charge(s: &mut dyn StateWrite, env: &Env, body: &TxBody, checked: &Checked) -> Result<(), TxError> {
     load::take(s, env, checked.cost_us)?;
     let covered = seams::take_fee_cover(s, env, body, &checked.payer, checked.fee)?;
-    bank::charge_fee(s, &checked.payer, body.fee_asset, checked.fee.saturating_sub(covered), body.tip)?;
+    let fee = checked.fee.saturating_sub(covered);
+    bank::charge_fee(s, &checked.payer, body.fee_asset, fee, body.tip)?;
+    if let (Auth::Delegated(id), true) = (body.auth, checked.payer == body.account) {
+        grants::charge(s, &id, body.fee_asset, fee.checked_add(body.tip).ok_or(TxError::AmountTooLarge)?)?;
+    }
     put(s, lane_key(&checked.sender, body.lane), &(checked.next_seq + 1));
     Ok(())
 }
 
 fn act(s: &mut dyn StateWrite, env: &Env, body: &TxBody, id: TxId) -> Result<Vec<Event>, TxError> {
-    let node = match body.auth {
-        Auth::Node(node) => Some(node),
-        Auth::Single | Auth::Multi | Auth::Delegated(_) => None,
+    let (node, grant) = match body.auth {
+        Auth::Node(node) => (Some(node), None),
+        Auth::Delegated(grant) => (None, Some(grant)),
+        Auth::Single | Auth::Multi => (None, None),
     };
-    let mut tx = Tx { env, id, index: 0, account: body.account, node, events: Vec::new() };
+    let mut tx = Tx { env, id, index: 0, account: body.account, node, grant, events: Vec::new() };
     for (index, action) in body.actions.iter().enumerate() {
         tx.index = u32::try_from(index).unwrap_or(u32::MAX);
-        one(s, &mut tx, action)?;
+        match &grant {
+            Some(grant) => grants::run(s, &mut tx, grant, action)?,
+            None => one(s, &mut tx, action)?,
+        }
     }
     Ok(tx.events)
 }
 
-fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), TxError> {
+pub(crate) fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), TxError> {
     if seams::paused(s, tx.env, action) {
         return Err(TxError::Paused);
     }
@@ -162,5 +175,9 @@ fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), T
         Action::Audit(action) => audits::act(s, tx, action),
         Action::Market(action) => market::act(s, tx, action),
         Action::Service(action) => service::act(s, tx, action),
+        Action::Grant(a) => grants::apply(s, tx, a),
+        Action::Keys(a) => keys::apply(s, tx, a),
+        Action::Channel(a) => channels::apply(s, tx, a),
+        Action::Credential(a) => credentials::apply(s, tx, a),
     }
 }

@@ -6,11 +6,13 @@
 use crate::env::Env;
 use crate::error::TxError;
 use crate::governance::UnsupportedRules;
+use crate::grants::{self, Grant};
 use crate::records::Account;
 use crate::stake::newcomers::verify_stamp;
 use crate::tables::{self, get, lane_key};
 use crate::validate::at_most;
 use crate::{audits, bank, cost, governance, load, seams, service};
+use pasture_types::channel::ChannelAction;
 use pasture_types::market_rules::MarketAction;
 use pasture_types::state::StateRead;
 use pasture_types::tx::{
@@ -32,7 +34,7 @@ pub struct Admitted {
     pub id: TxId,
     /// Who acts.
     pub account: AccountId,
-    /// Whose lane it uses: the account's id or, with `node` auth, the node's.
+    /// Whose lane it uses: the account's id or, with `node` auth, the node's or, with `delegated` auth, the grant's.
     pub sender: [u8; 32],
     /// Which lane.
     pub lane: u8,
@@ -136,7 +138,7 @@ pub(crate) fn check(s: &dyn StateRead, env: &Env, envelope: &Envelope, signature
         return Err(TxError::TooFarInFuture { valid_until: body.valid_until, now, limit: MAX_VALIDITY });
     }
     let payer = body.fee_payer.unwrap_or(body.account);
-    rights(s, envelope, &payer)?;
+    let grant = rights(s, env, envelope, &payer)?;
     if !env.zone.params.dev && body.actions.iter().any(|a| matches!(a, Action::TestCredits { .. })) {
         return Err(TxError::NotActive("test credits exist only in development networks and are"));
     }
@@ -152,6 +154,11 @@ pub(crate) fn check(s: &dyn StateRead, env: &Env, envelope: &Envelope, signature
     }
     let covered = seams::fee_covered(s, env, body, &payer, fee)?;
     let needs = fee.saturating_sub(covered).checked_add(body.tip).ok_or(TxError::AmountTooLarge)?;
+    if let Some(left) = grant.filter(|_| payer == body.account).map(|g| g.left(body.fee_asset))
+        && left < needs
+    {
+        return Err(TxError::GrantBudget { needs, left });
+    }
     let has = bank::balance(s, &payer, body.fee_asset);
     if has < needs {
         return Err(TxError::InsufficientBalance { what: "the fee", needs, has });
@@ -162,7 +169,9 @@ pub(crate) fn check(s: &dyn StateRead, env: &Env, envelope: &Envelope, signature
     };
     let sender = match body.auth {
         Auth::Node(node) => node.0,
-        Auth::Single | Auth::Multi | Auth::Delegated(_) => body.account.0,
+        // A grant has lanes of its own: a delegate cannot block its account.
+        Auth::Delegated(grant) => grant.0,
+        Auth::Single | Auth::Multi => body.account.0,
     };
     let next_seq = get(s, &lane_key(&sender, body.lane)).unwrap_or(0);
     Ok(Checked { id, sender, next_seq, payer, fee, cost_us })
@@ -196,7 +205,7 @@ fn structure(envelope: &Envelope) -> Result<(), TxError> {
 }
 
 /// Whether the named keys may act for account and payer, and nobody else signed.
-fn rights(s: &dyn StateRead, envelope: &Envelope, payer: &AccountId) -> Result<(), TxError> {
+fn rights(s: &dyn StateRead, env: &Env, envelope: &Envelope, payer: &AccountId) -> Result<Option<Grant>, TxError> {
     let body = &envelope.body;
     for (i, a) in envelope.signatures.iter().enumerate() {
         if a.account != body.account && a.account != *payer {
@@ -206,8 +215,9 @@ fn rights(s: &dyn StateRead, envelope: &Envelope, payer: &AccountId) -> Result<(
             return Err(TxError::Invalid("a key signed twice; each signs once".into()));
         }
     }
+    let mut grant = None;
     match body.auth {
-        Auth::Delegated(_) => return Err(TxError::NotActive("delegated grants are")),
+        Auth::Delegated(id) => grant = Some(grants::rights(s, env, body, &id, &keys_of(envelope, &body.account))?),
         Auth::Node(node) => node_rights(s, envelope, node)?,
         Auth::Single | Auth::Multi => {
             let account = acting_account(s, body)?;
@@ -230,14 +240,14 @@ fn rights(s: &dyn StateRead, envelope: &Envelope, payer: &AccountId) -> Result<(
         let account = tables::account(s, payer).ok_or_else(|| TxError::UnknownAccount(payer.short()))?;
         enough(&account, &keys_of(envelope, payer), "the fee payer")?;
     }
-    Ok(())
+    Ok(grant)
 }
 
 fn keys_of(envelope: &Envelope, account: &AccountId) -> Vec<PublicKey> {
     envelope.signatures.iter().filter(|s| s.account == *account).map(|s| s.key).collect()
 }
 
-fn enough(account: &Account, keys: &[PublicKey], whose: &'static str) -> Result<(), TxError> {
+pub(crate) fn enough(account: &Account, keys: &[PublicKey], whose: &'static str) -> Result<(), TxError> {
     if let Some(key) = keys.iter().find(|k| account.keys.binary_search(k).is_err()) {
         return Err(TxError::KeyNotAllowed { key: key.to_string(), whose });
     }
@@ -261,17 +271,23 @@ fn acting_account(s: &dyn StateRead, body: &TxBody) -> Result<Account, TxError> 
 
 /// Checks the key set of a new account.
 pub(crate) fn new_account(id: &AccountId, keys: &[PublicKey], threshold: u8, now: Timestamp) -> Result<Account, TxError> {
-    at_most("keys", keys.len() as u64, MAX_KEYS as u64)?;
     if keys.first().map(PublicKey::account) != Some(*id) {
         return Err(TxError::Invalid("the account's id is not that of its first key; keys must be sorted".into()));
     }
+    key_set_form(keys, threshold)?;
+    Ok(Account { id: *id, keys: keys.to_vec(), threshold, registered_at: now })
+}
+
+/// Limits of a key set, new or later.
+pub(crate) fn key_set_form(keys: &[PublicKey], threshold: u8) -> Result<(), TxError> {
+    at_most("keys", keys.len() as u64, MAX_KEYS as u64)?;
     if !keys.iter().zip(keys.iter().skip(1)).all(|(a, b)| a < b) {
         return Err(TxError::Invalid("keys must be sorted, each once".into()));
     }
     if threshold == 0 || usize::from(threshold) > keys.len() {
         return Err(TxError::Invalid("the threshold is between one and the number of keys".into()));
     }
-    Ok(Account { id: *id, keys: keys.to_vec(), threshold, registered_at: now })
+    Ok(())
 }
 
 /// A node acts with its own key, for the provider that owns it, and only in its own affairs.
@@ -298,6 +314,7 @@ fn node_rights(s: &dyn StateRead, envelope: &Envelope, node: pasture_types::Node
                 | Action::SubmitHeartbeat { .. }
                 | Action::CloseLease { .. }
                 | Action::Market(MarketAction::Preempt { .. })
+                | Action::Channel(ChannelAction::Cash { .. })
         ) || matches!(a, Action::Audit(said) if audits::node_may(said, &node))
     });
     if allowed { Ok(()) } else { Err(TxError::NotForNodeKeys) }

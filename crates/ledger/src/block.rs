@@ -10,10 +10,10 @@ use crate::tables::{
     tail_id,
 };
 use crate::validators::{beacon, terms};
-use crate::{audits, bank, governance, lease, load, market, proofs, reputation, service, stake};
+use crate::{audits, bank, channels, credentials, governance, grants, keys, lease, load, market, proofs, reputation, service, stake};
 use pasture_types::event::Event;
 use pasture_types::state::{StateRead, StateWrite};
-use pasture_types::{LeaseId, Millis, OrderId, Timestamp};
+use pasture_types::{AccountId, ChannelId, CredentialId, GrantId, LeaseId, Millis, OrderId, Timestamp};
 
 /// Most timers that one block fires.
 const MAX_TIMERS_PER_BLOCK: usize = 256;
@@ -150,6 +150,10 @@ fn fire_timers(s: &mut dyn StateWrite, env: &Env, events: &mut Vec<Event>) {
             (Some(kind), Some(id)) if kind == TimerKind::Deposit as u8 => stake::timer(s, env, &id, events),
             (Some(kind), Some(id)) if kind == TimerKind::Market as u8 => market::tenure::timer(s, env, &LeaseId(id), events),
             (Some(kind), Some(id)) if kind == TimerKind::Service as u8 => service::failover::timer(s, env, &LeaseId(id), events),
+            (Some(kind), Some(id)) if kind == TimerKind::Grant as u8 => grants::timer(s, &GrantId(id), events),
+            (Some(kind), Some(id)) if kind == TimerKind::Channel as u8 => channels::timer(s, env, &ChannelId(id), events),
+            (Some(kind), Some(id)) if kind == TimerKind::Credential as u8 => credentials::timer(s, env, &CredentialId(id), events),
+            (Some(kind), Some(id)) if kind == TimerKind::Keys as u8 => keys::timer(s, env, &AccountId(id), events),
             (Some(_), Some(id)) => lease::lease_timer(s, env, &LeaseId(id), events),
             _ => {}
         }

@@ -3,6 +3,9 @@
 //! Guarantees: reads only; every violation is named with the record it concerns. It is for tests, simulation and
 //! `farm ledger check`, not for the path of a block: its work grows with the state.
 
+use crate::channels::{CHANNEL_OF_CLIENT, CHANNEL_OF_PROVIDER};
+use crate::credentials::CREDENTIAL_OF;
+use crate::grants::{GRANT_OF_ACCOUNT, WATCH_GRANT};
 use crate::records::{Account, Lease, Node, Offer, Order, OrderState, Provider};
 use crate::registry::ready_height;
 use crate::tables::{
@@ -10,7 +13,7 @@ use crate::tables::{
     OFFER_AGEING, OFFER_IN_REGION, OFFER_OF_NODE, OFFER_OF_PROVIDER, ORDER, ORDER_OF_ACCOUNT, ORDER_OPEN, ORDER_PENDING, ORDER_WAITING,
     PROVIDER, TABLES_END, TIMER, TimerKind, ageing_key, asset_meta, key, pending_key, region_key, timer_key,
 };
-use crate::{bank, governance, reputation, service, stake, validators};
+use crate::{bank, channels, credentials, governance, grants, reputation, service, stake, validators};
 use borsh::BorshDeserialize;
 use pasture_types::lease::LeaseState;
 use pasture_types::state::StateRead;
@@ -211,6 +214,7 @@ fn money_of(state: &dyn StateRead, all: &mut All, asset: AssetId) {
             true
         });
     }
+    parts.extend(channels::held(state, asset));
     parts.extend(all.leases.iter().map(|l| l.held));
     parts.extend(all.orders.iter().map(|o| o.deposit));
     parts.extend(all.providers.iter().map(|p| p.stake));
@@ -326,8 +330,16 @@ fn indexes(state: &dyn StateRead, all: &mut All) {
     want.extend(governance::timers(state));
     want.extend(std::mem::take(&mut all.deposits.timers));
     service::check::wanted(state, &mut want);
+    for of_area in [grants::check, channels::check, credentials::check] {
+        want.extend(of_area(state, &mut |rule, detail| all.broken(rule, detail)));
+    }
     let mut have: BTreeSet<Vec<u8>> = BTreeSet::new();
     for table in service::check::INDEXES.into_iter().chain([
+        GRANT_OF_ACCOUNT,
+        WATCH_GRANT,
+        CHANNEL_OF_CLIENT,
+        CHANNEL_OF_PROVIDER,
+        CREDENTIAL_OF,
         OFFER_OF_NODE,
         OFFER_OF_PROVIDER,
         OFFER_IN_REGION,

@@ -2,8 +2,9 @@
 //!
 //! Guarantees: the cost depends on the transaction's bytes only, so that a client can compute it before it signs.
 
-use crate::{audits, governance, reputation, stake, validators};
+use crate::{audits, channels, credentials, governance, grants, keys, reputation, stake, validators};
 use pasture_types::genesis::Params;
+use pasture_types::keys::Signature;
 use pasture_types::market::Failover;
 use pasture_types::tx::{Action, Envelope};
 use pasture_types::{Amount, PublicKey};
@@ -19,9 +20,17 @@ const DRAW_US: u32 = 1_700;
 /// The settlement that a lease causes later.
 const SETTLE_US: u32 = 100;
 
+/// Verifying a signature that an action carries.
+pub(crate) const fn signature_us(signature: &Signature) -> u32 {
+    match signature {
+        Signature::Ed25519(_) => ED25519_US,
+        Signature::Eip191(_) | Signature::Eip712(_) => SECP256K1_US,
+    }
+}
+
 /// The cost of one action in microseconds, its later work included.
 #[must_use]
-pub const fn action_cost_us(action: &Action) -> u32 {
+pub fn action_cost_us(action: &Action) -> u32 {
     match action {
         Action::Transfer { .. } | Action::TestCredits { .. } | Action::Stake { .. } => 5,
         Action::RegisterAccount { .. }
@@ -47,6 +56,10 @@ pub const fn action_cost_us(action: &Action) -> u32 {
         Action::Audit(action) => audits::cost_us(action),
         Action::Market(action) => crate::market::cost_us(action),
         Action::Service(action) => crate::service::cost_us(action),
+        Action::Grant(a) => grants::cost_us(a),
+        Action::Keys(a) => keys::cost_us(a),
+        Action::Channel(a) => channels::cost_us(a),
+        Action::Credential(a) => credentials::cost_us(a),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Guarantees: a code never changes its meaning and is never reused. It does not say whether a fee was taken: `Applied` does.
 
 use crate::governance::UnsupportedRules;
+use pasture_types::channel::VoucherError;
 use pasture_types::governance::OutOfBounds;
 use pasture_types::keys::SignatureError;
 use pasture_types::proof::ShareError;
@@ -215,6 +216,23 @@ pub enum TxError {
     /// A validator's BLS key without its proof.
     #[error("the proof of possession of the validator's BLS key does not hold; make it with that key")]
     Possession,
+    /// The grant does not cover this.
+    #[error("the grant does not allow this: {0}")]
+    GrantRefused(&'static str),
+    /// The grant's budget does not suffice.
+    #[error("the grant's budget is too small: this takes {needs}, {left} is left; ask the account's owner for a new grant")]
+    GrantBudget {
+        /// What it takes.
+        needs: Amount,
+        /// What is left.
+        left: Amount,
+    },
+    /// A voucher that pays nothing.
+    #[error("voucher refused: {0}")]
+    Voucher(VoucherError),
+    /// A credential that does not count.
+    #[error("certificate refused: {0}")]
+    Credential(&'static str),
     /// A heartbeat whose shares do not hold.
     #[error("heartbeat refused: {0}; compute the shares anew from the period's randomness")]
     Shares(ShareError),
@@ -322,6 +340,10 @@ impl TxError {
             Self::Loss(_) => 132,
             Self::Model(_) => 133,
             Self::FeeAsset(_) => 140,
+            Self::GrantRefused(_) => 70,
+            Self::GrantBudget { .. } => 71,
+            Self::Voucher(_) => 75,
+            Self::Credential(_) => 80,
         }
     }
 

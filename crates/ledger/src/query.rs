@@ -2,6 +2,8 @@
 //!
 //! Guarantees: reads only, pages are bounded by [`MAX_PAGE`]. It shows the state as it is, not what may become of it.
 
+mod accounts;
+
 pub use crate::audits::query::{audit, audit_state, node_audit, open_audits, proven_cpu_millis};
 
 use crate::market::records::History;
@@ -19,6 +21,7 @@ use pasture_types::{AccountId, Amount, AssetId, LeaseId, Millis, NodeId, OfferId
 
 pub use crate::governance::query as governance;
 pub use crate::reputation::query as reputation;
+pub use accounts::*;
 
 /// Most entries of one page.
 pub const MAX_PAGE: usize = 500;

@@ -9,14 +9,15 @@ use crate::records::{Lease, Node};
 use crate::reputation::records::Side;
 use crate::stake::{forfeit, newcomers, value};
 use crate::validators::{self, beacon};
-use crate::{audits, governance, reputation, tables};
+use crate::{audits, credentials, governance, grants, reputation, tables};
+use pasture_types::credential::CredentialQuery;
 use pasture_types::event::{Event, Settlement};
 use pasture_types::genesis::Params;
 use pasture_types::governance::AssetTerms;
 use pasture_types::stake::Fault;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::tx::{Action, NodeDeclaration, TxBody};
-use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId, Resources};
+use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId, PublicKey, Resources};
 
 /// Asked at each match and by `explain`: whether a provider or node is suspended and takes no new leases.
 pub(crate) fn suspended(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &NodeId) -> bool {
@@ -57,17 +58,6 @@ pub(crate) fn take_fee_cover(s: &mut dyn StateWrite, env: &Env, body: &TxBody, p
 /// Asked by the score: a provider's standing in parts per million; half for one of whom nothing is known.
 pub(crate) fn reputation_ppm(s: &dyn StateRead, env: &Env, provider: &AccountId) -> u64 {
     reputation::score_of(s, env, Side::Provider, provider).ppm
-}
-
-/// Asked for each offer that is looked at, where the order asks for a credential: whether the provider or the node has one.
-pub(crate) fn has_credential(
-    _s: &dyn StateRead,
-    _env: &Env,
-    _provider: &AccountId,
-    _node: &NodeId,
-    _query: &pasture_types::credential::CredentialQuery,
-) -> bool {
-    false
 }
 
 /// What stands behind a node's declared capacity in an epoch, besides its heartbeat.
@@ -170,6 +160,42 @@ pub(crate) fn keep_for_deposit(s: &mut dyn StateWrite, env: &Env, provider: &Acc
 pub(crate) fn settled(s: &mut dyn StateWrite, env: &Env, lease: &Lease, settlement: &Settlement) {
     reputation::settled(s, env, lease, settlement);
     crate::market::history::note(s, lease, settlement);
+}
+
+/// Told when a channel pays a voucher's growth; `fee` is the treasury's part.
+pub(crate) fn channel_paid(_s: &mut dyn StateWrite, _env: &Env, _client: &AccountId, _provider: &AccountId, _asset: AssetId, _fee: Amount) {
+}
+
+/// Asked at each match and by `explain`: whether a node or its provider has a credential that an order asks for.
+pub(crate) fn has_credential(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &NodeId, query: &CredentialQuery) -> bool {
+    credentials::has(s, env, provider, node, query)
+}
+
+/// Asked when a watcher's countersignature comes: how much value it may still confirm for the account with this key, which
+/// the account's grant names; `None` if it may not confirm at all.
+pub(crate) fn watch_left(
+    s: &dyn StateRead,
+    env: &Env,
+    account: &AccountId,
+    watcher: &AccountId,
+    key: &PublicKey,
+    asset: AssetId,
+) -> Option<Amount> {
+    grants::watch_left(s, env, account, watcher, key, asset)
+}
+
+/// Told when a watcher's countersignature is taken: counts the value that it newly confirmed, or refuses it.
+#[allow(dead_code, reason = "usage takes no watcher's countersignature yet")]
+pub(crate) fn watch_spend(
+    s: &mut dyn StateWrite,
+    env: &Env,
+    account: &AccountId,
+    watcher: &AccountId,
+    key: &PublicKey,
+    asset: AssetId,
+    amount: Amount,
+) -> Result<(), TxError> {
+    grants::watch_spend(s, env, account, watcher, key, asset, amount)
 }
 
 /// Asked before each action: whether the guardian's pause holds it back.

@@ -89,6 +89,12 @@ pub(crate) enum TimerKind {
     // Of the modules: 3 grants, 4 channels, 5 credentials, 6 deposits, 7 reputation, 8 governance, 9 audits, 10 market, 11 service.
     Service = 11,
     // Of the modules: 3 grants, 4 channels, 5 credentials, 6 deposits, 7 reputation, 8 governance, 9 audits, 10 market.
+    Grant = 3,
+    Channel = 4,
+    Credential = 5,
+    /// Beside the grants: new keys of an account.
+    Keys = 35,
+    // Of the modules: 6 deposits, 7 reputation, 8 governance, 9 audits, 10 market, 11 service.
 }
 
 /// A key of a table.

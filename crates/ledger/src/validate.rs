@@ -94,7 +94,7 @@ pub(crate) fn declaration(d: &NodeDeclaration) -> Result<(), TxError> {
     Ok(())
 }
 
-fn region(text: &str) -> Result<(), TxError> {
+pub(crate) fn region(text: &str) -> Result<(), TxError> {
     length("bytes of the region", text, MAX_ATTRIBUTE)?;
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
         return Err(invalid("a region is lower-case letters, digits and dashes, e.g. eu-west"));

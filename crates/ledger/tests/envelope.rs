@@ -68,7 +68,7 @@ fn each_field_of_the_envelope_is_checked() {
     assert_eq!(code(with(&mut w, |b| b.tip = Amount::credits(101))), 31);
     assert_eq!(code(with(&mut w, |b| b.fee_asset = AssetId(1))), 140);
     assert_eq!(code(with(&mut w, |b| b.seq = MAX_LANE_AHEAD)), 13);
-    assert_eq!(code(with(&mut w, |b| b.auth = Auth::Delegated(GrantId([0; 32])))), 7);
+    assert_eq!(code(with(&mut w, |b| b.auth = Auth::Delegated(GrantId([0; 32])))), 40);
     assert_eq!(code(with(&mut w, |b| b.account = AccountId([5; 32]))), 23);
     with(&mut w, |b| b.lane = MAX_LANES - 1).unwrap();
     with(&mut w, |b| b.seq = 0).unwrap();

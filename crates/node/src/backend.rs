@@ -7,8 +7,8 @@ use crate::{machine, views};
 use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
-    AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, NetworkStatus, NodeView, OfferView, OrderView, Problem,
-    StateValue, TxResult,
+    AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, NetworkStatus, NodeView, OfferView, OrderView,
+    Problem, StateValue, TxResult,
 };
 use pasture_chain::{Chain, ChainError, Dropped, FinalizedBlock, Header, NextBlock, Snapshot, SubmitError, TxOutcome};
 use pasture_gateway::{Backend, BlockEvents};
@@ -16,7 +16,7 @@ use pasture_ledger::query;
 use pasture_rt::{Clock, ShutdownToken, TaskHandle, TaskKind, spawn, spawn_blocking};
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::{Action, Auth, Envelope};
-use pasture_types::{AccountId, Amount, Height, LeaseId, NodeId, OrderId, SigningKey, Timestamp, TxId};
+use pasture_types::{AccountId, Amount, GrantId, Height, LeaseId, NodeId, OrderId, SigningKey, Timestamp, TxId};
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
@@ -172,6 +172,12 @@ impl Backend for NodeBackend {
     }
     fn jobs(&self, account: AccountId) -> Result<Vec<JobView>, Problem> {
         Ok(views::jobs(&self.snapshot()?, &account))
+    }
+    fn grants(&self, account: AccountId) -> Result<Vec<GrantView>, Problem> {
+        Ok(views::grants(&self.snapshot()?, &account))
+    }
+    fn grant(&self, id: GrantId) -> Result<Option<GrantView>, Problem> {
+        Ok(views::grant(&self.snapshot()?, &id))
     }
     fn node(&self, id: NodeId) -> Result<Option<NodeView>, Problem> {
         Ok(views::node(&self.snapshot()?, &id))

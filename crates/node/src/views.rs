@@ -3,13 +3,13 @@
 //! Guarantees: reads one snapshot per answer; leaves out what only rules need. `reachable` is the gateway's to fill in.
 
 use pasture_api::{
-    AccountView, BestOffer, EpochView, Exclusion, ExplainView, JobView, LeaseView, NodeView, OfferView, OrderState, OrderView,
+    AccountView, BestOffer, EpochView, Exclusion, ExplainView, GrantView, JobView, LeaseView, NodeView, OfferView, OrderState, OrderView,
 };
-use pasture_ledger::{Lease, Order, query};
+use pasture_ledger::{Channel, Grant, Lease, Order, query};
 use pasture_types::market::{AliveCheck, Egress, OrderTerms};
 use pasture_types::state::StateRead;
 use pasture_types::tx::MAX_LANES;
-use pasture_types::{AccountId, Amount, AssetId, LeaseId, NodeId, OrderId, Resources, Timestamp};
+use pasture_types::{AccountId, Amount, AssetId, GrantId, LeaseId, NodeId, OrderId, Resources, Timestamp};
 
 /// Most jobs of one account that are listed; older ones are found by their id.
 const MAX_JOBS: usize = 2_000;
@@ -27,6 +27,29 @@ pub(crate) fn account(state: &dyn StateRead, id: &AccountId) -> Option<AccountVi
         provider: provider.map(|p| p.name),
         build_allowance_left: query::build_allowance_left(state, id),
     })
+}
+
+pub(crate) fn grants(state: &dyn StateRead, account: &AccountId) -> Vec<GrantView> {
+    query::grants_of_account(state, account).iter().map(|g| grant_view(state, g)).collect()
+}
+
+pub(crate) fn grant(state: &dyn StateRead, id: &GrantId) -> Option<GrantView> {
+    query::grant(state, id).map(|g| grant_view(state, &g))
+}
+
+fn grant_view(state: &dyn StateRead, grant: &Grant) -> GrantView {
+    GrantView {
+        id: grant.id,
+        account: grant.account,
+        key: grant.terms.key.to_string(),
+        may: grant.terms.may.clone(),
+        budget: grant.terms.budget.clone(),
+        spent: grant.spent.clone(),
+        left: grant.left(AssetId::CREDIT),
+        expires: grant.expires_shifted.plus(query::clock(state).halted),
+        void: grant.key_set != query::key_policy(state, &grant.account).key_set,
+        lanes: lanes(state, &grant.id.0),
+    }
 }
 
 pub(crate) fn node(state: &dyn StateRead, id: &NodeId) -> Option<NodeView> {
@@ -64,7 +87,10 @@ fn on_hold(state: &dyn StateRead, account: &AccountId) -> Amount {
         let lease = query::lease_of_order(state, &order.id).map(|l| l.held).unwrap_or_default();
         order.deposit.saturating_add(lease)
     };
-    all_orders(state, account).iter().map(held).fold(Amount::ZERO, Amount::saturating_add)
+    let orders = all_orders(state, account);
+    let channels = query::channels_of_client(state, account);
+    let in_credits = channels.iter().filter(|c| c.asset == AssetId::CREDIT).map(Channel::held);
+    orders.iter().map(held).chain(in_credits).fold(Amount::ZERO, Amount::saturating_add)
 }
 
 fn provider_name(state: &dyn StateRead, id: &AccountId) -> String {

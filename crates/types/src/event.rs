@@ -246,6 +246,14 @@ pub enum Event {
     Market(MarketEvent),
     /// Watchers, evidence, failover, models.
     Service(ServiceEvent),
+    /// A grant changed.
+    Grant(crate::grant::GrantEvent),
+    /// An account's keys changed.
+    Keys(crate::account::KeyEvent),
+    /// A channel changed.
+    Channel(crate::channel::ChannelEvent),
+    /// A credential changed.
+    Credential(crate::credential::CredentialEvent),
 }
 
 /// 32 bytes that JSON shows as hex.

@@ -96,6 +96,8 @@ pub struct Params {
     pub market: MarketParams,
     /// Watchers, disputes, halts, failover, fees in other assets.
     pub service: ServiceParams,
+    /// Channels and credentials.
+    pub accounts: crate::account::AccountParams,
 }
 
 impl Params {
@@ -129,6 +131,7 @@ impl Params {
             audits: AuditParams::dev(),
             market: MarketParams::dev(),
             service: ServiceParams::dev(),
+            accounts: crate::account::AccountParams::dev(),
         }
     }
 
@@ -150,6 +153,7 @@ impl Params {
             audits: AuditParams::production(),
             market: MarketParams::production(),
             service: ServiceParams::production(),
+            accounts: crate::account::AccountParams::production(),
             ..Self::dev()
         }
     }

@@ -93,7 +93,7 @@ pub enum PauseKind {
     Transfers,
     /// Taking money out: of deposits, to other chains.
     Withdrawals,
-    /// Opening and cashing pay-as-you-go sessions.
+    /// Opening pay-as-you-go sessions and adding to them.
     Sessions,
 }
 

@@ -131,8 +131,15 @@ impl Envelope {
     /// The first signature that fails.
     pub fn verify_signatures(&self) -> Result<TxId, SignatureError> {
         let id = self.body.id();
+        let mut typed = None;
         for s in &self.signatures {
-            s.key.verify(id.as_bytes(), &s.signature)?;
+            match &s.signature {
+                Signature::Eip712(bytes) => {
+                    let hash = typed.get_or_insert_with(|| crate::eip712::hash(&self.body));
+                    s.key.verify_typed(hash, bytes)?;
+                }
+                other => s.key.verify(id.as_bytes(), other)?,
+            }
         }
         Ok(id)
     }
@@ -306,4 +313,12 @@ pub enum Action {
     Market(MarketAction),
     /// Watchers, evidence, failover, halts, models, assets.
     Service(Box<ServiceAction>),
+    /// Grants: rights that an account lends to another key.
+    Grant(crate::grant::GrantAction),
+    /// The account's own keys.
+    Keys(crate::account::KeyAction),
+    /// Pay-as-you-go channels.
+    Channel(crate::channel::ChannelAction),
+    /// Credentials.
+    Credential(crate::credential::CredentialAction),
 }

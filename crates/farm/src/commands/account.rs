@@ -2,6 +2,7 @@
 //!
 //! Guarantees: the key is never shown; money moves only by `transfer`, to an id that is a whole one.
 
+use super::grants;
 use crate::args::{AccountArgs, AccountCommand};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::render::Table;
@@ -20,6 +21,10 @@ pub(crate) async fn run(app: &App, args: &AccountArgs) -> Outcome {
         None | Some(AccountCommand::Show) => show(app).await,
         Some(AccountCommand::TestCredits { amount }) => test_credits(app, amount).await,
         Some(AccountCommand::Transfer { to, amount }) => transfer(app, to, amount).await,
+        Some(AccountCommand::Claim { code }) => grants::claim(app, code).await,
+        Some(AccountCommand::Grants) => grants::grants(app).await,
+        Some(AccountCommand::Grant(args)) => grants::grant(app, args).await,
+        Some(AccountCommand::Revoke { id }) => grants::take_back(app, id).await,
     }
 }
 

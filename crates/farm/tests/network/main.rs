@@ -9,6 +9,8 @@ mod cheats;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod invites;
+#[cfg(test)]
 mod kills;
 #[cfg(test)]
 mod ledger;

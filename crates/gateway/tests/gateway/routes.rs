@@ -1,7 +1,8 @@
 //! Every route once, and what bad input is answered.
 
-use crate::world::{LEASE, NOBODY, NOW, OFFER, ORDER, World, announcement, funder, newcomer, node_key, soon, tx_id, user};
+use crate::world::{GRANT, LEASE, NOBODY, NOW, OFFER, ORDER, World, announcement, funder, newcomer, node_key, soon, tx_id, user};
 use pasture_api::{NodeAddress, auth};
+use pasture_types::grant::GrantUse;
 use pasture_types::market::{AliveCheck, Disclose, Failover, Fence, OrderTerms, Verification};
 use pasture_types::{Amount, AssetId, BlobHash, Height, Millis, Resources, Timestamp, codec};
 use std::sync::atomic::Ordering;
@@ -37,6 +38,10 @@ async fn every_view_answers() {
     assert_eq!(w.api.account(&account).await.unwrap().balance, Amount::credits(5));
     assert_eq!(w.api.jobs(&account).await.unwrap()[0].order.id, ORDER);
     assert_eq!(w.api.jobs(&NOBODY).await.unwrap().len(), 0);
+    assert_eq!(w.api.grants(&account).await.unwrap()[0].next_seq(0), 3);
+    assert_eq!(w.api.grants(&NOBODY).await.unwrap().len(), 0);
+    let grant = w.api.grant(&GRANT).await.unwrap();
+    assert_eq!((grant.may, grant.left, grant.account), (GrantUse::Invite, Amount(7), account));
     assert_eq!(w.api.node(&node).await.unwrap().provider_name, "meadow");
     assert_eq!(w.api.node_leases(&node).await.unwrap()[0].id, LEASE);
     assert_eq!(w.api.offers().await.unwrap()[0].id, OFFER);
@@ -74,6 +79,7 @@ async fn what_is_not_there_is_a_404_that_names_it() {
     let none = "ee".repeat(32);
     for (path, detail) in [
         (format!("/v1/accounts/{none}"), "account"),
+        (format!("/v1/grants/{none}"), "grant"),
         (format!("/v1/nodes/{none}"), "node"),
         (format!("/v1/orders/{none}"), "order"),
         (format!("/v1/leases/{none}"), "lease"),

@@ -3,19 +3,20 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
-    AccountView, ApiClient, BestOffer, CheckView, EpochView, Exclusion, ExplainView, HeadView, JobView, LeaseView, NetworkStatus,
-    NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, StateValue, TxResult, auth,
+    AccountView, ApiClient, BestOffer, CheckView, EpochView, Exclusion, ExplainView, GrantView, HeadView, JobView, LeaseView,
+    NetworkStatus, NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, StateValue, TxResult, auth,
 };
 use pasture_gateway::{Backend, BlockEvents, Gateway, GatewayOptions};
 use pasture_rt::{ManualClock, Shutdown};
 use pasture_types::event::{Event, Hash32};
 use pasture_types::genesis::Params;
+use pasture_types::grant::{Budget, GrantUse};
 use pasture_types::lease::LeaseState;
 use pasture_types::market::{AliveCheck, Egress, OfferTerms, OrderTerms, Rates};
 use pasture_types::tx::{Action, Auth, Envelope, TxBody};
 use pasture_types::{
-    AccountId, Amount, AssetId, BlobHash, Height, LeaseId, Millis, NodeId, OfferId, OrderId, Resources, SigningKey, Timestamp, TxId,
-    ZoneId, codec,
+    AccountId, Amount, AssetId, BlobHash, GrantId, Height, LeaseId, Millis, NodeId, OfferId, OrderId, Resources, SigningKey, Timestamp,
+    TxId, ZoneId, codec,
 };
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,7 @@ pub(crate) const NOW: u64 = 1_700_000_000_000;
 /// Blocks that a reader may fall behind.
 pub(crate) const FEED: usize = 4;
 pub(crate) const ORDER: OrderId = OrderId([0x0d; 32]);
+pub(crate) const GRANT: GrantId = GrantId([0x6e; 32]);
 pub(crate) const LEASE: LeaseId = LeaseId([0x1e; 32]);
 pub(crate) const OFFER: OfferId = OfferId([0x0f; 32]);
 pub(crate) const NOBODY: AccountId = AccountId([0xee; 32]);
@@ -93,6 +95,20 @@ impl Ledger {
             paid: Amount(0),
             reason: None,
             settlement: None,
+        }
+    }
+    fn grant_view() -> GrantView {
+        GrantView {
+            id: GRANT,
+            account: user().account(),
+            key: node_key().public().to_string(),
+            may: GrantUse::Invite,
+            budget: vec![Budget { asset: AssetId::CREDIT, amount: Amount(9) }],
+            spent: vec![Amount(2)],
+            left: Amount(7),
+            expires: Timestamp(NOW),
+            void: false,
+            lanes: vec![(0, 3)],
         }
     }
     fn order_view() -> OrderView {
@@ -173,6 +189,12 @@ impl Backend for Ledger {
     fn jobs(&self, account: AccountId) -> Result<Vec<JobView>, Problem> {
         let job = JobView { order: Self::order_view(), lease: Some(Self::lease_view()) };
         Ok(if account == user().account() { vec![job] } else { vec![] })
+    }
+    fn grants(&self, account: AccountId) -> Result<Vec<GrantView>, Problem> {
+        Ok(if account == user().account() { vec![Self::grant_view()] } else { vec![] })
+    }
+    fn grant(&self, id: GrantId) -> Result<Option<GrantView>, Problem> {
+        Ok(Some(Self::grant_view()).filter(|g| g.id == id))
     }
     fn node(&self, id: NodeId) -> Result<Option<NodeView>, Problem> {
         Ok((id == node_key().node_id()).then(|| NodeView {

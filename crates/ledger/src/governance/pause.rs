@@ -10,6 +10,7 @@ use crate::env::Env;
 use crate::error::TxError;
 use crate::market;
 use crate::tables::{META, TimerKind, get, key, mark, meta, put, timer_key};
+use pasture_types::channel::ChannelAction;
 use pasture_types::event::Event;
 use pasture_types::governance::{GovernanceEvent, PauseKind, PauseSet};
 use pasture_types::stake::DepositAction;
@@ -38,6 +39,7 @@ const fn kind(action: &Action) -> Option<PauseKind> {
         Action::PutOffer { .. } => Some(PauseKind::Offers),
         Action::PlaceOrder { .. } | Action::Extend { .. } => Some(PauseKind::Orders),
         Action::AcceptLease { .. } => Some(PauseKind::Matches),
+        Action::Channel(ChannelAction::Open { .. } | ChannelAction::TopUp { .. }) => Some(PauseKind::Sessions),
         Action::Transfer { .. } | Action::TestCredits { .. } => Some(PauseKind::Transfers),
         Action::Deposit(DepositAction::Unbond { .. } | DepositAction::WithdrawSponsorship { .. })
         | Action::Validator(ValidatorAction::Unbond { .. }) => Some(PauseKind::Withdrawals),
@@ -54,6 +56,10 @@ const fn kind(action: &Action) -> Option<PauseKind> {
         | Action::Audit(_)
         | Action::Market(_)
         | Action::Service(_)
+        | Action::Grant(_)
+        | Action::Keys(_)
+        | Action::Credential(_)
+        | Action::Channel(ChannelAction::Cash { .. } | ChannelAction::Close { .. })
         | Action::Deposit(_)
         | Action::Validator(_) => None,
     }

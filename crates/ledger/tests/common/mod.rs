@@ -117,6 +117,7 @@ impl World {
     pub fn body(&mut self, account: AccountId, auth: Auth, actions: Vec<Action>) -> TxBody {
         let owner = match auth {
             Auth::Node(n) => n.0,
+            Auth::Delegated(g) => g.0,
             _ => account.0,
         };
         TxBody {
