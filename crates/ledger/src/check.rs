@@ -215,11 +215,10 @@ fn money_of(state: &dyn StateRead, all: &mut All, asset: AssetId) {
         });
     }
     parts.extend(channels::held(state, asset));
-    parts.extend(all.leases.iter().map(|l| l.held));
-    parts.extend(all.orders.iter().map(|o| o.deposit));
-    parts.extend(all.providers.iter().map(|p| p.stake));
-    parts.push(governance::held(state));
-    parts.extend(all.deposits.money.iter().copied());
+    if asset == AssetId::CREDIT {
+        parts.push(governance::held(state));
+        parts.extend(all.deposits.money.iter().copied());
+    }
     parts.extend(all.leases.iter().filter(|l| l.asset == asset).map(|l| l.held));
     parts.extend(all.orders.iter().filter(|o| o.terms.asset == asset).map(|o| o.deposit));
     parts.extend(all.providers.iter().filter(|_| asset == AssetId::CREDIT).map(|p| p.stake));
