@@ -344,6 +344,9 @@ pub(crate) fn object(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId) -> R
     if lease.last_claim() == lease.accepted_claim() && lease.is_live() {
         return Err(bad_state(&lease, "no usage waits for an objection; close the lease if service stopped"));
     }
+    if lease.is_live() {
+        market::tenure::leave(s, env, &mut lease, &EndReason::ServiceStopped, &mut tx.events);
+    }
     object_to(s, tx, lease);
     Ok(())
 }

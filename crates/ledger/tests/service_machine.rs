@@ -307,7 +307,8 @@ impl Run {
         for o in query::orders_of_account(&self.w.state, &self.w.user.account(), None, 500) {
             let _ = self.w.user_act(vec![Action::CancelOrder { order: o.id }]);
         }
-        self.w.wait(400_000);
+        // Past the end of a term, at which the pool of fees is paid.
+        self.w.wait(2_400_000);
         for l in self.leases() {
             assert_eq!(l.state, LeaseState::Closed, "{l:#?}");
             assert_eq!(l.held, Amount::ZERO);

@@ -288,6 +288,7 @@ fn ask(
         let id = standby_id(&root.id, record.number);
         let mut standby = market::new_lease(env, order, &found.offer, taken, lines, escrow);
         (standby.id, standby.rate_per_hour) = (id, rate);
+        standby.tenure.lines = takeover::scaled(&standby.tenure.lines, rate);
         standby.role = Role::Standby { of: root.id };
         standby.watch = root.watch;
         let time = if record.lost.is_some() { remaining } else { remaining.min(affordable(escrow, rate)) };

@@ -10,12 +10,12 @@ use super::records::Failover;
 use crate::env::Env;
 use crate::lease::{begin_closing, changed, closing, set_timer};
 use crate::records::{Claim, Lease, Metered, Paid, Party, Role};
-use crate::settle;
-use crate::tables::{self, LEASE_OF_ACCOUNT, LEASE_OF_NODE, LEASE_OPEN, key, mark, put_lease, put_node, update_counts};
-use crate::{market, service::halts};
+use crate::tables::{self, LEASE_OF_ACCOUNT, LEASE_OF_NODE, LEASE_OPEN, key, mark, put_lease, update_counts};
+use crate::{market, seams, service::halts, settle};
 use pasture_scheduler::{affordable, price_for};
 use pasture_types::event::Event;
 use pasture_types::lease::{EndReason, LeaseState};
+use pasture_types::market::LeaseLine;
 use pasture_types::service::{ServiceEvent, generation_id};
 use pasture_types::state::StateWrite;
 use pasture_types::{Amount, Millis, Timestamp};
@@ -71,6 +71,8 @@ fn move_to(s: &mut dyn StateWrite, env: &Env, mut root: Lease, mut standby: Leas
     root.generation = root.generation.saturating_add(1);
     (root.node, root.provider, root.offer) = (standby.node, standby.provider, standby.offer);
     (root.rate_per_hour, root.offer_max_duration) = (full_rate, standby.offer_max_duration);
+    root.resources = standby.resources.clone();
+    root.tenure.lines = scaled(&standby.tenure.lines, full_rate);
     root.max_duration = left.min(affordable(rest, full_rate));
     (root.escrow, root.held, root.paid) = (rest, rest, Paid::default());
     root.state = LeaseState::Accepted;
@@ -81,7 +83,7 @@ fn move_to(s: &mut dyn StateWrite, env: &Env, mut root: Lease, mut standby: Leas
     root.halt_grace = halts::of_node(s, env, &root.node);
     root.timer_shifted = None;
     set_timer(s, &mut root, Some(env.shifted().plus(env.zone.params.start_window)));
-    settle_in(s, &root);
+    settle_in(s, env, &root);
     put_lease(s, &root.id.clone(), &root);
     let (lease, account, to, generation) = (root.id, root.account, root.node, root.generation);
     events.push(Event::Service(ServiceEvent::LeaseMoved { lease, account, from, to, generation, past }));
@@ -111,6 +113,9 @@ fn part(s: &mut dyn StateWrite, env: &Env, root: &mut Lease, escrow: Amount, eve
     index(s, &past, past.matched_at);
     mark(s, key(LEASE_OF_ACCOUNT, &[&past.account.0, &at, &past.id.0]));
     update_counts(s, |c| c.open = c.open.saturating_add(1));
+    // The part of the deposit that answers for what was served goes with it.
+    seams::lease_closed(s, root);
+    seams::lease_opened(s, env, &past);
     put_lease(s, &past.id.clone(), &past);
     events.push(changed(&past));
     past.id
@@ -122,11 +127,23 @@ fn index(s: &mut dyn StateWrite, lease: &Lease, at: Timestamp) {
 }
 
 /// The lease holds its new node's machine, which its standby has just given back.
-fn settle_in(s: &mut dyn StateWrite, root: &Lease) {
+fn settle_in(s: &mut dyn StateWrite, env: &Env, root: &Lease) {
     index(s, root, root.matched_at);
-    if let Some(mut node) = tables::node(s, &root.node) {
-        node.committed = node.committed.checked_add(&root.resources).unwrap_or(node.committed);
-        node.open_leases = node.open_leases.saturating_add(1);
-        put_node(s, &root.node, &node);
+    // Its node served the standby until now, so that it exists and has the room.
+    let _ = market::index::hold(s, root);
+    seams::lease_opened(s, env, root);
+    seams::node_changed(s, &root.node);
+}
+
+/// Lines at another rate for all of them: each in proportion, rounded down, what is left over on the first.
+pub(crate) fn scaled(lines: &[LeaseLine], rate: Amount) -> Vec<LeaseLine> {
+    let whole = lines.iter().fold(Amount::ZERO, |sum, l| sum.saturating_add(l.rate_per_hour));
+    let part = |l: &LeaseLine| l.rate_per_hour.mul_div(rate.0, whole.0).unwrap_or(Amount::ZERO);
+    let mut out: Vec<_> =
+        lines.iter().map(|l| LeaseLine { rate_per_hour: if whole.is_zero() { whole } else { part(l) }, ..l.clone() }).collect();
+    let sum = out.iter().fold(Amount::ZERO, |sum, l| sum.saturating_add(l.rate_per_hour));
+    if let Some(first) = out.first_mut() {
+        first.rate_per_hour = first.rate_per_hour.saturating_add(rate.saturating_sub(sum));
     }
+    out
 }
