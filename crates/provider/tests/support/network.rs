@@ -242,7 +242,10 @@ impl SimulatedNetwork {
         let rate = ledger.node.as_ref().ok_or("no such node")?.cpu_hashes_per_s;
         let seed = heartbeat_seed(randomness, &heartbeat.node, ResourceClass::Cpu, 0, heartbeat.epoch);
         verify_shares(&seed, &heartbeat.nonces, threshold(rate, params().heartbeat_work)).map_err(|e| e.to_string())?;
-        if ledger.heartbeats.insert(heartbeat.epoch) { Ok(()) } else { Err("recorded already".into()) }
+        if ledger.leases.values().all(|l| matches!(l.state, LeaseState::Matched | LeaseState::Closed)) {
+            return Err("heartbeat refused: the node has no lease; nothing is to be proven".into());
+        }
+        if ledger.heartbeats.insert(heartbeat.epoch) { Ok(()) } else { Err("heartbeat refused: this period's is recorded already".into()) }
     }
 }
 
