@@ -10,13 +10,13 @@ use crate::problem::Problem;
 use crate::sse::SseDecoder;
 use crate::views::{
     AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView,
-    OfferView, OrderView, StateValue, TxResult,
+    OfferView, OrderView, StateValue, TransactionView, TxResult,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::Envelope;
-use pasture_types::{AccountId, LeaseId, NodeId, OrderId, SigningKey};
+use pasture_types::{AccountId, LeaseId, NodeId, OrderId, SigningKey, TxId};
 use serde::de::DeserializeOwned;
 use std::pin::Pin;
 use std::time::Duration;
@@ -161,6 +161,13 @@ impl ApiClient {
     /// [`ApiError::Problem`] if it was not accepted at all.
     pub async fn submit(&self, tx: &Envelope) -> Result<TxResult, ApiError> {
         self.submit_to("/v1/transactions", tx).await
+    }
+    /// A transaction by its id, if a recent block has it: for one whose answer did not arrive.
+    ///
+    /// # Errors
+    /// [`ApiError::Problem`] with status 404 if no recent block has it.
+    pub async fn transaction(&self, id: &TxId) -> Result<TransactionView, ApiError> {
+        self.get(&format!("/v1/transactions/{id}")).await
     }
     /// Has the development funder co-sign and submit a newcomer's first transaction.
     ///

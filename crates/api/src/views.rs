@@ -60,6 +60,20 @@ pub struct TxResult {
     pub events: Vec<Event>,
 }
 
+/// A transaction that is in a final block, looked up by its id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TransactionView {
+    /// Its id.
+    pub id: TxId,
+    /// The block it is in.
+    pub height: Height,
+    /// The block's time.
+    pub time: Timestamp,
+    /// What it did; `None` when the node has been restarted since and remembers only that it is in the block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<TxResult>,
+}
+
 /// An event with its block.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LedgerEvent {

@@ -17,11 +17,11 @@ use bytes::Bytes;
 use pasture_api::auth::{self, AuthError};
 use pasture_api::{
     AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, NetworkStatus, NodeAddress, NodeView, OfferView,
-    OrderView, Problem, StateValue, TxResult,
+    OrderView, Problem, StateValue, TransactionView, TxResult,
 };
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::{Envelope, MAX_TX_BYTES};
-use pasture_types::{AccountId, Height, LeaseId, NodeId, OrderId, PublicKey, codec};
+use pasture_types::{AccountId, Height, LeaseId, NodeId, OrderId, PublicKey, TxId, codec};
 use std::sync::Arc;
 
 type Answer<T> = Result<Json<T>, Failure>;
@@ -29,12 +29,13 @@ type Shared = State<Arc<App>>;
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let views: [(&'static str, MethodRouter<Arc<App>>); 18] = [
+    let views: [(&'static str, MethodRouter<Arc<App>>); 19] = [
         ("/healthz", get(healthz)),
         ("/readyz", get(readyz)),
         ("/metrics", get(show_metrics)),
         ("/v1/status", get(status)),
         ("/v1/transactions", post(submit)),
+        ("/v1/transactions/{id}", get(transaction)),
         ("/v1/test-credits", post(test_credits)),
         ("/v1/events", get(events::follow)),
         ("/v1/accounts/{id}", get(account)),
@@ -103,6 +104,10 @@ async fn status(State(app): Shared) -> Answer<NetworkStatus> {
 async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -> Answer<TxResult> {
     let tx = read_body(&headers, body, MAX_TX_BYTES).await?;
     finalize(&app, tx).await
+}
+
+async fn transaction(State(app): Shared, Arg(id): Arg<TxId>) -> Answer<TransactionView> {
+    found("transaction in a recent block", app.backend.transaction(id).await)
 }
 
 async fn test_credits(State(app): Shared, headers: HeaderMap, body: Body) -> Answer<TxResult> {

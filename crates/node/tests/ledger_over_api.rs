@@ -6,7 +6,7 @@ use pasture_api::{ApiClient, ApiError, newcomer};
 use pasture_node::{LedgerMachine, LocalZone, Validator, ledger_replay};
 use pasture_rt::SystemClock;
 use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, Envelope, TxBody};
-use pasture_types::{Amount, AssetId, Millis, SigningKey, Timestamp, ZoneId};
+use pasture_types::{Amount, AssetId, Millis, SigningKey, Timestamp, TxId, ZoneId};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,6 +46,10 @@ async fn money_moves_survives_a_restart_and_replays_to_the_same_state() {
     }
     let sent = api.submit(&transfer(status.zone, &alice, &bob, 0, api.status().await.unwrap().time)).await.unwrap();
     assert!(sent.ok, "{}", sent.message);
+    let looked_up = api.transaction(&sent.id).await.unwrap();
+    assert_eq!((looked_up.height, looked_up.result.map(|r| r.ok)), (sent.height, Some(true)));
+    let nobody = api.transaction(&TxId([7; 32])).await.unwrap_err();
+    assert_eq!(nobody.problem().unwrap().status, 404);
     let bob_has = api.account(&bob.account()).await.unwrap().balance;
     assert_eq!(bob_has, Amount::credits(105));
 
@@ -65,6 +69,10 @@ async fn money_moves_survives_a_restart_and_replays_to_the_same_state() {
     let (validator, api) = start(dir.path()).await;
     assert_eq!(api.account(&bob.account()).await.unwrap().balance, bob_has);
     assert!(api.head().await.unwrap().height >= head.height);
+    // What a transaction did is forgotten at a restart; that it is in a block is not.
+    let looked_up = api.transaction(&sent.id).await.unwrap();
+    assert_eq!((looked_up.height, looked_up.time), (sent.height, sent.time));
+    assert!(looked_up.result.is_none());
     assert_eq!(api.block(head.height.0).await.unwrap().state_root, head.state_root);
     validator.stop().await.unwrap();
 

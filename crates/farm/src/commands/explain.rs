@@ -30,7 +30,7 @@ pub(crate) async fn run(app: &App, args: &ExplainArgs) -> Outcome {
     let asked = spec_file::resolve(&args.spec, &[])?;
     let session = Session::open(app).await?;
     let terms = terms(&asked.spec, BlobHash([0; 32]), session.time());
-    let view = session.api.explain(&terms).await?;
+    let view = session.ask(|| session.api.explain(&terms)).await?;
     app.out.either(&view, || {
         let mut text = format!("asked for: {}\n{}", conditions(&terms), explanation(&view));
         for change in &view.relaxations {
@@ -67,7 +67,7 @@ pub(crate) fn terms(spec: &CheckedSpec, spec_hash: BlobHash, now: Timestamp) -> 
 /// Terms that somebody would serve now and that the account can pay, or why not.
 pub(crate) async fn quote(session: &Session, spec: &CheckedSpec, spec_hash: BlobHash, balance: Amount) -> Result<OrderTerms, Failure> {
     let asked = terms(spec, spec_hash, session.time());
-    let view = session.api.explain(&asked).await?;
+    let view = session.ask(|| session.api.explain(&asked)).await?;
     let Some(best) = view.best.first().filter(|_| view.suitable > 0) else {
         let text = format!("asked for: {}\n{}", conditions(&asked), explanation(&view));
         let mut failure = Failure::new("nobody", format!("no machine suits this job; nothing was sent and nothing charged\n{text}"));

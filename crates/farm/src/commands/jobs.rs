@@ -7,6 +7,7 @@ use crate::args::{ExtendArgs, JobArg, LogsArgs, PsArgs, ReceiptArgs, StopArgs};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, FromLog};
 use crate::follow::{final_in, show_frame};
+use crate::patience::while_away;
 use crate::receipt::Receipt;
 use crate::render::number::{credits, duration, per_hour};
 use crate::render::{Progress, Table};
@@ -125,7 +126,7 @@ pub(crate) async fn logs(app: &App, args: &LogsArgs) -> Outcome {
     let job = session.job(&args.job).await?;
     let client = session.lease_client(job.lease()?);
     // Asked first, so that a machine that is away is an error and not silence.
-    let status = client.status().await?;
+    let status = while_away(session.out, || client.status()).await?;
     if args.from > status.log_bytes && !args.follow {
         return Err(Failure::usage(format!("the log has {} bytes, so it cannot be read from byte {}", status.log_bytes, args.from)));
     }
@@ -165,8 +166,9 @@ pub(crate) async fn stop(app: &App, args: &StopArgs) -> Outcome {
 /// Asks the machine, and waits until the ledger says that it is over; a machine that is away is passed by.
 async fn stop_running(session: &Session, lease: &LeaseView, grace: Millis) -> Result<&'static str, Failure> {
     let filter = EventFilter { lease: Some(lease.id), ..EventFilter::default() };
-    let mut events = feeds::ledger(&session.api, filter).await?;
-    if let Err(e) = session.lease_client(lease).stop(grace.0).await {
+    let mut events = feeds::ledger(session, filter).await?;
+    let client = session.lease_client(lease);
+    if let Err(e) = while_away(session.out, || client.stop(grace.0)).await {
         if !e.is_transient() {
             return Err(e.into());
         }
@@ -209,11 +211,11 @@ pub(crate) async fn receipt(app: &App, args: &ReceiptArgs) -> Outcome {
 /// The lease once it is settled, however long that takes.
 async fn settled(session: &Session, job: &Job, lease: &LeaseView) -> Result<LeaseView, Failure> {
     let filter = EventFilter { lease: Some(lease.id), ..EventFilter::default() };
-    let mut events = feeds::ledger(&session.api, filter).await?;
+    let mut events = feeds::ledger(session, filter).await?;
     let mut progress = Progress::new(session.out);
     progress.step("waiting for the final account");
     loop {
-        let now = session.api.lease(&lease.id).await?;
+        let now = session.ask(|| session.api.lease(&lease.id)).await?;
         if now.settlement.is_some() {
             return Ok(now);
         }
@@ -239,7 +241,7 @@ pub(crate) async fn extend(app: &App, args: &ExtendArgs) -> Outcome {
     let lease = job.lease()?;
     let more = lease.rate_per_hour.per_hour_for(longer.0).unwrap_or(Amount::ZERO);
     session.submit(vec![Action::Extend { lease: lease.id, duration: longer }]).await?;
-    let now = session.api.lease(&lease.id).await?;
+    let now = session.ask(|| session.api.lease(&lease.id)).await?;
     session.out.either(&now, || {
         format!(
             "{} may run {} longer, for at most {} cr more ({} cr in all)",

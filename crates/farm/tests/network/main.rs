@@ -5,6 +5,8 @@
 //! (`scripts/test.sh` builds both). What single crates promise is tested beside them, not here.
 
 #[cfg(test)]
+mod away;
+#[cfg(test)]
 mod cheats;
 #[cfg(test)]
 mod files;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
     AccountView, ApiClient, BestOffer, CheckView, EpochView, Exclusion, ExplainView, HeadView, JobView, LeaseView, NetworkStatus,
-    NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, StateValue, TxResult, auth,
+    NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, StateValue, TransactionView, TxResult, auth,
 };
 use pasture_gateway::{Backend, BlockEvents, Gateway, GatewayOptions};
 use pasture_rt::{ManualClock, Shutdown};
@@ -132,6 +132,11 @@ impl Backend for Ledger {
         self.submitted.lock().unwrap().push(tx);
         let id = envelope.body.id();
         Ok(TxResult { id, height: Height(8), time: Timestamp(NOW), ok: true, code: 0, message: String::new(), events: vec![] })
+    }
+    async fn transaction(&self, id: TxId) -> Result<Option<TransactionView>, Problem> {
+        let submitted = self.submitted.lock().unwrap();
+        let taken = submitted.iter().any(|tx| codec::decode::<Envelope>(tx, tx.len()).is_ok_and(|e| e.body.id() == id));
+        Ok(taken.then_some(TransactionView { id, height: Height(8), time: Timestamp(NOW), result: None }))
     }
     fn cosign_newcomer(&self, tx: Envelope) -> Result<Envelope, Problem> {
         if tx.body.fee_payer != Some(funder().account()) {
