@@ -271,6 +271,9 @@ pub struct ExplainView {
     pub best: Vec<BestOffer>,
     /// The smallest changes that would help, cheapest first.
     pub relaxations: Vec<String>,
+    /// Offers too new to be drawn: they can be in two blocks.
+    #[serde(default)]
+    pub ageing: u64,
 }
 
 /// One reason that excluded offers.

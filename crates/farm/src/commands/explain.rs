@@ -6,20 +6,25 @@
 use crate::args::ExplainArgs;
 use crate::commands::run::round_up;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::render::Table;
+use crate::patience::Pause;
 use crate::render::number::{count, credits, per_hour};
+use crate::render::{Output, Table};
 use crate::session::{App, Session, too_poor};
 use crate::spec_file;
 use crate::words::plainly;
-use pasture_api::ExplainView;
+use pasture_api::{ApiError, ExplainView};
 use pasture_types::market::{Constraint, Disclose, Egress, Failover, Fence, OrderTerms};
 use pasture_types::spec::CheckedSpec;
 use pasture_types::{Amount, AssetId, BlobHash, Millis, Timestamp};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a job may run unless told otherwise.
 const DEFAULT_DURATION: Millis = Millis(3_600_000);
 /// How long an order waits for a machine.
 const ORDER_WAIT: Millis = Millis(60_000);
+/// How long offers that are too new are waited for. Two blocks take two seconds where the network is idle and slow.
+const AGEING_WAIT: Duration = Duration::from_secs(15);
 /// A price that no offer reaches: for asking what there is before setting a limit.
 const ANY_PRICE: Amount = Amount::credits(1_000_000);
 /// How much dearer than the best offer the machine may be when no limit was given: six fifths.
@@ -64,10 +69,33 @@ pub(crate) fn terms(spec: &CheckedSpec, spec_hash: BlobHash, now: Timestamp) -> 
     }
 }
 
+/// An explanation in which no offer that might serve is merely too new. Such offers are waited for: two blocks are moments.
+async fn aged<F>(out: Output, within: Duration, mut explain: impl FnMut() -> F) -> Result<ExplainView, ApiError>
+where
+    F: Future<Output = Result<ExplainView, ApiError>>,
+{
+    let until = Instant::now() + within;
+    let mut pause = Pause::new();
+    let mut said = false;
+    loop {
+        let view = explain().await?;
+        if view.suitable > 0 || view.ageing == 0 || Instant::now() >= until {
+            return Ok(view);
+        }
+        if !std::mem::replace(&mut said, true) {
+            out.note(&format!(
+                "{} too new to be drawn: waiting for that",
+                count(view.ageing, "offer") + if view.ageing == 1 { " is" } else { " are" }
+            ));
+        }
+        pause.wait().await;
+    }
+}
+
 /// Terms that somebody would serve now and that the account can pay, or why not.
 pub(crate) async fn quote(session: &Session, spec: &CheckedSpec, spec_hash: BlobHash, balance: Amount) -> Result<OrderTerms, Failure> {
     let asked = terms(spec, spec_hash, session.time());
-    let view = session.ask(|| session.api.explain(&asked)).await?;
+    let view = aged(session.out, AGEING_WAIT, || session.ask(|| session.api.explain(&asked))).await?;
     let Some(best) = view.best.first().filter(|_| view.suitable > 0) else {
         let text = format!("asked for: {}\n{}", conditions(&asked), explanation(&view));
         let mut failure = Failure::new("nobody", format!("no machine suits this job; nothing was sent and nothing charged\n{text}"));
@@ -184,6 +212,27 @@ mod tests {
         assert_eq!(price("image: a", 1, 100 * cr).unwrap().0, Amount(100_000), "prices are rounded up");
     }
 
+    fn view(suitable: u64, ageing: u64) -> ExplainView {
+        ExplainView { offers: 1, suitable, excluded: vec![], best: vec![], relaxations: vec![], ageing }
+    }
+
+    #[tokio::test]
+    async fn an_offer_that_is_only_too_new_is_waited_for_and_not_for_ever() {
+        let out = Output::new(false, true, true, false);
+        let mut answers = vec![view(1, 0), view(0, 1), view(0, 1)];
+        let got = aged(out, AGEING_WAIT, || std::future::ready(Ok(answers.pop().unwrap()))).await.unwrap();
+        assert_eq!((got.suitable, answers.len()), (1, 0));
+        // Nothing to wait for.
+        let mut calls = 0;
+        let got = aged(out, AGEING_WAIT, || {
+            calls += 1;
+            std::future::ready(Ok(view(0, 0)))
+        });
+        assert_eq!((got.await.unwrap().suitable, calls), (0, 1));
+        let short = Duration::from_millis(1);
+        assert_eq!(aged(out, short, || std::future::ready(Ok(view(0, 2)))).await.unwrap().ageing, 2);
+    }
+
     #[test]
     fn conditions_are_told_back() {
         let spec = spec("{image: a, constraints: {region: eu, attributes: {disk: ssd}}, price: {max: 0.5}, egress: none}");
@@ -201,6 +250,7 @@ mod tests {
             excluded: vec![Exclusion { reason: "memory: 64 GiB asked, at most 8 GiB free".into(), offers: 2 }],
             best: vec![BestOffer { node: NodeId([1; 32]), provider_name: "alice".into(), region: "eu".into(), rate_per_hour: Amount(5) }],
             relaxations: vec![],
+            ageing: 0,
         };
         assert_eq!(
             explanation(&view),

@@ -233,7 +233,7 @@ impl Backend for Ledger {
             rate_per_hour: terms.max_price_per_hour,
         };
         let excluded = vec![Exclusion { reason: "memory".into(), offers: 1 }];
-        Ok(ExplainView { offers: 2, suitable: 1, excluded, best: vec![best], relaxations: vec![] })
+        Ok(ExplainView { offers: 2, suitable: 1, excluded, best: vec![best], relaxations: vec![], ageing: 0 })
     }
     async fn head(&self) -> Result<HeadView, Problem> {
         Ok(Self::head_view(7))
