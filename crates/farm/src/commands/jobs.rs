@@ -13,6 +13,8 @@ use crate::render::number::{credits, duration, per_hour};
 use crate::render::{Progress, Table};
 use crate::session::{App, Job, Session};
 use crate::words;
+use futures::StreamExt as _;
+use futures::stream;
 use pasture_api::client::EventFilter;
 use pasture_api::data::LeaseStatus;
 use pasture_api::{JobView, LeaseView, OrderState};
@@ -28,6 +30,8 @@ const RECENT: Millis = Millis(24 * 3_600_000);
 
 /// How long a machine may take to say what it is doing.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// Machines that are asked at once: some that are away must not hold up a list, and a gateway has a limit of its own.
+const ASKED_AT_ONCE: usize = 16;
 
 fn cost(lease: &LeaseView) -> Amount {
     match &lease.settlement {
@@ -51,10 +55,9 @@ pub(crate) async fn ps(app: &App, args: &PsArgs) -> Outcome {
         Some(lease) => lease.closed.is_none_or(|t| now.since(t) < RECENT),
         None => j.order.state == OrderState::Open || now.since(j.order.placed) < RECENT,
     };
-    let mut shown = vec![];
-    for job in jobs.iter().filter(|j| args.all || recent(j)) {
-        shown.push((job, words::state(job, live(&session, job.lease.as_ref()).await.map(|s| s.phase))));
-    }
+    let asked = stream::iter(jobs.iter().filter(|j| args.all || recent(j)));
+    let state = async |job: &JobView| words::state(job, live(&session, job.lease.as_ref()).await.map(|s| s.phase));
+    let shown: Vec<(&JobView, &str)> = asked.map(async |job| (job, state(job).await)).buffered(ASKED_AT_ONCE).collect().await;
     if session.out.json {
         let one = |(job, state): &(&JobView, &str)| serde_json::json!({"job": names.handle(&job.order.id), "state": state, "order": job.order, "lease": job.lease});
         session.out.json(&shown.iter().map(one).collect::<Vec<_>>());
