@@ -19,6 +19,8 @@ use tokio::sync::mpsc;
 const QUEUE: usize = 64;
 /// Pause before an epoch whose randomness is not recorded yet is looked up again (its event normally comes first).
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// The ledger's words for a heartbeat that it has: it gives all refusals of heartbeats one number.
+const RECORDED_ALREADY: &str = "recorded already";
 
 enum Request {
     Started { epoch: u64, randomness: [u8; 32] },
@@ -155,26 +157,44 @@ impl Prover {
     }
 
     fn report(&mut self, epoch: u64, begun: Timestamp, sent: Result<(), SubmitError>) {
-        match sent {
-            Ok(()) => {
-                self.agenda.answered(epoch, Answer::Recorded);
+        let answer = answer(&sent);
+        self.agenda.answered(epoch, answer);
+        match (answer, sent) {
+            (Answer::Recorded, _) => {
                 self.ctx.counters.proven();
                 tracing::debug!(epoch, ms = self.ctx.now().since(begun).0, "heartbeat recorded");
             }
-            Err(SubmitError::Unknown) => {
-                self.agenda.answered(epoch, Answer::Unknown);
-                tracing::debug!(epoch, "whether the heartbeat was recorded is not known; it is sent again");
+            (Answer::Refused, Err(error)) if self.ctx.leases.any_served() => {
+                self.ctx.counters.unproven();
+                tracing::warn!(%error, epoch, "the heartbeat was not recorded");
             }
-            Err(error) => {
-                self.agenda.answered(epoch, Answer::Refused);
-                // The lease was settled without it: nothing was served.
-                if self.ctx.leases.any_served() {
-                    self.ctx.counters.unproven();
-                    tracing::warn!(%error, epoch, "the heartbeat was not recorded");
-                } else {
-                    tracing::debug!(%error, epoch, "the heartbeat was not needed");
-                }
-            }
+            // The lease was settled without it: nothing was served.
+            (Answer::Refused, _) => tracing::debug!(epoch, "the heartbeat was not needed"),
+            (Answer::Unknown, _) => tracing::debug!(epoch, "whether the heartbeat was recorded is not known; it is sent again"),
         }
+    }
+}
+
+/// What the network's word means for an epoch. Recorded already, by a process that was killed before it heard of it, is what
+/// was wanted.
+fn answer(sent: &Result<(), SubmitError>) -> Answer {
+    match sent {
+        Ok(()) => Answer::Recorded,
+        Err(SubmitError::Refused(detail)) if detail.contains(RECORDED_ALREADY) => Answer::Recorded,
+        Err(SubmitError::Unknown) => Answer::Unknown,
+        Err(SubmitError::Refused(_) | SubmitError::Cancelled) => Answer::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_that_is_there_already_is_no_refusal() {
+        let refused = |text: &str| answer(&Err(SubmitError::Refused(text.into())));
+        assert_eq!(refused("heartbeat refused: this period's is recorded already"), Answer::Recorded);
+        assert_eq!(refused("heartbeat refused: the node has no lease; nothing is to be proven"), Answer::Refused);
+        assert_eq!(answer(&Err(SubmitError::Unknown)), Answer::Unknown);
     }
 }
