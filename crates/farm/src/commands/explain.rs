@@ -7,7 +7,7 @@ use crate::args::ExplainArgs;
 use crate::commands::run::round_up;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::patience::Pause;
-use crate::render::number::{count, credits, per_hour};
+use crate::render::number::{count, credits, duration, per_hour};
 use crate::render::{Output, Table};
 use crate::session::{App, Session, too_poor};
 use crate::spec_file;
@@ -29,13 +29,20 @@ const AGEING_WAIT: Duration = Duration::from_secs(15);
 const ANY_PRICE: Amount = Amount::credits(1_000_000);
 /// How much dearer than the best offer the machine may be when no limit was given: six fifths.
 const ROOM: (u128, u128) = (6, 5);
+const HOUR_MS: u128 = 3_600_000;
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &ExplainArgs) -> Outcome {
     let asked = spec_file::resolve(&args.spec, &[])?;
     let session = Session::open(app).await?;
     let terms = terms(&asked.spec, BlobHash([0; 32]), session.time());
-    let view = session.ask(|| session.api.explain(&terms)).await?;
+    let opened = open(&terms);
+    let mut view = session.ask(|| session.api.explain(&opened)).await?;
+    if let Some(best) = view.best.first().filter(|_| view.suitable > 0) {
+        // Once more at the price that would really be allowed: a budget is held against that.
+        let real = OrderTerms { max_price_per_hour: highest(&asked.spec, best.rate_per_hour, period(&session, &terms)), ..terms.clone() };
+        view = session.ask(|| session.api.explain(&real)).await?;
+    }
     app.out.either(&view, || {
         let mut text = format!("asked for: {}\n{}", conditions(&terms), explanation(&view));
         for change in &view.relaxations {
@@ -69,6 +76,30 @@ pub(crate) fn terms(spec: &CheckedSpec, spec_hash: BlobHash, now: Timestamp) -> 
     }
 }
 
+/// The same without a limit on the budget, where no price was named that it could be held against.
+fn open(terms: &OrderTerms) -> OrderTerms {
+    let budget = if terms.max_price_per_hour == ANY_PRICE { ANY_PRICE } else { terms.budget };
+    OrderTerms { budget, ..terms.clone() }
+}
+
+/// The shortest time that a budget must pay for.
+fn period(session: &Session, terms: &OrderTerms) -> Millis {
+    session.status.params.epoch.min(terms.max_duration)
+}
+
+fn cost(rate: Amount, time: Millis) -> Amount {
+    Amount(rate.0.saturating_mul(u128::from(time.0)).div_ceil(HOUR_MS))
+}
+
+/// The highest price that is allowed: the user's, else a little above the best offer's, as far as the budget pays a period of it.
+fn highest(spec: &CheckedSpec, best: Amount, period: Millis) -> Amount {
+    spec.max_price_per_hour.unwrap_or_else(|| {
+        let room = round_up(best.mul_div(ROOM.0, ROOM.1).unwrap_or(best));
+        let paid = spec.budget.and_then(|b| b.mul_div(HOUR_MS, u128::from(period.0.max(1))));
+        paid.map_or(room, |paid| room.min(paid).max(best))
+    })
+}
+
 /// An explanation in which no offer that might serve is merely too new. Such offers are waited for: two blocks are moments.
 async fn aged<F>(out: Output, within: Duration, mut explain: impl FnMut() -> F) -> Result<ExplainView, ApiError>
 where
@@ -95,7 +126,8 @@ where
 /// Terms that somebody would serve now and that the account can pay, or why not.
 pub(crate) async fn quote(session: &Session, spec: &CheckedSpec, spec_hash: BlobHash, balance: Amount) -> Result<OrderTerms, Failure> {
     let asked = terms(spec, spec_hash, session.time());
-    let view = aged(session.out, AGEING_WAIT, || session.ask(|| session.api.explain(&asked))).await?;
+    let opened = open(&asked);
+    let view = aged(session.out, AGEING_WAIT, || session.ask(|| session.api.explain(&opened))).await?;
     let Some(best) = view.best.first().filter(|_| view.suitable > 0) else {
         let text = format!("asked for: {}\n{}", conditions(&asked), explanation(&view));
         let mut failure = Failure::new("nobody", format!("no machine suits this job; nothing was sent and nothing charged\n{text}"));
@@ -105,26 +137,27 @@ pub(crate) async fn quote(session: &Session, spec: &CheckedSpec, spec_hash: Blob
         }
         return Err(failure);
     };
-    let second = best.rate_per_hour.per_hour_for(1_000).unwrap_or(best.rate_per_hour);
-    if let Some(budget) = spec.budget.filter(|b| *b < second) {
-        let price = per_hour(best.rate_per_hour);
+    let period = period(session, &asked);
+    let least = cost(best.rate_per_hour, period);
+    if let Some(budget) = spec.budget.filter(|b| *b < least) {
+        let (price, least, period) = (per_hour(best.rate_per_hour), credits(least), duration(period));
         return Err(Failure::new(
             "budget-too-small",
-            format!("a budget of {budget} cr buys not even a second at {price}; nothing was charged"),
+            format!("a budget of {budget} cr does not buy the first {period} at {price}: that costs {least} cr; nothing was charged"),
         )
         .next("set a larger --budget, or leave it out"));
     }
     let p = &session.status.params;
     let aside = p.order_deposit.saturating_add(session.max_fee());
-    priced(asked, spec, best.rate_per_hour, balance.saturating_sub(aside))
+    priced(asked, spec, best.rate_per_hour, period, balance.saturating_sub(aside))
         .map_err(|needed| too_poor(needed.saturating_add(aside), balance, session.is_test()))
 }
 
 /// Sets the limits that were not given: a price a little above the best offer's, a budget that covers the whole time as far as
 /// the account reaches. An error is the least that would have to be put on hold.
-fn priced(asked: OrderTerms, spec: &CheckedSpec, best: Amount, available: Amount) -> Result<OrderTerms, Amount> {
-    let max_price = spec.max_price_per_hour.unwrap_or_else(|| round_up(best.mul_div(ROOM.0, ROOM.1).unwrap_or(best)));
-    let hold = |rate: Amount| rate.mul_div(u128::from(asked.max_duration.0), 3_600_000).map_or(ANY_PRICE, round_up);
+fn priced(asked: OrderTerms, spec: &CheckedSpec, best: Amount, period: Millis, available: Amount) -> Result<OrderTerms, Amount> {
+    let max_price = highest(spec, best, period);
+    let hold = |rate: Amount| rate.mul_div(u128::from(asked.max_duration.0), HOUR_MS).map_or(ANY_PRICE, round_up);
     let budget = match spec.budget {
         // A budget of the user's is a limit, not a wish: it is not made smaller.
         Some(budget) => {
@@ -196,7 +229,7 @@ mod tests {
     fn price(yaml: &str, best: u128, available: u128) -> Result<(Amount, Amount), Amount> {
         let spec = spec(yaml);
         let asked = terms(&spec, BlobHash([0; 32]), Timestamp(0));
-        priced(asked, &spec, Amount(best), Amount(available)).map(|t| (t.max_price_per_hour, t.budget))
+        priced(asked, &spec, Amount(best), Millis(60_000), Amount(available)).map(|t| (t.max_price_per_hour, t.budget))
     }
 
     #[test]
@@ -209,6 +242,8 @@ mod tests {
         assert_eq!(price("{image: a, budget: '0.25'}", cr, cr / 2), Ok((Amount(6 * cr / 5), Amount(cr / 4))));
         assert_eq!(price("{image: a, budget: '2', timeout: 2h}", cr, cr), Err(Amount(2 * cr)));
         assert_eq!(price("{image: a, price: {max: 3}}", cr, 100 * cr), Ok((Amount(3 * cr), Amount(3 * cr))));
+        let scarce = price("{image: a, budget: '0.018'}", cr, cr).unwrap();
+        assert_eq!(scarce, (Amount(1_080_000_000), Amount(18_000_000)), "a period at the highest price is what the budget pays");
         assert_eq!(price("image: a", 1, 100 * cr).unwrap().0, Amount(100_000), "prices are rounded up");
     }
 
