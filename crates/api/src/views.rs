@@ -345,7 +345,12 @@ pub struct CheckView {
     pub violations: Vec<String>,
 }
 
-/// A node tells a gateway where its data plane listens.
+/// How long an announced address counts: a node that left without a word is `reachable` no longer than this.
+pub const ANNOUNCED_FOR: Millis = Millis(180_000);
+/// How often a node announces its address again: two announcements may be lost before it counts as gone.
+pub const ANNOUNCE_EVERY: Millis = Millis(60_000);
+
+/// A node tells a gateway where its data plane listens. It counts for [`ANNOUNCED_FOR`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeAddress {
     /// e.g. `http://127.0.0.1:4711`.

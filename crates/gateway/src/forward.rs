@@ -57,7 +57,7 @@ pub(crate) fn client() -> Result<Client, reqwest::Error> {
 pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     let target = Target::of(request.uri())?;
     let lease = app.backend.lease(target.lease)?.ok_or_else(|| Problem::not_found("lease"))?;
-    let address = app.book.get(&lease.node).ok_or_else(unreachable)?;
+    let address = app.book.get(&lease.node, app.now()).ok_or_else(unreachable)?;
     let url = target.at(&address)?;
     let slot = app.streams.take()?;
     let entered = app.metrics.forwards.enter();

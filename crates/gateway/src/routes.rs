@@ -93,7 +93,7 @@ async fn readyz(State(app): Shared) -> Result<&'static str, Failure> {
 }
 
 async fn show_metrics(State(app): Shared) -> Response {
-    let text = app.metrics.show(app.backend.status().ok().as_ref(), app.book.len());
+    let text = app.metrics.show(app.backend.status().ok().as_ref(), app.book.len(app.now()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
@@ -139,7 +139,7 @@ async fn jobs(State(app): Shared, Arg(id): Arg<AccountId>) -> Answer<Vec<JobView
 
 async fn node(State(app): Shared, Arg(id): Arg<NodeId>) -> Answer<NodeView> {
     let Json(mut view) = found("node", app.backend.node(id))?;
-    view.reachable = app.book.knows(&id);
+    view.reachable = app.book.knows(&id, app.now());
     Ok(Json(view))
 }
 
@@ -161,15 +161,17 @@ async fn announce(State(app): Shared, Arg(id): Arg<NodeId>, headers: HeaderMap, 
     if app.backend.node(id)?.is_none() {
         return Err(Problem::not_found("node").into());
     }
-    app.book.set(id, &announced.address)?;
-    tracing::info!(node = %id.short(), address = announced.address, "a node is connected");
+    if app.book.set(id, &announced.address, app.now())? {
+        tracing::info!(node = %id.short(), address = announced.address, "a node is connected");
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn offers(State(app): Shared) -> Answer<Vec<OfferView>> {
     let mut offers = app.backend.offers()?;
+    let now = app.now();
     for offer in &mut offers {
-        offer.reachable = app.book.knows(&offer.node);
+        offer.reachable = app.book.knows(&offer.node, now);
     }
     Ok(Json(offers))
 }

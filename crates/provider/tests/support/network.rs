@@ -35,6 +35,7 @@ pub(crate) struct Ledger {
     pub(crate) usages: Vec<SignedUsage>,
     pub(crate) heartbeats: BTreeSet<u64>,
     pub(crate) announced: Option<String>,
+    pub(crate) announcements: u32,
     epochs: BTreeMap<u64, [u8; 32]>,
 }
 
@@ -361,7 +362,9 @@ impl Network for SimulatedNetwork {
         let key = pasture_api::auth::verify(Some(&address.authorization), "PUT", &path, node, now().0)
             .map_err(|e| NetworkError::Refused { code: None, detail: e.to_string() })?;
         assert_eq!(key, PublicKey::from(*node));
-        self.ledger.lock().unwrap().announced = Some(address.address.clone());
+        let mut ledger = self.ledger.lock().unwrap();
+        ledger.announced = Some(address.address.clone());
+        ledger.announcements += 1;
         Ok(())
     }
 }
