@@ -305,20 +305,19 @@ impl ApiClient {
         let response = self.answer(request).await?;
         let url = self.base.clone();
         let bytes = response.bytes_stream();
-        let state = (Box::pin(bytes), SseDecoder::default(), url);
-        Ok(Box::pin(futures::stream::unfold(state, |(mut bytes, mut decoder, url)| async move {
+        let state = Some((Box::pin(bytes), SseDecoder::default(), url));
+        // The state is gone after an error: a stream that broke has nothing more to say.
+        Ok(Box::pin(futures::stream::unfold(state, |state| async move {
+            let (mut bytes, mut decoder, url) = state?;
             loop {
-                if let Some(event) = decoder.next_event() {
-                    return Some((Ok(event), (bytes, decoder, url)));
+                match decoder.next_event() {
+                    Ok(Some(event)) => return Some((Ok(event), Some((bytes, decoder, url)))),
+                    Ok(None) => {}
+                    Err(e) => return Some((Err(ApiError::Malformed { url, detail: e.to_string() }), None)),
                 }
-                let item = bytes.next().await?;
-                let chunk: Bytes = match item {
-                    Ok(chunk) => chunk,
-                    Err(source) => return Some((Err(ApiError::Broken { url: url.clone(), source }), (bytes, decoder, url))),
-                };
-                if let Err(e) = decoder.push(&chunk) {
-                    let error = ApiError::Malformed { url: url.clone(), detail: e.to_string() };
-                    return Some((Err(error), (bytes, decoder, url)));
+                match bytes.next().await? {
+                    Ok(chunk) => decoder.push(&chunk),
+                    Err(source) => return Some((Err(ApiError::Broken { url, source }), None)),
                 }
             }
         })))
