@@ -5,7 +5,7 @@
 use crate::events;
 use crate::forward;
 use crate::metrics;
-use crate::reply::{Arg, Failure, MAX_JSON, Number, StateKey, read_body};
+use crate::reply::{Arg, MAX_JSON, Number, StateKey, read_body};
 use crate::server::App;
 use axum::body::Body;
 use axum::extract::State;
@@ -24,7 +24,7 @@ use pasture_types::tx::{Envelope, MAX_TX_BYTES};
 use pasture_types::{AccountId, Height, LeaseId, NodeId, OrderId, PublicKey, TxId, codec};
 use std::sync::Arc;
 
-type Answer<T> = Result<Json<T>, Failure>;
+type Answer<T> = Result<Json<T>, Problem>;
 type Shared = State<Arc<App>>;
 
 /// All routes.
@@ -66,13 +66,13 @@ fn counted(app: &App, path: &'static str, methods: MethodRouter<Arc<App>>) -> Me
     methods.layer(middleware::from_fn_with_state(app.metrics.route(path), metrics::count))
 }
 
-async fn unknown_route(uri: Uri) -> Failure {
+async fn unknown_route(uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
-    Problem::new(404, "no-such-route", format!("there is no {path} in this API")).into()
+    Problem::new(404, "no-such-route", format!("there is no {path} in this API"))
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Failure {
-    Problem::new(405, "method-not-allowed", format!("{method} is not possible at {}", uri.path())).into()
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    Problem::new(405, "method-not-allowed", format!("{method} is not possible at {}", uri.path()))
 }
 
 /// What a view answers: the thing, or that there is none.
@@ -84,9 +84,9 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-async fn readyz(State(app): Shared) -> Result<&'static str, Failure> {
+async fn readyz(State(app): Shared) -> Result<&'static str, Problem> {
     if app.stop.is_requested() {
-        return Err(Problem::unavailable("the node is shutting down").into());
+        return Err(Problem::unavailable("the node is shutting down"));
     }
     app.backend.status()?;
     Ok("ready\n")
@@ -124,8 +124,7 @@ async fn finalize(app: &App, tx: Bytes) -> Answer<TxResult> {
             504,
             "not-final-yet",
             "the transaction waits, but no block has taken it in time; it may still become final: send the same transaction again to see",
-        )
-        .into()),
+        )),
     }
 }
 
@@ -148,18 +147,18 @@ async fn node_leases(State(app): Shared, Arg(id): Arg<NodeId>) -> Answer<Vec<Lea
 }
 
 /// A node that is registered says where it listens, signed with its own key.
-async fn announce(State(app): Shared, Arg(id): Arg<NodeId>, headers: HeaderMap, body: Body) -> Result<StatusCode, Failure> {
+async fn announce(State(app): Shared, Arg(id): Arg<NodeId>, headers: HeaderMap, body: Body) -> Result<StatusCode, Problem> {
     let body = read_body(&headers, body, MAX_JSON).await?;
     let announced: NodeAddress = from_json(&body)?;
     let path = NodeAddress::signed_path(&id, &announced.address);
     let key = auth::verify(Some(&announced.authorization), "PUT", &path, &id, app.clock.now_ms());
     match key {
         Ok(key) if key == PublicKey::from(id) => {}
-        Ok(_) => return Err(Problem::forbidden("only the node itself may announce its address: sign with the node's key").into()),
-        Err(e @ (AuthError::Missing | AuthError::Stale(_) | AuthError::Invalid)) => return Err(Problem::unauthorized(e.to_string()).into()),
+        Ok(_) => return Err(Problem::forbidden("only the node itself may announce its address: sign with the node's key")),
+        Err(e @ (AuthError::Missing | AuthError::Stale(_) | AuthError::Invalid)) => return Err(Problem::unauthorized(e.to_string())),
     }
     if app.backend.node(id)?.is_none() {
-        return Err(Problem::not_found("node").into());
+        return Err(Problem::not_found("node"));
     }
     if app.book.set(id, &announced.address, app.now())? {
         tracing::info!(node = %id.short(), address = announced.address, "a node is connected");
@@ -208,7 +207,7 @@ async fn state(State(app): Shared, Arg(key): Arg<StateKey>) -> Answer<StateValue
 
 async fn check(State(app): Shared) -> Answer<CheckView> {
     let Ok(_running) = app.checks.try_acquire() else {
-        return Err(Problem::new(503, "busy", "the ledger is being checked already: try again when that has ended").into());
+        return Err(Problem::new(503, "busy", "the ledger is being checked already: try again when that has ended"));
     };
     Ok(Json(app.backend.check().await?))
 }
