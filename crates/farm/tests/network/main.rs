@@ -26,3 +26,5 @@ mod runs;
 mod stopping;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod terminal;

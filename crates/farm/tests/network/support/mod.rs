@@ -10,7 +10,7 @@ mod user;
 
 pub(crate) use engine::{Container, Engine};
 pub(crate) use net::{Ended, Net, Options, shared};
-pub(crate) use process::{Done, Running, Signal};
+pub(crate) use process::{Done, Running, Signal, cpu_ticks};
 pub(crate) use proxy::{Broken, proxy};
 pub(crate) use user::{Books, SMALL, User, paid};
 
