@@ -17,6 +17,8 @@ mod ledger;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod machines;
+#[cfg(test)]
 mod operator;
 #[cfg(test)]
 mod refusals;
