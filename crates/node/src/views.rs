@@ -222,3 +222,12 @@ pub(crate) fn checked(report: &pasture_ledger::CheckReport) -> Vec<String> {
         format!("records: accounts {}, offers {}, orders {}", report.accounts, report.offers, report.orders),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn matching_still_says_that_an_offer_is_too_new_in_the_words_that_are_looked_for() {
+        let matching = include_str!("../../scheduler/src/explain.rs");
+        assert!(matching.contains(&format!("Exclusion::Ageing => \"{}\"", super::AGEING)));
+    }
+}

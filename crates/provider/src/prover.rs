@@ -196,5 +196,7 @@ mod tests {
         assert_eq!(refused("heartbeat refused: this period's is recorded already"), Answer::Recorded);
         assert_eq!(refused("heartbeat refused: the node has no lease; nothing is to be proven"), Answer::Refused);
         assert_eq!(answer(&Err(SubmitError::Unknown)), Answer::Unknown);
+        let ledger = include_str!("../../ledger/src/proofs.rs");
+        assert!(ledger.contains(RECORDED_ALREADY), "the ledger says it in other words now");
     }
 }
