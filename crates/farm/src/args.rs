@@ -285,6 +285,14 @@ pub(crate) struct DevArgs {
     /// What this machine offers.
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
+    /// How it logs.
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// How a node logs.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct LogArgs {
     /// Write the log as JSON
     #[arg(long)]
     pub(crate) log_json: bool,
@@ -331,9 +339,9 @@ pub(crate) struct UpArgs {
     /// Credits for one GiB of disk an hour
     #[arg(long, value_name = "CREDITS", requires = "price_cpu")]
     pub(crate) price_disk: Option<String>,
-    /// Write the log as JSON
-    #[arg(long)]
-    pub(crate) log_json: bool,
+    /// How it logs.
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 }
 
 /// `farm doctor`.

@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
     AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, NetworkStatus, NodeView, OfferView, OrderView, Problem,
-    StateValue, TxResult,
+    StateValue, TransactionView, TxResult,
 };
 use pasture_types::event::Event;
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::Envelope;
-use pasture_types::{AccountId, Height, LeaseId, NodeId, OrderId, Timestamp};
+use pasture_types::{AccountId, Height, LeaseId, NodeId, OrderId, Timestamp, TxId};
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
@@ -36,6 +36,11 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// The problem to answer with, as for every method here; a transaction that is in a block is never an error.
     async fn submit(&self, tx: Bytes) -> Result<TxResult, Problem>;
+    /// A transaction of a recent block.
+    ///
+    /// # Errors
+    /// A problem.
+    async fn transaction(&self, id: TxId) -> Result<Option<TransactionView>, Problem>;
     /// In a development zone: adds the funder's signature as fee payer, if all that the transaction does is open an
     /// account and take test credits within the limits.
     ///

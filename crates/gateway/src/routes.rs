@@ -5,7 +5,7 @@
 use crate::events;
 use crate::forward;
 use crate::metrics;
-use crate::reply::{Arg, Failure, MAX_JSON, Number, StateKey, read_body};
+use crate::reply::{Arg, MAX_JSON, Number, StateKey, read_body};
 use crate::server::App;
 use axum::body::Body;
 use axum::extract::State;
@@ -17,24 +17,25 @@ use bytes::Bytes;
 use pasture_api::auth::{self, AuthError};
 use pasture_api::{
     AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, NetworkStatus, NodeAddress, NodeView, OfferView,
-    OrderView, Problem, StateValue, TxResult,
+    OrderView, Problem, StateValue, TransactionView, TxResult,
 };
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::{Envelope, MAX_TX_BYTES};
-use pasture_types::{AccountId, Height, LeaseId, NodeId, OrderId, PublicKey, codec};
+use pasture_types::{AccountId, Height, LeaseId, NodeId, OrderId, PublicKey, TxId, codec};
 use std::sync::Arc;
 
-type Answer<T> = Result<Json<T>, Failure>;
+type Answer<T> = Result<Json<T>, Problem>;
 type Shared = State<Arc<App>>;
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let views: [(&'static str, MethodRouter<Arc<App>>); 18] = [
+    let views: [(&'static str, MethodRouter<Arc<App>>); 19] = [
         ("/healthz", get(healthz)),
         ("/readyz", get(readyz)),
         ("/metrics", get(show_metrics)),
         ("/v1/status", get(status)),
         ("/v1/transactions", post(submit)),
+        ("/v1/transactions/{id}", get(transaction)),
         ("/v1/test-credits", post(test_credits)),
         ("/v1/events", get(events::follow)),
         ("/v1/accounts/{id}", get(account)),
@@ -65,13 +66,13 @@ fn counted(app: &App, path: &'static str, methods: MethodRouter<Arc<App>>) -> Me
     methods.layer(middleware::from_fn_with_state(app.metrics.route(path), metrics::count))
 }
 
-async fn unknown_route(uri: Uri) -> Failure {
+async fn unknown_route(uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
-    Problem::new(404, "no-such-route", format!("there is no {path} in this API")).into()
+    Problem::new(404, "no-such-route", format!("there is no {path} in this API"))
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Failure {
-    Problem::new(405, "method-not-allowed", format!("{method} is not possible at {}", uri.path())).into()
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    Problem::new(405, "method-not-allowed", format!("{method} is not possible at {}", uri.path()))
 }
 
 /// What a view answers: the thing, or that there is none.
@@ -83,16 +84,16 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-async fn readyz(State(app): Shared) -> Result<&'static str, Failure> {
+async fn readyz(State(app): Shared) -> Result<&'static str, Problem> {
     if app.stop.is_requested() {
-        return Err(Problem::unavailable("the node is shutting down").into());
+        return Err(Problem::unavailable("the node is shutting down"));
     }
     app.backend.status()?;
     Ok("ready\n")
 }
 
 async fn show_metrics(State(app): Shared) -> Response {
-    let text = app.metrics.show(app.backend.status().ok().as_ref(), app.book.len());
+    let text = app.metrics.show(app.backend.status().ok().as_ref(), app.book.len(app.now()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
@@ -103,6 +104,10 @@ async fn status(State(app): Shared) -> Answer<NetworkStatus> {
 async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -> Answer<TxResult> {
     let tx = read_body(&headers, body, MAX_TX_BYTES).await?;
     finalize(&app, tx).await
+}
+
+async fn transaction(State(app): Shared, Arg(id): Arg<TxId>) -> Answer<TransactionView> {
+    found("transaction in a recent block", app.backend.transaction(id).await)
 }
 
 async fn test_credits(State(app): Shared, headers: HeaderMap, body: Body) -> Answer<TxResult> {
@@ -119,8 +124,7 @@ async fn finalize(app: &App, tx: Bytes) -> Answer<TxResult> {
             504,
             "not-final-yet",
             "the transaction waits, but no block has taken it in time; it may still become final: send the same transaction again to see",
-        )
-        .into()),
+        )),
     }
 }
 
@@ -134,7 +138,7 @@ async fn jobs(State(app): Shared, Arg(id): Arg<AccountId>) -> Answer<Vec<JobView
 
 async fn node(State(app): Shared, Arg(id): Arg<NodeId>) -> Answer<NodeView> {
     let Json(mut view) = found("node", app.backend.node(id))?;
-    view.reachable = app.book.knows(&id);
+    view.reachable = app.book.knows(&id, app.now());
     Ok(Json(view))
 }
 
@@ -143,28 +147,30 @@ async fn node_leases(State(app): Shared, Arg(id): Arg<NodeId>) -> Answer<Vec<Lea
 }
 
 /// A node that is registered says where it listens, signed with its own key.
-async fn announce(State(app): Shared, Arg(id): Arg<NodeId>, headers: HeaderMap, body: Body) -> Result<StatusCode, Failure> {
+async fn announce(State(app): Shared, Arg(id): Arg<NodeId>, headers: HeaderMap, body: Body) -> Result<StatusCode, Problem> {
     let body = read_body(&headers, body, MAX_JSON).await?;
     let announced: NodeAddress = from_json(&body)?;
     let path = NodeAddress::signed_path(&id, &announced.address);
     let key = auth::verify(Some(&announced.authorization), "PUT", &path, &id, app.clock.now_ms());
     match key {
         Ok(key) if key == PublicKey::from(id) => {}
-        Ok(_) => return Err(Problem::forbidden("only the node itself may announce its address: sign with the node's key").into()),
-        Err(e @ (AuthError::Missing | AuthError::Stale(_) | AuthError::Invalid)) => return Err(Problem::unauthorized(e.to_string()).into()),
+        Ok(_) => return Err(Problem::forbidden("only the node itself may announce its address: sign with the node's key")),
+        Err(e @ (AuthError::Missing | AuthError::Stale(_) | AuthError::Invalid)) => return Err(Problem::unauthorized(e.to_string())),
     }
     if app.backend.node(id)?.is_none() {
-        return Err(Problem::not_found("node").into());
+        return Err(Problem::not_found("node"));
     }
-    app.book.set(id, &announced.address)?;
-    tracing::info!(node = %id.short(), address = announced.address, "a node is connected");
+    if app.book.set(id, &announced.address, app.now())? {
+        tracing::info!(node = %id.short(), address = announced.address, "a node is connected");
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn offers(State(app): Shared) -> Answer<Vec<OfferView>> {
     let mut offers = app.backend.offers()?;
+    let now = app.now();
     for offer in &mut offers {
-        offer.reachable = app.book.knows(&offer.node);
+        offer.reachable = app.book.knows(&offer.node, now);
     }
     Ok(Json(offers))
 }
@@ -201,7 +207,7 @@ async fn state(State(app): Shared, Arg(key): Arg<StateKey>) -> Answer<StateValue
 
 async fn check(State(app): Shared) -> Answer<CheckView> {
     let Ok(_running) = app.checks.try_acquire() else {
-        return Err(Problem::new(503, "busy", "the ledger is being checked already: try again when that has ended").into());
+        return Err(Problem::new(503, "busy", "the ledger is being checked already: try again when that has ended"));
     };
     Ok(Json(app.backend.check().await?))
 }

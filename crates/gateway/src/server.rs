@@ -18,6 +18,7 @@ use crate::routes;
 use crate::streams::StreamSlots;
 use axum::Router;
 use pasture_rt::{Clock, Shutdown, ShutdownToken, TaskHandle, TaskKind};
+use pasture_types::Timestamp;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,6 +42,12 @@ pub(crate) struct App {
     pub(crate) checks: Semaphore,
     pub(crate) nodes: reqwest::Client,
     pub(crate) stop: ShutdownToken,
+}
+
+impl App {
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now_ms())
+    }
 }
 
 /// A running gateway. Dropping it does not stop it: the token that it was started with does.

@@ -3,22 +3,23 @@
 //! Guarantees: every answer is read from one final snapshot; an event is sent after the views show its block. In a
 //! development zone it also co-signs newcomers, and nothing but newcomers.
 
+use crate::recent::Recent;
 use crate::{machine, views};
 use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
     AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, NetworkStatus, NodeView, OfferView, OrderView, Problem,
-    StateValue, TxResult,
+    StateValue, TransactionView, TxResult,
 };
 use pasture_chain::{Chain, ChainError, Dropped, FinalizedBlock, Header, NextBlock, Snapshot, SubmitError, TxOutcome};
 use pasture_gateway::{Backend, BlockEvents};
 use pasture_ledger::query;
 use pasture_rt::{Clock, ShutdownToken, TaskHandle, TaskKind, spawn, spawn_blocking};
 use pasture_types::market::OrderTerms;
-use pasture_types::tx::{Action, Auth, Envelope};
-use pasture_types::{AccountId, Amount, Height, LeaseId, NodeId, OrderId, SigningKey, Timestamp, TxId};
+use pasture_types::tx::{Action, Auth, Envelope, MAX_TX_BYTES};
+use pasture_types::{AccountId, Amount, Height, LeaseId, NodeId, OrderId, SigningKey, Timestamp, TxId, codec};
 use std::sync::Arc;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 /// Blocks that a slow event stream may lag behind before it is cut.
 const EVENT_LAG: usize = 256;
@@ -26,6 +27,11 @@ const EVENT_LAG: usize = 256;
 const NEWCOMER_CREDITS: Amount = Amount::credits(10_000);
 /// Most that the funder pays as fee for a newcomer.
 const NEWCOMER_FEE: Amount = Amount::credits(1);
+/// Blocks that are read back for a transaction that this process does not remember: what a client whose answer was lost asks
+/// for is seconds old.
+const BLOCKS_LOOKED_AT: u64 = 512;
+/// Look-ups that read blocks at once; more wait.
+const LOOK_UPS: usize = 2;
 
 /// Chain and ledger, as the gateway sees them.
 pub(crate) struct NodeBackend {
@@ -33,23 +39,26 @@ pub(crate) struct NodeBackend {
     clock: Arc<dyn Clock>,
     events: broadcast::Sender<Arc<BlockEvents>>,
     funder: Option<SigningKey>,
+    recent: Arc<Recent>,
+    look_ups: Semaphore,
 }
 
 impl NodeBackend {
     /// The backend of a running chain. `funder` pays for newcomers in a development zone.
     #[must_use]
     pub(crate) fn new(chain: Chain, clock: Arc<dyn Clock>, funder: Option<SigningKey>) -> Self {
-        Self { chain, clock, events: broadcast::Sender::new(EVENT_LAG), funder }
+        Self { chain, clock, events: broadcast::Sender::new(EVENT_LAG), funder, recent: Arc::default(), look_ups: Semaphore::new(LOOK_UPS) }
     }
 
     /// Starts forwarding final blocks' events until shutdown.
     pub(crate) fn feed(&self, shutdown: ShutdownToken) -> TaskHandle {
         let mut blocks = self.chain.subscribe();
-        let events = self.events.clone();
+        let (events, recent) = (self.events.clone(), Arc::clone(&self.recent));
         spawn(TaskKind::BlockFeed, async move {
             // A missed block is missed by all streams: they are cut by their own lag and read state afresh.
             while let Some(Some(next)) = shutdown.guard(blocks.next()).await {
                 if let NextBlock::Block(block) = next {
+                    recent.remember(&block);
                     // No receiver is no error: nobody is listening.
                     let _ = events.send(Arc::new(block_events(&block)));
                 }
@@ -63,6 +72,22 @@ impl NodeBackend {
 
     fn now(&self, snapshot: &Snapshot) -> Timestamp {
         Timestamp(self.clock.now_ms().max(snapshot.header().timestamp_ms))
+    }
+
+    /// Looks for a transaction in the last blocks on disk, newest first.
+    async fn find_in_blocks(&self, id: TxId) -> Result<Option<TransactionView>, Problem> {
+        // Closed only at the end of the process.
+        let Ok(_one) = self.look_ups.acquire().await else { return Ok(None) };
+        let height = self.snapshot()?.height();
+        for height in (height.saturating_sub(BLOCKS_LOOKED_AT)..=height).rev() {
+            let Some(block) = self.chain.block(height).await.map_err(|e| chain_problem(&e))? else { continue };
+            let is_it = |tx: &Bytes| codec::decode::<Envelope>(tx, MAX_TX_BYTES).is_ok_and(|envelope| envelope.body.id() == id);
+            if block.txs.iter().any(is_it) {
+                let time = Timestamp(block.header.timestamp_ms);
+                return Ok(Some(TransactionView { id, height: Height(height), time, result: None }));
+            }
+        }
+        Ok(None)
     }
 
     async fn head_view(&self, header: &Header, digest: [u8; 32], transactions: u32) -> HeadView {
@@ -122,6 +147,13 @@ impl Backend for NodeBackend {
                 Ok(TxResult { id: TxId(id), height, time, ok, code, message, events: machine::decode_events(&events) })
             }
             TxOutcome::NotIncludable { code, message, .. } => Err(refused(code, message)),
+        }
+    }
+
+    async fn transaction(&self, id: TxId) -> Result<Option<TransactionView>, Problem> {
+        match self.recent.find(&id) {
+            Some(result) => Ok(Some(TransactionView { id, height: result.height, time: result.time, result: Some(result) })),
+            None => self.find_in_blocks(id).await,
         }
     }
 

@@ -14,6 +14,7 @@ mod error;
 mod link;
 mod machine;
 mod offline;
+mod recent;
 mod up;
 mod validator;
 mod views;

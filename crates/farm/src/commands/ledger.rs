@@ -5,6 +5,7 @@
 use crate::args::{LedgerArgs, LedgerCommand};
 use crate::backend;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::patience::first_call;
 use crate::render::Table;
 use crate::render::number::count;
 use crate::session::App;
@@ -29,8 +30,8 @@ pub(crate) async fn run(app: &App, args: &LedgerArgs) -> Outcome {
 async fn head(app: &App, height: Option<u64>) -> Outcome {
     let client = app.client()?;
     let view = match height {
-        Some(height) => client.block(height).await?,
-        None => client.head().await?,
+        Some(height) => first_call(app.out, || client.block(height)).await?,
+        None => first_call(app.out, || client.head()).await?,
     };
     app.out.either(&view, || {
         let mut table = Table::pairs();
@@ -56,13 +57,25 @@ async fn get(app: &App, what: &str, id: Option<&str>) -> Outcome {
     let client = app.client()?;
     let failed = |e: serde_json::Error| Failure::new("internal", e.to_string());
     let value = match (what, id) {
-        ("account", Some(id)) => serde_json::to_value(client.account(&parse(id)?).await?).map_err(failed)?,
-        ("lease", Some(id)) => serde_json::to_value(client.lease(&parse(id)?).await?).map_err(failed)?,
-        ("order", Some(id)) => serde_json::to_value(client.order(&parse(id)?).await?).map_err(failed)?,
-        ("node", Some(id)) => serde_json::to_value(client.node(&parse(id)?).await?).map_err(failed)?,
+        ("account", Some(id)) => {
+            let id = parse(id)?;
+            serde_json::to_value(first_call(app.out, || client.account(&id)).await?).map_err(failed)?
+        }
+        ("lease", Some(id)) => {
+            let id = parse(id)?;
+            serde_json::to_value(first_call(app.out, || client.lease(&id)).await?).map_err(failed)?
+        }
+        ("order", Some(id)) => {
+            let id = parse(id)?;
+            serde_json::to_value(first_call(app.out, || client.order(&id)).await?).map_err(failed)?
+        }
+        ("node", Some(id)) => {
+            let id = parse(id)?;
+            serde_json::to_value(first_call(app.out, || client.node(&id)).await?).map_err(failed)?
+        }
         ("account" | "lease" | "order" | "node", None) => return Err(Failure::usage(format!("which {what}? write its id after it"))),
         (key, None) if !key.is_empty() && key.bytes().all(|b| b.is_ascii_hexdigit()) && key.len().is_multiple_of(2) => {
-            serde_json::to_value(client.state(key).await?).map_err(failed)?
+            serde_json::to_value(first_call(app.out, || client.state(key)).await?).map_err(failed)?
         }
         _ => return Err(Failure::usage(format!("`{what}` is neither a key in hex nor one of account, lease, order, node"))),
     };
@@ -78,7 +91,8 @@ where
 }
 
 async fn check(app: &App) -> Outcome {
-    let view = app.client()?.check().await?;
+    let client = app.client()?;
+    let view = first_call(app.out, || client.check()).await?;
     app.out.either(&view, || {
         let mut text: String = view.checked.iter().map(|name| format!("✓ {}\n", plainly(name))).collect();
         text.push_str(&format!("{} checked at height {}", count(view.checked.len() as u64, "rule"), view.height));

@@ -58,6 +58,7 @@ async fn transactions_reach_the_ledger_as_they_are() {
     assert!(result.ok);
     assert_eq!(result.id, tx_id(&tx));
     assert_eq!(*w.ledger.submitted.lock().unwrap(), [codec::encode(&tx)]);
+    assert_eq!(w.api.transaction(&result.id).await.unwrap().height, result.height);
 
     let tx = newcomer(Some(funder().account()));
     w.api.test_credits(&tx).await.unwrap();
@@ -75,6 +76,7 @@ async fn what_is_not_there_is_a_404_that_names_it() {
         (format!("/v1/accounts/{none}"), "account"),
         (format!("/v1/nodes/{none}"), "node"),
         (format!("/v1/orders/{none}"), "order"),
+        (format!("/v1/transactions/{none}"), "transaction in a recent block"),
         (format!("/v1/leases/{none}"), "lease"),
         (format!("/v1/leases/{none}/data/logs"), "lease"),
         ("/v1/epochs/4".into(), "epoch"),
