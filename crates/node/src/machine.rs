@@ -4,7 +4,7 @@
 //! knows the other, so that a change of the ledger does not build the engine again.
 
 use bytes::Bytes;
-use pasture_chain::{Admission, BlockContext, Due, Machine, Rejection, TxOutcome};
+use pasture_chain::{Admission, BlockContext, Due, Entries, Machine, Rejection, TxOutcome};
 use pasture_ledger::{Applied, BlockCtx, Signatures, TxError};
 use pasture_types::event::Event;
 use pasture_types::genesis::Genesis;
@@ -51,8 +51,8 @@ fn rejection(error: &TxError) -> Rejection {
 }
 
 impl Machine for LedgerMachine {
-    fn genesis(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        pasture_ledger::genesis_entries(&self.genesis)
+    fn genesis(&self) -> Result<Entries, String> {
+        Ok(pasture_ledger::genesis_entries(&self.genesis))
     }
 
     fn admit(&self, tx: &[u8], state: &dyn StateRead, now_ms: u64) -> Result<Admission, Rejection> {

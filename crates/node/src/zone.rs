@@ -92,6 +92,7 @@ impl LocalZone {
                 .iter()
                 .map(|v| pasture_chain::Validator { key: v.key, bls_key: v.bls_key.clone(), bls_pop: v.bls_pop.clone(), address: None })
                 .collect(),
+            base: None,
         }
     }
 }
