@@ -464,7 +464,7 @@ async fn prove(key: &[u8], archive: &Archive, dbs: &Dbs<engine_runtime::Context>
     let broken = |what: String| ChainError::Fatal(format!("state store: {what}"));
     let db = dbs.read().await;
     let height = db.get_metadata().await.map_err(|e| broken(e.to_string()))?;
-    let height = height.and_then(|bytes| bytes.first_chunk::<8>().map(|b| u64::from_be_bytes(*b))).ok_or(ChainError::Stopped)?;
+    let height = height.and_then(|bytes| bytes.first_chunk::<8>().map(|b| u64::from_be_bytes(*b))).ok_or(ChainError::Empty)?;
     let hashed = store_key(key);
     let stored = db.get(&hashed).await.map_err(|e| broken(e.to_string()))?;
     let (value, proof) = match stored {
