@@ -270,6 +270,16 @@ impl ApiClient {
     pub async fn check(&self) -> Result<CheckView, ApiError> {
         self.get("/v1/ledger/check").await
     }
+    /// The whole state as a file's bytes, in the form of `docs/specs/light.md` §7. It has no deadline; whether it is whole, the file
+    /// itself says.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn export(&self) -> Result<EventStream<Bytes>, ApiError> {
+        let response = self.answer(self.http.get(self.url("/v1/ledger/export"))).await?;
+        let url = self.base.clone();
+        Ok(Box::pin(response.bytes_stream().map(move |piece| piece.map_err(|source| ApiError::Broken { url: url.clone(), source }))))
+    }
     /// Announces a node's data plane address.
     ///
     /// # Errors

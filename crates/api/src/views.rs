@@ -330,7 +330,8 @@ pub struct StateValue {
     pub value: Option<String>,
     /// Height it was read at.
     pub height: Height,
-    /// Inclusion or exclusion proof against the header's state root, hex, where the store gave one.
+    /// Everything that is needed to believe this without the gateway, hex: certificate, headers and the store's proof, as
+    /// `docs/specs/light.md` says.
     pub proof: Option<String>,
 }
 

@@ -21,6 +21,7 @@ mod session;
 mod spec_file;
 mod transfer;
 mod unpack;
+mod verify;
 mod words;
 
 use args::{Cli, Command, Format};

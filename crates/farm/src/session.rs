@@ -14,6 +14,7 @@ use crate::render::number::credits;
 use crate::words::plainly;
 use pasture_api::client::LeaseClient;
 use pasture_api::{AccountView, ApiClient, ApiError, JobView, LeaseView, NetworkStatus, OrderView, Problem, TxResult, newcomer};
+use pasture_light::ValidatorSet;
 use pasture_rt::{Clock as _, SystemClock};
 use pasture_store::keys;
 use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, Envelope, MAX_LANES, TxBody};
@@ -67,6 +68,15 @@ impl App {
     pub(crate) fn key(&self) -> Result<SigningKey, Failure> {
         self.paths.ensure_data_dir()?;
         keys::load_or_create(&self.paths.account_key()).map_err(Failure::from)
+    }
+    /// The validators that answers are checked against; `None` where we know nobody to trust.
+    pub(crate) fn trusted(&self) -> Result<Option<ValidatorSet>, Failure> {
+        let Some(text) = self.target()?.validators else { return Ok(None) };
+        let set = hex::decode(&text).map_err(|e| e.to_string()).and_then(|b| ValidatorSet::decode(&b).map_err(|e| e.to_string()));
+        set.map(Some).map_err(|e| {
+            Failure::new("config", format!("{}: the validators of this context cannot be read: {e}", self.paths.config_file().display()))
+                .next("make the context again:  farm context create NAME --api-url URL --trust FILE")
+        })
     }
     /// A client of the network's API, which may not answer.
     pub(crate) fn client(&self) -> Result<ApiClient, Failure> {

@@ -14,7 +14,7 @@ use pasture_types::market::OrderTerms;
 use pasture_types::tx::Envelope;
 use pasture_types::{AccountId, Height, LeaseId, NodeId, OrderId, Timestamp, TxId};
 use std::sync::Arc;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 
 /// What one final block did.
 #[derive(Clone, Debug)]
@@ -25,6 +25,12 @@ pub struct BlockEvents {
     pub time: Timestamp,
     /// In the order in which they happened.
     pub events: Vec<Event>,
+}
+
+/// The whole state on its way out, in the form of `docs/specs/light.md` §7.
+pub struct ExportStream {
+    /// Pieces of the file, in order; a broken state ends with an error.
+    pub pieces: mpsc::Receiver<Result<Bytes, std::io::Error>>,
 }
 
 /// The node as its gateway sees it. `Ok(None)` is "there is no such thing"; methods that are not `async` must not block
@@ -112,6 +118,11 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// A problem.
     async fn state(&self, key: Vec<u8>) -> Result<StateValue, Problem>;
+    /// The whole state at the last final block.
+    ///
+    /// # Errors
+    /// A problem: no block yet, or none with a certificate.
+    async fn export(&self) -> Result<ExportStream, Problem>;
     /// Checks the ledger's invariants, off the threads that serve requests.
     ///
     /// # Errors

@@ -50,8 +50,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         ("/v1/explain", post(explain)),
         ("/v1/ledger/head", get(head)),
     ];
-    let ledger: [(&'static str, MethodRouter<Arc<App>>); 3] =
-        [("/v1/ledger/blocks/{height}", get(block)), ("/v1/ledger/state/{key}", get(state)), ("/v1/ledger/check", get(check))];
+    let ledger: [(&'static str, MethodRouter<Arc<App>>); 4] = [
+        ("/v1/ledger/blocks/{height}", get(block)),
+        ("/v1/ledger/state/{key}", get(state)),
+        ("/v1/ledger/check", get(check)),
+        ("/v1/ledger/export", get(export)),
+    ];
     let mut router = Router::new();
     for (path, methods) in views.into_iter().chain(ledger) {
         router = router.route(path, counted(&app, path, methods.fallback(wrong_method)));
@@ -210,6 +214,22 @@ async fn check(State(app): Shared) -> Answer<CheckView> {
         return Err(Problem::new(503, "busy", "the ledger is being checked already: try again when that has ended"));
     };
     Ok(Json(app.backend.check().await?))
+}
+
+/// The whole state as a stream. A shutdown, or a piece that cannot be made, breaks it off: its reader sees that by the checksum.
+async fn export(State(app): Shared) -> Result<Response, Problem> {
+    let Ok(running) = Arc::clone(&app.exports).try_acquire_owned() else {
+        return Err(Problem::new(503, "busy", "the ledger is being exported already: try again when that has ended"));
+    };
+    let stream = app.backend.export().await?;
+    let pieces = futures::stream::unfold((stream.pieces, running, app.stop.clone()), |(mut pieces, running, stop)| async move {
+        let piece = match stop.guard(pieces.recv()).await {
+            Some(piece) => piece?,
+            None => Err(std::io::Error::other("the node is shutting down")),
+        };
+        Some((piece, (pieces, running, stop)))
+    });
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(pieces)).into_response())
 }
 
 fn from_json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {

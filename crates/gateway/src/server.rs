@@ -30,6 +30,8 @@ use tokio::sync::Semaphore;
 const CUT_DEADLINE: Duration = Duration::from_secs(1);
 /// Invariant checks at once: each reads the whole ledger.
 const CHECKS: usize = 1;
+/// Exports at once: each sends the whole ledger.
+const EXPORTS: usize = 1;
 
 /// What all requests share.
 pub(crate) struct App {
@@ -40,6 +42,7 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) streams: StreamSlots,
     pub(crate) checks: Semaphore,
+    pub(crate) exports: Arc<Semaphore>,
     pub(crate) nodes: reqwest::Client,
     pub(crate) stop: ShutdownToken,
 }
@@ -84,6 +87,7 @@ impl Gateway {
             metrics: Metrics::default(),
             streams: StreamSlots::new(options.max_streams),
             checks: Semaphore::new(CHECKS),
+            exports: Arc::new(Semaphore::new(EXPORTS)),
             nodes: forward::client().map_err(GatewayError::Client)?,
             options,
             backend,

@@ -4,6 +4,7 @@
 //! (its phase, its log) is asked of the machine and missing when it does not answer.
 
 use crate::args::{ExtendArgs, JobArg, LogsArgs, PsArgs, ReceiptArgs, StopArgs};
+use crate::backend::RecordKind;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, FromLog};
 use crate::follow::{final_in, show_frame};
@@ -12,6 +13,7 @@ use crate::receipt::Receipt;
 use crate::render::number::{credits, duration, per_hour};
 use crate::render::{Progress, Table};
 use crate::session::{App, Job, Session};
+use crate::verify::{Checker, Evidence, answered};
 use crate::words;
 use futures::StreamExt as _;
 use futures::stream;
@@ -206,9 +208,28 @@ pub(crate) async fn receipt(app: &App, args: &ReceiptArgs) -> Outcome {
     if args.wait && lease.settlement.is_none() {
         lease = settled(&session, &job, &lease).await?;
     }
+    let evidence = if args.details { verified(app, &session, &mut lease).await? } else { None };
     let receipt = Receipt::of(job.handle.clone(), &lease, session.is_test(), None, final_in(&session, &lease));
-    session.out.either(&receipt.json(), || receipt.text(&session.out, args.details));
+    let mut json = receipt.json();
+    if let (Some(fields), Some(evidence)) = (json.as_object_mut(), &evidence) {
+        fields.insert("verified".into(), evidence.json());
+    }
+    session.out.either(&json, || {
+        let verified = evidence.map_or_else(String::new, |e| format!("\n  {}", e.short()));
+        receipt.text(&session.out, args.details) + &verified
+    });
     Ok(Exit::Ok)
+}
+
+/// Holds the lease against the records that the validators signed, where we know whom to trust.
+async fn verified(app: &App, session: &Session, lease: &mut LeaseView) -> Result<Option<Evidence>, Failure> {
+    let Some(trusted) = app.trusted()? else { return Ok(None) };
+    let checker = Checker::new(session.out, session.api.clone(), trusted, 0);
+    let id = lease.id.0;
+    let (view, evidence) = checker.view(RecordKind::Lease, &id, || answered(session.out, &session.api, RecordKind::Lease, id)).await?;
+    let view = view.ok_or_else(|| Failure::new("not-found", format!("there is no lease of {}", lease.id)))?;
+    *lease = serde_json::from_value(view).map_err(|e| Failure::new("internal", e.to_string()))?;
+    Ok(Some(evidence))
 }
 
 /// The lease once it is settled, however long that takes.

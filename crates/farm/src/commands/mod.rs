@@ -7,6 +7,7 @@ mod doctor;
 mod explain;
 mod jobs;
 mod ledger;
+mod moving;
 mod offers;
 pub(crate) mod run;
 mod up;

@@ -1,6 +1,7 @@
 //! Every route once, and what bad input is answered.
 
 use crate::world::{LEASE, NOBODY, NOW, OFFER, ORDER, World, announcement, funder, newcomer, node_key, soon, tx_id, user};
+use futures::StreamExt as _;
 use pasture_api::{NodeAddress, auth};
 use pasture_types::market::{AliveCheck, Disclose, Failover, Fence, OrderTerms, Verification};
 use pasture_types::{Amount, AssetId, BlobHash, Height, Millis, Resources, Timestamp, codec};
@@ -48,6 +49,32 @@ async fn every_view_answers() {
     let value = w.api.state("00ff").await.unwrap();
     assert_eq!((value.key.as_str(), value.value.as_deref()), ("00ff", Some("2a")));
     assert_eq!(w.api.check().await.unwrap().checked, ["money"]);
+}
+
+#[tokio::test]
+async fn an_export_that_breaks_off_is_not_taken_for_a_whole_one_and_there_is_one_at_a_time() {
+    let w = World::new().await;
+    let mut seen = vec![];
+    // So short an answer may break off before it has begun.
+    let broken = match w.api.export().await {
+        Err(_) => true,
+        Ok(pieces) => {
+            let pieces: Vec<_> = pieces.collect().await;
+            seen.extend(pieces.iter().flatten().flatten());
+            pieces.iter().any(Result::is_err)
+        }
+    };
+    assert!(broken, "a state that could not be read to its end came as if it were whole");
+    assert!("the whole state".as_bytes().starts_with(&seen));
+    // The slot of a reader that is gone is free again.
+    soon(async {
+        while let Err(e) = w.api.export().await
+            && e.problem().is_some_and(|p| p.code == "busy")
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

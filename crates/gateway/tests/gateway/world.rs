@@ -6,7 +6,7 @@ use pasture_api::{
     AccountView, ApiClient, BestOffer, CheckView, EpochView, Exclusion, ExplainView, HeadView, JobView, LeaseView, NetworkStatus,
     NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, StateValue, TransactionView, TxResult, auth,
 };
-use pasture_gateway::{Backend, BlockEvents, Gateway, GatewayOptions};
+use pasture_gateway::{Backend, BlockEvents, ExportStream, Gateway, GatewayOptions};
 use pasture_rt::{ManualClock, Shutdown};
 use pasture_types::event::{Event, Hash32};
 use pasture_types::genesis::Params;
@@ -246,6 +246,13 @@ impl Backend for Ledger {
     }
     async fn check(&self) -> Result<CheckView, Problem> {
         Ok(CheckView { height: Height(7), checked: vec!["money".into()], violations: vec![] })
+    }
+    async fn export(&self) -> Result<ExportStream, Problem> {
+        let (send, pieces) = tokio::sync::mpsc::channel(4);
+        for piece in [Ok("the whole"), Ok(" state"), Err("and no more")] {
+            send.send(piece.map(|p| p.as_bytes().into()).map_err(std::io::Error::other)).await.unwrap();
+        }
+        Ok(ExportStream { pieces })
     }
     fn events(&self) -> broadcast::Receiver<Arc<BlockEvents>> {
         self.feed.subscribe()
