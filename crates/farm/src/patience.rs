@@ -109,6 +109,28 @@ where
     }
 }
 
+/// How a call is repeated that is both a command's first and a later one, depending on the command.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Calls {
+    /// Nobody answered yet: [`first_call`].
+    First(Output),
+    /// The network answered before, so there is one: [`patiently_telling`].
+    Later(Output),
+}
+
+impl Calls {
+    /// Makes the call.
+    pub(crate) async fn make<T, F>(self, call: impl FnMut() -> F) -> Result<T, ApiError>
+    where
+        F: Future<Output = Result<T, ApiError>>,
+    {
+        match self {
+            Self::First(out) => first_call(out, call).await,
+            Self::Later(out) => patiently_telling(out, call).await,
+        }
+    }
+}
+
 async fn repeat<T, F>(mut patience: Patience, helps: impl Fn(&ApiError) -> bool, mut call: impl FnMut() -> F) -> Result<T, ApiError>
 where
     F: Future<Output = Result<T, ApiError>>,

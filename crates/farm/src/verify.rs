@@ -2,12 +2,11 @@
 //!
 //! Guarantees: whatever comes from here was certified by a quorum of the trusted validators, or is a [`Failure`] with the code
 //! `unproven`. A gateway can still show an older state than the newest; the failure to do so is what `--since` is for. A
-//! gateway that goes away in the middle is waited for, and that is said.
+//! connection that breaks off is made anew, and that is said.
 
 use crate::backend::{Proven, RecordKind};
 use crate::exit::Failure;
-use crate::patience::patiently_telling;
-use crate::render::Output;
+use crate::patience::Calls;
 use crate::render::number::{count, duration};
 use crate::session::now_ms;
 use pasture_api::{ApiClient, ApiError, StateValue};
@@ -21,17 +20,18 @@ const TRIES: usize = 5;
 const MAX_RECORDS: usize = 16;
 
 /// What the gateway says of a record; `None` if it says that there is none.
-pub(crate) async fn answered(out: Output, client: &ApiClient, kind: RecordKind, id: [u8; 32]) -> Result<Option<Value>, Failure> {
+pub(crate) async fn answered(calls: Calls, client: &ApiClient, kind: RecordKind, id: [u8; 32]) -> Result<Option<Value>, Failure> {
     let json = |e: serde_json::Error| Failure::new("internal", e.to_string());
-    let answer = patiently_telling(out, || async {
-        Ok(match kind {
-            RecordKind::Account => serde_json::to_value(client.account(&AccountId(id)).await?),
-            RecordKind::Lease => serde_json::to_value(client.lease(&LeaseId(id)).await?),
-            RecordKind::Order => serde_json::to_value(client.order(&OrderId(id)).await?),
-            RecordKind::Node => serde_json::to_value(client.node(&NodeId(id)).await?),
+    let answer = calls
+        .make(|| async {
+            Ok(match kind {
+                RecordKind::Account => serde_json::to_value(client.account(&AccountId(id)).await?),
+                RecordKind::Lease => serde_json::to_value(client.lease(&LeaseId(id)).await?),
+                RecordKind::Order => serde_json::to_value(client.order(&OrderId(id)).await?),
+                RecordKind::Node => serde_json::to_value(client.node(&NodeId(id)).await?),
+            })
         })
-    })
-    .await;
+        .await;
     match answer {
         Ok(view) => view.map(Some).map_err(json),
         Err(e) if e.problem().is_some_and(|p| p.status == 404) => Ok(None),
@@ -40,15 +40,15 @@ pub(crate) async fn answered(out: Output, client: &ApiClient, kind: RecordKind, 
 }
 
 /// What the gateway says of a key.
-pub(crate) async fn stated(out: Output, client: &ApiClient, key: &[u8]) -> Result<StateValue, ApiError> {
+pub(crate) async fn stated(calls: Calls, client: &ApiClient, key: &[u8]) -> Result<StateValue, ApiError> {
     let key = hex::encode(key);
-    patiently_telling(out, || client.state(&key)).await
+    calls.make(|| client.state(&key)).await
 }
 
 /// Who is trusted, and how old an answer may be.
 pub(crate) struct Checker {
-    /// Whom to tell when we wait.
-    out: Output,
+    /// How to ask.
+    calls: Calls,
     /// Where to ask.
     api: ApiClient,
     trusted: ValidatorSet,
@@ -125,8 +125,8 @@ fn refused(error: &LightError) -> Failure {
 
 impl Checker {
     /// A checker of one gateway's answers.
-    pub(crate) const fn new(out: Output, api: ApiClient, trusted: ValidatorSet, since: u64) -> Self {
-        Self { out, api, trusted, since }
+    pub(crate) const fn new(calls: Calls, api: ApiClient, trusted: ValidatorSet, since: u64) -> Self {
+        Self { calls, api, trusted, since }
     }
     /// Who is trusted.
     pub(crate) const fn trusted(&self) -> &ValidatorSet {
@@ -135,7 +135,7 @@ impl Checker {
 
     /// A record, or that there is none, with its proof checked; and that proof, in hex.
     pub(crate) async fn record(&self, key: &[u8]) -> Result<(Verified, String), Failure> {
-        let answer = stated(self.out, &self.api, key).await?;
+        let answer = stated(self.calls, &self.api, key).await?;
         let digits = answer.proof.ok_or_else(|| unproven("it gave no proof"))?;
         let proof = hex::decode(&digits).map_err(|_| unproven("its proof is not hex"))?;
         let shown = StateProof::decode(&proof).and_then(|proof| pasture_light::verify(&self.trusted, &proof));

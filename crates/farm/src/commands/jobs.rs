@@ -8,7 +8,7 @@ use crate::backend::RecordKind;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, FromLog};
 use crate::follow::{final_in, show_frame};
-use crate::patience::while_away;
+use crate::patience::{Calls, while_away};
 use crate::receipt::Receipt;
 use crate::render::number::{credits, duration, per_hour};
 use crate::render::{Progress, Table};
@@ -224,9 +224,10 @@ pub(crate) async fn receipt(app: &App, args: &ReceiptArgs) -> Outcome {
 /// Holds the lease against the records that the validators signed, where we know whom to trust.
 async fn verified(app: &App, session: &Session, lease: &mut LeaseView) -> Result<Option<Evidence>, Failure> {
     let Some(trusted) = app.trusted()? else { return Ok(None) };
-    let checker = Checker::new(session.out, session.api.clone(), trusted, 0);
+    let calls = Calls::Later(session.out);
+    let checker = Checker::new(calls, session.api.clone(), trusted, 0);
     let id = lease.id.0;
-    let (view, evidence) = checker.view(RecordKind::Lease, &id, || answered(session.out, &session.api, RecordKind::Lease, id)).await?;
+    let (view, evidence) = checker.view(RecordKind::Lease, &id, || answered(calls, &session.api, RecordKind::Lease, id)).await?;
     let view = view.ok_or_else(|| Failure::new("not-found", format!("there is no lease of {}", lease.id)))?;
     *lease = serde_json::from_value(view).map_err(|e| Failure::new("internal", e.to_string()))?;
     Ok(Some(evidence))

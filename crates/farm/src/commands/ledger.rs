@@ -6,7 +6,7 @@ use super::moving;
 use crate::args::{LedgerArgs, LedgerCommand};
 use crate::backend::{self, RecordKind};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::patience::first_call;
+use crate::patience::{Calls, first_call};
 use crate::render::Table;
 use crate::render::number::count;
 use crate::session::App;
@@ -98,8 +98,7 @@ fn neither(what: &str) -> Failure {
 async fn get(app: &App, what: &str, id: Option<&str>, trust: Trust) -> Outcome {
     let asked = asked(what, id)?;
     let client = app.client()?;
-    // From here on a network that goes away is waited for; whether there is one is settled first.
-    first_call(app.out, || client.status()).await?;
+    let calls = Calls::First(app.out);
     let trusted = if trust.off { None } else { app.trusted()? };
     let Some(trusted) = trusted else {
         if trust.required {
@@ -109,20 +108,20 @@ async fn get(app: &App, what: &str, id: Option<&str>, trust: Trust) -> Outcome {
                 ));
         }
         let value = match asked {
-            Asked::Record(kind, id) => answered(app.out, &client, kind, id).await?.ok_or_else(|| nothing(what))?,
-            Asked::Key(key) => serde_json::to_value(stated(app.out, &client, &key).await?).unwrap_or_default(),
+            Asked::Record(kind, id) => answered(calls, &client, kind, id).await?.ok_or_else(|| nothing(what))?,
+            Asked::Key(key) => serde_json::to_value(stated(calls, &client, &key).await?).unwrap_or_default(),
         };
         app.out.either(&value, || serde_json::to_string_pretty(&value).unwrap_or_default());
         app.out.note("not verified: this is the gateway's word");
         return Ok(Exit::Ok);
     };
-    let checker = Checker::new(app.out, client.clone(), trusted, trust.since);
+    let checker = Checker::new(calls, client.clone(), trusted, trust.since);
     let unproven = match &asked {
         Asked::Record(kind, _) => kind.unproven(),
         Asked::Key(_) => &[],
     };
     let (value, evidence) = match asked {
-        Asked::Record(kind, id) => checker.view(kind, &id, || answered(app.out, &client, kind, id)).await?,
+        Asked::Record(kind, id) => checker.view(kind, &id, || answered(calls, &client, kind, id)).await?,
         Asked::Key(key) => {
             let (shown, proof) = checker.record(&key).await?;
             let value = serde_json::json!({
