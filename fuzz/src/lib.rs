@@ -4,6 +4,8 @@
 //! Guarantees: it is the same in every run, so that an input reproduces its crash; [`World::submit`] holds each transaction
 //! to all or nothing, and the ledger's own `check` follows. It runs no consensus.
 
+pub mod light;
+
 use borsh::{BorshDeserialize, BorshSerialize};
 use pasture_ledger::{Applied, BlockCtx, Due, Signatures, admit, apply, begin_block, check, end_block, next_due, query};
 use pasture_types::genesis::{Genesis, GenesisAccount, GenesisValidator, Params, RULES_VERSION};

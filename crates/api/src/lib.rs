@@ -8,6 +8,7 @@
 //! | `GET /healthz`, `GET /readyz` | 200 when the process, the ledger answers |
 //! | `GET /v1/status` | [`NetworkStatus`] |
 //! | `POST /v1/transactions` (borsh envelope) | [`TxResult`], once final |
+//! | `GET /v1/transactions/{id}` | [`TransactionView`]; 404 if no recent block has it |
 //! | `POST /v1/test-credits` (borsh envelope that names the funder as fee payer) | [`TxResult`]; development only |
 //! | `GET /v1/events?account=&node=&lease=` | server-sent [`LedgerEvent`]s; the first is a `ready` |
 //! | `GET /v1/accounts/{id}`, `/v1/nodes/{id}`, `/v1/offers`, `/v1/orders/{id}`, `/v1/leases/{id}` | views |

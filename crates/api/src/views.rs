@@ -61,6 +61,20 @@ pub struct TxResult {
     pub events: Vec<Event>,
 }
 
+/// A transaction that is in a final block, looked up by its id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TransactionView {
+    /// Its id.
+    pub id: TxId,
+    /// The block it is in.
+    pub height: Height,
+    /// The block's time.
+    pub time: Timestamp,
+    /// What it did; `None` when the node has been restarted since and remembers only that it is in the block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<TxResult>,
+}
+
 /// An event with its block.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LedgerEvent {
@@ -292,6 +306,9 @@ pub struct ExplainView {
     pub best: Vec<BestOffer>,
     /// The smallest changes that would help, cheapest first.
     pub relaxations: Vec<String>,
+    /// Offers too new to be drawn: they can be in two blocks.
+    #[serde(default)]
+    pub ageing: u64,
 }
 
 /// One reason that excluded offers.
@@ -348,7 +365,8 @@ pub struct StateValue {
     pub value: Option<String>,
     /// Height it was read at.
     pub height: Height,
-    /// Inclusion or exclusion proof against the header's state root, hex, where the store gave one.
+    /// Everything that is needed to believe this without the gateway, hex: certificate, headers and the store's proof, as
+    /// `docs/specs/light.md` says.
     pub proof: Option<String>,
 }
 
@@ -363,7 +381,12 @@ pub struct CheckView {
     pub violations: Vec<String>,
 }
 
-/// A node tells a gateway where its data plane listens.
+/// How long an announced address counts: a node that left without a word is `reachable` no longer than this.
+pub const ANNOUNCED_FOR: Millis = Millis(180_000);
+/// How often a node announces its address again: two announcements may be lost before it counts as gone.
+pub const ANNOUNCE_EVERY: Millis = Millis(60_000);
+
+/// A node tells a gateway where its data plane listens. It counts for [`ANNOUNCED_FOR`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeAddress {
     /// e.g. `http://127.0.0.1:4711`.

@@ -354,6 +354,14 @@ pub(crate) struct DevArgs {
     /// What this machine offers.
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
+    /// How it logs.
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// How a node logs.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct LogArgs {
     /// Write the log as JSON
     #[arg(long)]
     pub(crate) log_json: bool,
@@ -400,9 +408,9 @@ pub(crate) struct UpArgs {
     /// Credits for one GiB of disk an hour
     #[arg(long, value_name = "CREDITS", requires = "price_cpu")]
     pub(crate) price_disk: Option<String>,
-    /// Write the log as JSON
-    #[arg(long)]
-    pub(crate) log_json: bool,
+    /// How it logs.
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 }
 
 /// `farm doctor`.
@@ -439,9 +447,39 @@ pub(crate) enum LedgerCommand {
         what: String,
         /// Which one
         id: Option<String>,
+        /// Fail unless the answer was checked against trusted validators [default: check where they are known]
+        #[arg(long, conflicts_with = "no_verify")]
+        verify: bool,
+        /// Take the gateway's word
+        #[arg(long)]
+        no_verify: bool,
+        /// Refuse an answer that is older than this block
+        #[arg(long, value_name = "HEIGHT", default_value_t = 0, conflicts_with = "no_verify")]
+        since: u64,
     },
     /// Check that the books balance
     Check,
+    /// Write the whole ledger, as it is at one block, into a file
+    Export {
+        /// The file; it must not exist
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The folder of a stopped network [default: ask the running one]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Put an exported ledger into a network's folder, where it goes on
+    Import {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The folder: a new one, or one whose ledger was moved away
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// The folder that the ledger comes from, for the network's keys [default: they are in --data already]
+        #[arg(long, value_name = "DIR")]
+        keys: Option<PathBuf>,
+    },
     /// Execute every block again from a stopped network's folder and compare
     Replay {
         /// The folder that `farm dev --data` was given
@@ -473,6 +511,9 @@ pub(crate) enum ContextCommand {
     Create {
         /// Its name
         name: String,
+        /// The network's founding file, from somebody you believe: answers are checked against the validators in it
+        #[arg(long, value_name = "FILE")]
+        trust: Option<PathBuf>,
     },
 }
 

@@ -5,7 +5,6 @@
 //! the state afresh. Nothing is kept for readers that are away.
 
 use crate::backend::BlockEvents;
-use crate::reply::Failure;
 use crate::server::App;
 use crate::streams::{AtStop, Held};
 use axum::extract::rejection::QueryRejection;
@@ -40,7 +39,7 @@ struct Ready {
 }
 
 /// `GET /v1/events`.
-pub(crate) async fn follow(State(app): State<Arc<App>>, filter: Result<Query<Filter>, QueryRejection>) -> Result<Response, Failure> {
+pub(crate) async fn follow(State(app): State<Arc<App>>, filter: Result<Query<Filter>, QueryRejection>) -> Result<Response, Problem> {
     let Query(filter) = filter.map_err(|e| Problem::bad_request(e.body_text()))?;
     let slot = app.streams.take()?;
     let entered = app.metrics.subscribers.enter();

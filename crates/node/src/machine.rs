@@ -3,13 +3,16 @@
 //! Guarantees: nothing but translation. The engine sees bytes and tables, the ledger sees blocks and transactions; neither
 //! knows the other, so that a change of the ledger does not build the engine again.
 
+use crate::moving;
+use crate::zone::LocalZone;
 use bytes::Bytes;
-use pasture_chain::{Admission, BlockContext, Due, Machine, Rejection, TxOutcome, Validator};
+use pasture_chain::{Admission, BlockContext, Due, Entries, Machine, Rejection, TxOutcome, Validator};
 use pasture_ledger::{Applied, BlockCtx, Signatures, TxError};
 use pasture_types::event::Event;
 use pasture_types::genesis::Genesis;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{Timestamp, codec};
+use std::path::PathBuf;
 
 /// Largest encoded event.
 const MAX_EVENT_BYTES: usize = 64 * 1024;
@@ -17,13 +20,22 @@ const MAX_EVENT_BYTES: usize = 64 * 1024;
 /// The ledger of one zone.
 pub struct LedgerMachine {
     genesis: Genesis,
+    /// The file that the zone goes on from, and the digest of its entries, if its state was carried here.
+    base: Option<(PathBuf, [u8; 32])>,
 }
 
 impl LedgerMachine {
     /// The ledger that a genesis begins.
     #[must_use]
     pub const fn new(genesis: Genesis) -> Self {
-        Self { genesis }
+        Self { genesis, base: None }
+    }
+
+    /// The ledger of a zone of this node: begins with its genesis, or with the state that was carried here.
+    #[must_use]
+    pub fn of(zone: &LocalZone) -> Self {
+        let base = zone.base.as_ref().map(|base| (base.path.clone(), base.chain.entries));
+        Self { genesis: zone.genesis.clone(), base }
     }
 }
 
@@ -62,8 +74,11 @@ fn possession(tx: &[u8]) -> Result<(), TxError> {
 }
 
 impl Machine for LedgerMachine {
-    fn genesis(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        pasture_ledger::genesis_entries(&self.genesis)
+    fn genesis(&self) -> Result<Entries, String> {
+        match &self.base {
+            None => Ok(pasture_ledger::genesis_entries(&self.genesis)),
+            Some((path, digest)) => moving::entries(path, digest),
+        }
     }
 
     fn admit(&self, tx: &[u8], state: &dyn StateRead, now_ms: u64) -> Result<Admission, Rejection> {

@@ -13,6 +13,8 @@ use pasture_types::{AccountId, Amount, AssetId, GrantId, LeaseId, NodeId, OrderI
 
 /// Most jobs of one account that are listed; older ones are found by their id.
 const MAX_JOBS: usize = 2_000;
+/// How matching says that offers are too new: the one filter that only time passes.
+const AGEING: &str = "offer has stood long enough";
 
 pub(crate) fn account(state: &dyn StateRead, id: &AccountId) -> Option<AccountView> {
     let account = query::account(state, id)?;
@@ -225,12 +227,13 @@ pub(crate) fn explain(state: &dyn StateRead, terms: &OrderTerms, now: Timestamp)
             })
         })
         .collect();
+    let ageing = e.steps.iter().find(|s| s.filter == AGEING).map_or(0, |s| u64::from(s.excluded));
     let way_out = |r: &pasture_ledger::Relaxation| {
         let price = r.rate_per_hour.map_or_else(String::new, |rate| format!(", from {rate} per hour"));
         format!("{} ({} offer{}{price})", r.change, r.offers, if r.offers == 1 { "" } else { "s" })
     };
     let relaxations = e.relaxations.iter().map(way_out).collect();
-    ExplainView { offers: u64::from(e.offers), suitable: u64::from(e.matching), excluded, best, relaxations }
+    ExplainView { offers: u64::from(e.offers), suitable: u64::from(e.matching), excluded, best, relaxations, ageing }
 }
 
 /// What a clean check looked at, in words.
@@ -242,4 +245,13 @@ pub(crate) fn checked(report: &pasture_ledger::CheckReport) -> Vec<String> {
         format!("indexes and timers agree with the records of {} keys", report.keys),
         format!("records: accounts {}, offers {}, orders {}", report.accounts, report.offers, report.orders),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn matching_still_says_that_an_offer_is_too_new_in_the_words_that_are_looked_for() {
+        let matching = include_str!("../../scheduler/src/explain.rs");
+        assert!(matching.contains(&format!("Exclusion::Ageing => \"{}\"", super::AGEING)));
+    }
 }

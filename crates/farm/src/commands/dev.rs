@@ -137,7 +137,7 @@ pub(crate) async fn offered(args: &MachineArgs, disk: &Path) -> Result<Option<Re
 fn enter(app: &App, ready: &DevReady) -> Result<(), Failure> {
     let path = app.paths.config_file();
     let mut file = ConfigFile::load(&path)?;
-    file.enter_dev(&ready.api_url);
+    file.enter_dev(&ready.api_url, Some(hex::encode(ready.trusted.encode())));
     file.save(&path)
 }
 

@@ -205,7 +205,7 @@ pub(crate) async fn claim(app: &App, code: &str) -> Outcome {
         }
         _ => e.into(),
     })?;
-    session.deliver(&invite::claim(&code, &grant, &session.key, session.max_fee(), session.time())).await?;
+    session.deliver(&invite::claim(&code, &grant, &session.key, session.max_fee(), session.time()), Door::Everybody).await?;
     let view = session.api.account(&session.account()).await?;
     session.out.either(&view, || format!("account {} is open with {} cr", view.id, credits(view.balance)));
     Ok(Exit::Ok)

@@ -8,6 +8,7 @@ mod explain;
 mod grants;
 mod jobs;
 mod ledger;
+mod moving;
 mod offers;
 pub(crate) mod run;
 mod up;

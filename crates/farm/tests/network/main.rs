@@ -5,6 +5,8 @@
 //! (`scripts/test.sh` builds both). What single crates promise is tested beside them, not here.
 
 #[cfg(test)]
+mod away;
+#[cfg(test)]
 mod cheats;
 #[cfg(test)]
 mod files;
@@ -17,6 +19,8 @@ mod ledger;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod machines;
+#[cfg(test)]
 mod operator;
 #[cfg(test)]
 mod refusals;
@@ -26,3 +30,5 @@ mod runs;
 mod stopping;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod terminal;

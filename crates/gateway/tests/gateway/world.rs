@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
     AccountView, ApiClient, BestOffer, CheckView, EpochView, Exclusion, ExplainView, GrantView, HeadView, JobView, LeaseView,
-    NetworkStatus, NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, StateValue, TxResult, auth,
+    NetworkStatus, NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, StateValue, TransactionView, TxResult, auth,
 };
-use pasture_gateway::{Backend, BlockEvents, Gateway, GatewayOptions};
+use pasture_gateway::{Backend, BlockEvents, ExportStream, Gateway, GatewayOptions};
 use pasture_rt::{ManualClock, Shutdown};
 use pasture_types::event::{Event, Hash32};
 use pasture_types::genesis::Params;
@@ -149,6 +149,11 @@ impl Backend for Ledger {
         let id = envelope.body.id();
         Ok(TxResult { id, height: Height(8), time: Timestamp(NOW), ok: true, code: 0, message: String::new(), events: vec![] })
     }
+    async fn transaction(&self, id: TxId) -> Result<Option<TransactionView>, Problem> {
+        let submitted = self.submitted.lock().unwrap();
+        let taken = submitted.iter().any(|tx| codec::decode::<Envelope>(tx, tx.len()).is_ok_and(|e| e.body.id() == id));
+        Ok(taken.then_some(TransactionView { id, height: Height(8), time: Timestamp(NOW), result: None }))
+    }
     fn cosign_newcomer(&self, tx: Envelope) -> Result<Envelope, Problem> {
         if tx.body.fee_payer != Some(funder().account()) {
             return Err(Problem::forbidden("the funder is not the fee payer"));
@@ -250,7 +255,7 @@ impl Backend for Ledger {
             rate_per_hour: terms.max_price_per_hour,
         };
         let excluded = vec![Exclusion { reason: "memory".into(), offers: 1 }];
-        Ok(ExplainView { offers: 2, suitable: 1, excluded, best: vec![best], relaxations: vec![] })
+        Ok(ExplainView { offers: 2, suitable: 1, excluded, best: vec![best], relaxations: vec![], ageing: 0 })
     }
     async fn head(&self) -> Result<HeadView, Problem> {
         Ok(Self::head_view(7))
@@ -263,6 +268,13 @@ impl Backend for Ledger {
     }
     async fn check(&self) -> Result<CheckView, Problem> {
         Ok(CheckView { height: Height(7), checked: vec!["money".into()], violations: vec![] })
+    }
+    async fn export(&self) -> Result<ExportStream, Problem> {
+        let (send, pieces) = tokio::sync::mpsc::channel(4);
+        for piece in [Ok("the whole"), Ok(" state"), Err("and no more")] {
+            send.send(piece.map(|p| p.as_bytes().into()).map_err(std::io::Error::other)).await.unwrap();
+        }
+        Ok(ExportStream { pieces })
     }
     fn events(&self) -> broadcast::Receiver<Arc<BlockEvents>> {
         self.feed.subscribe()

@@ -230,8 +230,8 @@ impl Client {
             let (mut bytes, mut decoder, mut seen) = (response.bytes_stream(), SseDecoder::default(), vec![]);
             let (mut ended, mut confirmed) = (false, false);
             while !(ended && confirmed) {
-                decoder.push(&bytes.next().await.expect("the stream goes on").unwrap()).unwrap();
-                while let Some(event) = decoder.next_event() {
+                decoder.push(&bytes.next().await.expect("the stream goes on").unwrap());
+                while let Some(event) = decoder.next_event().unwrap() {
                     let event: NodeEvent = serde_json::from_str(&event.data).unwrap();
                     match &event {
                         NodeEvent::Status { status } => ended |= status.phase == Phase::Ended,
