@@ -175,9 +175,10 @@ mod tests {
             params: Params::dev(),
             validators: vec![],
             accounts: vec![GenesisAccount { key: operator.public(), balance: Amount::credits(100) }],
+            assets: vec![],
         };
         let machine = LedgerMachine::new(genesis.clone());
-        let mut state = MemoryState(machine.genesis().into_iter().collect());
+        let mut state = MemoryState(machine.genesis().unwrap().into_iter().collect());
         let (good, forged) = (registration(&genesis, &operator, [7; 32]), registration(&genesis, &operator, [8; 32]));
         assert_eq!(machine.admit(&forged, &state, 1).unwrap_err().code, TxError::Possession.code());
         assert!(!machine.verify(&[good.clone(), forged]));

@@ -136,7 +136,15 @@ mod tests {
         let user = SigningKey::from_seed([1; 32]);
         let accounts = vec![GenesisAccount { key: user.public(), balance: Amount::credits(7) }];
         let params = Params::dev();
-        let genesis = Genesis { name: "t".into(), time: Timestamp(1), rules_version: RULES_VERSION, params, validators: vec![], accounts };
+        let genesis = Genesis {
+            name: "t".into(),
+            time: Timestamp(1),
+            rules_version: RULES_VERSION,
+            params,
+            validators: vec![],
+            accounts,
+            assets: vec![],
+        };
         (pasture_ledger::genesis(&genesis), user.account())
     }
 

@@ -53,7 +53,7 @@ async fn act(api: &ApiClient, zone: ZoneId, account: AccountId, auth: Auth, sign
 }
 
 fn resources(cores: u32) -> Resources {
-    Resources { cpu_millis: cores * 1000, memory_bytes: 1 << 30, disk_bytes: 1 << 30, gpus: vec![] }
+    Resources { cpu_millis: cores * 1000, memory_bytes: 1 << 30, disk_bytes: 1 << 30, ..Resources::default() }
 }
 
 /// A provider with a node and an offer, and a user whose order it took.
@@ -69,12 +69,13 @@ async fn lease(api: &ApiClient, zone: ZoneId) -> LeaseId {
     let digest = node_registration_digest(&zone, &provider.account(), &id, &declaration);
     let offer = OfferTerms {
         resources: resources(4),
-        rates: Rates { cpu_core: Amount(900_000_000), memory_gib: Amount::ZERO, disk_gib: Amount::ZERO, gpus: vec![] },
+        rates: Rates { cpu_core: Amount(900_000_000), memory_gib: Amount::ZERO, disk_gib: Amount::ZERO, ..Rates::default() },
         asset: AssetId::CREDIT,
         region: "eu-west".into(),
         egress: Egress::Open,
         max_duration: Millis::secs(24 * 3_600),
         attributes: vec![],
+        ..OfferTerms::default()
     };
     let actions = vec![
         Action::RegisterProvider { name: "meadow".into() },
@@ -101,6 +102,7 @@ async fn lease(api: &ApiClient, zone: ZoneId) -> LeaseId {
         watcher: None,
         preferences: vec![],
         expires: api.status().await.unwrap().time.plus(Millis::secs(600)),
+        ..OrderTerms::default()
     };
     act(api, zone, user.account(), Auth::Single, &user, vec![Action::PlaceOrder { terms: Box::new(order) }]).await;
     let lease = matched(api, &id).await;

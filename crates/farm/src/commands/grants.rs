@@ -7,7 +7,7 @@ use crate::args::{GrantArgs, InviteArgs, InviteCommand};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::render::Table;
 use crate::render::number::{count, credits, duration};
-use crate::session::{App, Session, random};
+use crate::session::{App, Door, Session, random};
 use pasture_api::{GrantView, invite};
 use pasture_types::grant::{ActionKind, Budget, GrantAction, GrantTerms, GrantUse, InviteCode, MAX_GRANT_LIFE, grant_id};
 use pasture_types::spec::parse_duration;
