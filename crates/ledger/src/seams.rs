@@ -95,6 +95,11 @@ pub(crate) fn beacon(s: &dyn StateRead, height: u64) -> Option<[u8; 32]> {
     beacon::mix_after(s, height)
 }
 
+/// Asked by draws that waited: the first height for which `beacon` may still answer; none answers ever again for one below.
+pub(crate) const fn first_with_beacon(env: &Env) -> u64 {
+    beacon::first_mixed(env.clock.height)
+}
+
 /// Asked by draws and statements: the seated validators' keys with their operators, ascending by key.
 pub(crate) fn seated(s: &dyn StateRead) -> Vec<(NodeId, AccountId)> {
     /// More than any zone seats.

@@ -159,6 +159,56 @@ fn large_validator_sets_send_sixteen_and_all_repeat() {
     assert_eq!(w.of_node().failing_from, None);
 }
 
+/// Blocks of one proposer alone: more than are kept, and no randomness for draws.
+fn lonely(w: &mut World) {
+    let kept = 512;
+    for _ in 0..kept + 20 {
+        let ctx = BlockCtx { proposer: validator_key(0).node_id().0, ..w.ctx(10) };
+        let events = [begin_block(&mut w.state, &ctx), end_block(&mut w.state, &ctx)].concat();
+        assert_eq!(drawn(&events), vec![], "no few proposers decide");
+        w.events.extend(events);
+    }
+    check(&w.state).unwrap();
+}
+
+#[test]
+fn a_draw_whose_randomness_is_gone_is_drawn_anew() {
+    let mut w = world(4, params());
+    while query::audit_state(&w.state).drawing.is_none() || w.of_node().open.is_some() {
+        w.block(500, &[]);
+    }
+    let before = query::audit_state(&w.state).drawing.unwrap();
+    lonely(&mut w);
+    let anew = query::audit_state(&w.state).drawing.unwrap();
+    assert!(anew.height > before.height && anew.height < w.height, "{before:?}, {anew:?}");
+    // f + 1 = 2 of four proposers.
+    w.block(10, &[]);
+    w.block(10, &[]);
+    let audit = w.open().expect("drawn");
+    w.run(&audit, BURST_HASHES, &|_| Word::InTime);
+    assert_eq!(w.until(audit.number).verdict, Some(Verdict::Passed));
+}
+
+#[test]
+fn a_repetition_whose_randomness_is_gone_takes_what_there_is() {
+    let mut w = world(4, params());
+    let first = w.drawn();
+    w.run(&first, BURST_HASHES, &|_| Word::Late);
+    while query::audit(&w.state, first.number).unwrap().verdict.is_none() {
+        w.block(500, &[]);
+    }
+    assert_eq!(w.of_node().open.map(|o| o.audit), Some(None), "it waits for randomness");
+    lonely(&mut w);
+    assert_eq!(w.of_node().open.map(|o| o.audit), Some(None));
+    w.block(10, &[]);
+    w.block(10, &[]);
+    let again = w.open().expect("drawn");
+    assert_eq!(again.attempt, 2);
+    assert_ne!(again.randomness, first.randomness);
+    w.run(&again, BURST_HASHES, &|_| Word::InTime);
+    assert_eq!(w.until(again.number).verdict, Some(Verdict::Passed));
+}
+
 fn bundle(w: &World, epochs: &[u64]) -> HeartbeatBundle {
     let first = epochs[0];
     let last = *epochs.last().unwrap();

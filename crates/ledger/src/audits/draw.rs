@@ -119,6 +119,11 @@ fn draws(env: &Env, groups: u32, mix: &[u8; 32]) -> u32 {
 
 fn finish_draw(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, events: &mut Vec<Event>) {
     let Some(mut drawing) = all.drawing else { return };
+    if drawing.height < seams::first_with_beacon(env) {
+        // Its randomness never comes, or is gone: what is left of it is drawn anew, as if the tick came now.
+        all.drawing = Some(Drawing { height: env.clock.height, groups: state(s).groups, drawn: drawing.drawn });
+        return;
+    }
     let Some(mix) = seams::beacon(s, drawing.height) else { return };
     let wanted = draws(env, drawing.groups, &mix);
     let seated = seams::seated(s);
@@ -148,9 +153,19 @@ fn repeat(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, events: &mut 
         return;
     }
     let seated = seams::seated(s);
+    let mut known: Option<(u64, [u8; 32])> = None;
     for k in keys {
         let (Some(height), Some(node)) = (head_number(&k), tail_id(&k).map(NodeId)) else { continue };
-        let Some(mix) = seams::beacon(s, height) else { return };
+        // One that waited too long takes the oldest randomness there is. To wait for new one would never end in a long queue.
+        let height = height.max(seams::first_with_beacon(env));
+        let mix = match known {
+            Some((of, mix)) if of == height => mix,
+            _ => {
+                let Some(mix) = seams::beacon(s, height) else { return };
+                known = Some((height, mix));
+                mix
+            }
+        };
         dequeue(s, all, &k);
         let Some(mut record) = node_audit(s, &node) else { continue };
         if env.zone.params.audits.active {

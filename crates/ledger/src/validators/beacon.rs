@@ -37,6 +37,11 @@ pub(crate) fn note(s: &mut dyn StateWrite, ctx: &BlockCtx) {
     }
 }
 
+/// The first height whose mix may still be made of blocks that are kept once block `head` has begun.
+pub(crate) const fn first_mixed(head: u64) -> u64 {
+    head.saturating_sub(BEACONS_KEPT)
+}
+
 /// How many different proposers a mix needs: one more than may be faulty.
 fn proposers_needed(s: &dyn StateRead) -> usize {
     let seats = tables::zone(s).map_or(1, |z| z.validators.max(1)) as usize;
