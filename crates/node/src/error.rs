@@ -8,6 +8,9 @@ pub enum NodeError {
     /// The ledger's engine.
     #[error("ledger: {0}")]
     Chain(#[from] pasture_chain::ChainError),
+    /// The zone runs rules that this program does not know.
+    #[error(transparent)]
+    Rules(#[from] pasture_ledger::UnsupportedRules),
     /// Files.
     #[error(transparent)]
     Store(#[from] pasture_store::StoreError),

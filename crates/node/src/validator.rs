@@ -48,6 +48,10 @@ impl Validator {
         // Opening the store reads all of the state: not on a thread that serves.
         let started = pasture_rt::spawn_blocking(pasture_rt::TaskKind::Server, move || Chain::start(options, machine)).join().await;
         let chain = started.ok_or_else(|| NodeError::Options("the ledger's start was interrupted".into()))??;
+        if let Err(unknown) = pasture_ledger::supported(&chain.state()?) {
+            chain.shutdown(CHAIN_DEADLINE).await?;
+            return Err(unknown.into());
+        }
         let shutdown = Shutdown::new();
         let backend = Arc::new(NodeBackend::new(chain.clone(), zone.genesis, Arc::clone(&clock), Some(zone.operator)));
         backend.feed(shutdown.token());
