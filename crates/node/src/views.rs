@@ -251,7 +251,7 @@ pub(crate) fn checked(report: &pasture_ledger::CheckReport) -> Vec<String> {
 mod tests {
     #[test]
     fn matching_still_says_that_an_offer_is_too_new_in_the_words_that_are_looked_for() {
-        let matching = include_str!("../../scheduler/src/explain.rs");
+        let matching = include_str!("../../scheduler/src/words.rs");
         assert!(matching.contains(&format!("Exclusion::Ageing => \"{}\"", super::AGEING)));
     }
 }
