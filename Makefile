@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all bench examples fuzz
+.PHONY: help demo test check test-all bench examples fuzz dist
 
 LOCKED := $(if $(filter true,$(CI)),--locked)
 FOLD := --manifest-path examples/fold/Cargo.toml
@@ -42,3 +42,6 @@ examples: ## builds the example programs beside their Dockerfiles
 
 fuzz: ## hostile bytes for everything that reads bytes; SECONDS=20 for each target
 	@scripts/fuzz.sh $(or $(SECONDS),20)
+
+dist: ## a release in dist/: archive, checksum, bill of materials, installer; DIST_IMAGE=yes adds a container image
+	@scripts/dist.sh

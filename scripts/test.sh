@@ -12,3 +12,5 @@ scripts/examples.sh
 # shellcheck disable=SC2046  # no flag or one
 # The whole-network kill test is in `make test-all`: docs/adr/0001 says what it found and what is still open.
 cargo test $(cargo_flags) --workspace -- --skip kills:: "$@"
+
+scripts/dist-test.sh
