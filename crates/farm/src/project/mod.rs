@@ -21,6 +21,9 @@ const MAX_READ_BYTES: u64 = 1 << 20;
 /// Entries of the folder that are looked at: a project announces itself by name, not by number.
 const MAX_ENTRIES: usize = 10_000;
 
+type Recognise = fn(&Folder<'_>) -> bool;
+type Make = fn(&Folder<'_>) -> Result<Draft, Failure>;
+
 /// The languages that are recognised.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, clap::ValueEnum)]
 pub(crate) enum Language {
@@ -112,7 +115,7 @@ impl<'a> Folder<'a> {
 /// Recognises the project in a folder and drafts its files; `None` if there is none that we know.
 pub(crate) fn draft(root: &Path, asked: Option<Language>) -> Result<Option<Draft>, Failure> {
     let folder = Folder::open(root)?;
-    let kinds: [(Language, fn(&Folder<'_>) -> bool, fn(&Folder<'_>) -> Result<Draft, Failure>); 3] = [
+    let kinds: [(Language, Recognise, Make); 3] = [
         (Language::Python, python::is_here, python::draft),
         (Language::Node, node::is_here, node::draft),
         (Language::Rust, rust::is_here, rust::draft),

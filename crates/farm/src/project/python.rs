@@ -52,9 +52,8 @@ fn install(folder: &Folder<'_>, about: Option<&toml::Table>) -> String {
         return format!("RUN pip install --no-cache-dir pipenv\nCOPY {files} ./\nRUN pipenv install --system {how}\n");
     }
     let listed = about.and_then(|table| table.get("dependencies")).and_then(toml::Value::as_array);
-    let words: Option<Vec<String>> = listed
-        .filter(|_| !is_package(folder, about))
-        .map(|list| list.iter().filter_map(toml::Value::as_str).map(|word| json_word(word)).collect());
+    let words: Option<Vec<String>> =
+        listed.filter(|_| !is_package(folder, about)).map(|list| list.iter().filter_map(toml::Value::as_str).map(json_word).collect());
     match words {
         Some(words) if !words.is_empty() => format!("RUN [\"pip\", \"install\", \"--no-cache-dir\", {}]\n", words.join(", ")),
         _ => String::new(),
