@@ -17,7 +17,7 @@ use pasture_types::governance::AssetTerms;
 use pasture_types::stake::Fault;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::tx::{Action, NodeDeclaration, TxBody};
-use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId, PublicKey, Resources};
+use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId, PublicKey, Resources, Timestamp};
 
 /// Asked at each match and by `explain`: whether a provider or node is suspended and takes no new leases.
 pub(crate) fn suspended(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &NodeId) -> bool {
@@ -68,7 +68,7 @@ pub(crate) enum Capacity {
     /// The last audit stands.
     Audited,
     /// An audit of this node is open; look again after this time (less halts).
-    Open(pasture_types::Timestamp),
+    Open(Timestamp),
     /// The last audit failed.
     Failed,
 }
@@ -230,6 +230,11 @@ pub(crate) fn params_of(s: &dyn StateRead, env: &Env, lease: &Lease) -> Params {
     governance::params_at(s, env, lease.matched_at)
 }
 
+/// Asked where somebody worked by the parameters of a moment: those that were in force then, whatever was voted since.
+pub(crate) fn params_at(s: &dyn StateRead, env: &Env, at: Timestamp) -> Params {
+    governance::params_at(s, env, at)
+}
+
 /// Asked when old epochs are deleted: the longest lease that may still be open, whatever votes allow now.
 pub(crate) fn longest_lease(s: &dyn StateRead, env: &Env) -> Millis {
     env.zone.params.max_lease.max(governance::longest_lease(s))
@@ -239,6 +244,16 @@ pub(crate) fn longest_lease(s: &dyn StateRead, env: &Env) -> Millis {
 #[allow(dead_code, reason = "the credentials ask")]
 pub(crate) fn issuer_accepted(s: &dyn StateRead, _env: &Env, issuer: &AccountId) -> bool {
     governance::issuer_since(s, issuer).is_some()
+}
+
+/// Asked by votes that name an asset.
+pub(crate) fn asset_known(s: &dyn StateRead, asset: AssetId) -> Result<(), TxError> {
+    crate::service::assets::must_be_known(s, asset)
+}
+
+/// Told when a vote changed what elections go by: the next term comes even if nothing else asks for it.
+pub(crate) fn election_changed(s: &mut dyn StateWrite) {
+    validators::election_changed(s);
 }
 
 /// A vote admits an asset or changes its terms.

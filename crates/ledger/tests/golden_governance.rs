@@ -8,11 +8,17 @@ mod common;
 
 use common::*;
 use pasture_ledger::*;
+use pasture_types::account::AccountParams;
+use pasture_types::audit::AuditParams;
 use pasture_types::event::Event;
 use pasture_types::governance::Change;
 use pasture_types::governance::*;
+use pasture_types::market_rules::MarketParams;
 use pasture_types::reputation::*;
+use pasture_types::service::ServiceParams;
+use pasture_types::stake::StakeParams;
 use pasture_types::tx::*;
+use pasture_types::validator::ValidatorParams;
 use pasture_types::*;
 use std::fmt::Write as _;
 
@@ -59,6 +65,12 @@ fn changes() -> Vec<(&'static str, Change)> {
         ("accept_issuer", Change::AcceptIssuer(account)),
         ("drop_issuer", Change::DropIssuer(account)),
         ("rules", Change::Rules { version: 3, height: 16 }),
+        ("market", Change::Market(Box::new(MarketParams::production()))),
+        ("service", Change::Service(Box::new(ServiceParams::production()))),
+        ("audits", Change::Audits(Box::new(AuditParams::production()))),
+        ("stake", Change::Stake(Box::new(StakeParams::production()))),
+        ("validators", Change::Validators(Box::new(ValidatorParams::production()))),
+        ("accounts", Change::Accounts(Box::new(AccountParams::production()))),
     ]
 }
 

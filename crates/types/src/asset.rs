@@ -17,6 +17,9 @@ pub const MAX_DECIMALS: u8 = 9;
 /// Most assets that fees may be paid in, besides the credit.
 pub const MAX_FEE_ASSETS: usize = 8;
 
+/// Most that one credit may cost in an asset: amounts of any supply can still be converted.
+pub const MAX_PER_CREDIT: Amount = Amount::credits(1_000_000_000);
+
 /// Somebody's first money in an asset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Allocation {

@@ -3,9 +3,15 @@
 //! Guarantees: a change names exactly what it sets, and [`check_params`] bounds each parameter alone and the whole set, so that
 //! no vote can leave a zone that cannot be governed. It does not count votes: rules are in `ledger`.
 
+use crate::account::AccountParams;
+use crate::audit::AuditParams;
 use crate::genesis::Params;
 use crate::ids::{ProposalId, derive};
+use crate::market_rules::MarketParams;
 use crate::reputation::ReputationParams;
+use crate::service::ServiceParams;
+use crate::stake::StakeParams;
+use crate::validator::ValidatorParams;
 use crate::{AccountId, Amount, AssetId, BlobHash, Millis, TxId};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -354,13 +360,25 @@ pub enum Change {
         /// First height under it, if that is still ahead when the timelock ends.
         height: u64,
     },
+    /// The market's parameters.
+    Market(Box<MarketParams>),
+    /// Watchers, disputes, halts, failover, fees in other assets.
+    Service(Box<ServiceParams>),
+    /// Capacity audits. One that is open goes on under those of its draw.
+    Audits(Box<AuditParams>),
+    /// Deposits, sponsors, newcomers, what a fault costs.
+    Stake(Box<StakeParams>),
+    /// Validators, seats, terms.
+    Validators(Box<ValidatorParams>),
+    /// Channels.
+    Accounts(Box<AccountParams>),
 }
 
 impl Change {
     /// Whether it takes the larger majority: what could take the zone from its members.
     #[must_use]
     pub const fn is_grave(&self) -> bool {
-        matches!(self, Self::Governance(_) | Self::Guardian(_) | Self::Rules { .. } | Self::Spend { .. })
+        matches!(self, Self::Governance(_) | Self::Guardian(_) | Self::Rules { .. } | Self::Spend { .. } | Self::Validators(_))
     }
 
     /// Sets the parameter that it names; `false` if it names none.
@@ -385,6 +403,12 @@ impl Change {
             Self::Reputation(v) => params.reputation = *v,
             Self::Governance(v) => params.governance.rules = *v,
             Self::Guardian(v) => params.governance.guardian = v.clone(),
+            Self::Market(v) => params.market = v.as_ref().clone(),
+            Self::Service(v) => params.service = **v,
+            Self::Audits(v) => params.audits = v.as_ref().clone(),
+            Self::Stake(v) => params.stake = **v,
+            Self::Validators(v) => params.validators = **v,
+            Self::Accounts(v) => params.accounts = **v,
             Self::Unpause | Self::Spend { .. } | Self::Asset { .. } | Self::AcceptIssuer(_) | Self::DropIssuer(_) | Self::Rules { .. } => {
                 return false;
             }
@@ -439,6 +463,14 @@ pub fn check_params(p: &Params) -> Result<(), OutOfBounds> {
     within("max_lease", p.max_lease.0, p.epoch.0, 366 * DAY)?;
     check_fees(p)?;
     p.reputation.check()?;
+    p.market.check()?;
+    // Nothing proves a GPU yet: `docs/specs/proofs.md` §3.
+    within("market.gpu_leases, outside development,", u8::from(p.market.gpu_leases), 0u8, u8::from(p.dev))?;
+    p.service.check()?;
+    p.audits.check(p.epoch)?;
+    p.stake.check(p)?;
+    p.validators.check(p.dev)?;
+    p.accounts.check(p.dev)?;
     check_rules(&p.governance.rules, p.dev)?;
     check_guardian(&p.governance.guardian)
 }

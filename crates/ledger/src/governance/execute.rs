@@ -29,7 +29,13 @@ pub(crate) fn all(s: &mut dyn StateWrite, env: &Env, changes: &[Change], events:
         remember(s, env, &before);
         put(s, meta(META_ZONE), &zone);
     }
-    changes.iter().try_for_each(|change| one(s, env, change, events))
+    if zone.params.validators != before.validators {
+        seams::election_changed(s);
+    }
+    changes.iter().try_for_each(|change| one(s, env, change, events))?;
+    // After all of them: one may have admitted the asset that another names.
+    let rates = zone.params.service.fee_rates;
+    rates.iter().flatten().filter(|r| !before.service.fee_rates.contains(&Some(**r))).try_for_each(|r| seams::asset_known(s, r.asset))
 }
 
 fn one(s: &mut dyn StateWrite, env: &Env, change: &Change, events: &mut Vec<Event>) -> Result<(), TxError> {

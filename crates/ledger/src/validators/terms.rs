@@ -41,8 +41,16 @@ fn length(env: &Env) -> u64 {
     env.zone.params.validators.term.0.max(1)
 }
 
-fn number_of_now(env: &Env) -> u64 {
-    env.now().since(env.zone.genesis_at).0 / length(env)
+/// How many whole terms of today's length lie before a time.
+fn terms_before(env: &Env, at: Timestamp) -> u64 {
+    at.since(env.zone.genesis_at).0 / length(env)
+}
+
+/// The term of now: as many after the last one as beginnings have passed since it began. A vote on the length moves beginnings,
+/// never numbers backwards.
+fn number_of_now(env: &Env, last: &SeatTerm) -> u64 {
+    let passed = terms_before(env, env.now()).saturating_sub(terms_before(env, last.began_at));
+    last.number.saturating_add(passed)
 }
 
 /// When the next term must begin, if anything waits for it: fees in the pool, or another outcome of the election.
@@ -50,7 +58,7 @@ pub(crate) fn due(s: &dyn StateRead, env: &Env) -> Option<Timestamp> {
     if bank::pool(s, AssetId::CREDIT).is_zero() && s.get(&meta(META_ELECTION)).is_none() {
         return None;
     }
-    let next = current(s)?.number.saturating_add(1).max(number_of_now(env));
+    let next = terms_before(env, current(s)?.began_at).saturating_add(1).max(terms_before(env, env.now()));
     Some(env.zone.genesis_at.plus(Millis(next.saturating_mul(length(env)))))
 }
 
@@ -63,7 +71,7 @@ pub(crate) fn advance(s: &mut dyn StateWrite, env: &Env, proposer: &[u8; 32], ev
         put(s, k, &blocks.saturating_add(1));
     }
     let Some(old) = current(s) else { return };
-    let number = number_of_now(env);
+    let number = number_of_now(env, &old);
     if number <= old.number {
         return;
     }
