@@ -231,8 +231,8 @@ impl MarketParams {
             within("market.typical, weight,", job.weight, 0u32, PPM)?;
         }
         within("market.candidates", self.candidates, 1u32, MAX_CANDIDATES)?;
-        // More would not fit into what a block keeps for its own work; less than one full draw would starve the fullest bucket.
-        within("market.draw_cost_us", self.draw_cost_us, 5_000u32, MAX_DRAW_COST_US)?;
+        // More would not fit into what a block keeps for its own work; however little it is, one order is drawn.
+        within("market.draw_cost_us", self.draw_cost_us, 100u32, MAX_DRAW_COST_US)?;
         within("market.priority_price", self.priority_price.0, 0u32, Amount::credits(1_000).0)?;
         within("market.free_draws", self.free_draws, 0u32, 10_000u32)?;
         within("market.draw_price", self.draw_price.0, 0u32, Amount::credits(1).0)?;
@@ -257,7 +257,7 @@ mod tests {
             assert!(MarketParams { weights: Weights { price: u32::MAX, ..p.weights }, ..p.clone() }.check().is_err());
             assert!(MarketParams { low_ppm: PPM + 1, ..p.clone() }.check().is_err());
             let unknown = MarketParams { draw_cost_us: MAX_DRAW_COST_US + 1, ..p }.check().unwrap_err();
-            assert_eq!(unknown.to_string(), "market.draw_cost_us may be 5000 to 40000, not 40001");
+            assert_eq!(unknown.to_string(), "market.draw_cost_us may be 100 to 40000, not 40001");
         }
         assert!(!MarketParams::production().gpu_leases, "no proofs of GPUs yet");
     }
