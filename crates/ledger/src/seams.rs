@@ -7,6 +7,7 @@ use crate::env::Env;
 use crate::error::TxError;
 use crate::records::{Lease, Node};
 use crate::reputation::records::Side;
+use crate::service::assets;
 use crate::stake::{forfeit, newcomers, value};
 use crate::validators::{self, beacon};
 use crate::{audits, credentials, governance, grants, reputation, tables};
@@ -14,6 +15,7 @@ use pasture_types::credential::CredentialQuery;
 use pasture_types::event::{Event, Settlement};
 use pasture_types::genesis::Params;
 use pasture_types::governance::AssetTerms;
+use pasture_types::service::ServiceParams;
 use pasture_types::stake::Fault;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::tx::{Action, NodeDeclaration, TxBody};
@@ -24,10 +26,10 @@ pub(crate) fn suspended(s: &dyn StateRead, env: &Env, provider: &AccountId, node
     value::suspended(s, env, provider, node)
 }
 
-/// Asked at each match and by `explain`: the highest rate per hour that a node may still take on under its deposit, beside
-/// what it holds; `None` without a bound.
-pub(crate) fn rate_room(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &NodeId) -> Option<Amount> {
-    Some(value::rate_room(s, env, provider, node))
+/// Asked at each match and by `explain`: the highest rate per hour, in the asset of an offer, that a node may still take on under
+/// its deposit, beside what it holds; `None` without a bound.
+pub(crate) fn rate_room(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &NodeId, asset: AssetId) -> Option<Amount> {
+    Some(credits_in(env, asset, value::rate_room(s, env, provider, node)))
 }
 
 /// Told once when a lease is matched: it holds part of its provider's deposit.
@@ -248,7 +250,7 @@ pub(crate) fn issuer_accepted(s: &dyn StateRead, _env: &Env, issuer: &AccountId)
 
 /// Asked by votes that name an asset.
 pub(crate) fn asset_known(s: &dyn StateRead, asset: AssetId) -> Result<(), TxError> {
-    crate::service::assets::must_be_known(s, asset)
+    assets::must_be_known(s, asset)
 }
 
 /// Told when a vote changed what elections go by: the next term comes even if nothing else asks for it.
@@ -257,6 +259,26 @@ pub(crate) fn election_changed(s: &mut dyn StateWrite) {
 }
 
 /// A vote admits an asset or changes its terms.
-pub(crate) fn set_asset(_s: &mut dyn StateWrite, _env: &Env, _asset: AssetId, _terms: &AssetTerms) -> Result<(), TxError> {
-    Err(TxError::NotActive("other assets than credits are"))
+pub(crate) fn set_asset(s: &mut dyn StateWrite, asset: AssetId, terms: &AssetTerms) -> Result<(), TxError> {
+    assets::set(s, asset, terms)
+}
+
+/// The same vote says what fees cost in it.
+pub(crate) fn set_fee_rate(params: &mut ServiceParams, asset: AssetId, per_credit: Option<Amount>) -> Result<(), TxError> {
+    assets::set_fee_rate(params, asset, per_credit)
+}
+
+/// Asked by deposits: what an amount of any asset counts in credits, rounded up. Without a rate it counts one to one.
+pub(crate) fn value_in_credits(env: &Env, asset: AssetId, amount: Amount) -> Option<Amount> {
+    assets::value_in_credits(&env.zone.params.service, asset, amount)
+}
+
+/// Asked by deposits: what an amount of credits is in an asset, rounded down, by the same rate.
+pub(crate) fn credits_in(env: &Env, asset: AssetId, credits: Amount) -> Amount {
+    assets::credits_in(&env.zone.params.service, asset, credits)
+}
+
+/// Asked by reputation: what an amount of any asset is worth in credits, rounded down; nothing where no rate is known.
+pub(crate) fn worth_in_credits(env: &Env, asset: AssetId, amount: Amount) -> Amount {
+    assets::worth_in_credits(&env.zone.params.service, asset, amount)
 }

@@ -1,6 +1,6 @@
 //! Assets besides the native credit: what a zone lists, and what fees cost in them. Spec: `docs/specs/assets.md`.
 //!
-//! Guarantees: an asset's id, symbol and decimals are fixed at genesis; all amounts count in billionths of a unit (as credits
+//! Guarantees: an asset's id, decimals and origin never change once it is listed, at genesis or by a vote; all amounts count in billionths of a unit (as credits
 //! do), whatever the decimals, which only say how exactly the asset is known elsewhere. It moves nothing.
 
 use crate::amount::NANOS_PER_CREDIT;

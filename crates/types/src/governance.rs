@@ -24,8 +24,6 @@ pub const MAX_TITLE: usize = 128;
 pub const MAX_GUARDIANS: usize = 16;
 /// Most open proposals that a zone may allow in all: snapshots of an account's power are kept for each.
 pub const MAX_OPEN_PROPOSALS: u32 = 32;
-/// Longest symbol of an asset, in bytes.
-pub const MAX_SYMBOL: usize = 16;
 
 const PROPOSAL_DOMAIN: &str = "pasture 2026-11 proposal id v1";
 const PPM: u32 = 1_000_000;
@@ -277,12 +275,14 @@ impl FeeParams {
 /// An asset that a vote admits.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct AssetTerms {
-    /// Its symbol, for people.
+    /// Its symbol, for people; no other asset's, whatever the case of its letters.
     pub symbol: String,
-    /// Its decimals, for people.
+    /// Decimals that it has where it comes from; they never change.
     pub decimals: u8,
-    /// How many nano-credits a million of its nano-units pay as fee; `None`: no fees in it.
-    pub fee_rate: Option<Amount>,
+    /// It stands for money on another chain; that never changes either.
+    pub bridged: bool,
+    /// What one credit costs in it, where fees are paid in it; `None`: no fees in it, and its leases earn no standing.
+    pub per_credit: Option<Amount>,
 }
 
 /// One thing that a vote does. Variants are only ever added at the end. Not changeable: `dev`, `epoch` (periods are counted from
@@ -585,6 +585,11 @@ pub enum GovernanceEvent {
         asset: AssetId,
         /// How much.
         amount: Amount,
+    },
+    /// An asset was admitted, or its terms changed.
+    AssetSet {
+        /// Which.
+        asset: AssetId,
     },
     /// A member of the guardian asked for something that others have not asked for yet.
     GuardianCalled {

@@ -6,7 +6,7 @@
 use crate::governance::{OutOfBounds, within};
 use crate::ids::derive;
 use crate::stake::{Fault, Forfeit};
-use crate::{AccountId, Amount, Millis, NodeId, Timestamp, ZoneId};
+use crate::{AccountId, Amount, AssetId, Millis, NodeId, Timestamp, ZoneId};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -167,6 +167,8 @@ pub enum ValidatorEvent {
         validator: NodeId,
         /// To whom.
         operator: AccountId,
+        /// In which asset.
+        asset: AssetId,
         /// How much.
         amount: Amount,
     },

@@ -17,6 +17,7 @@ use crate::apply::Tx;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::records::Lease;
+use crate::seams;
 use crate::tables::{self, get, key, keys_between, keys_with, mark, put};
 use pasture_scheduler::price_for;
 use pasture_types::event::{ConfirmedBy, Event, Settlement};
@@ -118,7 +119,12 @@ fn room(cap: Amount, used: Amount, wanted: Amount) -> Amount {
 /// The fee of service that was promised and not given: at most `penalty_epochs` of it, times `penalty`.
 fn broken(env: &Env, p: &ReputationParams, lease: &Lease) -> Amount {
     let missing = Millis(lease.max_duration.0.saturating_sub(lease.last_claim().served.0)).min(env.epochs(p.penalty_epochs));
-    weighed(env, p, price_for(lease.rate_per_hour, missing))
+    weighed(env, p, seams::worth_in_credits(env, lease.asset, price_for(lease.rate_per_hour, missing)))
+}
+
+/// Whether an asset has a rate in credits.
+fn known(env: &Env, asset: AssetId) -> bool {
+    asset == AssetId::CREDIT || env.zone.params.service.fee_rates.iter().flatten().any(|r| r.asset == asset)
 }
 
 /// What a sum that went wrong takes away: its network fee, times `penalty`.
@@ -131,14 +137,14 @@ fn weighed(env: &Env, p: &ReputationParams, sum: Amount) -> Amount {
 pub(crate) fn settled(s: &mut dyn StateWrite, env: &Env, lease: &Lease, settlement: &Settlement) {
     let p = env.zone.params.reputation;
     let (provider, user) = (&lease.provider, &lease.account);
-    // Who serves itself shows nothing. Other assets count once they have a rate in credits.
-    if provider == user || settlement.asset != AssetId::CREDIT {
+    // Who serves itself shows nothing. Money that has no rate in credits is worth nothing here: anybody could make much of it.
+    if provider == user || !known(env, settlement.asset) {
         return;
     }
     let mut served = standing(s, env, Side::Provider, provider);
     let mut paid = standing(s, env, Side::User, user);
     let mut both = pair(s, env, provider, user);
-    let fee = settlement.to_treasury;
+    let fee = seams::worth_in_credits(env, settlement.asset, settlement.to_treasury);
     if aged(s, env, user) {
         let counts = room(p.pair_cap, both.provider_fees, fee);
         both.provider_fees = both.provider_fees.saturating_add(counts);
@@ -151,7 +157,7 @@ pub(crate) fn settled(s: &mut dyn StateWrite, env: &Env, lease: &Lease, settleme
     }
     if settlement.confirmed_by == ConfirmedBy::Objection {
         // Nobody knows who is right: it lowers both, by what it cost the one who objected, and no more for one who repeats it.
-        let harm = room(p.pair_cap, both.harm, weighed(env, &p, settlement.withheld));
+        let harm = room(p.pair_cap, both.harm, weighed(env, &p, seams::worth_in_credits(env, settlement.asset, settlement.withheld)));
         both.harm = both.harm.saturating_add(harm);
         served.harm = plus(served.harm, harm);
         paid.harm = plus(paid.harm, harm);
@@ -209,7 +215,8 @@ fn ratable(s: &dyn StateRead, tx: &Tx<'_>, lease: &Lease) -> Result<(Timestamp, 
     let (Some(ended), Some(settlement)) = (lease.closed_at, &lease.settlement) else {
         return Err(TxError::Rating("only a settled lease can be rated; wait until it is"));
     };
-    if settlement.to_treasury.is_zero() || settlement.asset != AssetId::CREDIT {
+    let fee = seams::worth_in_credits(env, settlement.asset, settlement.to_treasury);
+    if fee.is_zero() {
         return Err(TxError::Rating("nothing was paid for that lease, so there is nothing to weigh a rating by"));
     }
     if env.now().since(ended) > env.zone.params.reputation.rating_window {
@@ -218,7 +225,7 @@ fn ratable(s: &dyn StateRead, tx: &Tx<'_>, lease: &Lease) -> Result<(Timestamp, 
     if !aged(s, env, &tx.account) {
         return Err(TxError::Rating("your account is too young for its ratings to count; rate a little later"));
     }
-    Ok((ended, settlement.to_treasury))
+    Ok((ended, fee))
 }
 
 fn rate(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId, stars: u8) -> Result<(), TxError> {

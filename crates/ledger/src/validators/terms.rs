@@ -13,7 +13,7 @@ use pasture_types::event::Event;
 use pasture_types::genesis::Genesis;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::validator::{Seating, ValidatorEvent};
-use pasture_types::{Amount, AssetId, Millis, NodeId, Timestamp};
+use pasture_types::{Amount, Millis, NodeId, Timestamp};
 
 /// Terms that are kept after they are over.
 const TERMS_KEPT: u64 = 128;
@@ -55,7 +55,7 @@ fn number_of_now(env: &Env, last: &SeatTerm) -> u64 {
 
 /// When the next term must begin, if anything waits for it: fees in the pool, or another outcome of the election.
 pub(crate) fn due(s: &dyn StateRead, env: &Env) -> Option<Timestamp> {
-    if bank::pool(s, AssetId::CREDIT).is_zero() && s.get(&meta(META_ELECTION)).is_none() {
+    if bank::pools(s).is_empty() && s.get(&meta(META_ELECTION)).is_none() {
         return None;
     }
     let next = terms_before(env, current(s)?.began_at).saturating_add(1).max(terms_before(env, env.now()));
@@ -146,17 +146,17 @@ fn pay_pool(s: &mut dyn StateWrite, term: &SeatTerm, events: &mut Vec<Event>) {
             blocks.push((*x, n));
         }
     }
-    let pool = bank::empty_pool(s, AssetId::CREDIT);
-    if pool.is_zero() {
-        return;
-    }
     let all = blocks.iter().fold(0u128, |a, (_, n)| a.saturating_add(u128::from(*n)));
-    let mut rest = pool;
-    for (x, n) in blocks {
-        let amount = pool.mul_div(u128::from(n), all).unwrap_or(Amount::ZERO).min(rest);
-        rest = rest.saturating_sub(amount);
-        bank::credit(s, &x.operator, AssetId::CREDIT, amount);
-        events.push(Event::Validator(ValidatorEvent::FeesPaid { term: term.number, validator: x.validator, operator: x.operator, amount }));
+    for asset in bank::pools(s) {
+        let pool = bank::empty_pool(s, asset);
+        let mut rest = pool;
+        for (x, n) in &blocks {
+            let amount = pool.mul_div(u128::from(*n), all).unwrap_or(Amount::ZERO).min(rest);
+            rest = rest.saturating_sub(amount);
+            bank::credit(s, &x.operator, asset, amount);
+            let (term, validator, operator) = (term.number, x.validator, x.operator);
+            events.push(Event::Validator(ValidatorEvent::FeesPaid { term, validator, operator, asset, amount }));
+        }
+        bank::to_treasury(s, asset, rest);
     }
-    bank::to_treasury(s, AssetId::CREDIT, rest);
 }
