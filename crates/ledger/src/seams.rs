@@ -170,7 +170,8 @@ pub(crate) fn settled(s: &mut dyn StateWrite, env: &Env, lease: &Lease, settleme
 }
 
 /// Told when a channel pays a voucher's growth; `fee` is the treasury's part.
-pub(crate) fn channel_paid(_s: &mut dyn StateWrite, _env: &Env, _client: &AccountId, _provider: &AccountId, _asset: AssetId, _fee: Amount) {
+pub(crate) fn channel_paid(s: &mut dyn StateWrite, env: &Env, client: &AccountId, provider: &AccountId, asset: AssetId, fee: Amount) {
+    reputation::channel_paid(s, env, client, provider, asset, fee);
 }
 
 /// Asked at each match and by `explain`: whether a node or its provider has a credential that an order asks for.
@@ -192,7 +193,6 @@ pub(crate) fn watch_left(
 }
 
 /// Told when a watcher's countersignature is taken: counts the value that it newly confirmed, or refuses it.
-#[allow(dead_code, reason = "usage takes no watcher's countersignature yet")]
 pub(crate) fn watch_spend(
     s: &mut dyn StateWrite,
     env: &Env,

@@ -141,20 +141,9 @@ pub(crate) fn settled(s: &mut dyn StateWrite, env: &Env, lease: &Lease, settleme
     if provider == user || !known(env, settlement.asset) {
         return;
     }
-    let mut served = standing(s, env, Side::Provider, provider);
-    let mut paid = standing(s, env, Side::User, user);
-    let mut both = pair(s, env, provider, user);
-    let fee = seams::worth_in_credits(env, settlement.asset, settlement.to_treasury);
-    if aged(s, env, user) {
-        let counts = room(p.pair_cap, both.provider_fees, fee);
-        both.provider_fees = both.provider_fees.saturating_add(counts);
-        served.fees = plus(served.fees, counts);
-    }
-    if aged(s, env, provider) {
-        let counts = room(p.pair_cap, both.user_fees, fee);
-        both.user_fees = both.user_fees.saturating_add(counts);
-        paid.fees = plus(paid.fees, counts);
-    }
+    let mut between = Between::load(s, env, provider, user);
+    between.pay(s, env, seams::worth_in_credits(env, settlement.asset, settlement.to_treasury));
+    let Between { served, paid, both, .. } = &mut between;
     if settlement.confirmed_by == ConfirmedBy::Objection {
         // Nobody knows who is right: it lowers both, by what it cost the one who objected, and no more for one who repeats it.
         let harm = room(p.pair_cap, both.harm, weighed(env, &p, seams::worth_in_credits(env, settlement.asset, settlement.withheld)));
@@ -168,15 +157,64 @@ pub(crate) fn settled(s: &mut dyn StateWrite, env: &Env, lease: &Lease, settleme
         // Only the node's own doing: no user can cause it, so it needs no cap.
         served.harm = plus(served.harm, broken(env, &p, lease));
     }
-    let nothing = Standing { epoch: epoch_of(env), ..Standing::default() };
-    if both != (Pair { epoch: both.epoch, ..Pair::default() }) {
-        put_pair(s, env, &mut served, provider, user, both);
+    between.save(s, env);
+}
+
+/// Told when a channel pays: its network fee counts like a lease's, under the same cap.
+pub(crate) fn channel_paid(s: &mut dyn StateWrite, env: &Env, client: &AccountId, provider: &AccountId, asset: AssetId, fee: Amount) {
+    let fee = seams::worth_in_credits(env, asset, fee);
+    if client == provider || fee.is_zero() {
+        return;
     }
-    if served != nothing {
-        put(s, standing_key(Side::Provider, provider), &served);
+    let mut between = Between::load(s, env, provider, client);
+    between.pay(s, env, fee);
+    between.save(s, env);
+}
+
+/// Two accounts that deal with each other, as of now.
+struct Between {
+    provider: AccountId,
+    user: AccountId,
+    served: Standing,
+    paid: Standing,
+    both: Pair,
+}
+
+impl Between {
+    fn load(s: &dyn StateRead, env: &Env, provider: &AccountId, user: &AccountId) -> Self {
+        Self {
+            provider: *provider,
+            user: *user,
+            served: standing(s, env, Side::Provider, provider),
+            paid: standing(s, env, Side::User, user),
+            both: pair(s, env, provider, user),
+        }
     }
-    if paid != nothing {
-        put(s, standing_key(Side::User, user), &paid);
+    /// A network fee lifts both, as far as the pair's cap goes and each has been there long enough.
+    fn pay(&mut self, s: &dyn StateRead, env: &Env, fee: Amount) {
+        let cap = env.zone.params.reputation.pair_cap;
+        if aged(s, env, &self.user) {
+            let counts = room(cap, self.both.provider_fees, fee);
+            self.both.provider_fees = self.both.provider_fees.saturating_add(counts);
+            self.served.fees = plus(self.served.fees, counts);
+        }
+        if aged(s, env, &self.provider) {
+            let counts = room(cap, self.both.user_fees, fee);
+            self.both.user_fees = self.both.user_fees.saturating_add(counts);
+            self.paid.fees = plus(self.paid.fees, counts);
+        }
+    }
+    fn save(mut self, s: &mut dyn StateWrite, env: &Env) {
+        let nothing = Standing { epoch: epoch_of(env), ..Standing::default() };
+        if self.both != (Pair { epoch: self.both.epoch, ..Pair::default() }) {
+            put_pair(s, env, &mut self.served, &self.provider, &self.user, self.both);
+        }
+        if self.served != nothing {
+            put(s, standing_key(Side::Provider, &self.provider), &self.served);
+        }
+        if self.paid != nothing {
+            put(s, standing_key(Side::User, &self.user), &self.paid);
+        }
     }
 }
 
