@@ -133,6 +133,7 @@ pub(crate) fn submit_usage(s: &mut dyn StateWrite, tx: &mut Tx<'_>, signed: &Sig
         account: lease.account,
         served_ms: usage.served_ms,
         countersigned: signed.countersignature.is_some(),
+        confirmed_by: signed.countersignature.as_ref().map(|c| c.account),
     });
     if lease.state == LeaseState::Accepted {
         lease.state = LeaseState::Running;
@@ -143,9 +144,8 @@ pub(crate) fn submit_usage(s: &mut dyn StateWrite, tx: &mut Tx<'_>, signed: &Sig
         _ => {
             let end = end_timer(env, &lease);
             set_timer(s, &mut lease, Some(end));
-            if signed.countersignature.is_some() {
-                settle::interim(s, env, &mut lease);
-            }
+            // What nobody objected to in time is as good as confirmed: a lease without a countersigner is paid as it goes, too.
+            settle::interim(s, env, &mut lease);
         }
     }
     put_lease(s, &lease.id.clone(), &lease);
@@ -199,7 +199,7 @@ fn check_usage(env: &Env, lease: &Lease, signed: &SignedUsage) -> Result<(), TxE
 }
 
 fn check_countersignature(
-    s: &dyn StateRead,
+    s: &mut dyn StateWrite,
     env: &Env,
     lease: &mut Lease,
     usage: &Usage,
@@ -211,13 +211,12 @@ fn check_countersignature(
         return Err(TxError::KeyNotAllowed { key: counter.key.to_string(), whose: "the lease's account" });
     }
     let account = tables::account(s, &counter.account).ok_or_else(|| TxError::UnknownAccount(counter.account.short()))?;
-    if account.keys.binary_search(&counter.key).is_err() {
-        let whose = if by_user { "the lease's account" } else { "the lease's watcher" };
-        return Err(TxError::KeyNotAllowed { key: counter.key.to_string(), whose });
+    if by_user && account.keys.binary_search(&counter.key).is_err() {
+        return Err(TxError::KeyNotAllowed { key: counter.key.to_string(), whose: "the lease's account" });
     }
     counter.key.verify(&usage.counter_digest(), &counter.signature).map_err(|source| TxError::Signature { whose, source })?;
     if !by_user {
-        watch::confirm(s, env, lease, usage, &counter.account)?;
+        watch::confirm(s, env, lease, usage, &counter.account, &counter.key)?;
     }
     lease.confirmed_by = (!by_user).then_some(counter.account);
     Ok(())
