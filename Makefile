@@ -9,7 +9,7 @@ SHELL := bash
 LOCKED := $(if $(filter true,$(CI)),--locked)
 FOLD := --manifest-path examples/fold/Cargo.toml
 # Crates whose unit tests need nothing but a processor.
-PURE := xtask pasture-types pasture-ledger pasture-scheduler pasture-proofs pasture-rt pasture-store
+PURE := xtask pasture-types pasture-ledger pasture-scheduler pasture-proofs pasture-light pasture-rt pasture-store
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,8 +29,9 @@ check: ## formatting, lints, repository checks and unit tests of the pure crates
 	cargo test $(LOCKED) --quiet $(PURE:%=--package %)
 	cargo test $(LOCKED) --quiet $(FOLD)
 
-test-all: test demo ## test, the kill test of a whole network, and the demo
+test-all: test demo ## test, the kill test of a whole network, the light verifier as wasm, and the demo
 	cargo test $(LOCKED) --workspace kills::
+	@scripts/wasm.sh
 
 bench: ## measures, in the release profile; docs/PERFORMANCE.md says how to read it
 	@engine=$$(scripts/engine.sh base); export FARM_TEST_ENGINE=$$engine; \

@@ -4,6 +4,8 @@
 //! Guarantees: it is the same in every run, so that an input reproduces its crash; [`World::submit`] holds each transaction
 //! to all or nothing, and the ledger's own `check` follows. It runs no consensus.
 
+pub mod light;
+
 use borsh::{BorshDeserialize, BorshSerialize};
 use pasture_ledger::{Applied, BlockCtx, Due, Signatures, admit, apply, begin_block, check, end_block, next_due, query};
 use pasture_types::genesis::{Genesis, GenesisAccount, GenesisValidator, Params, RULES_VERSION};
@@ -103,7 +105,7 @@ pub fn genesis() -> Genesis {
 /// A machine of some cores and GiB.
 #[must_use]
 pub fn resources(cores: u32, gib: u64) -> Resources {
-    Resources { cpu_millis: cores * 1000, memory_bytes: gib << 30, disk_bytes: gib << 30, gpus: vec![] }
+    Resources { cpu_millis: cores * 1000, memory_bytes: gib << 30, disk_bytes: gib << 30, ..Resources::default() }
 }
 
 /// What nodes declare.
@@ -117,12 +119,13 @@ pub fn declaration() -> NodeDeclaration {
 pub fn offer_terms() -> OfferTerms {
     OfferTerms {
         resources: resources(4, 8),
-        rates: Rates { cpu_core: Amount(900_000_000), memory_gib: Amount(100_000_000), disk_gib: Amount::ZERO, gpus: vec![] },
+        rates: Rates { cpu_core: Amount(900_000_000), memory_gib: Amount(100_000_000), ..Rates::default() },
         asset: AssetId::CREDIT,
         region: "eu-west".into(),
         egress: Egress::Open,
         max_duration: Millis::secs(24 * 3600),
         attributes: vec![("disk".into(), "nvme".into())],
+        ..OfferTerms::default()
     }
 }
 
@@ -148,6 +151,7 @@ pub fn order_terms(cores: u32) -> OrderTerms {
         watcher: None,
         preferences: vec![],
         expires: Timestamp(START + 3_600_000),
+        ..OrderTerms::default()
     }
 }
 

@@ -97,8 +97,9 @@ impl Workspace {
     }
 }
 
-/// The root of the repository: where this program's own sources are, one folder up.
+/// The root of the repository: where this program's own sources are, one folder up. Asked of cargo at run time, since a target
+/// folder shared by several clones may hold a program that another of them built.
 pub(crate) fn root() -> Result<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     Ok(own.parent().context("xtask has no parent folder")?.to_owned())
 }

@@ -9,14 +9,14 @@ use crate::frames::{Decoder, Frame};
 use crate::problem::Problem;
 use crate::sse::SseDecoder;
 use crate::views::{
-    AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView,
-    OfferView, OrderView, StateValue, TxResult,
+    AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress,
+    NodeView, OfferView, OrderView, StateValue, TransactionView, TxResult,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::Envelope;
-use pasture_types::{AccountId, LeaseId, NodeId, OrderId, SigningKey};
+use pasture_types::{AccountId, GrantId, LeaseId, NodeId, OrderId, SigningKey, TxId};
 use serde::de::DeserializeOwned;
 use std::pin::Pin;
 use std::time::Duration;
@@ -162,6 +162,13 @@ impl ApiClient {
     pub async fn submit(&self, tx: &Envelope) -> Result<TxResult, ApiError> {
         self.submit_to("/v1/transactions", tx).await
     }
+    /// A transaction by its id, if a recent block has it: for one whose answer did not arrive.
+    ///
+    /// # Errors
+    /// [`ApiError::Problem`] with status 404 if no recent block has it.
+    pub async fn transaction(&self, id: &TxId) -> Result<TransactionView, ApiError> {
+        self.get(&format!("/v1/transactions/{id}")).await
+    }
     /// Has the development funder co-sign and submit a newcomer's first transaction.
     ///
     /// # Errors
@@ -185,6 +192,20 @@ impl ApiClient {
     /// [`ApiError`].
     pub async fn jobs(&self, id: &AccountId) -> Result<Vec<JobView>, ApiError> {
         self.get(&format!("/v1/accounts/{id}/jobs")).await
+    }
+    /// An account's grants and invites.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn grants(&self, id: &AccountId) -> Result<Vec<GrantView>, ApiError> {
+        self.get(&format!("/v1/accounts/{id}/grants")).await
+    }
+    /// A grant, while it stands.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn grant(&self, id: &GrantId) -> Result<GrantView, ApiError> {
+        self.get(&format!("/v1/grants/{id}")).await
     }
     /// A node.
     ///
@@ -263,6 +284,16 @@ impl ApiClient {
     pub async fn check(&self) -> Result<CheckView, ApiError> {
         self.get("/v1/ledger/check").await
     }
+    /// The whole state as a file's bytes, in the form of `docs/specs/light.md` §7. It has no deadline; whether it is whole, the file
+    /// itself says.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn export(&self) -> Result<EventStream<Bytes>, ApiError> {
+        let response = self.answer(self.http.get(self.url("/v1/ledger/export"))).await?;
+        let url = self.base.clone();
+        Ok(Box::pin(response.bytes_stream().map(move |piece| piece.map_err(|source| ApiError::Broken { url: url.clone(), source }))))
+    }
     /// Announces a node's data plane address.
     ///
     /// # Errors
@@ -298,20 +329,19 @@ impl ApiClient {
         let response = self.answer(request).await?;
         let url = self.base.clone();
         let bytes = response.bytes_stream();
-        let state = (Box::pin(bytes), SseDecoder::default(), url);
-        Ok(Box::pin(futures::stream::unfold(state, |(mut bytes, mut decoder, url)| async move {
+        let state = Some((Box::pin(bytes), SseDecoder::default(), url));
+        // The state is gone after an error: a stream that broke has nothing more to say.
+        Ok(Box::pin(futures::stream::unfold(state, |state| async move {
+            let (mut bytes, mut decoder, url) = state?;
             loop {
-                if let Some(event) = decoder.next_event() {
-                    return Some((Ok(event), (bytes, decoder, url)));
+                match decoder.next_event() {
+                    Ok(Some(event)) => return Some((Ok(event), Some((bytes, decoder, url)))),
+                    Ok(None) => {}
+                    Err(e) => return Some((Err(ApiError::Malformed { url, detail: e.to_string() }), None)),
                 }
-                let item = bytes.next().await?;
-                let chunk: Bytes = match item {
-                    Ok(chunk) => chunk,
-                    Err(source) => return Some((Err(ApiError::Broken { url: url.clone(), source }), (bytes, decoder, url))),
-                };
-                if let Err(e) = decoder.push(&chunk) {
-                    let error = ApiError::Malformed { url: url.clone(), detail: e.to_string() };
-                    return Some((Err(error), (bytes, decoder, url)));
+                match bytes.next().await? {
+                    Ok(chunk) => decoder.push(&chunk),
+                    Err(source) => return Some((Err(ApiError::Broken { url, source }), None)),
                 }
             }
         })))

@@ -90,10 +90,12 @@ impl Decoder {
         if self.buffer.len() < HEADER + length {
             return Ok(None);
         }
+        // Whoever asks for an offset near the end of all numbers gets no frame there.
+        let after = self.offset.checked_add((HEADER + length) as u64).ok_or(FrameError(self.frames))?;
         self.buffer.advance(HEADER);
         let data = self.buffer.split_to(length).freeze();
-        self.frames += 1;
-        self.offset += (HEADER + length) as u64;
+        self.frames = self.frames.saturating_add(1);
+        self.offset = after;
         Ok(Some(Frame { stream, data }))
     }
 }
@@ -131,5 +133,8 @@ mod tests {
         let mut d = Decoder::default();
         d.push(&[1, 255, 255, 255, 255]);
         assert_eq!(d.next_frame(), Err(FrameError(0)));
+        let mut d = Decoder::at(u64::MAX - 3);
+        d.push(&[1, 0, 0, 0, 0]);
+        assert_eq!(d.next_frame(), Err(FrameError(0)), "an offset that no log reaches");
     }
 }

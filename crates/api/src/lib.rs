@@ -8,10 +8,12 @@
 //! | `GET /healthz`, `GET /readyz` | 200 when the process, the ledger answers |
 //! | `GET /v1/status` | [`NetworkStatus`] |
 //! | `POST /v1/transactions` (borsh envelope) | [`TxResult`], once final |
+//! | `GET /v1/transactions/{id}` | [`TransactionView`]; 404 if no recent block has it |
 //! | `POST /v1/test-credits` (borsh envelope that names the funder as fee payer) | [`TxResult`]; development only |
 //! | `GET /v1/events?account=&node=&lease=` | server-sent [`LedgerEvent`]s; the first is a `ready` |
 //! | `GET /v1/accounts/{id}`, `/v1/nodes/{id}`, `/v1/offers`, `/v1/orders/{id}`, `/v1/leases/{id}` | views |
 //! | `GET /v1/accounts/{id}/jobs`, `GET /v1/nodes/{id}/leases` | lists |
+//! | `GET /v1/accounts/{id}/grants`, `GET /v1/grants/{id}` | an account's grants and invites, or one: [`GrantView`] |
 //! | `GET /v1/epochs/{n}` | [`EpochView`] |
 //! | `POST /v1/explain` ([`OrderTerms`](pasture_types::market::OrderTerms)) | [`ExplainView`] |
 //! | `GET /v1/ledger/head`, `/v1/ledger/blocks/{height}`, `/v1/ledger/state/{hex key}`, `/v1/ledger/check` | the ledger itself |
@@ -22,6 +24,7 @@ pub mod auth;
 pub mod client;
 pub mod data;
 pub mod frames;
+pub mod invite;
 pub mod newcomer;
 pub mod problem;
 pub mod sse;

@@ -1,4 +1,6 @@
 //! Errors on the wire: problem+json (RFC 9457) with a code that stays the same and a next step.
+//!
+//! Guarantees: whoever serves (feature `http`) answers with a problem as it is, in this one form.
 
 use serde::{Deserialize, Serialize};
 
@@ -70,5 +72,18 @@ impl Problem {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self.status, 502..=504 | 429)
+    }
+}
+
+#[cfg(feature = "http")]
+impl axum_core::response::IntoResponse for Problem {
+    fn into_response(self) -> axum_core::response::Response {
+        // A problem is strings and numbers: encoding it cannot fail.
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = ([("content-type", CONTENT_TYPE)], body).into_response();
+        if let Ok(status) = self.status.try_into() {
+            *response.status_mut() = status;
+        }
+        response
     }
 }

@@ -28,18 +28,18 @@ pub struct SseDecoder {
 }
 
 impl SseDecoder {
-    /// Adds bytes as they arrive.
-    ///
-    /// # Errors
-    /// [`SseTooLong`] if one event outgrows [`MAX_EVENT`].
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), SseTooLong> {
+    /// Adds bytes as they arrive, however many events they hold. Events are to be taken before more is added.
+    pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() + self.current.data.len() > MAX_EVENT { Err(SseTooLong) } else { Ok(()) }
     }
 
     /// The next whole event, if there is one. Comments (keep-alives) are skipped.
-    pub fn next_event(&mut self) -> Option<SseEvent> {
+    ///
+    /// # Errors
+    /// [`SseTooLong`] if one event outgrows [`MAX_EVENT`]; nothing more can be taken then.
+    pub fn next_event(&mut self) -> Result<Option<SseEvent>, SseTooLong> {
         while let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
+            self.within(end)?;
             let line = self.buffer.split_to(end);
             self.buffer.advance(1);
             let line = String::from_utf8_lossy(&line);
@@ -53,7 +53,7 @@ impl SseDecoder {
                 if event.name.is_empty() {
                     event.name = "message".into();
                 }
-                return Some(event);
+                return Ok(Some(event));
             }
             let (field, value) = line.split_once(':').unwrap_or((line, ""));
             let value = value.strip_prefix(' ').unwrap_or(value);
@@ -69,7 +69,14 @@ impl SseDecoder {
                 _ => {}
             }
         }
-        None
+        self.within(self.buffer.len())?;
+        Ok(None)
+    }
+
+    /// Whether an event may go on with a line of this length.
+    fn within(&self, line: usize) -> Result<(), SseTooLong> {
+        let length = line.saturating_add(self.current.data.len()).saturating_add(self.current.name.len());
+        if length > MAX_EVENT { Err(SseTooLong) } else { Ok(()) }
     }
 }
 
@@ -84,12 +91,32 @@ mod tests {
             let mut d = SseDecoder::default();
             let mut got = vec![];
             for chunk in text.as_bytes().chunks(step) {
-                d.push(chunk).unwrap();
-                while let Some(e) = d.next_event() {
+                d.push(chunk);
+                while let Some(e) = d.next_event().unwrap() {
                     got.push((e.name, e.data));
                 }
             }
             assert_eq!(got, [("ready".to_string(), "{}".to_string()), ("message".into(), "a\nb".into())]);
+        }
+    }
+
+    #[test]
+    fn only_an_event_has_a_limit_and_not_a_chunk_of_many() {
+        let one = format!("data: {}\n\n", "x".repeat(1000));
+        let many = one.repeat(2 * MAX_EVENT / one.len());
+        let mut d = SseDecoder::default();
+        d.push(many.as_bytes());
+        let mut got = 0;
+        while d.next_event().unwrap().is_some() {
+            got += 1;
+        }
+        assert_eq!(got, 2 * MAX_EVENT / one.len());
+        // One line without an end, one with it, and one event of many lines.
+        let line = format!("data: {}\n", "x".repeat(MAX_EVENT));
+        for long in [line.trim_end().to_string(), format!("{line}\n"), format!("data: {}\n", "x".repeat(1000)).repeat(1100)] {
+            let mut d = SseDecoder::default();
+            d.push(long.as_bytes());
+            assert_eq!(d.next_event(), Err(SseTooLong));
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use pasture_types::event::{Event, Hash32, Settlement};
 use pasture_types::genesis::Params;
+use pasture_types::grant::{Budget, GrantUse};
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::{AliveCheck, Egress, OfferTerms};
 use pasture_types::{
-    AccountId, Amount, AssetId, BlobHash, Height, LeaseId, Millis, NodeId, OfferId, OrderId, Resources, Timestamp, TxId, ZoneId,
+    AccountId, Amount, AssetId, BlobHash, GrantId, Height, LeaseId, Millis, NodeId, OfferId, OrderId, Resources, Timestamp, TxId, ZoneId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,20 @@ pub struct TxResult {
     pub events: Vec<Event>,
 }
 
+/// A transaction that is in a final block, looked up by its id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TransactionView {
+    /// Its id.
+    pub id: TxId,
+    /// The block it is in.
+    pub height: Height,
+    /// The block's time.
+    pub time: Timestamp,
+    /// What it did; `None` when the node has been restarted since and remembers only that it is in the block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<TxResult>,
+}
+
 /// An event with its block.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LedgerEvent {
@@ -79,7 +94,7 @@ pub struct AccountView {
     pub id: AccountId,
     /// Free credits.
     pub balance: Amount,
-    /// On hold for orders and leases.
+    /// On hold for orders, leases and channels.
     pub on_hold: Amount,
     /// Deposit of a provider.
     pub deposit: Amount,
@@ -92,6 +107,40 @@ pub struct AccountView {
     pub provider: Option<String>,
     /// Building left for free today.
     pub build_allowance_left: Millis,
+}
+
+/// A right that an account lent to a key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GrantView {
+    /// Its id.
+    pub id: GrantId,
+    /// Whose.
+    pub account: AccountId,
+    /// Whose signature uses it, as `scheme:hex`.
+    pub key: String,
+    /// What it is for.
+    #[serde(flatten)]
+    pub may: GrantUse,
+    /// What it may spend in all.
+    pub budget: Vec<Budget>,
+    /// What was spent, in the order of the budget.
+    pub spent: Vec<Amount>,
+    /// Credits that are left.
+    pub left: Amount,
+    /// When it ends, unless the network halts meanwhile.
+    pub expires: Timestamp,
+    /// Whether it counts no more, since its account changed its keys.
+    pub void: bool,
+    /// Next number of each lane that was used.
+    pub lanes: Vec<(u8, u64)>,
+}
+
+impl GrantView {
+    /// The next number of a lane.
+    #[must_use]
+    pub fn next_seq(&self, lane: u8) -> u64 {
+        self.lanes.iter().find(|(l, _)| *l == lane).map_or(0, |(_, next)| *next)
+    }
 }
 
 /// A node.
@@ -257,6 +306,9 @@ pub struct ExplainView {
     pub best: Vec<BestOffer>,
     /// The smallest changes that would help, cheapest first.
     pub relaxations: Vec<String>,
+    /// Offers too new to be drawn: they can be in two blocks.
+    #[serde(default)]
+    pub ageing: u64,
 }
 
 /// One reason that excluded offers.
@@ -313,7 +365,8 @@ pub struct StateValue {
     pub value: Option<String>,
     /// Height it was read at.
     pub height: Height,
-    /// Inclusion or exclusion proof against the header's state root, hex, where the store gave one.
+    /// Everything that is needed to believe this without the gateway, hex: certificate, headers and the store's proof, as
+    /// `docs/specs/light.md` says.
     pub proof: Option<String>,
 }
 
@@ -328,7 +381,12 @@ pub struct CheckView {
     pub violations: Vec<String>,
 }
 
-/// A node tells a gateway where its data plane listens.
+/// How long an announced address counts: a node that left without a word is `reachable` no longer than this.
+pub const ANNOUNCED_FOR: Millis = Millis(180_000);
+/// How often a node announces its address again: two announcements may be lost before it counts as gone.
+pub const ANNOUNCE_EVERY: Millis = Millis(60_000);
+
+/// A node tells a gateway where its data plane listens. It counts for [`ANNOUNCED_FOR`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeAddress {
     /// e.g. `http://127.0.0.1:4711`.

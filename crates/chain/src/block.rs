@@ -17,9 +17,9 @@ use commonware_storage::mmr;
 use commonware_utils::range::NonEmptyRange;
 
 /// Version of the header's format.
-pub const HEADER_VERSION: u16 = 1;
+pub const HEADER_VERSION: u16 = 2;
 /// Bytes of an encoded header.
-pub const HEADER_SIZE: usize = 2 + 32 * 8 + 48 + 8 * 7;
+pub const HEADER_SIZE: usize = 2 + 32 * 8 + 48 + 8 * 8;
 /// Most transactions in a block.
 pub(crate) const MAX_BLOCK_TXS: usize = 20_000;
 /// Most bytes of transactions in a block.
@@ -27,7 +27,7 @@ pub(crate) const MAX_BLOCK_BYTES: usize = 4 << 20;
 /// Most bytes of one transaction on the wire; the pool's limit is lower.
 pub(crate) const MAX_TX_BYTES: usize = 1 << 20;
 
-const HEADER_DOMAIN: &[u8] = b"pasture 2026-11 header v1";
+const HEADER_DOMAIN: &[u8] = b"pasture 2026-11 header v2";
 const LEAF: &[u8] = &[0];
 const NODE: &[u8] = &[1];
 
@@ -44,6 +44,8 @@ pub struct Header {
     pub zone: [u8; 32],
     /// Height; genesis is 0.
     pub height: u64,
+    /// Height that this run of the engine began at: 0, or that of the state it was given (`docs/adr/0007`).
+    pub base: u64,
     /// Digest of the parent's header.
     pub parent: [u8; 32],
     /// Ledger time in milliseconds since the Unix epoch.
@@ -75,6 +77,12 @@ pub struct Header {
 }
 
 impl Header {
+    /// Whether this is the block that the engine began with: it was executed by nobody here, and no certificate covers it.
+    #[must_use]
+    pub const fn is_base(&self) -> bool {
+        self.height == self.base
+    }
+
     /// The bytes that [`Header::digest`] covers.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -112,6 +120,7 @@ impl Write for Header {
         buf.put_u16(self.version);
         buf.put_slice(&self.zone);
         buf.put_u64(self.height);
+        buf.put_u64(self.base);
         buf.put_slice(&self.parent);
         buf.put_u64(self.timestamp_ms);
         buf.put_slice(&self.state_root);
@@ -140,6 +149,7 @@ impl Read for Header {
             version: u16::read(buf)?,
             zone: <[u8; 32]>::read(buf)?,
             height: u64::read(buf)?,
+            base: u64::read(buf)?,
             parent: <[u8; 32]>::read(buf)?,
             timestamp_ms: u64::read(buf)?,
             state_root: <[u8; 32]>::read(buf)?,
@@ -157,6 +167,9 @@ impl Read for Header {
         };
         if header.version != HEADER_VERSION {
             return Err(CodecError::Invalid("Header", "unknown version"));
+        }
+        if header.base > header.height {
+            return Err(CodecError::Invalid("Header", "height before its base"));
         }
         let (start, end) = (Location::new(header.ops_start), Location::new(header.ops_end));
         if start >= end || !start.is_valid() || !end.is_valid() {
@@ -230,7 +243,8 @@ impl Digestible for Block {
 
 impl Heightable for Block {
     fn height(&self) -> Height {
-        Height::new(self.header.height)
+        // The engine counts from what it began with.
+        Height::new(self.header.height.saturating_sub(self.header.base))
     }
 }
 

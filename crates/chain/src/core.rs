@@ -325,7 +325,7 @@ impl Core {
             waiting.resolve(&id, &Err(Dropped::Expired));
         }
         // The first block writes the genesis entries into the authenticated store.
-        if post.header.height == 0 || waiting.pool.has_ready(&carried) {
+        if post.header.is_base() || waiting.pool.has_ready(&carried) {
             return Some((now, Due::Now));
         }
         let expiry = waiting.pool.next_expiry().map(|at| at.saturating_add(1));

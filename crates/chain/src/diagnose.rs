@@ -2,6 +2,7 @@
 //!
 //! Guarantees: reads the message only; it never touches the store.
 
+use crate::app::GENESIS_UNREADABLE;
 use crate::error::ChainError;
 use std::path::Path;
 
@@ -34,6 +35,9 @@ const PARTS: [(&str, &str, &str); 9] = [
 ];
 
 pub(crate) fn explain(store: &Path, text: String) -> ChainError {
+    if let Some(detail) = text.strip_prefix(GENESIS_UNREADABLE) {
+        return ChainError::Genesis(detail.to_owned());
+    }
     let lower = text.to_lowercase();
     if !DAMAGE.iter().any(|word| lower.contains(word)) {
         return ChainError::Fatal(text);

@@ -46,6 +46,23 @@ pub enum ChainError {
     /// The engine stopped and cannot go on; a restart of the process may help.
     #[error("the chain stopped: {0}")]
     Fatal(String),
+    /// No certificate on this node covers the block yet; a later block's may.
+    #[error("block {height} is not covered by a certificate here yet: ask again")]
+    Uncertified {
+        /// The block.
+        height: u64,
+    },
+    /// The node did not stop in order: the state on disk is older than the last final block.
+    #[error("the state on disk is at block {state}, but block {last} is final: start the node once and stop it, then try again")]
+    Behind {
+        /// Height of the state.
+        state: u64,
+        /// Height of the last final block.
+        last: u64,
+    },
+    /// There is no block yet.
+    #[error("there is no block yet, so there is nothing that could be proven or moved")]
+    Empty,
     /// The chain was shut down.
     #[error("the chain is shut down")]
     Stopped,

@@ -8,6 +8,7 @@ use crate::block::{Block, HEADER_VERSION, Header};
 use crate::error::ChainError;
 use bytes::Bytes;
 use commonware_codec::{Encode as _, FixedSize as _, ReadExt as _};
+use commonware_consensus::types::Height;
 use commonware_cryptography::{
     Hasher as _, Sha256, Signer as _,
     bls12381::primitives::{
@@ -72,6 +73,24 @@ pub struct Genesis {
     pub timestamp_ms: u64,
     /// Who certifies blocks. One key is one vote.
     pub validators: Vec<Validator>,
+    /// The state that this run begins with, where it is not the zone's first.
+    pub base: Option<Base>,
+}
+
+/// The last block of another run of the same zone, whose state this run begins with. [`crate::Machine::genesis`] then gives
+/// that state's entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Its height: the next block's is one more.
+    pub height: u64,
+    /// Its ledger time.
+    pub timestamp_ms: u64,
+    /// Digest of its header.
+    pub digest: [u8; 32],
+    /// The zone's randomness after it.
+    pub randomness: [u8; 32],
+    /// Digest of the entries, by which validators agree what they begin with.
+    pub entries: [u8; 32],
 }
 
 /// A validator's secrets.
@@ -177,20 +196,28 @@ impl Roster {
             encoded.extend_from_slice(&bls.encode());
         }
         let hash = Sha256::hash(&[VALIDATORS_DOMAIN, &encoded]).0;
+        let base = genesis.base.unwrap_or(Base {
+            height: 0,
+            timestamp_ms: genesis.timestamp_ms,
+            digest: [0; 32],
+            randomness: mix(&genesis.zone, &[0; 48]),
+            entries: ops_root,
+        });
         let header = Header {
             version: HEADER_VERSION,
             zone: genesis.zone,
-            height: 0,
-            parent: [0; 32],
-            timestamp_ms: genesis.timestamp_ms,
-            state_root: ops_root,
+            height: base.height,
+            base: base.height,
+            parent: base.digest,
+            timestamp_ms: base.timestamp_ms,
+            state_root: base.entries,
             ops_root,
             ops_start: ops.0,
             ops_end: ops.1,
             tx_root: crate::block::tx_root(&[]),
             validators: hash,
             proposer: first,
-            randomness: mix(&genesis.zone, &[0; 48]),
+            randomness: base.randomness,
             randomness_proof: [0; 48],
             term: 0,
             view: 0,
@@ -198,6 +225,11 @@ impl Roster {
         };
         let genesis = Block::new(header, Vec::new()).ok_or_else(|| ChainError::Genesis("a validator key is not a key".into()))?;
         Ok(Self { zone: genesis.header.zone, hash, keys, genesis })
+    }
+
+    /// What the engine calls a height: it counts from the block that this run began with. `None` before that.
+    pub(crate) fn engine_height(&self, height: u64) -> Option<Height> {
+        height.checked_sub(self.genesis.header.base).map(Height::new)
     }
 
     /// Whether a header's randomness is its proposer's and follows from the parent's.

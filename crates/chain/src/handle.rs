@@ -34,6 +34,9 @@ const QUESTIONS: usize = 64;
 const WORKERS: usize = 2;
 /// Threads for file operations, which are short.
 const FILE_THREADS: usize = 8;
+/// Blocks between a block and the certificate that covers it. The engine certifies nearly every block; a light client refuses
+/// more headers than this.
+const MAX_DESCENT: usize = 64;
 const STORE_DIR: &str = "store";
 const LOCK_FILE: &str = "lock";
 const ZONE_FILE: &str = "zone";
@@ -77,6 +80,7 @@ impl Drop for Inner {
 enum Question {
     Block(u64, oneshot::Sender<Option<StoredBlock>>),
     Finality(u64, oneshot::Sender<Option<Vec<u8>>>),
+    Certify(u64, oneshot::Sender<Result<Certified, ChainError>>),
     Prove(Vec<u8>, oneshot::Sender<Result<StateProof, ChainError>>),
 }
 
@@ -91,11 +95,23 @@ pub struct StoredBlock {
     pub txs: Vec<Bytes>,
 }
 
-/// Evidence that a key has a value, or none, in the state that a header commits to.
+/// A block with what makes it final for somebody who was not there. Not every block has a certificate of its own: one of a
+/// later block covers it through the headers between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certified {
+    /// The block's header, then its descendants' up to the block that the certificate names; never empty.
+    pub headers: Vec<Header>,
+    /// The encoded finality certificate of the last of them.
+    pub certificate: Vec<u8>,
+}
+
+/// Evidence that a key has a value, or none, in the state that a certified header commits to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateProof {
     /// The header whose `state_root` it is checked against.
     pub header: Header,
+    /// What makes that header final; its first header is the one above.
+    pub finality: Certified,
     /// The value; `None` if the proof shows that there is none.
     pub value: Option<Vec<u8>>,
     /// Encoded proof: of inclusion if there is a value, else of exclusion.
@@ -122,6 +138,18 @@ pub struct Status {
 pub struct Snapshot(Arc<Tip>);
 
 impl Snapshot {
+    pub(crate) const fn new(tip: Arc<Tip>) -> Self {
+        Self(tip)
+    }
+    /// How many entries there are.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.0.view.len()
+    }
+    /// Visits every entry in ascending order.
+    pub fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        self.0.view.each(visit);
+    }
     /// Height of the block.
     #[must_use]
     pub fn height(&self) -> u64 {
@@ -274,10 +302,18 @@ impl Chain {
         self.ask(|answer| Question::Finality(height, answer)).await
     }
 
-    /// Evidence for a key's value, or for its absence, in the latest state on disk (from height 1 on).
+    /// A final block's header with what makes it final.
     ///
     /// # Errors
-    /// The chain is not running, or has no block yet.
+    /// The chain is not running, or no certificate on this node covers the block yet.
+    pub async fn certified(&self, height: u64) -> Result<Certified, ChainError> {
+        self.ask(|answer| Question::Certify(height, answer)).await?
+    }
+
+    /// Evidence for a key's value, or for its absence, in the latest state on disk (from the first block on).
+    ///
+    /// # Errors
+    /// The chain is not running, has no block yet, or has no certificate for the latest one yet.
     pub async fn prove(&self, key: &[u8]) -> Result<StateProof, ChainError> {
         let key = key.to_vec();
         self.ask(|answer| Question::Prove(key, answer)).await?
@@ -355,7 +391,8 @@ fn run_engine(
         let channels = Channels { votes: channel(), certificates: channel(), resolver: channel(), backfill: channel(), blocks: channel() };
         let Running { marshal, dbs, tasks } =
             stack::start(context.child("engine"), channels, peers.clone(), peers, Arc::clone(&core)).await;
-        let answers = context.child("answers").spawn(move |_| answer(asked, marshal, dbs));
+        let archive = Archive { marshal, base: core.roster.genesis.header.base };
+        let answers = context.child("answers").spawn(move |_| answer(asked, archive, dbs));
         // The caller waits for exactly this.
         let _ = started.send(Ok(core));
         let over = futures::future::select_all(tasks.into_iter().chain([answers]));
@@ -367,20 +404,21 @@ fn run_engine(
 }
 
 /// Answers questions about stored blocks, one at a time.
-async fn answer(mut asked: mpsc::Receiver<Question>, marshal: stack::Marshal, dbs: Dbs<engine_runtime::Context>) {
+async fn answer(mut asked: mpsc::Receiver<Question>, archive: Archive, dbs: Dbs<engine_runtime::Context>) {
     while let Some(question) = asked.recv().await {
         // Whoever asked may have gone; the answer is then dropped.
         match question {
             Question::Block(height, answer) => {
-                let block = marshal.get_block(Height::new(height)).await;
-                let _ = answer.send(block.map(|block| stored(block.inner(), block.digest())));
+                let _ = answer.send(archive.block(height).await);
             }
             Question::Finality(height, answer) => {
-                let certificate = marshal.get_finalization(Height::new(height)).await;
-                let _ = answer.send(certificate.map(|certificate| certificate.encode().to_vec()));
+                let _ = answer.send(archive.certificate(height).await);
+            }
+            Question::Certify(height, answer) => {
+                let _ = answer.send(archive.certified(height).await);
             }
             Question::Prove(key, answer) => {
-                let _ = answer.send(prove(&key, &marshal, &dbs).await);
+                let _ = answer.send(prove(&key, &archive, &dbs).await);
             }
         }
     }
@@ -388,15 +426,45 @@ async fn answer(mut asked: mpsc::Receiver<Question>, marshal: stack::Marshal, db
     std::future::pending::<()>().await;
 }
 
+/// Stored blocks and certificates by ledger height.
+struct Archive {
+    marshal: stack::Marshal,
+    base: u64,
+}
+
+impl Archive {
+    async fn block(&self, height: u64) -> Option<StoredBlock> {
+        let block = self.marshal.get_block(Height::new(height.checked_sub(self.base)?)).await?;
+        Some(stored(block.inner(), block.digest()))
+    }
+
+    async fn certificate(&self, height: u64) -> Option<Vec<u8>> {
+        let certificate = self.marshal.get_finalization(Height::new(height.checked_sub(self.base)?)).await?;
+        Some(certificate.encode().to_vec())
+    }
+
+    async fn certified(&self, height: u64) -> Result<Certified, ChainError> {
+        let mut headers = Vec::new();
+        for at in (height..).take(MAX_DESCENT) {
+            let Some(block) = self.block(at).await else { break };
+            headers.push(block.header);
+            if let Some(certificate) = self.certificate(at).await {
+                return Ok(Certified { headers, certificate });
+            }
+        }
+        Err(ChainError::Uncertified { height })
+    }
+}
+
 fn stored(block: &Block, digest: Digest) -> StoredBlock {
     StoredBlock { header: block.header.clone(), digest: digest.0, txs: block.txs.clone() }
 }
 
-async fn prove(key: &[u8], marshal: &stack::Marshal, dbs: &Dbs<engine_runtime::Context>) -> Result<StateProof, ChainError> {
+async fn prove(key: &[u8], archive: &Archive, dbs: &Dbs<engine_runtime::Context>) -> Result<StateProof, ChainError> {
     let broken = |what: String| ChainError::Fatal(format!("state store: {what}"));
     let db = dbs.read().await;
     let height = db.get_metadata().await.map_err(|e| broken(e.to_string()))?;
-    let height = height.and_then(|bytes| bytes.first_chunk::<8>().map(|b| u64::from_be_bytes(*b))).ok_or(ChainError::Stopped)?;
+    let height = height.and_then(|bytes| bytes.first_chunk::<8>().map(|b| u64::from_be_bytes(*b))).ok_or(ChainError::Empty)?;
     let hashed = store_key(key);
     let stored = db.get(&hashed).await.map_err(|e| broken(e.to_string()))?;
     let (value, proof) = match stored {
@@ -418,8 +486,9 @@ async fn prove(key: &[u8], marshal: &stack::Marshal, dbs: &Dbs<engine_runtime::C
         }
     };
     drop(db);
-    let block = marshal.get_block(Height::new(height)).await.ok_or_else(|| broken(format!("block {height} is missing")))?;
-    Ok(StateProof { header: block.inner().header.clone(), value, proof })
+    let finality = archive.certified(height).await?;
+    let header = finality.headers.first().cloned().ok_or_else(|| broken(format!("block {height} is missing")))?;
+    Ok(StateProof { header, finality, value, proof })
 }
 
 /// The data directory, held for one process and one zone.

@@ -102,10 +102,17 @@ pub struct Rejection {
     pub message: String,
 }
 
+/// Keys with their values.
+pub type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A deterministic state machine over ordered tables.
 pub trait Machine: Send + Sync + 'static {
-    /// The entries that the state has before the first block; the same on every node of a zone.
-    fn genesis(&self) -> Vec<(Vec<u8>, Vec<u8>)>;
+    /// The entries that the state has before the first block of this run; the same on every node of a zone. Called at a
+    /// start from nothing and at a replay only.
+    ///
+    /// # Errors
+    /// Why they cannot be read: the chain then does not start.
+    fn genesis(&self) -> Result<Entries, String>;
 
     /// Decides whether a transaction may wait for a block: decoding, signatures, sequence, balance.
     /// Called outside any lock and in parallel for many submitters; `state` is the latest final state.

@@ -82,15 +82,16 @@ async fn run(
     )
     .await
     .map_err(|error| blocks_damaged(error.to_string()))?;
-    let live = live_store(context.child("live"), cache.clone()).await?;
+    let live = live_store(context.child("live"), &core, cache.clone()).await?;
     let dbs = Dbs::<engine_runtime::Context>::init(context.child("scratch"), stack::db_config(SCRATCH, cache), None).await;
 
     let genesis = core.roster.genesis.clone();
     let mut parent = Post { header: genesis.header.clone(), view: genesis_view(&core), executed: Executed::default() };
     let mut digest = genesis.digest();
     let mut report = ReplayReport { blocks: 0, txs: 0, failed_txs: 0, state_root: [0; 32], difference: None };
-    for height in 1.. {
-        let block = blocks.get(Identifier::Index(height)).await.map_err(|error| ChainError::Corrupt {
+    for index in 1.. {
+        let height = genesis.header.base.saturating_add(index);
+        let block = blocks.get(Identifier::Index(index)).await.map_err(|error| ChainError::Corrupt {
             part: "blocks",
             path: "chain-blocks-*".into(),
             detail: error.to_string(),
@@ -116,8 +117,9 @@ async fn run(
             }
         }
     }
-    if report.difference.is_none() && report.blocks < live.0 {
-        let detail = format!("the state is at block {}, but the last readable block is {}", live.0, report.blocks);
+    let reached = parent.header.height;
+    if report.difference.is_none() && reached < live.0 {
+        let detail = format!("the state is at block {}, but the last readable block is {reached}", live.0);
         return Err(blocks_damaged(detail));
     }
     Ok(report)
@@ -128,11 +130,12 @@ fn blocks_damaged(detail: String) -> ChainError {
 }
 
 /// Height and root of the live store.
-async fn live_store(context: engine_runtime::Context, cache: CacheRef) -> Result<(u64, [u8; 32]), ChainError> {
+async fn live_store(context: engine_runtime::Context, core: &Core, cache: CacheRef) -> Result<(u64, [u8; 32]), ChainError> {
     let dbs = Dbs::<engine_runtime::Context>::init(context, stack::db_config(stack::PREFIX, cache), None).await;
     let db = dbs.read().await;
     let metadata = db.get_metadata().await.map_err(|error| ChainError::Fatal(error.to_string()))?;
-    let height = metadata.and_then(|bytes| bytes.first_chunk::<8>().map(|b| u64::from_be_bytes(*b))).unwrap_or(0);
+    let height =
+        metadata.and_then(|bytes| bytes.first_chunk::<8>().map(|b| u64::from_be_bytes(*b))).unwrap_or(core.roster.genesis.header.base);
     Ok((height, db.root().0))
 }
 
@@ -161,7 +164,7 @@ async fn step(
     block: &Block,
 ) -> Result<Post, String> {
     let header = &block.header;
-    if header.parent != parent_digest.0 || header.zone != core.roster.zone {
+    if header.parent != parent_digest.0 || header.zone != core.roster.zone || header.base != parent.header.base {
         return Err("it does not follow the block before it".into());
     }
     if header.timestamp_ms < parent.header.timestamp_ms {
@@ -180,7 +183,7 @@ async fn step(
     let context = context_of(header, &parent.header);
     let executed = execute(&*core.machine, &parent.view, &context, block.txs.clone(), Mode::Check)
         .ok_or("it contains a transaction that no block may contain")?;
-    let merkleized = merkleize::<engine_runtime::Context>(core, parent, header.height, &executed, dbs.new_batches().await).await;
+    let merkleized = merkleize::<engine_runtime::Context>(parent, header.height, &executed, dbs.new_batches().await).await;
     if merkleized.root().0 != header.state_root || merkleized.ops_root().0 != header.ops_root {
         return Err("its state root is not what its transactions give".into());
     }

@@ -28,7 +28,7 @@ use commonware_consensus::{
         elector::RoundRobin,
         scheme::ed25519::Scheme,
     },
-    types::{Epoch, FixedEpocher, Height, ViewDelta},
+    types::{Epoch, FixedEpocher, ViewDelta},
 };
 use commonware_cryptography::{Digested, Digestible as _, Sha256, Signer as _, certificate::ConstantProvider, ed25519};
 use commonware_glue::stateful::{self, Stateful, SyncPlan, db::SyncEngineConfig};
@@ -155,16 +155,23 @@ async fn load<E: Rt>(core: &Core, marshal: &Marshal, dbs: &Dbs<E>) {
     let db = dbs.read().await;
     let corrupt = |what: String| -> ! { fail(&format!("state store: {what}")) };
     let height = match db.get_metadata().await {
-        Ok(None) => 0,
-        Ok(Some(bytes)) => bytes.first_chunk::<8>().map_or_else(|| corrupt("its height is unreadable".into()), |b| u64::from_be_bytes(*b)),
+        Ok(None) => None,
+        Ok(Some(bytes)) => match bytes.first_chunk::<8>() {
+            Some(height) => Some(u64::from_be_bytes(*height)),
+            None => corrupt("its height is unreadable".into()),
+        },
         Err(error) => corrupt(error.to_string()),
     };
-    if height == 0 {
+    let Some(height) = height else {
         let genesis = &core.roster.genesis;
         core.set_base(genesis.header.clone(), genesis.digest(), genesis_view(core));
         return;
-    }
-    let Some(block) = marshal.get_block(Height::new(height)).await else { fail(&format!("block store: block {height} is missing")) };
+    };
+    let found = match core.roster.engine_height(height) {
+        Some(height) => marshal.get_block(height).await,
+        None => None,
+    };
+    let Some(block) = found else { fail(&format!("block store: block {height} is missing")) };
     let header = block.inner().header.clone();
     if db.root().0 != header.state_root {
         corrupt(format!("its root is not the one that block {height} commits to"));
@@ -370,7 +377,7 @@ where
     load(&core, &marshal, &dbs).await;
     // Blocks that were final before a crash and are not in the store yet are executed again before anyone looks.
     if let Some((height, _)) = marshal.get_info(Identifier::Latest).await {
-        core.reached(height.get()).await;
+        core.reached(core.roster.genesis.header.base.saturating_add(height.get())).await;
     }
 
     let vote_config = vote_config(&context, &core, blocker, deferred, page_cache);

@@ -26,6 +26,13 @@ impl View {
         Self(self.0.update_many(edits, |key, value, _| value.map(|v| (key, v))))
     }
 
+    /// Every entry in ascending order.
+    pub(crate) fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        for (key, value) in &self.0 {
+            visit(key, value);
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

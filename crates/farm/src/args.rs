@@ -79,6 +79,8 @@ pub(crate) enum Command {
     /// Show your account, get test credits, or pay somebody
     #[command(alias = "wallet")]
     Account(AccountArgs),
+    /// Invite somebody: a code that opens a new account with some of your credits
+    Invite(InviteArgs),
     /// List what machines are offered at which price
     Offers,
     /// Say who would run a job, and if nobody, why
@@ -268,6 +270,73 @@ pub(crate) enum AccountCommand {
         #[arg(value_name = "CREDITS")]
         amount: String,
     },
+    /// Open your account with an invite
+    Claim {
+        /// The invite, one word
+        #[arg(value_name = "CODE")]
+        code: String,
+    },
+    /// List what you lent to other keys, invites included
+    Grants,
+    /// Let another key act for your account, within a budget
+    Grant(GrantArgs),
+    /// Take back a grant or an invite, at once
+    Revoke {
+        /// Its id, or the beginning of it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+/// `farm account grant`.
+#[derive(Args, Debug)]
+pub(crate) struct GrantArgs {
+    /// Whose signature may use it: ed25519:HEX or secp256k1:HEX
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: String,
+    /// What it may do: deposit, offer, withdraw-offer, order, cancel, close, extend, transfer
+    #[arg(long, value_name = "ACTION", value_delimiter = ',', required = true)]
+    pub(crate) allow: Vec<String>,
+    /// Most to spend or put on hold, fees included
+    #[arg(long, value_name = "CREDITS")]
+    pub(crate) credits: String,
+    /// How long it holds
+    #[arg(long, default_value = "7d", value_name = "TIME")]
+    pub(crate) expires: String,
+    /// Money may go to this account only; can be given several times
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(crate) to: Vec<String>,
+    /// Most to pay for a machine, in credits per hour
+    #[arg(long, value_name = "CREDITS")]
+    pub(crate) max_price: Option<String>,
+}
+
+/// `farm invite`.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct InviteArgs {
+    /// What to do with invites [default: make one]
+    #[command(subcommand)]
+    pub(crate) command: Option<InviteCommand>,
+    /// How many credits it carries, fees included
+    #[arg(long, default_value = "5", value_name = "CREDITS")]
+    pub(crate) credits: String,
+    /// How long it holds
+    #[arg(long, default_value = "7d", value_name = "TIME")]
+    pub(crate) expires: String,
+}
+
+/// What can be done with invites.
+#[derive(Subcommand, Debug)]
+pub(crate) enum InviteCommand {
+    /// List your invites that nobody has used
+    List,
+    /// Take an invite back
+    Revoke {
+        /// Its id, or the beginning of it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
 }
 
 /// `farm dev`.
@@ -285,6 +354,14 @@ pub(crate) struct DevArgs {
     /// What this machine offers.
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
+    /// How it logs.
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// How a node logs.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct LogArgs {
     /// Write the log as JSON
     #[arg(long)]
     pub(crate) log_json: bool,
@@ -331,9 +408,9 @@ pub(crate) struct UpArgs {
     /// Credits for one GiB of disk an hour
     #[arg(long, value_name = "CREDITS", requires = "price_cpu")]
     pub(crate) price_disk: Option<String>,
-    /// Write the log as JSON
-    #[arg(long)]
-    pub(crate) log_json: bool,
+    /// How it logs.
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 }
 
 /// `farm doctor`.
@@ -370,9 +447,39 @@ pub(crate) enum LedgerCommand {
         what: String,
         /// Which one
         id: Option<String>,
+        /// Fail unless the answer was checked against trusted validators [default: check where they are known]
+        #[arg(long, conflicts_with = "no_verify")]
+        verify: bool,
+        /// Take the gateway's word
+        #[arg(long)]
+        no_verify: bool,
+        /// Refuse an answer that is older than this block
+        #[arg(long, value_name = "HEIGHT", default_value_t = 0, conflicts_with = "no_verify")]
+        since: u64,
     },
     /// Check that the books balance
     Check,
+    /// Write the whole ledger, as it is at one block, into a file
+    Export {
+        /// The file; it must not exist
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The folder of a stopped network [default: ask the running one]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Put an exported ledger into a network's folder, where it goes on
+    Import {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The folder: a new one, or one whose ledger was moved away
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// The folder that the ledger comes from, for the network's keys [default: they are in --data already]
+        #[arg(long, value_name = "DIR")]
+        keys: Option<PathBuf>,
+    },
     /// Execute every block again from a stopped network's folder and compare
     Replay {
         /// The folder that `farm dev --data` was given
@@ -404,6 +511,9 @@ pub(crate) enum ContextCommand {
     Create {
         /// Its name
         name: String,
+        /// The network's founding file, from somebody you believe: answers are checked against the validators in it
+        #[arg(long, value_name = "FILE")]
+        trust: Option<PathBuf>,
     },
 }
 
@@ -444,7 +554,17 @@ mod tests {
         assert!(matches!(parse("farm list -a").command, Command::Ps(PsArgs { all: true })));
         assert!(matches!(parse("farm wallet").command, Command::Account(AccountArgs { command: None })));
         assert!(matches!(parse("farm close x").command, Command::Stop(_)));
-        for bad in ["farm run -d --out x", "farm --json -o table ps", "farm", "farm ps --context a --api-url b", "farm extend x"] {
+        let Command::Invite(invite) = parse("farm invite --credits 2").command else { panic!("not invite") };
+        assert_eq!((invite.credits.as_str(), invite.expires.as_str(), invite.command.is_none()), ("2", "7d", true));
+        assert!(matches!(parse("farm invite list").command, Command::Invite(InviteArgs { command: Some(InviteCommand::List), .. })));
+        for bad in [
+            "farm run -d --out x",
+            "farm --json -o table ps",
+            "farm",
+            "farm ps --context a --api-url b",
+            "farm extend x",
+            "farm invite --credits 2 list",
+        ] {
             assert!(Cli::try_parse_from(bad.split_whitespace()).is_err(), "{bad}");
         }
     }

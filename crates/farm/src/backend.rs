@@ -4,6 +4,7 @@
 
 use crate::exit::Failure;
 use crate::words::plainly;
+use pasture_light::ValidatorSet;
 use pasture_node::NodeError;
 use pasture_rt::ShutdownToken;
 use std::path::Path;
@@ -11,7 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::oneshot;
 
-pub(crate) use pasture_node::{Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Machine, ReplayReport, UpOptions, UpReady};
+pub(crate) use pasture_node::{
+    Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Imported, Machine, Moved, Proven, RecordKind, ReplayReport, UpOptions,
+    UpReady,
+};
 
 impl From<NodeError> for Failure {
     fn from(error: NodeError) -> Self {
@@ -42,6 +46,26 @@ pub(crate) async fn up(options: UpOptions, shutdown: ShutdownToken, ready: onesh
 /// Executes a stopped network's blocks again.
 pub(crate) fn replay(data: &Path) -> Result<ReplayReport, Failure> {
     pasture_node::ledger_replay(data).map_err(Failure::from)
+}
+
+/// Exports a stopped network's ledger.
+pub(crate) fn export(data: &Path, file: &Path) -> Result<Moved, Failure> {
+    pasture_node::export_stopped(data, file).map_err(Failure::from)
+}
+
+/// Checks an exported ledger; `progress` is told of bytes.
+pub(crate) fn verify_export(file: &Path, progress: &mut dyn FnMut(u64)) -> Result<Moved, Failure> {
+    pasture_node::verify_export(file, progress).map_err(Failure::from)
+}
+
+/// Puts an exported ledger into a folder; `progress` is told of bytes.
+pub(crate) fn import(file: &Path, data: &Path, keys: Option<&Path>, progress: &mut dyn FnMut(u64)) -> Result<Imported, Failure> {
+    pasture_node::import(file, data, keys, progress).map_err(Failure::from)
+}
+
+/// The validators of a network whose founding file this is.
+pub(crate) fn trusted_in(path: &Path) -> Result<ValidatorSet, Failure> {
+    pasture_node::trusted_in_file(path).map_err(Failure::from)
 }
 
 /// Looks at this machine; `disk` lies on the disk that counts.

@@ -129,6 +129,9 @@ pub(crate) fn make_private(dir: &Path) -> Result<(), Failure> {
 pub(crate) struct Context {
     /// Address of a gateway.
     pub(crate) api_url: String,
+    /// The validators that its answers are checked against, as `pasture_light` encodes a set, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) validators: Option<String>,
 }
 
 /// The configuration file.
@@ -173,12 +176,12 @@ impl ConfigFile {
         write_atomic(path, text.as_bytes()).map_err(Failure::from)
     }
     /// Adds the context of a local network and makes it the current one.
-    pub(crate) fn enter_dev(&mut self, api_url: &str) {
+    pub(crate) fn enter_dev(&mut self, api_url: &str, validators: Option<String>) {
         if self.context.as_deref() != Some(DEV_CONTEXT) {
             self.before_dev = self.context.take();
         }
         self.context = Some(DEV_CONTEXT.into());
-        self.contexts.insert(DEV_CONTEXT.into(), Context { api_url: api_url.into() });
+        self.contexts.insert(DEV_CONTEXT.into(), Context { api_url: api_url.into(), validators });
     }
     /// Removes it again, unless another local network has taken the name since.
     pub(crate) fn leave_dev(&mut self, api_url: &str) {
@@ -220,24 +223,31 @@ pub(crate) struct Target {
     pub(crate) api_url: String,
     /// The context it comes from, if it comes from one.
     pub(crate) context: Option<String>,
+    /// The validators that its answers are checked against, if we know whom to trust.
+    pub(crate) validators: Option<String>,
 }
 
 /// Flag, then environment, then file, then the default address.
 pub(crate) fn target(api_url: Option<&str>, context: Option<&str>, env: &Env, file: &ConfigFile) -> Result<Target, Failure> {
     let named = |name: &str| match file.contexts.get(name) {
-        Some(c) => Ok(Target { api_url: c.api_url.clone(), context: Some(name.into()) }),
-        None if name == DEV_CONTEXT => Ok(Target { api_url: DEFAULT_API_URL.into(), context: Some(name.into()) }),
+        Some(c) => Ok(Target { api_url: c.api_url.clone(), context: Some(name.into()), validators: c.validators.clone() }),
+        None if name == DEV_CONTEXT => Ok(Target { api_url: DEFAULT_API_URL.into(), context: Some(name.into()), validators: None }),
         None => Err(Failure::usage(format!("there is no context `{name}`"))
             .next("see which there are:  farm context list")
             .next(format!("or make it:  farm context create {name} --api-url URL"))),
     };
-    let bare = |url: &str| check_api_url(url).map(|()| Target { api_url: url.trim_end_matches('/').into(), context: None });
+    // A bare address that a context has too is checked as that context's.
+    let bare = |url: &str| {
+        let api_url = url.trim_end_matches('/').to_string();
+        let validators = file.contexts.values().filter(|c| c.api_url == api_url).find_map(|c| c.validators.clone());
+        check_api_url(url).map(|()| Target { api_url, context: None, validators })
+    };
     match (api_url, context, &env.api_url, &env.context, &file.context) {
         (Some(url), ..) => bare(url),
         (None, Some(name), ..) => named(name),
         (None, None, Some(url), ..) => bare(url),
         (None, None, None, Some(name), _) | (None, None, None, None, Some(name)) => named(name),
-        (None, None, None, None, None) => Ok(Target { api_url: DEFAULT_API_URL.into(), context: None }),
+        (None, None, None, None, None) => bare(DEFAULT_API_URL),
     }
 }
 
@@ -248,7 +258,7 @@ mod tests {
     fn file() -> ConfigFile {
         let mut f = ConfigFile { context: Some("a".into()), ..ConfigFile::default() };
         for name in ["a", "b"] {
-            f.contexts.insert(name.into(), Context { api_url: format!("http://{name}") });
+            f.contexts.insert(name.into(), Context { api_url: format!("http://{name}"), validators: None });
         }
         f
     }
@@ -271,8 +281,8 @@ mod tests {
     #[test]
     fn a_local_network_gives_back_the_context_it_took() {
         let mut f = file();
-        f.enter_dev("http://one");
-        f.enter_dev("http://two");
+        f.enter_dev("http://one", Some("01".into()));
+        f.enter_dev("http://two", None);
         assert_eq!(f.context.as_deref(), Some("dev"));
         f.leave_dev("http://one");
         assert_eq!(f.context.as_deref(), Some("dev"), "another network took the name");

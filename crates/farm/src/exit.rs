@@ -59,7 +59,10 @@ impl Exit {
             | EndReason::Lost
             | EndReason::ServiceStopped
             | EndReason::Rejected
-            | EndReason::NoSpec => Self::Failed,
+            | EndReason::NoSpec
+            | EndReason::Derated
+            | EndReason::Preempted
+            | EndReason::TookOver => Self::Failed,
         }
     }
 }

@@ -7,11 +7,12 @@
 
 use crate::exit::Failure;
 use crate::patience::Pause;
+use crate::session::Session;
 use futures::StreamExt as _;
+use pasture_api::LedgerEvent;
 use pasture_api::client::{EventFilter, EventStream, LeaseClient};
 use pasture_api::data::{NodeEvent, Phase};
 use pasture_api::frames::Frame;
-use pasture_api::{ApiClient, LedgerEvent};
 use pasture_rt::{TaskKind, spawn};
 use tokio::sync::mpsc;
 
@@ -28,10 +29,10 @@ pub(crate) enum FromLedger {
 }
 
 /// Follows the ledger. When this returns, nothing that happens from now on is missed.
-pub(crate) async fn ledger(api: &ApiClient, filter: EventFilter) -> Result<mpsc::Receiver<FromLedger>, Failure> {
-    let first = api.events(filter).await?;
+pub(crate) async fn ledger(session: &Session, filter: EventFilter) -> Result<mpsc::Receiver<FromLedger>, Failure> {
+    let first = session.ask(|| session.api.events(filter)).await?;
     let (send, receive) = mpsc::channel(QUEUE);
-    let api = api.clone();
+    let api = session.api.clone();
     spawn(TaskKind::ClientFollow, async move {
         let mut stream = first;
         let mut pause = Pause::new();

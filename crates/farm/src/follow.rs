@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, FromLog, FromNode, Signal, Signals};
 use crate::job::{Verdict, Watch};
 use crate::pack::Packed;
-use crate::patience::{Pause, patiently};
+use crate::patience::{Pause, while_away};
 use crate::receipt::{Periods, Receipt};
 use crate::render::Progress;
 use crate::render::number::{count, duration, per_hour};
@@ -126,7 +126,7 @@ struct Follower<'a> {
 pub(crate) async fn follow(session: &Session, mut plan: Plan, mut progress: Progress, mut signals: Signals) -> Outcome {
     let client = session.lease_client(&plan.lease);
     let filter = EventFilter { account: Some(session.account()), node: Some(plan.lease.node), lease: Some(plan.lease.id) };
-    let mut ledger = feeds::ledger(&session.api, filter).await?;
+    let mut ledger = feeds::ledger(session, filter).await?;
     let mut node = feeds::node(&client);
     let (done, mut finished) = mpsc::channel(DONE_QUEUE);
     if let Some(packed) = &plan.packed {
@@ -567,7 +567,7 @@ impl Follower<'_> {
         let (client, session, done) = (self.client.clone(), self.session.clone(), self.done.clone());
         let lease = self.plan.lease.id;
         spawn(TaskKind::ClientFollow, async move {
-            let stopped = match client.stop(crate::commands::run::GRACE.0).await {
+            let stopped = match while_away(session.out, || client.stop(crate::commands::run::GRACE.0)).await {
                 Ok(()) => Ok(()),
                 Err(_) => session.submit(vec![Action::CloseLease { lease, reason: EndReason::StoppedByUser }]).await.map(|_| ()),
             };
@@ -595,7 +595,7 @@ impl Follower<'_> {
             self.await_settlement(ledger, signals).await;
         }
         let id = self.plan.lease.id;
-        self.plan.lease = patiently(|| self.session.api.lease(&id)).await?;
+        self.plan.lease = self.session.ask(|| self.session.api.lease(&id)).await?;
         let lease = &self.plan.lease;
         let reason = lease.reason.clone().or_else(|| self.status.as_ref().and_then(|s| s.end.clone()));
         let out = self.session.out;
@@ -631,7 +631,7 @@ impl Follower<'_> {
     }
 
     async fn fetch(&mut self, folder: &std::path::Path) -> Result<(), Failure> {
-        let status = patiently(|| self.client.status()).await?;
+        let status = self.session.ask(|| self.client.status()).await?;
         if status.started.is_none() {
             return Ok(());
         }

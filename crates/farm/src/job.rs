@@ -211,6 +211,7 @@ mod tests {
             build_ms: Millis(0),
             log_root: BlobHash([0; 32]),
             log_bytes: 0,
+            steal_ms: Millis(0),
         }
     }
 

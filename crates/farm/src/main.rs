@@ -21,6 +21,7 @@ mod session;
 mod spec_file;
 mod transfer;
 mod unpack;
+mod verify;
 mod words;
 
 use args::{Cli, Command, Format};
@@ -73,8 +74,8 @@ fn work(cli: &Cli, env: Env, out: Output) -> Outcome {
 /// Our own log, for those who look for a fault: warnings, unless FARM_LOG says otherwise.
 fn log_to_stderr(command: &Command, env: &Env) -> Result<(), Failure> {
     let (default, json) = match command {
-        Command::Dev(args) => (NODE_LOG, args.log_json),
-        Command::Up(args) => (NODE_LOG, args.log_json),
+        Command::Dev(args) => (NODE_LOG, args.log.log_json),
+        Command::Up(args) => (NODE_LOG, args.log.log_json),
         _ => ("error", false),
     };
     let filter = EnvFilter::try_new(env.log.as_deref().unwrap_or(default))

@@ -171,7 +171,14 @@ impl Receipt {
         };
         // A build alone is no service, whoever signed for it.
         let began = self.served.0 > 0 || self.reason.as_ref().is_none_or(EndReason::is_exit);
-        let service = if began { service } else { "no service was delivered".into() };
+        // One that ran to its end was served, only for less than is counted.
+        let nothing = matches!(self.service, Service::Nothing | Service::Settled(ConfirmedBy::Nothing));
+        let brief = nothing && self.served.0 == 0 && matches!(self.reason, Some(EndReason::Exited { .. }));
+        let service = match (brief, began) {
+            (true, _) => "it finished too quickly to be charged".into(),
+            (false, true) => service,
+            (false, false) => "no service was delivered".into(),
+        };
         match self.periods {
             Some(p) if p.all > 0 => {
                 // The last checks come in after the end.
@@ -282,6 +289,9 @@ mod tests {
             epochs_proven: 13,
             confirmed_by: ConfirmedBy::User,
             audited: false,
+            generation: 1,
+            steal_ms: Millis(0),
+            lines: vec![],
         };
         let receipt = Receipt {
             final_in: None,
@@ -339,6 +349,17 @@ mod tests {
     }
 
     #[test]
+    fn a_job_of_less_than_a_millisecond_was_served_all_the_same() {
+        for service in [Service::Nothing, Service::Settled(ConfirmedBy::Nothing)] {
+            let brief = Receipt { served: Millis(0), service, periods: None, ..fold() };
+            let text = brief.text(&plain(), false);
+            assert!(text.contains("it finished too quickly to be charged") && !text.contains("no service"), "{text}");
+            let never = Receipt { reason: Some(EndReason::StartFailed), ..brief };
+            assert!(never.text(&plain(), false).contains("no service was delivered"));
+        }
+    }
+
+    #[test]
     fn what_is_withheld_is_not_called_free() {
         let lost = Settlement {
             asset: AssetId::CREDIT,
@@ -355,6 +376,9 @@ mod tests {
             epochs_proven: 3,
             confirmed_by: ConfirmedBy::Objection,
             audited: true,
+            generation: 1,
+            steal_ms: Millis(0),
+            lines: vec![],
         };
         let receipt = |settlement: Settlement| Receipt {
             reason: Some(EndReason::ServiceStopped),

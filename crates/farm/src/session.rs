@@ -2,17 +2,19 @@
 //!
 //! Guarantees: the account's key is made on first use, never asked for and never shown; on a development network the account
 //! opens itself, with test credits. Transactions of one process share a lane chosen by chance, so that clients of one account
-//! do not wait for each other; a lost race for a number is tried once more.
+//! do not wait for each other; a lost race for a number is tried once more. A network that goes away is waited for, and that is
+//! said; a transaction whose answer was lost is looked up by its id before it is sent again.
 
 use crate::config::{ConfigFile, Env, Paths, Target, target};
 use crate::exit::Failure;
 use crate::handles::{self, Names};
-use crate::patience::{Patience, patiently};
+use crate::patience::{Patience, first_call, patiently_telling};
 use crate::render::Output;
 use crate::render::number::credits;
 use crate::words::plainly;
 use pasture_api::client::LeaseClient;
-use pasture_api::{AccountView, ApiClient, ApiError, JobView, LeaseView, NetworkStatus, OrderView, Problem, newcomer};
+use pasture_api::{AccountView, ApiClient, ApiError, JobView, LeaseView, NetworkStatus, OrderView, Problem, TxResult, newcomer};
+use pasture_light::ValidatorSet;
 use pasture_rt::{Clock as _, SystemClock};
 use pasture_store::keys;
 use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, Envelope, MAX_LANES, TxBody};
@@ -22,11 +24,12 @@ use pasture_types::{AccountId, Amount, AssetId, Millis, OrderId, SigningKey, Tim
 pub(crate) const FIRST_CREDITS: Amount = Amount::credits(1_000);
 /// How long a transaction of ours stays valid.
 const VALID_FOR: Millis = Millis(600_000);
-/// The ledger's numbers for a sequence number that was used, and for one that was used or is ahead.
-const SEQUENCE_USED: u16 = 12;
-const SEQUENCE_CODES: [u16; 2] = [SEQUENCE_USED, 13];
+/// The ledger's numbers for a sequence number that was used, and for one that is ahead.
+const SEQUENCE_CODES: [u16; 2] = [12, 13];
 /// HTTP's word for "not now", which nothing was done after.
 const TOO_MANY: u16 = 429;
+/// HTTP's word for "there is none".
+const NOT_FOUND: u16 = 404;
 /// Another client of the account was faster.
 const LOST_RACE: &str = "lost-race";
 
@@ -66,6 +69,15 @@ impl App {
         self.paths.ensure_data_dir()?;
         keys::load_or_create(&self.paths.account_key()).map_err(Failure::from)
     }
+    /// The validators that answers are checked against; `None` where we know nobody to trust.
+    pub(crate) fn trusted(&self) -> Result<Option<ValidatorSet>, Failure> {
+        let Some(text) = self.target()?.validators else { return Ok(None) };
+        let set = hex::decode(&text).map_err(|e| e.to_string()).and_then(|b| ValidatorSet::decode(&b).map_err(|e| e.to_string()));
+        set.map(Some).map_err(|e| {
+            Failure::new("config", format!("{}: the validators of this context cannot be read: {e}", self.paths.config_file().display()))
+                .next("make the context again:  farm context create NAME --api-url URL --trust FILE")
+        })
+    }
     /// A client of the network's API, which may not answer.
     pub(crate) fn client(&self) -> Result<ApiClient, Failure> {
         ApiClient::new(&self.target()?.api_url).map_err(Failure::from)
@@ -104,7 +116,7 @@ impl Session {
     /// Connects.
     pub(crate) async fn open(app: &App) -> Result<Self, Failure> {
         let api = app.client()?;
-        let status = api.status().await?;
+        let status = first_call(app.out, || api.status()).await?;
         let [chance] = random::<1>()?;
         Ok(Self { out: app.out, api, status, paths: app.paths.clone(), key: app.key()?, lane: chance % MAX_LANES })
     }
@@ -129,28 +141,45 @@ impl Session {
         }
     }
 
+    /// Makes a call that may be repeated until it is answered.
+    pub(crate) async fn ask<T, F>(&self, call: impl FnMut() -> F) -> Result<T, ApiError>
+    where
+        F: Future<Output = Result<T, ApiError>>,
+    {
+        patiently_telling(self.out, call).await
+    }
+
     /// Our account on the ledger; opens it where test credits pay for that.
     pub(crate) async fn ensure_account(&self) -> Result<AccountView, Failure> {
-        let opened = newcomer::ensure_account(&self.api, &self.key, FIRST_CREDITS, self.time()).await;
-        match opened {
-            Ok(Some(_)) => {
-                self.out.note(&format!("account  {}, with {} test credits, no value", self.account().short(), FIRST_CREDITS.display(0)))
-            }
-            Ok(None) => {}
-            Err(ApiError::Problem(p)) if p.code == "no-funder" => {
-                return Err(Failure::new("no-account", format!("this network does not know your account {} yet", self.account()))
-                    .next("ask somebody on this network to send credits to it")
-                    .next("or try things out for free on a local network:  farm dev"));
-            }
+        let ours = self.account();
+        match self.ask(|| self.api.account(&ours)).await {
+            Ok(view) => return Ok(view),
+            Err(e) if e.problem().is_some_and(|p| p.status == NOT_FOUND) => {}
             Err(e) => return Err(e.into()),
         }
-        Ok(self.api.account(&self.account()).await?)
+        if self.status.funder.is_none() {
+            return Err(Failure::new("no-account", format!("this network does not know your account {} yet", self.account()))
+                .next("ask somebody on this network for an invite, or to send credits to it")
+                .next("or try things out for free on a local network:  farm dev"));
+        }
+        self.take_test_credits(FIRST_CREDITS, None).await?;
+        self.out.note(&format!("account  {}, with {} test credits, no value", self.account().short(), FIRST_CREDITS.display(0)));
+        Ok(self.ask(|| self.api.account(&ours)).await?)
+    }
+
+    /// Takes test credits; `seq` is the next number of the account's first lane, or `None` if it is not registered yet.
+    pub(crate) async fn take_test_credits(&self, amount: Amount, seq: Option<u64>) -> Result<(), Failure> {
+        let mut status = self.ask(|| self.api.status()).await?;
+        status.time = status.time.max(self.time());
+        let Some(funder) = status.funder else { return Err(Failure::new("no-funder", "this network gives no test credits")) };
+        let tx = newcomer::envelope(&status, funder, &self.key, amount, seq);
+        self.deliver(&tx, Door::Funder).await
     }
 
     /// Signs actions and waits until they are final. `before` learns the id before anything is sent.
     ///
-    /// A network that goes away in between is waited for: the same signed transaction is sent again, which can take effect only
-    /// once. If it turns out to be final already, what it did is for the caller to look up.
+    /// A network that goes away in between is waited for: the transaction is looked up by its id, and the same signed one is sent
+    /// again only if no block has it. If the network has been restarted since, what it did is for the caller to look up.
     pub(crate) async fn submit_with(
         &self,
         actions: Vec<Action>,
@@ -160,12 +189,12 @@ impl Session {
         loop {
             tries -= 1;
             let ours = self.account();
-            let account = patiently(|| self.api.account(&ours)).await?;
+            let account = self.ask(|| self.api.account(&ours)).await?;
             let seq = account.lanes.iter().find(|(lane, _)| *lane == self.lane).map_or(0, |(_, seq)| *seq);
             let body = self.body(seq, actions.clone());
             let id = body.id();
             before(id)?;
-            match self.deliver(&body.sign(&self.key)).await {
+            match self.deliver(&body.sign(&self.key), Door::Everybody).await {
                 Err(failure) if failure.code == LOST_RACE && tries > 0 => {}
                 other => return other.map(|()| id),
             }
@@ -189,19 +218,28 @@ impl Session {
         }
     }
 
-    async fn deliver(&self, tx: &Envelope) -> Result<(), Failure> {
-        let mut patience = Patience::new();
+    /// Sends a signed transaction and waits until it is final; the same one again, if the network goes away in between.
+    pub(crate) async fn deliver(&self, tx: &Envelope, door: Door) -> Result<(), Failure> {
+        let mut patience = Patience::telling(self.out);
+        let id = tx.body.id();
         // Whether an earlier attempt may have arrived although its answer did not.
         let mut uncertain = false;
         loop {
-            match self.api.submit(tx).await {
-                Ok(result) if result.ok => return Ok(()),
-                Ok(result) => return Err(refused(result.code, &result.message)),
+            if uncertain && let Some(taken) = self.look_up(&id).await? {
+                return taken;
+            }
+            let sent = match door {
+                Door::Everybody => self.api.submit(tx).await,
+                Door::Funder => self.api.test_credits(tx).await,
+            };
+            match sent {
+                Ok(result) => return outcome(&result),
                 Err(ApiError::Problem(p)) if p.ledger_code.is_some_and(|c| SEQUENCE_CODES.contains(&c)) => {
-                    if uncertain && p.ledger_code == Some(SEQUENCE_USED) {
-                        return Ok(());
+                    if !uncertain {
+                        return Err(Failure::new(LOST_RACE, plainly(&p.detail)));
                     }
-                    return Err(Failure::new(LOST_RACE, plainly(&p.detail)));
+                    // It may have become final since we looked. If not, nobody knows: signing it anew could do it twice.
+                    return self.look_up(&id).await?.unwrap_or_else(|| Err(unknown()));
                 }
                 Err(ApiError::Problem(Problem { ledger_code: Some(code), detail, .. })) => return Err(refused(code, &detail)),
                 Err(e) => {
@@ -209,6 +247,21 @@ impl Session {
                     patience.after(e).await?;
                 }
             }
+        }
+    }
+
+    /// What became of a transaction, if a block has it.
+    async fn look_up(&self, id: &TxId) -> Result<Option<Result<(), Failure>>, Failure> {
+        match self.ask(|| self.api.transaction(id)).await {
+            Ok(view) => Ok(Some(match &view.result {
+                Some(result) => outcome(result),
+                None => {
+                    self.out.note("! the network was restarted meanwhile; it has the transaction, but does not say what it did");
+                    Ok(())
+                }
+            })),
+            Err(e) if e.problem().is_some_and(|p| p.status == NOT_FOUND) => Ok(None),
+            Err(e) => Err(e.into()),
         }
     }
 
@@ -235,7 +288,8 @@ impl Session {
     }
     /// Our jobs on the ledger, newest first, and the names of them.
     pub(crate) async fn jobs(&self) -> Result<(Vec<JobView>, Names), Failure> {
-        let jobs = match self.api.jobs(&self.account()).await {
+        let ours = self.account();
+        let jobs = match self.ask(|| self.api.jobs(&ours)).await {
             Ok(jobs) => jobs,
             // An account that nobody knows has no jobs.
             Err(e) if e.problem().is_some_and(|p| p.status == 404) => vec![],
@@ -258,14 +312,14 @@ impl Session {
     }
     /// A job that we remember and that is not in the ledger's list any more, or never was.
     async fn forgotten(&self, id: &OrderId, handle: &str) -> Result<(OrderView, Option<LeaseView>), Failure> {
-        let order = self.api.order(id).await.map_err(|e| match e.problem() {
+        let order = self.ask(|| self.api.order(id)).await.map_err(|e| match e.problem() {
             Some(p) if p.status == 404 => {
                 Failure::new("no-such-job", format!("{handle} is not on this network's ledger: it was never placed"))
             }
             _ => e.into(),
         })?;
         let lease = match &order.lease {
-            Some(lease) => Some(self.api.lease(lease).await?),
+            Some(lease) => Some(self.ask(|| self.api.lease(lease)).await?),
             None => None,
         };
         Ok((order, lease))
@@ -290,6 +344,24 @@ impl Job {
             .as_ref()
             .ok_or_else(|| Failure::new("no-machine", format!("{} has no machine (yet), so there is nothing to show", self.handle)))
     }
+}
+
+/// Where a transaction is handed in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Door {
+    /// As it is.
+    Everybody,
+    /// To be signed by the funder of a development network as well.
+    Funder,
+}
+
+fn outcome(result: &TxResult) -> Result<(), Failure> {
+    if result.ok { Ok(()) } else { Err(refused(result.code, &result.message)) }
+}
+
+fn unknown() -> Failure {
+    Failure::new("unknown", "the connection broke off, and another of your programs acted meanwhile: whether this was done cannot be told")
+        .next("look before you try again:  farm ps, farm account")
 }
 
 fn refused(code: u16, message: &str) -> Failure {

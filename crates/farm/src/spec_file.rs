@@ -208,7 +208,7 @@ fn flag_for(field: &str, args: &SpecArgs) -> Option<&'static str> {
         ("budget", "--budget", args.budget.is_some()),
         ("price.max", "--max-price", args.max_price.is_some()),
         ("constraints.region", "--region", args.region.is_some()),
-        ("alive.log", "--alive", args.alive.is_some()),
+        ("alive", "--alive", args.alive.is_some()),
         ("env", "--env", !args.env.is_empty()),
     ];
     let matches = |name: &str| field == name || field.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
@@ -341,6 +341,7 @@ mod tests {
             (SpecArgs { env: vec!["A".into()], ..SpecArgs::default() }, "--env"),
             (SpecArgs { env: vec!["FARM_X=1".into()], ..SpecArgs::default() }, "--env"),
             (SpecArgs { alive: Some("pulse".into()), ..SpecArgs::default() }, "--alive"),
+            (SpecArgs { alive: Some("port:0".into()), ..SpecArgs::default() }, "--alive"),
             (SpecArgs { egress: Some("all".into()), ..SpecArgs::default() }, "--egress"),
         ] {
             let e = bad(args);

@@ -88,6 +88,9 @@ pub(crate) fn ending(reason: &EndReason) -> Ending {
         EndReason::ServiceStopped => (false, "was closed", "it showed no sign of life any more".into()),
         EndReason::Rejected => (false, "did not start", "the machine refused it".into()),
         EndReason::NoSpec => (false, "did not start", "its description never reached the machine".into()),
+        EndReason::Derated => (false, "was stopped", "its machine turned out to be smaller than it said".into()),
+        EndReason::Preempted => (false, "was stopped", "the machine was needed back, as agreed".into()),
+        EndReason::TookOver => (true, "went on", "its standby serves the job itself now".into()),
     };
     Ending { good, verb, why }
 }
@@ -113,7 +116,11 @@ pub(crate) fn state(job: &JobView, phase: Option<Phase>) -> &'static str {
 const fn ended(reason: &EndReason) -> &'static str {
     match reason {
         EndReason::Exited { code: 0 } => "succeeded",
-        EndReason::StoppedByUser | EndReason::CapReached | EndReason::StoppedByProvider | EndReason::ServiceStopped => "stopped",
+        EndReason::StoppedByUser
+        | EndReason::CapReached
+        | EndReason::StoppedByProvider
+        | EndReason::ServiceStopped
+        | EndReason::Preempted => "stopped",
         EndReason::Lost => "lost",
         _ => "failed",
     }
@@ -132,6 +139,7 @@ pub(crate) fn confirmed(by: &ConfirmedBy) -> String {
         ConfirmedBy::NoObjection => "service counted, nobody objected".into(),
         ConfirmedBy::Nothing => "no service was delivered".into(),
         ConfirmedBy::Objection => "you objected to a part of the service".into(),
+        ConfirmedBy::Evidence(account) => format!("your watcher {} showed that a part of the service failed", account.short()),
     }
 }
 

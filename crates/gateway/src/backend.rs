@@ -6,15 +6,15 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
-    AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, NetworkStatus, NodeView, OfferView, OrderView, Problem,
-    StateValue, TxResult,
+    AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, NetworkStatus, NodeView, OfferView, OrderView,
+    Problem, StateValue, TransactionView, TxResult,
 };
 use pasture_types::event::Event;
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::Envelope;
-use pasture_types::{AccountId, Height, LeaseId, NodeId, OrderId, Timestamp};
+use pasture_types::{AccountId, GrantId, Height, LeaseId, NodeId, OrderId, Timestamp, TxId};
 use std::sync::Arc;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 
 /// What one final block did.
 #[derive(Clone, Debug)]
@@ -27,6 +27,12 @@ pub struct BlockEvents {
     pub events: Vec<Event>,
 }
 
+/// The whole state on its way out, in the form of `docs/specs/light.md` §7.
+pub struct ExportStream {
+    /// Pieces of the file, in order; a broken state ends with an error.
+    pub pieces: mpsc::Receiver<Result<Bytes, std::io::Error>>,
+}
+
 /// The node as its gateway sees it. `Ok(None)` is "there is no such thing"; methods that are not `async` must not block
 /// for longer than a look into memory takes.
 #[async_trait]
@@ -36,6 +42,11 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// The problem to answer with, as for every method here; a transaction that is in a block is never an error.
     async fn submit(&self, tx: Bytes) -> Result<TxResult, Problem>;
+    /// A transaction of a recent block.
+    ///
+    /// # Errors
+    /// A problem.
+    async fn transaction(&self, id: TxId) -> Result<Option<TransactionView>, Problem>;
     /// In a development zone: adds the funder's signature as fee payer, if all that the transaction does is open an
     /// account and take test credits within the limits.
     ///
@@ -57,6 +68,16 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// A problem.
     fn jobs(&self, account: AccountId) -> Result<Vec<JobView>, Problem>;
+    /// An account's standing grants; none for an account that does not exist.
+    ///
+    /// # Errors
+    /// A problem.
+    fn grants(&self, account: AccountId) -> Result<Vec<GrantView>, Problem>;
+    /// A standing grant.
+    ///
+    /// # Errors
+    /// A problem.
+    fn grant(&self, id: GrantId) -> Result<Option<GrantView>, Problem>;
     /// A node. The gateway fills in `reachable`.
     ///
     /// # Errors
@@ -107,6 +128,11 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// A problem.
     async fn state(&self, key: Vec<u8>) -> Result<StateValue, Problem>;
+    /// The whole state at the last final block.
+    ///
+    /// # Errors
+    /// A problem: no block yet, or none with a certificate.
+    async fn export(&self) -> Result<ExportStream, Problem>;
     /// Checks the ledger's invariants, off the threads that serve requests.
     ///
     /// # Errors

@@ -1,11 +1,12 @@
 //! The address book: where the data plane of each connected node listens.
 //!
 //! Guarantees: an address has been announced under the node's own key and names a loopback address unless remote ones
-//! are allowed, so that nobody makes this gateway call elsewhere. It is kept in memory only: nodes announce themselves
-//! again after a restart. It does not try whether anybody listens; an address that failed is forgotten.
+//! are allowed, so that nobody makes this gateway call elsewhere. An address lives for [`ANNOUNCED_FOR`] after it was last
+//! announced, which nodes do again well before. It is kept in memory only: nodes also announce themselves after a restart. It
+//! does not try whether anybody listens; an address that failed is forgotten.
 
-use pasture_api::Problem;
-use pasture_types::NodeId;
+use pasture_api::{ANNOUNCED_FOR, Problem};
+use pasture_types::{NodeId, Timestamp};
 use reqwest::Url;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,41 +29,53 @@ pub(crate) enum Reach {
 /// The book. A lock and not a task of its own: each use is one look-up in memory.
 pub(crate) struct AddressBook {
     reach: Reach,
-    entries: Mutex<BTreeMap<NodeId, Url>>,
+    entries: Mutex<BTreeMap<NodeId, Entry>>,
+}
+
+struct Entry {
+    address: Url,
+    /// Until when it counts.
+    until: Timestamp,
 }
 
 impl AddressBook {
     pub(crate) const fn new(reach: Reach) -> Self {
         Self { reach, entries: Mutex::new(BTreeMap::new()) }
     }
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<NodeId, Url>> {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<NodeId, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    /// Enters or replaces a node's address.
-    pub(crate) fn set(&self, node: NodeId, address: &str) -> Result<(), Problem> {
+    /// Enters, replaces or renews a node's address; whether it is news.
+    pub(crate) fn set(&self, node: NodeId, address: &str, now: Timestamp) -> Result<bool, Problem> {
         let address = parse(address, self.reach)?;
         let mut entries = self.entries();
         if entries.len() >= MAX_NODES && !entries.contains_key(&node) {
-            return Err(Problem::unavailable(format!("this gateway already serves {MAX_NODES} nodes: announce to another one")));
+            // A full book is the time to look for those that left; between, each is looked at when it is asked for.
+            entries.retain(|_, e| now < e.until);
+            if entries.len() >= MAX_NODES {
+                return Err(Problem::unavailable(format!("this gateway already serves {MAX_NODES} nodes: announce to another one")));
+            }
         }
-        entries.insert(node, address);
-        Ok(())
+        let entry = Entry { address: address.clone(), until: now.plus(ANNOUNCED_FOR) };
+        let before = entries.insert(node, entry);
+        Ok(before.is_none_or(|e| e.until <= now || e.address != address))
     }
-    pub(crate) fn get(&self, node: &NodeId) -> Option<Url> {
-        self.entries().get(node).cloned()
+    pub(crate) fn get(&self, node: &NodeId, now: Timestamp) -> Option<Url> {
+        self.entries().get(node).filter(|e| now < e.until).map(|e| e.address.clone())
     }
-    pub(crate) fn knows(&self, node: &NodeId) -> bool {
-        self.entries().contains_key(node)
+    pub(crate) fn knows(&self, node: &NodeId, now: Timestamp) -> bool {
+        self.entries().get(node).is_some_and(|e| now < e.until)
     }
     /// Forgets an address where nobody answered, unless the node has announced another one since.
     pub(crate) fn forget(&self, node: &NodeId, failed: &Url) {
         let mut entries = self.entries();
-        if entries.get(node) == Some(failed) {
+        if entries.get(node).is_some_and(|e| e.address == *failed) {
             entries.remove(node);
         }
     }
-    pub(crate) fn len(&self) -> usize {
-        self.entries().len()
+    /// How many are connected.
+    pub(crate) fn len(&self, now: Timestamp) -> usize {
+        self.entries().values().filter(|e| now < e.until).count()
     }
 }
 
@@ -132,14 +145,27 @@ mod tests {
     #[test]
     fn a_failed_address_is_forgotten_but_not_its_successor() {
         let book = AddressBook::new(Reach::Loopback);
-        let node = NodeId([1; 32]);
-        book.set(node, "http://127.0.0.1:1").unwrap();
-        let old = book.get(&node).unwrap();
-        book.set(node, "http://127.0.0.1:2").unwrap();
+        let (node, now) = (NodeId([1; 32]), Timestamp(5));
+        book.set(node, "http://127.0.0.1:1", now).unwrap();
+        let old = book.get(&node, now).unwrap();
+        book.set(node, "http://127.0.0.1:2", now).unwrap();
         book.forget(&node, &old);
-        assert!(book.knows(&node));
-        let new = book.get(&node).unwrap();
+        assert!(book.knows(&node, now));
+        let new = book.get(&node, now).unwrap();
         book.forget(&node, &new);
-        assert!(!book.knows(&node));
+        assert!(!book.knows(&node, now));
+    }
+
+    #[test]
+    fn an_address_lives_as_long_as_it_is_renewed() {
+        let book = AddressBook::new(Reach::Loopback);
+        let node = NodeId([1; 32]);
+        let at = |ms| Timestamp(ANNOUNCED_FOR.0 + ms);
+        assert!(book.set(node, "http://127.0.0.1:1", Timestamp(0)).unwrap());
+        assert!(book.knows(&node, Timestamp(ANNOUNCED_FOR.0 - 1)));
+        assert!(!book.knows(&node, at(0)) && book.get(&node, at(0)).is_none() && book.len(at(0)) == 0);
+        assert!(book.set(node, "http://127.0.0.1:1", at(0)).unwrap(), "one that was gone is news");
+        assert!(!book.set(node, "http://127.0.0.1:1", at(9)).unwrap(), "one that is renewed is not");
+        assert!(book.knows(&node, Timestamp(at(8).0 + ANNOUNCED_FOR.0)));
     }
 }

@@ -5,7 +5,6 @@
 //! the state afresh. Nothing is kept for readers that are away.
 
 use crate::backend::BlockEvents;
-use crate::reply::Failure;
 use crate::server::App;
 use crate::streams::{AtStop, Held};
 use axum::extract::rejection::QueryRejection;
@@ -15,7 +14,10 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt as _;
 use futures::stream::{self, Stream};
 use pasture_api::{LedgerEvent, Problem};
+use pasture_types::credential::Subject;
 use pasture_types::event::Event;
+use pasture_types::market_rules::MarketEvent;
+use pasture_types::reputation::ReputationEvent;
 use pasture_types::{AccountId, Height, LeaseId, NodeId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -37,7 +39,7 @@ struct Ready {
 }
 
 /// `GET /v1/events`.
-pub(crate) async fn follow(State(app): State<Arc<App>>, filter: Result<Query<Filter>, QueryRejection>) -> Result<Response, Failure> {
+pub(crate) async fn follow(State(app): State<Arc<App>>, filter: Result<Query<Filter>, QueryRejection>) -> Result<Response, Problem> {
     let Query(filter) = filter.map_err(|e| Problem::bad_request(e.body_text()))?;
     let slot = app.streams.take()?;
     let entered = app.metrics.subscribers.enter();
@@ -99,7 +101,38 @@ impl Concerned {
             | Event::LeaseSettled { lease, account, node, .. } => Self { accounts: one(account), node: Some(*node), lease: Some(*lease) },
             Event::LeaseExtended { lease, node, .. } => Self { node: Some(*node), lease: Some(*lease), ..Self::default() },
             Event::UsageRecorded { lease, account, .. } => Self { accounts: one(account), lease: Some(*lease), node: None },
-            Event::OfferWithdrawn { .. } | Event::EpochStarted { .. } => Self::default(),
+            Event::Reputation(ReputationEvent::Rated { lease, provider, account, .. }) => {
+                Self { accounts: [Some(*provider), Some(*account)], lease: Some(*lease), node: None }
+            }
+            // Votes and pauses concern everyone.
+            Event::OfferWithdrawn { .. } | Event::EpochStarted { .. } | Event::Governance(_) => Self::default(),
+            Event::Deposit(e) => Self { accounts: e.accounts(), node: e.node(), lease: None },
+            Event::Validator(e) => Self { accounts: [e.operator(), None], node: e.validator(), lease: None },
+            Event::Audit(event) => Self { node: Some(*event.node()), ..Self::default() },
+            Event::Market(event) => Self::by_market(event),
+            Event::Grant(e) => Self { accounts: one(&e.account()), ..Self::default() },
+            Event::Keys(e) => Self { accounts: one(&e.account()), ..Self::default() },
+            Event::Channel(e) => Self { accounts: [Some(e.parties().0), Some(e.parties().1)], ..Self::default() },
+            Event::Credential(e) => match e.subject() {
+                Subject::Provider(provider) => Self { accounts: one(&provider), ..Self::default() },
+                Subject::Node(node) => Self { node: Some(node), ..Self::default() },
+            },
+            Event::Service(event) => {
+                let (account, node, lease) = event.concerns();
+                Self { accounts: [account, None], node, lease }
+            }
+        }
+    }
+    fn by_market(event: &MarketEvent) -> Self {
+        let one = |account: &AccountId| [Some(*account), None];
+        match event {
+            MarketEvent::OfferPaused { .. } => Self::default(),
+            MarketEvent::LeaseLow { lease, account, .. }
+            | MarketEvent::RentalRenewed { lease, account, .. }
+            | MarketEvent::RentalCancelled { lease, account, .. } => Self { accounts: one(account), lease: Some(*lease), node: None },
+            MarketEvent::PreemptNotice { lease, account, node, .. } => {
+                Self { accounts: one(account), node: Some(*node), lease: Some(*lease) }
+            }
         }
     }
     const fn nobody(&self) -> bool {
@@ -123,8 +156,12 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pasture_types::account::KeyEvent;
+    use pasture_types::channel::ChannelEvent;
+    use pasture_types::credential::CredentialEvent;
     use pasture_types::event::Hash32;
-    use pasture_types::{Amount, AssetId, Millis, OfferId, Timestamp};
+    use pasture_types::grant::GrantEvent;
+    use pasture_types::{Amount, AssetId, ChannelId, CredentialId, GrantId, Millis, OfferId, Timestamp};
 
     #[test]
     fn a_filter_passes_what_concerns_any_of_its_names() {
@@ -133,6 +170,18 @@ mod tests {
         let transfer = Event::Transferred { from: Some(a), to: b, asset: AssetId::CREDIT, amount: Amount(1) };
         let usage = Event::UsageRecorded { lease, account: a, served_ms: Millis(1), countersigned: true };
         let extended = Event::LeaseExtended { lease, node, ends: Timestamp(1) };
+        let channel = ChannelId([7; 32]);
+        let closed = ChannelEvent::Closed { channel, client: a, provider: b, paid: Amount(0), refunded: Amount(0) };
+        let of_areas = [
+            Event::Grant(GrantEvent::Created { grant: GrantId([8; 32]), account: a }),
+            Event::Keys(KeyEvent::Changed { account: a }),
+            Event::Channel(closed),
+            Event::Credential(CredentialEvent::Ended { credential: CredentialId([9; 32]), subject: Subject::Provider(a) }),
+        ];
+        for event in &of_areas {
+            assert!(Filter { account: Some(a), node: None, lease: None }.passes(event));
+            assert!(!Filter { account: Some(c), node: None, lease: None }.passes(event));
+        }
         let everyone = [Event::EpochStarted { epoch: 1, randomness: Hash32([0; 32]) }, Event::OfferWithdrawn { offer: OfferId([6; 32]) }];
         let filter = |account, node, lease| Filter { account, node, lease };
         let passes = |f: Filter| [&transfer, &usage, &extended].map(|e| f.passes(e));

@@ -5,7 +5,6 @@
 //! plane's form are forwarded, so that a path cannot climb out of its lease; redirects are not followed.
 //! It does not check signatures, retry, or limit sizes: the node does the first and the last, the client the second.
 
-use crate::reply::Failure;
 use crate::server::App;
 use crate::streams::{AtStop, Held};
 use axum::body::{Body, HttpBody as _};
@@ -54,10 +53,10 @@ pub(crate) fn client() -> Result<Client, reqwest::Error> {
 }
 
 /// `ANY /v1/leases/{id}/data/{rest}`.
-pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
     let target = Target::of(request.uri())?;
     let lease = app.backend.lease(target.lease)?.ok_or_else(|| Problem::not_found("lease"))?;
-    let address = app.book.get(&lease.node).ok_or_else(unreachable)?;
+    let address = app.book.get(&lease.node, app.now()).ok_or_else(unreachable)?;
     let url = target.at(&address)?;
     let slot = app.streams.take()?;
     let entered = app.metrics.forwards.enter();

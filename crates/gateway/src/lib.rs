@@ -26,7 +26,7 @@ mod routes;
 mod server;
 mod streams;
 
-pub use backend::{Backend, BlockEvents};
+pub use backend::{Backend, BlockEvents, ExportStream};
 pub use config::{GatewayOptions, OptionsError};
 pub use error::GatewayError;
 pub use server::Gateway;

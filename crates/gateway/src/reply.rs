@@ -5,11 +5,10 @@
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path};
-use axum::http::{HeaderMap, StatusCode, header, request::Parts};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, header, request::Parts};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
-use pasture_api::{Problem, problem};
+use pasture_api::Problem;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
@@ -24,25 +23,6 @@ const BODY_DEADLINE: Duration = Duration::from_secs(20);
 /// Longest raw key of the state.
 const MAX_KEY: usize = 1024;
 
-/// A problem on its way out.
-#[derive(Debug)]
-pub(crate) struct Failure(pub(crate) Problem);
-
-impl From<Problem> for Failure {
-    fn from(p: Problem) -> Self {
-        Self(p)
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        // A problem is strings and numbers: encoding it cannot fail.
-        let body = serde_json::to_vec(&self.0).unwrap_or_default();
-        (status, [(header::CONTENT_TYPE, problem::CONTENT_TYPE)], body).into_response()
-    }
-}
-
 /// The one argument of a path.
 pub(crate) struct Arg<T>(pub(crate) T);
 
@@ -51,9 +31,9 @@ where
     S: Send + Sync,
     T: FromStr<Err: Display>,
 {
-    type Rejection = Failure;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|e| Problem::bad_request(e.body_text()))?;
         Ok(Self(text.parse().map_err(|e: T::Err| Problem::bad_request(e.to_string()))?))
     }

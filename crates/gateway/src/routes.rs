@@ -5,7 +5,7 @@
 use crate::events;
 use crate::forward;
 use crate::metrics;
-use crate::reply::{Arg, Failure, MAX_JSON, Number, StateKey, read_body};
+use crate::reply::{Arg, MAX_JSON, Number, StateKey, read_body};
 use crate::server::App;
 use axum::body::Body;
 use axum::extract::State;
@@ -16,29 +16,32 @@ use axum::{Json, Router, middleware};
 use bytes::Bytes;
 use pasture_api::auth::{self, AuthError};
 use pasture_api::{
-    AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, NetworkStatus, NodeAddress, NodeView, OfferView,
-    OrderView, Problem, StateValue, TxResult,
+    AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, NetworkStatus, NodeAddress, NodeView,
+    OfferView, OrderView, Problem, StateValue, TransactionView, TxResult,
 };
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::{Envelope, MAX_TX_BYTES};
-use pasture_types::{AccountId, Height, LeaseId, NodeId, OrderId, PublicKey, codec};
+use pasture_types::{AccountId, GrantId, Height, LeaseId, NodeId, OrderId, PublicKey, TxId, codec};
 use std::sync::Arc;
 
-type Answer<T> = Result<Json<T>, Failure>;
+type Answer<T> = Result<Json<T>, Problem>;
 type Shared = State<Arc<App>>;
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let views: [(&'static str, MethodRouter<Arc<App>>); 18] = [
+    let views: [(&'static str, MethodRouter<Arc<App>>); 21] = [
         ("/healthz", get(healthz)),
         ("/readyz", get(readyz)),
         ("/metrics", get(show_metrics)),
         ("/v1/status", get(status)),
         ("/v1/transactions", post(submit)),
+        ("/v1/transactions/{id}", get(transaction)),
         ("/v1/test-credits", post(test_credits)),
         ("/v1/events", get(events::follow)),
         ("/v1/accounts/{id}", get(account)),
         ("/v1/accounts/{id}/jobs", get(jobs)),
+        ("/v1/accounts/{id}/grants", get(grants)),
+        ("/v1/grants/{id}", get(grant)),
         ("/v1/nodes/{id}", get(node)),
         ("/v1/nodes/{id}/leases", get(node_leases)),
         ("/v1/nodes/{id}/address", put(announce)),
@@ -49,8 +52,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         ("/v1/explain", post(explain)),
         ("/v1/ledger/head", get(head)),
     ];
-    let ledger: [(&'static str, MethodRouter<Arc<App>>); 3] =
-        [("/v1/ledger/blocks/{height}", get(block)), ("/v1/ledger/state/{key}", get(state)), ("/v1/ledger/check", get(check))];
+    let ledger: [(&'static str, MethodRouter<Arc<App>>); 4] = [
+        ("/v1/ledger/blocks/{height}", get(block)),
+        ("/v1/ledger/state/{key}", get(state)),
+        ("/v1/ledger/check", get(check)),
+        ("/v1/ledger/export", get(export)),
+    ];
     let mut router = Router::new();
     for (path, methods) in views.into_iter().chain(ledger) {
         router = router.route(path, counted(&app, path, methods.fallback(wrong_method)));
@@ -65,13 +72,13 @@ fn counted(app: &App, path: &'static str, methods: MethodRouter<Arc<App>>) -> Me
     methods.layer(middleware::from_fn_with_state(app.metrics.route(path), metrics::count))
 }
 
-async fn unknown_route(uri: Uri) -> Failure {
+async fn unknown_route(uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
-    Problem::new(404, "no-such-route", format!("there is no {path} in this API")).into()
+    Problem::new(404, "no-such-route", format!("there is no {path} in this API"))
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Failure {
-    Problem::new(405, "method-not-allowed", format!("{method} is not possible at {}", uri.path())).into()
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    Problem::new(405, "method-not-allowed", format!("{method} is not possible at {}", uri.path()))
 }
 
 /// What a view answers: the thing, or that there is none.
@@ -83,16 +90,16 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-async fn readyz(State(app): Shared) -> Result<&'static str, Failure> {
+async fn readyz(State(app): Shared) -> Result<&'static str, Problem> {
     if app.stop.is_requested() {
-        return Err(Problem::unavailable("the node is shutting down").into());
+        return Err(Problem::unavailable("the node is shutting down"));
     }
     app.backend.status()?;
     Ok("ready\n")
 }
 
 async fn show_metrics(State(app): Shared) -> Response {
-    let text = app.metrics.show(app.backend.status().ok().as_ref(), app.book.len());
+    let text = app.metrics.show(app.backend.status().ok().as_ref(), app.book.len(app.now()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
@@ -103,6 +110,10 @@ async fn status(State(app): Shared) -> Answer<NetworkStatus> {
 async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -> Answer<TxResult> {
     let tx = read_body(&headers, body, MAX_TX_BYTES).await?;
     finalize(&app, tx).await
+}
+
+async fn transaction(State(app): Shared, Arg(id): Arg<TxId>) -> Answer<TransactionView> {
+    found("transaction in a recent block", app.backend.transaction(id).await)
 }
 
 async fn test_credits(State(app): Shared, headers: HeaderMap, body: Body) -> Answer<TxResult> {
@@ -119,8 +130,7 @@ async fn finalize(app: &App, tx: Bytes) -> Answer<TxResult> {
             504,
             "not-final-yet",
             "the transaction waits, but no block has taken it in time; it may still become final: send the same transaction again to see",
-        )
-        .into()),
+        )),
     }
 }
 
@@ -132,9 +142,17 @@ async fn jobs(State(app): Shared, Arg(id): Arg<AccountId>) -> Answer<Vec<JobView
     Ok(Json(app.backend.jobs(id)?))
 }
 
+async fn grants(State(app): Shared, Arg(id): Arg<AccountId>) -> Answer<Vec<GrantView>> {
+    Ok(Json(app.backend.grants(id)?))
+}
+
+async fn grant(State(app): Shared, Arg(id): Arg<GrantId>) -> Answer<GrantView> {
+    found("grant", app.backend.grant(id))
+}
+
 async fn node(State(app): Shared, Arg(id): Arg<NodeId>) -> Answer<NodeView> {
     let Json(mut view) = found("node", app.backend.node(id))?;
-    view.reachable = app.book.knows(&id);
+    view.reachable = app.book.knows(&id, app.now());
     Ok(Json(view))
 }
 
@@ -143,28 +161,30 @@ async fn node_leases(State(app): Shared, Arg(id): Arg<NodeId>) -> Answer<Vec<Lea
 }
 
 /// A node that is registered says where it listens, signed with its own key.
-async fn announce(State(app): Shared, Arg(id): Arg<NodeId>, headers: HeaderMap, body: Body) -> Result<StatusCode, Failure> {
+async fn announce(State(app): Shared, Arg(id): Arg<NodeId>, headers: HeaderMap, body: Body) -> Result<StatusCode, Problem> {
     let body = read_body(&headers, body, MAX_JSON).await?;
     let announced: NodeAddress = from_json(&body)?;
     let path = NodeAddress::signed_path(&id, &announced.address);
     let key = auth::verify(Some(&announced.authorization), "PUT", &path, &id, app.clock.now_ms());
     match key {
         Ok(key) if key == PublicKey::from(id) => {}
-        Ok(_) => return Err(Problem::forbidden("only the node itself may announce its address: sign with the node's key").into()),
-        Err(e @ (AuthError::Missing | AuthError::Stale(_) | AuthError::Invalid)) => return Err(Problem::unauthorized(e.to_string()).into()),
+        Ok(_) => return Err(Problem::forbidden("only the node itself may announce its address: sign with the node's key")),
+        Err(e @ (AuthError::Missing | AuthError::Stale(_) | AuthError::Invalid)) => return Err(Problem::unauthorized(e.to_string())),
     }
     if app.backend.node(id)?.is_none() {
-        return Err(Problem::not_found("node").into());
+        return Err(Problem::not_found("node"));
     }
-    app.book.set(id, &announced.address)?;
-    tracing::info!(node = %id.short(), address = announced.address, "a node is connected");
+    if app.book.set(id, &announced.address, app.now())? {
+        tracing::info!(node = %id.short(), address = announced.address, "a node is connected");
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn offers(State(app): Shared) -> Answer<Vec<OfferView>> {
     let mut offers = app.backend.offers()?;
+    let now = app.now();
     for offer in &mut offers {
-        offer.reachable = app.book.knows(&offer.node);
+        offer.reachable = app.book.knows(&offer.node, now);
     }
     Ok(Json(offers))
 }
@@ -201,9 +221,25 @@ async fn state(State(app): Shared, Arg(key): Arg<StateKey>) -> Answer<StateValue
 
 async fn check(State(app): Shared) -> Answer<CheckView> {
     let Ok(_running) = app.checks.try_acquire() else {
-        return Err(Problem::new(503, "busy", "the ledger is being checked already: try again when that has ended").into());
+        return Err(Problem::new(503, "busy", "the ledger is being checked already: try again when that has ended"));
     };
     Ok(Json(app.backend.check().await?))
+}
+
+/// The whole state as a stream. A shutdown, or a piece that cannot be made, breaks it off: its reader sees that by the checksum.
+async fn export(State(app): Shared) -> Result<Response, Problem> {
+    let Ok(running) = Arc::clone(&app.exports).try_acquire_owned() else {
+        return Err(Problem::new(503, "busy", "the ledger is being exported already: try again when that has ended"));
+    };
+    let stream = app.backend.export().await?;
+    let pieces = futures::stream::unfold((stream.pieces, running, app.stop.clone()), |(mut pieces, running, stop)| async move {
+        let piece = match stop.guard(pieces.recv()).await {
+            Some(piece) => piece?,
+            None => Err(std::io::Error::other("the node is shutting down")),
+        };
+        Some((piece, (pieces, running, stop)))
+    });
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(pieces)).into_response())
 }
 
 fn from_json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {

@@ -18,6 +18,7 @@ use crate::routes;
 use crate::streams::StreamSlots;
 use axum::Router;
 use pasture_rt::{Clock, Shutdown, ShutdownToken, TaskHandle, TaskKind};
+use pasture_types::Timestamp;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use tokio::sync::Semaphore;
 const CUT_DEADLINE: Duration = Duration::from_secs(1);
 /// Invariant checks at once: each reads the whole ledger.
 const CHECKS: usize = 1;
+/// Exports at once: each sends the whole ledger.
+const EXPORTS: usize = 1;
 
 /// What all requests share.
 pub(crate) struct App {
@@ -39,8 +42,15 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) streams: StreamSlots,
     pub(crate) checks: Semaphore,
+    pub(crate) exports: Arc<Semaphore>,
     pub(crate) nodes: reqwest::Client,
     pub(crate) stop: ShutdownToken,
+}
+
+impl App {
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now_ms())
+    }
 }
 
 /// A running gateway. Dropping it does not stop it: the token that it was started with does.
@@ -77,6 +87,7 @@ impl Gateway {
             metrics: Metrics::default(),
             streams: StreamSlots::new(options.max_streams),
             checks: Semaphore::new(CHECKS),
+            exports: Arc::new(Semaphore::new(EXPORTS)),
             nodes: forward::client().map_err(GatewayError::Client)?,
             options,
             backend,

@@ -19,7 +19,15 @@ fn zone() -> (Genesis, Vec<SigningKey>) {
     let accounts = keys.iter().map(|k| GenesisAccount { key: k.public(), balance: Amount::credits(1_000_000) }).collect();
     let operator = keys.first().map(SigningKey::account).unwrap_or_default();
     let validators = vec![GenesisValidator { key: [0; 32], bls_key: vec![0; 96], bls_pop: vec![0; 48], operator }];
-    let genesis = Genesis { name: "rate".into(), time: START, rules_version: RULES_VERSION, params: Params::dev(), validators, accounts };
+    let genesis = Genesis {
+        name: "rate".into(),
+        time: START,
+        rules_version: RULES_VERSION,
+        params: Params::dev(),
+        validators,
+        accounts,
+        assets: vec![],
+    };
     (genesis, keys)
 }
 

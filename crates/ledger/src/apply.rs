@@ -8,11 +8,14 @@ use crate::block::BlockCtx;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::tables::{lane_key, put};
-use crate::{bank, lease, market, proofs, registry, seams, validate};
+use crate::{
+    audits, bank, channels, credentials, governance, grants, keys, lease, load, market, proofs, registry, reputation, seams, service,
+    stake, validators,
+};
 use pasture_types::event::Event;
 use pasture_types::state::{Overlay, StateRead, StateWrite, merge};
 use pasture_types::tx::{Action, Auth, Envelope, TxBody};
-use pasture_types::{AccountId, NodeId, TxId};
+use pasture_types::{AccountId, GrantId, NodeId, TxId};
 
 pub use crate::auth::Signatures;
 
@@ -52,6 +55,8 @@ pub(crate) struct Tx<'a> {
     pub(crate) account: AccountId,
     /// The node whose key signed, with `node` auth.
     pub(crate) node: Option<NodeId>,
+    /// The grant by which it acts, with `delegated` auth.
+    pub(crate) grant: Option<GrantId>,
     pub(crate) events: Vec<Event>,
 }
 
@@ -67,7 +72,7 @@ pub fn apply(state: &mut dyn StateWrite, ctx: &BlockCtx, tx: &[u8], signatures: 
     };
     let id = checked.id;
     let mut overlay = Overlay::new(state);
-    if let Err(error) = charge(&mut overlay, &envelope.body, &checked) {
+    if let Err(error) = charge(&mut overlay, &env, &envelope.body, &checked) {
         return Applied::NotIncludable { id, error };
     }
     match act(&mut overlay, &env, &envelope.body, id) {
@@ -79,7 +84,7 @@ pub fn apply(state: &mut dyn StateWrite, ctx: &BlockCtx, tx: &[u8], signatures: 
         Err(error) => {
             // Charged anew on the untouched state; it succeeded a moment ago and nothing has changed since.
             let mut overlay = Overlay::new(state);
-            let charged = charge(&mut overlay, &envelope.body, &checked);
+            let charged = charge(&mut overlay, &env, &envelope.body, &checked);
             let changes = overlay.into_changes();
             if charged.is_ok() {
                 merge(state, changes);
@@ -100,26 +105,36 @@ fn includable(state: &dyn StateRead, ctx: &BlockCtx, envelope: &Envelope, signat
     }
 }
 
-fn charge(s: &mut dyn StateWrite, body: &TxBody, checked: &Checked) -> Result<(), TxError> {
-    bank::charge_fee(s, &checked.payer, checked.fee, body.tip)?;
+fn charge(s: &mut dyn StateWrite, env: &Env, body: &TxBody, checked: &Checked) -> Result<(), TxError> {
+    load::take(s, env, checked.cost_us)?;
+    let covered = seams::take_fee_cover(s, env, body, &checked.payer, checked.fee)?;
+    let fee = checked.fee.saturating_sub(covered);
+    bank::charge_fee(s, &checked.payer, body.fee_asset, fee, body.tip)?;
+    if let (Auth::Delegated(id), true) = (body.auth, checked.payer == body.account) {
+        grants::charge(s, &id, body.fee_asset, fee.checked_add(body.tip).ok_or(TxError::AmountTooLarge)?)?;
+    }
     put(s, lane_key(&checked.sender, body.lane), &(checked.next_seq + 1));
     Ok(())
 }
 
 fn act(s: &mut dyn StateWrite, env: &Env, body: &TxBody, id: TxId) -> Result<Vec<Event>, TxError> {
-    let node = match body.auth {
-        Auth::Node(node) => Some(node),
-        Auth::Single | Auth::Multi | Auth::Delegated(_) => None,
+    let (node, grant) = match body.auth {
+        Auth::Node(node) => (Some(node), None),
+        Auth::Delegated(grant) => (None, Some(grant)),
+        Auth::Single | Auth::Multi => (None, None),
     };
-    let mut tx = Tx { env, id, index: 0, account: body.account, node, events: Vec::new() };
+    let mut tx = Tx { env, id, index: 0, account: body.account, node, grant, events: Vec::new() };
     for (index, action) in body.actions.iter().enumerate() {
         tx.index = u32::try_from(index).unwrap_or(u32::MAX);
-        one(s, &mut tx, action)?;
+        match &grant {
+            Some(grant) => grants::run(s, &mut tx, grant, action)?,
+            None => one(s, &mut tx, action)?,
+        }
     }
     Ok(tx.events)
 }
 
-fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), TxError> {
+pub(crate) fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), TxError> {
     if seams::paused(s, tx.env, action) {
         return Err(TxError::Paused);
     }
@@ -140,7 +155,7 @@ fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), T
         Action::Object { lease } => lease::object(s, tx, lease),
         Action::Extend { lease, duration } => lease::extend(s, tx, lease, *duration),
         Action::Transfer { to, asset, amount } => {
-            validate::credit_only(*asset)?;
+            service::assets::must_be_known(s, *asset)?;
             bank::debit(s, &tx.account, *asset, *amount, "the transfer")?;
             bank::credit(s, to, *asset, *amount);
             tx.events.push(Event::Transferred { from: Some(tx.account), to: *to, asset: *asset, amount: *amount });
@@ -152,6 +167,17 @@ fn one(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &Action) -> Result<(), T
             tx.events.push(Event::Transferred { from: None, to: *to, asset, amount: *amount });
             Ok(())
         }
-        Action::RegisterValidator { .. } => Err(TxError::NotActive("new validators are")),
+        Action::Governance(action) => governance::act(s, tx, action),
+        Action::Reputation(action) => reputation::act(s, tx, action),
+        Action::RegisterValidator { validator, consent, bond } => validators::register(s, tx, validator, consent, *bond),
+        Action::Deposit(action) => stake::act(s, tx, action),
+        Action::Validator(action) => validators::act(s, tx, action),
+        Action::Audit(action) => audits::act(s, tx, action),
+        Action::Market(action) => market::act(s, tx, action),
+        Action::Service(action) => service::act(s, tx, action),
+        Action::Grant(a) => grants::apply(s, tx, a),
+        Action::Keys(a) => keys::apply(s, tx, a),
+        Action::Channel(a) => channels::apply(s, tx, a),
+        Action::Credential(a) => credentials::apply(s, tx, a),
     }
 }

@@ -5,15 +5,20 @@
 
 use crate::env::Env;
 use crate::error::TxError;
+use crate::governance::UnsupportedRules;
+use crate::grants::{self, Grant};
 use crate::records::Account;
+use crate::stake::newcomers::verify_stamp;
 use crate::tables::{self, get, lane_key};
 use crate::validate::at_most;
-use crate::{bank, cost};
+use crate::{audits, bank, cost, governance, load, seams, service};
+use pasture_types::channel::ChannelAction;
+use pasture_types::market_rules::MarketAction;
 use pasture_types::state::StateRead;
 use pasture_types::tx::{
     Action, Auth, ENVELOPE_VERSION, Envelope, MAX_ACTIONS, MAX_LANES, MAX_SIGNATURES, MAX_TX_BYTES, MAX_VALIDITY, TxBody,
 };
-use pasture_types::{AccountId, Amount, AssetId, PublicKey, Timestamp, TxId};
+use pasture_types::{AccountId, Amount, PublicKey, Timestamp, TxId};
 
 /// How far ahead of its lane a waiting transaction may be.
 pub const MAX_LANE_AHEAD: u64 = 4_096;
@@ -29,7 +34,7 @@ pub struct Admitted {
     pub id: TxId,
     /// Who acts.
     pub account: AccountId,
-    /// Whose lane it uses: the account's id or, with `node` auth, the node's.
+    /// Whose lane it uses: the account's id or, with `node` auth, the node's or, with `delegated` auth, the grant's.
     pub sender: [u8; 32],
     /// Which lane.
     pub lane: u8,
@@ -39,11 +44,11 @@ pub struct Admitted {
     pub next_seq: u64,
     /// Until when it may be in a block.
     pub valid_until: Timestamp,
-    /// What it pays to go first.
+    /// What it pays to go first, in credits.
     pub tip: Amount,
     /// What it costs, in microseconds.
     pub cost_us: u32,
-    /// What it pays.
+    /// What it pays, in its fee asset.
     pub fee: Amount,
 }
 
@@ -96,7 +101,7 @@ pub fn admit(state: &dyn StateRead, now: Timestamp, tx: &[u8]) -> Result<Admitte
         seq: got,
         next_seq: next,
         valid_until: body.valid_until,
-        tip: body.tip,
+        tip: service::assets::worth_in_credits(&env.zone.params.service, body.fee_asset, body.tip),
         cost_us: checked.cost_us,
         fee: checked.fee,
     })
@@ -113,7 +118,9 @@ pub fn verify_stateless(tx: &[u8]) -> Result<TxId, TxError> {
 }
 
 fn verify_all(envelope: &Envelope) -> Result<TxId, TxError> {
-    envelope.verify_signatures().map_err(|source| TxError::Signature { whose: "transaction", source })
+    let id = envelope.verify_signatures().map_err(|source| TxError::Signature { whose: "transaction", source })?;
+    verify_stamp(&envelope.body)?;
+    Ok(id)
 }
 
 /// Every rule but the lane's exact position.
@@ -131,16 +138,28 @@ pub(crate) fn check(s: &dyn StateRead, env: &Env, envelope: &Envelope, signature
         return Err(TxError::TooFarInFuture { valid_until: body.valid_until, now, limit: MAX_VALIDITY });
     }
     let payer = body.fee_payer.unwrap_or(body.account);
-    rights(s, envelope, &payer)?;
+    let grant = rights(s, env, envelope, &payer)?;
     if !env.zone.params.dev && body.actions.iter().any(|a| matches!(a, Action::TestCredits { .. })) {
         return Err(TxError::NotActive("test credits exist only in development networks and are"));
     }
-    let fee = cost::fee_for(&env.zone.params, envelope);
+    if !governance::known(env) {
+        return Err(TxError::Rules(UnsupportedRules { version: env.zone.rules_version, height: env.clock.height }));
+    }
+    let cost_us = cost::tx_cost_us(envelope);
+    // More than a block holds could wait for ever.
+    at_most("microseconds of cost", u64::from(cost_us), load::block_tx_cost_us(&env.zone.params))?;
+    let fee = service::assets::fee_in(&env.zone.params.service, body.fee_asset, cost::fee_for(&env.zone.params, envelope))?;
     if fee > body.max_fee {
         return Err(TxError::FeeTooLow { needs: fee, max_fee: body.max_fee });
     }
-    let needs = fee.checked_add(body.tip).ok_or(TxError::AmountTooLarge)?;
-    let has = bank::balance(s, &payer, AssetId::CREDIT);
+    let covered = seams::fee_covered(s, env, body, &payer, fee)?;
+    let needs = fee.saturating_sub(covered).checked_add(body.tip).ok_or(TxError::AmountTooLarge)?;
+    if let Some(left) = grant.filter(|_| payer == body.account).map(|g| g.left(body.fee_asset))
+        && left < needs
+    {
+        return Err(TxError::GrantBudget { needs, left });
+    }
+    let has = bank::balance(s, &payer, body.fee_asset);
     if has < needs {
         return Err(TxError::InsufficientBalance { what: "the fee", needs, has });
     }
@@ -150,10 +169,12 @@ pub(crate) fn check(s: &dyn StateRead, env: &Env, envelope: &Envelope, signature
     };
     let sender = match body.auth {
         Auth::Node(node) => node.0,
-        Auth::Single | Auth::Multi | Auth::Delegated(_) => body.account.0,
+        // A grant has lanes of its own: a delegate cannot block its account.
+        Auth::Delegated(grant) => grant.0,
+        Auth::Single | Auth::Multi => body.account.0,
     };
     let next_seq = get(s, &lane_key(&sender, body.lane)).unwrap_or(0);
-    Ok(Checked { id, sender, next_seq, payer, fee, cost_us: cost::tx_cost_us(envelope) })
+    Ok(Checked { id, sender, next_seq, payer, fee, cost_us })
 }
 
 /// Limits of the format.
@@ -167,9 +188,6 @@ fn structure(envelope: &Envelope) -> Result<(), TxError> {
     at_most("signatures", envelope.signatures.len() as u64, MAX_SIGNATURES as u64)?;
     if body.actions.is_empty() {
         return Err(TxError::Invalid("a transaction needs at least one action".into()));
-    }
-    if body.fee_asset != AssetId::CREDIT {
-        return Err(TxError::NotActive("fees in other assets than credits are"));
     }
     if body.seq == u64::MAX {
         return Err(TxError::Invalid("the lane is used up; take another lane".into()));
@@ -187,7 +205,7 @@ fn structure(envelope: &Envelope) -> Result<(), TxError> {
 }
 
 /// Whether the named keys may act for account and payer, and nobody else signed.
-fn rights(s: &dyn StateRead, envelope: &Envelope, payer: &AccountId) -> Result<(), TxError> {
+fn rights(s: &dyn StateRead, env: &Env, envelope: &Envelope, payer: &AccountId) -> Result<Option<Grant>, TxError> {
     let body = &envelope.body;
     for (i, a) in envelope.signatures.iter().enumerate() {
         if a.account != body.account && a.account != *payer {
@@ -197,8 +215,9 @@ fn rights(s: &dyn StateRead, envelope: &Envelope, payer: &AccountId) -> Result<(
             return Err(TxError::Invalid("a key signed twice; each signs once".into()));
         }
     }
+    let mut grant = None;
     match body.auth {
-        Auth::Delegated(_) => return Err(TxError::NotActive("delegated grants are")),
+        Auth::Delegated(id) => grant = Some(grants::rights(s, env, body, &id, &keys_of(envelope, &body.account))?),
         Auth::Node(node) => node_rights(s, envelope, node)?,
         Auth::Single | Auth::Multi => {
             let account = acting_account(s, body)?;
@@ -221,14 +240,14 @@ fn rights(s: &dyn StateRead, envelope: &Envelope, payer: &AccountId) -> Result<(
         let account = tables::account(s, payer).ok_or_else(|| TxError::UnknownAccount(payer.short()))?;
         enough(&account, &keys_of(envelope, payer), "the fee payer")?;
     }
-    Ok(())
+    Ok(grant)
 }
 
 fn keys_of(envelope: &Envelope, account: &AccountId) -> Vec<PublicKey> {
     envelope.signatures.iter().filter(|s| s.account == *account).map(|s| s.key).collect()
 }
 
-fn enough(account: &Account, keys: &[PublicKey], whose: &'static str) -> Result<(), TxError> {
+pub(crate) fn enough(account: &Account, keys: &[PublicKey], whose: &'static str) -> Result<(), TxError> {
     if let Some(key) = keys.iter().find(|k| account.keys.binary_search(k).is_err()) {
         return Err(TxError::KeyNotAllowed { key: key.to_string(), whose });
     }
@@ -252,17 +271,23 @@ fn acting_account(s: &dyn StateRead, body: &TxBody) -> Result<Account, TxError> 
 
 /// Checks the key set of a new account.
 pub(crate) fn new_account(id: &AccountId, keys: &[PublicKey], threshold: u8, now: Timestamp) -> Result<Account, TxError> {
-    at_most("keys", keys.len() as u64, MAX_KEYS as u64)?;
     if keys.first().map(PublicKey::account) != Some(*id) {
         return Err(TxError::Invalid("the account's id is not that of its first key; keys must be sorted".into()));
     }
+    key_set_form(keys, threshold)?;
+    Ok(Account { id: *id, keys: keys.to_vec(), threshold, registered_at: now })
+}
+
+/// Limits of a key set, new or later.
+pub(crate) fn key_set_form(keys: &[PublicKey], threshold: u8) -> Result<(), TxError> {
+    at_most("keys", keys.len() as u64, MAX_KEYS as u64)?;
     if !keys.iter().zip(keys.iter().skip(1)).all(|(a, b)| a < b) {
         return Err(TxError::Invalid("keys must be sorted, each once".into()));
     }
     if threshold == 0 || usize::from(threshold) > keys.len() {
         return Err(TxError::Invalid("the threshold is between one and the number of keys".into()));
     }
-    Ok(Account { id: *id, keys: keys.to_vec(), threshold, registered_at: now })
+    Ok(())
 }
 
 /// A node acts with its own key, for the provider that owns it, and only in its own affairs.
@@ -288,7 +313,9 @@ fn node_rights(s: &dyn StateRead, envelope: &Envelope, node: pasture_types::Node
                 | Action::SubmitUsage { .. }
                 | Action::SubmitHeartbeat { .. }
                 | Action::CloseLease { .. }
-        )
+                | Action::Market(MarketAction::Preempt { .. })
+                | Action::Channel(ChannelAction::Cash { .. })
+        ) || matches!(a, Action::Audit(said) if audits::node_may(said, &node))
     });
     if allowed { Ok(()) } else { Err(TxError::NotForNodeKeys) }
 }

@@ -3,7 +3,9 @@
 //! Guarantees: reads only; every violation is named with the record it concerns. It is for tests, simulation and
 //! `farm ledger check`, not for the path of a block: its work grows with the state.
 
-use crate::bank;
+use crate::channels::{CHANNEL_OF_CLIENT, CHANNEL_OF_PROVIDER};
+use crate::credentials::CREDENTIAL_OF;
+use crate::grants::{GRANT_OF_ACCOUNT, WATCH_GRANT};
 use crate::records::{Account, Lease, Node, Offer, Order, OrderState, Provider};
 use crate::registry::ready_height;
 use crate::tables::{
@@ -11,6 +13,7 @@ use crate::tables::{
     OFFER_AGEING, OFFER_IN_REGION, OFFER_OF_NODE, OFFER_OF_PROVIDER, ORDER, ORDER_OF_ACCOUNT, ORDER_OPEN, ORDER_PENDING, ORDER_WAITING,
     PROVIDER, TABLES_END, TIMER, TimerKind, ageing_key, asset_meta, key, pending_key, region_key, timer_key,
 };
+use crate::{bank, channels, credentials, governance, grants, reputation, service, stake, validators};
 use borsh::BorshDeserialize;
 use pasture_types::lease::LeaseState;
 use pasture_types::state::StateRead;
@@ -63,6 +66,7 @@ struct All {
     offers: Vec<Offer>,
     orders: Vec<Order>,
     leases: Vec<Lease>,
+    deposits: stake::check::Found,
     violations: Vec<Violation>,
     keys: u64,
 }
@@ -86,10 +90,20 @@ impl All {
 /// The first hundred violations.
 pub fn check(state: &dyn StateRead) -> Result<CheckReport, Vec<Violation>> {
     let mut all = read(state);
+    deposits(state, &mut all);
     money(state, &mut all);
     resources(&mut all);
     leases(state, &mut all);
+    let found = std::mem::take(&mut all.leases);
+    service::check::check(state, &found, &mut |rule, detail| all.broken(rule, detail));
+    all.leases = found;
     indexes(state, &mut all);
+    governance::check(state, &mut |rule, detail| all.broken(rule, detail));
+    reputation::check(state, &mut |rule, detail| all.broken(rule, detail));
+    for (rule, detail) in crate::audits::check::check(state) {
+        all.broken(rule, detail);
+    }
+    market(state, &mut all);
     if !all.violations.is_empty() {
         return Err(all.violations);
     }
@@ -104,6 +118,14 @@ pub fn check(state: &dyn StateRead) -> Result<CheckReport, Vec<Violation>> {
         open_leases: all.leases.iter().filter(|l| l.state != LeaseState::Closed).count() as u64,
         supply: bank::supply(state, AssetId::CREDIT),
     })
+}
+
+fn market(state: &dyn StateRead, all: &mut All) {
+    let mut found = vec![];
+    let params = tables::zone(state).map(|z| z.params.market);
+    let mut broken = |rule, detail| found.push((rule, detail));
+    crate::market::check::check(state, params.as_ref(), &all.nodes, &all.offers, &all.leases, &mut broken);
+    found.into_iter().for_each(|(rule, detail)| all.broken(rule, detail));
 }
 
 fn decode<T: BorshDeserialize>(all: &mut All, k: &[u8], v: &[u8]) -> Option<T> {
@@ -156,26 +178,53 @@ fn read(state: &dyn StateRead) -> All {
     all
 }
 
+/// Deposits and validators, whose modules know their own tables.
+fn deposits(state: &dyn StateRead, all: &mut All) {
+    all.deposits = stake::check::check(state, &all.providers, &all.leases);
+    validators::check::check(state, &mut all.deposits);
+    for (rule, detail) in std::mem::take(&mut all.deposits.broken) {
+        all.broken(rule, detail);
+    }
+}
+
 /// supply = balances + escrow + deposits + stake + treasury + model shares + fees in flight + validator pool.
 fn money(state: &dyn StateRead, all: &mut All) {
-    let asset = AssetId::CREDIT;
+    let known = service::assets::ids(state);
+    for table in [BALANCE, MODEL] {
+        state.scan(&[table], &[table + 1], &mut |k, _| {
+            let listed = known.iter().any(|a| k.ends_with(&a.0.to_be_bytes()));
+            all.hold(listed, "only known assets exist", || format!("table {table:#04x}"));
+            true
+        });
+    }
+    for asset in known {
+        money_of(state, all, asset);
+    }
+}
+
+fn money_of(state: &dyn StateRead, all: &mut All, asset: AssetId) {
     let supply = bank::supply(state, asset);
     let mut parts: Vec<Amount> = vec![bank::treasury(state, asset)];
     parts.extend([META_FEES, META_TIPS, META_POOL].iter().filter_map(|m| tables::get::<Amount>(state, &asset_meta(*m, asset))));
     for table in [BALANCE, MODEL] {
         state.scan(&[table], &[table + 1], &mut |k, v| {
-            let amount: Option<Amount> = decode(all, k, v);
-            all.hold(k.ends_with(&asset.0.to_be_bytes()), "only known assets exist", || format!("table {table:#04x}"));
-            parts.extend(amount);
+            if k.ends_with(&asset.0.to_be_bytes()) {
+                parts.extend(decode::<Amount>(all, k, v));
+            }
             true
         });
     }
-    parts.extend(all.leases.iter().map(|l| l.held));
-    parts.extend(all.orders.iter().map(|o| o.deposit));
-    parts.extend(all.providers.iter().map(|p| p.stake));
+    parts.extend(channels::held(state, asset));
+    if asset == AssetId::CREDIT {
+        parts.push(governance::held(state));
+        parts.extend(all.deposits.money.iter().copied());
+    }
+    parts.extend(all.leases.iter().filter(|l| l.asset == asset).map(|l| l.held));
+    parts.extend(all.orders.iter().filter(|o| o.terms.asset == asset).map(|o| o.deposit));
+    parts.extend(all.providers.iter().filter(|_| asset == AssetId::CREDIT).map(|p| p.stake));
     let sum = parts.iter().try_fold(Amount::ZERO, |a, b| a.checked_add(*b));
     all.hold(sum == Some(supply), "supply is the sum of everything that is held", || {
-        format!("supply {}, held {}", supply.0, sum.map_or_else(|| "overflow".into(), |s| s.0.to_string()))
+        format!("asset {}: supply {}, held {}", asset.0, supply.0, sum.map_or_else(|| "overflow".into(), |s| s.0.to_string()))
     });
 }
 
@@ -272,12 +321,24 @@ fn indexes(state: &dyn StateRead, all: &mut All) {
         want.insert(key(LEASE_OF_ACCOUNT, &[&l.account.0, &l.matched_at.0.to_be_bytes(), &l.id.0]));
         want.insert(key(LEASE_OF_NODE, &[&l.node.0, &l.matched_at.0.to_be_bytes(), &l.id.0]));
         want.extend(l.timer_shifted.map(|at| timer_key(at, TimerKind::Lease, &l.id.0)));
+        want.extend(l.tenure.timer_shifted.map(|at| timer_key(at, TimerKind::Market, &l.id.0)));
         if l.state != LeaseState::Closed {
             want.insert(key(LEASE_OPEN, &[&l.node.0, &l.id.0]));
         }
     }
+    want.extend(governance::timers(state));
+    want.extend(std::mem::take(&mut all.deposits.timers));
+    service::check::wanted(state, &mut want);
+    for of_area in [grants::check, channels::check, credentials::check] {
+        want.extend(of_area(state, &mut |rule, detail| all.broken(rule, detail)));
+    }
     let mut have: BTreeSet<Vec<u8>> = BTreeSet::new();
-    for table in [
+    for table in service::check::INDEXES.into_iter().chain([
+        GRANT_OF_ACCOUNT,
+        WATCH_GRANT,
+        CHANNEL_OF_CLIENT,
+        CHANNEL_OF_PROVIDER,
+        CREDENTIAL_OF,
         OFFER_OF_NODE,
         OFFER_OF_PROVIDER,
         OFFER_IN_REGION,
@@ -290,7 +351,7 @@ fn indexes(state: &dyn StateRead, all: &mut All) {
         LEASE_OF_NODE,
         LEASE_OPEN,
         TIMER,
-    ] {
+    ]) {
         state.scan(&[table], &[table + 1], &mut |k, _| {
             have.insert(k.to_vec());
             true

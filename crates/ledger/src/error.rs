@@ -2,6 +2,9 @@
 //!
 //! Guarantees: a code never changes its meaning and is never reused. It does not say whether a fee was taken: `Applied` does.
 
+use crate::governance::UnsupportedRules;
+use pasture_types::channel::VoucherError;
+use pasture_types::governance::OutOfBounds;
 use pasture_types::keys::SignatureError;
 use pasture_types::proof::ShareError;
 use pasture_types::{Amount, Millis, Timestamp};
@@ -188,9 +191,100 @@ pub enum TxError {
     /// The guardian paused this kind of action.
     #[error("the network is paused for this by its guardian; running jobs go on, try again later")]
     Paused,
+    /// Open leases need the deposit.
+    #[error("open leases need a deposit of {needs}, but {left} would be left; wait until they are settled, or take less")]
+    DepositInUse {
+        /// What they need.
+        needs: Amount,
+        /// What would be left.
+        left: Amount,
+    },
+    /// The provider's deposit does not carry this.
+    #[error("the provider's leases would need a deposit of {needs}, it has {has}; choose another provider or ask for less")]
+    ValueLimit {
+        /// What they would need.
+        needs: Amount,
+        /// What there is.
+        has: Amount,
+    },
+    /// A newcomer's stamp that is not taken.
+    #[error("stamp refused: {0}")]
+    Stamp(&'static str),
+    /// This block has its newcomers.
+    #[error("this block has as many newcomers as it may; send it again")]
+    NewcomersFull,
+    /// A validator's BLS key without its proof.
+    #[error("the proof of possession of the validator's BLS key does not hold; make it with that key")]
+    Possession,
+    /// The grant does not cover this.
+    #[error("the grant does not allow this: {0}")]
+    GrantRefused(&'static str),
+    /// The grant's budget does not suffice.
+    #[error("the grant's budget is too small: this takes {needs}, {left} is left; ask the account's owner for a new grant")]
+    GrantBudget {
+        /// What it takes.
+        needs: Amount,
+        /// What is left.
+        left: Amount,
+    },
+    /// A voucher that pays nothing.
+    #[error("voucher refused: {0}")]
+    Voucher(VoucherError),
+    /// A credential that does not count.
+    #[error("certificate refused: {0}")]
+    Credential(&'static str),
     /// A heartbeat whose shares do not hold.
     #[error("heartbeat refused: {0}; compute the shares anew from the period's randomness")]
     Shares(ShareError),
+    /// A rating that is not taken.
+    #[error("rating refused: {0}")]
+    Rating(&'static str),
+    /// The block has no room left for this transaction; the next one may.
+    #[error("the block is full: {used} of {limit} us are used and this costs {cost} us; it waits for the next block")]
+    BlockFull {
+        /// What the block's transactions cost so far.
+        used: u64,
+        /// What this one costs.
+        cost: u32,
+        /// What they may cost together.
+        limit: u64,
+    },
+    /// A parameter, or the set of them, would lie outside its bounds.
+    #[error("{0}; propose a value within these bounds")]
+    Bounds(OutOfBounds),
+    /// The vote is over.
+    #[error("this vote is over; see what became of the proposal")]
+    VoteOver,
+    /// No deposit stood behind the account when the proposal was made, or none stands now.
+    #[error("no deposit of this account counts for this proposal: it counts what stood when the proposal was made and stands now")]
+    NoVotingPower,
+    /// Votes cannot be changed any more.
+    #[error("this vote was lengthened, since its outcome turned late; votes that were given stay as they are")]
+    VoteFixed,
+    /// Not a member of the guardian.
+    #[error("this account is no member of the network's guardian; ask one of them, or propose it to a vote")]
+    NotGuardian,
+    /// This program does not know the rules in force.
+    #[error("{0}")]
+    Rules(UnsupportedRules),
+    /// A statement about an audit that is not taken.
+    #[error("refused: {0}")]
+    Audit(&'static str),
+    /// A watcher that may not watch, or not so much.
+    #[error("watcher refused: {0}")]
+    Watcher(&'static str),
+    /// Evidence that shows nothing.
+    #[error("evidence refused: {0}")]
+    Evidence(&'static str),
+    /// A report of a lost node that does not count.
+    #[error("report refused: {0}")]
+    Loss(&'static str),
+    /// A claim to a model that does not hold.
+    #[error("model claim refused: {0}")]
+    Model(&'static str),
+    /// Fees are not taken in this asset.
+    #[error("fees are not taken in asset {0}; pay them in credits, or in one that the network's parameters list")]
+    FeeAsset(u32),
 }
 
 impl TxError {
@@ -227,6 +321,29 @@ impl TxError {
             Self::Heartbeat(_) => 51,
             Self::Shares(_) => 52,
             Self::Paused => 60,
+            Self::Rating(_) => 95,
+            Self::BlockFull { .. } => 100,
+            Self::Bounds(_) => 101,
+            Self::VoteOver => 102,
+            Self::NoVotingPower => 103,
+            Self::VoteFixed => 104,
+            Self::NotGuardian => 105,
+            Self::Rules(_) => 106,
+            Self::DepositInUse { .. } => 85,
+            Self::ValueLimit { .. } => 86,
+            Self::Stamp(_) => 87,
+            Self::NewcomersFull => 88,
+            Self::Possession => 89,
+            Self::Audit(_) => 110,
+            Self::Watcher(_) => 130,
+            Self::Evidence(_) => 131,
+            Self::Loss(_) => 132,
+            Self::Model(_) => 133,
+            Self::FeeAsset(_) => 140,
+            Self::GrantRefused(_) => 70,
+            Self::GrantBudget { .. } => 71,
+            Self::Voucher(_) => 75,
+            Self::Credential(_) => 80,
         }
     }
 

@@ -5,6 +5,7 @@
 
 use crate::bank;
 use crate::records::{Account, Clock, Zone};
+use crate::service;
 use crate::tables::{META_CLOCK, META_ZONE, VALIDATOR, key, meta, put, put_account};
 use pasture_types::AssetId;
 use pasture_types::genesis::Genesis;
@@ -39,6 +40,7 @@ fn write(s: &mut dyn StateWrite, genesis: &Genesis) {
     for validator in &genesis.validators {
         put(s, key(VALIDATOR, &[&validator.key]), &validator.operator);
     }
+    crate::validators::at_genesis(s, genesis);
     for entry in &genesis.accounts {
         let id = entry.key.account();
         let account = Account { id, keys: vec![entry.key], threshold: 1, registered_at: genesis.time };
@@ -46,4 +48,5 @@ fn write(s: &mut dyn StateWrite, genesis: &Genesis) {
         // An overflow of the first money is a genesis nobody can have meant; the entry then has none.
         let _ = bank::mint(s, &id, AssetId::CREDIT, entry.balance);
     }
+    service::assets::at_genesis(s, &genesis.assets);
 }

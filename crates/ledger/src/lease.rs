@@ -6,15 +6,24 @@
 use crate::apply::Tx;
 use crate::env::Env;
 use crate::error::TxError;
-use crate::records::{Claim, Closing, Lease, Party, Ripening};
-use crate::settle;
+use crate::records::{Claim, Closing, Lease, Party, Ripening, Role};
+use crate::service::{failover, watch};
 use crate::tables::{self, TimerKind, mark, put_lease, timer_key, update_counts};
-use crate::{bank, market, validate};
+use crate::{bank, market, seams, settle, validate};
 use pasture_scheduler::price_for;
 use pasture_types::event::Event;
 use pasture_types::lease::{Countersignature, EndReason, LeaseState, SignedUsage, Usage};
+use pasture_types::service::generation_id;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{LeaseId, Millis, PublicKey, Timestamp};
+
+/// How far a node's clock may differ at a lease's beginning and end: not at all where a generation or a standby borders on it.
+pub(crate) const fn clock_slack(lease: &Lease) -> Millis {
+    match lease.role {
+        Role::Primary if lease.generation == 1 => USAGE_SLACK,
+        Role::Primary | Role::Standby { .. } | Role::Past { .. } => Millis(0),
+    }
+}
 
 /// How far a node's clock may be ahead of the block's time, or behind the block that accepted its lease.
 pub(crate) const USAGE_SLACK: Millis = Millis(2_000);
@@ -83,9 +92,21 @@ fn load(s: &dyn StateRead, id: &LeaseId) -> Result<Lease, TxError> {
     tables::lease(s, id).ok_or_else(|| TxError::unknown("lease", id))
 }
 
+/// The record that a usage is of: the lease, or the one that settles an earlier generation of it.
+fn served_generation(s: &dyn StateRead, usage: &Usage) -> Result<Lease, TxError> {
+    let current = load(s, &usage.lease)?;
+    if let Role::Past { .. } = current.role {
+        return Err(TxError::Usage("it names an earlier generation's record; name the lease itself and the generation"));
+    }
+    if usage.generation < current.generation {
+        return Ok(tables::lease(s, &generation_id(&usage.lease, usage.generation)).unwrap_or(current));
+    }
+    Ok(current)
+}
+
 pub(crate) fn submit_usage(s: &mut dyn StateWrite, tx: &mut Tx<'_>, signed: &SignedUsage) -> Result<(), TxError> {
     let usage = &signed.usage;
-    let mut lease = load(s, &usage.lease)?;
+    let mut lease = served_generation(s, usage)?;
     let by = party(tx, &lease)?;
     let env = tx.env;
     if !lease.is_live() && lease.state != LeaseState::Closing {
@@ -102,7 +123,7 @@ pub(crate) fn submit_usage(s: &mut dyn StateWrite, tx: &mut Tx<'_>, signed: &Sig
     }
     match &signed.countersignature {
         Some(counter) => {
-            check_countersignature(s, &lease, usage, counter)?;
+            check_countersignature(s, env, &mut lease, usage, counter)?;
             take_confirmed(&mut lease, usage, by)?;
         }
         None => take_bare(env, &mut lease, usage)?,
@@ -152,14 +173,20 @@ fn check_usage(env: &Env, lease: &Lease, signed: &SignedUsage) -> Result<(), TxE
     if usage.generation != lease.generation {
         return no("it is of another generation of the lease; sign for the current one");
     }
-    if lease.accepted_at.is_none_or(|at| usage.started.plus(USAGE_SLACK) < at) {
+    let Some(accepted) = lease.accepted_at else { return no("the lease was never accepted") };
+    // A lease that moved here begins exactly where the generation before it ends: no time is paid twice.
+    if usage.started.plus(clock_slack(lease)) < accepted {
         return no("it begins before the lease was accepted; check the node's clock");
     }
     if usage.started.0.checked_add(usage.served_ms.0).is_none() || usage.served_until() > env.now().plus(USAGE_SLACK) {
         return no("it claims service that lies in the future; check the node's clock");
     }
-    if usage.build_ms > MAX_BUILD {
-        return no("it claims more than a day of building");
+    let spent = usage.build_ms.0.saturating_add(usage.served_ms.0);
+    if usage.build_ms > MAX_BUILD || spent > env.now().plus(USAGE_SLACK).plus(USAGE_SLACK).since(accepted).0 {
+        return no("it claims more building and service than time has passed since the lease was accepted");
+    }
+    if usage.steal_ms > usage.served_ms {
+        return no("it says that capacity checks took more than was served");
     }
     if usage.epoch > env.zone.epoch_of(env.now().plus(USAGE_SLACK)) || usage.epoch < env.zone.epoch_of(usage.started) {
         return no("its period lies outside the lease's time");
@@ -171,21 +198,38 @@ fn check_usage(env: &Env, lease: &Lease, signed: &SignedUsage) -> Result<(), TxE
     Ok(())
 }
 
-fn check_countersignature(s: &dyn StateRead, lease: &Lease, usage: &Usage, counter: &Countersignature) -> Result<(), TxError> {
+fn check_countersignature(
+    s: &dyn StateRead,
+    env: &Env,
+    lease: &mut Lease,
+    usage: &Usage,
+    counter: &Countersignature,
+) -> Result<(), TxError> {
     let whose = "countersignature";
-    if counter.account != lease.account {
+    let by_user = counter.account == lease.account;
+    if !by_user && lease.watch.is_none_or(|w| w.account != counter.account) {
         return Err(TxError::KeyNotAllowed { key: counter.key.to_string(), whose: "the lease's account" });
     }
-    let account = tables::account(s, &lease.account).ok_or_else(|| TxError::UnknownAccount(lease.account.short()))?;
+    let account = tables::account(s, &counter.account).ok_or_else(|| TxError::UnknownAccount(counter.account.short()))?;
     if account.keys.binary_search(&counter.key).is_err() {
-        return Err(TxError::KeyNotAllowed { key: counter.key.to_string(), whose: "the lease's account" });
+        let whose = if by_user { "the lease's account" } else { "the lease's watcher" };
+        return Err(TxError::KeyNotAllowed { key: counter.key.to_string(), whose });
     }
-    counter.key.verify(&usage.counter_digest(), &counter.signature).map_err(|source| TxError::Signature { whose, source })
+    counter.key.verify(&usage.counter_digest(), &counter.signature).map_err(|source| TxError::Signature { whose, source })?;
+    if !by_user {
+        watch::confirm(s, env, lease, usage, &counter.account)?;
+    }
+    lease.confirmed_by = (!by_user).then_some(counter.account);
+    Ok(())
 }
 
 /// Whether `next` is at least `last` in every cumulative part.
 fn grows(last: &Usage, next: &Usage) -> bool {
-    next.epoch >= last.epoch && next.served_ms >= last.served_ms && next.build_ms >= last.build_ms && next.log_bytes >= last.log_bytes
+    next.epoch >= last.epoch
+        && next.served_ms >= last.served_ms
+        && next.build_ms >= last.build_ms
+        && next.log_bytes >= last.log_bytes
+        && next.steal_ms >= last.steal_ms
 }
 
 fn take_confirmed(lease: &mut Lease, usage: &Usage, by: Party) -> Result<(), TxError> {
@@ -246,6 +290,10 @@ pub(crate) fn close_lease(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId,
         }
         LeaseState::Matched => Err(bad_state(&lease, "reject it instead")),
         LeaseState::Accepted | LeaseState::Running => {
+            market::tenure::may_end(tx.env, &lease, by, reason)?;
+            if by == Party::User {
+                market::tenure::leave(s, tx.env, &mut lease, reason, &mut tx.events);
+            }
             // What nobody objected to in time stays paid, whatever is said now.
             settle::ripen(tx.env, &mut lease);
             lease.disputed |= by == Party::User && *reason == EndReason::ServiceStopped;
@@ -267,7 +315,7 @@ pub(crate) fn close_lease(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId,
 }
 
 /// Ends a live lease: its machine is free, its service is over, its settlement begins at the end of this block.
-fn begin_closing(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, how: Closing) -> Vec<Event> {
+pub(crate) fn begin_closing(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, how: Closing) -> Vec<Event> {
     settle::ripen(env, lease);
     market::free_resources(s, lease);
     update_counts(s, |c| c.live = c.live.saturating_sub(1));
@@ -275,7 +323,9 @@ fn begin_closing(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, how: Clos
     lease.closing = Some(how);
     set_timer(s, lease, Some(env.shifted()));
     put_lease(s, &lease.id.clone(), lease);
-    vec![changed(lease)]
+    let mut events = vec![changed(lease)];
+    failover::on_close(s, env, lease, &mut events);
+    events
 }
 
 pub(crate) fn object(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId) -> Result<(), TxError> {
@@ -294,16 +344,25 @@ pub(crate) fn object(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId) -> R
     if lease.last_claim() == lease.accepted_claim() && lease.is_live() {
         return Err(bad_state(&lease, "no usage waits for an objection; close the lease if service stopped"));
     }
+    if lease.is_live() {
+        market::tenure::leave(s, env, &mut lease, &EndReason::ServiceStopped, &mut tx.events);
+    }
+    object_to(s, tx, lease);
+    Ok(())
+}
+
+/// An objection by the user, or by a watcher in its place: what is not accepted is in dispute, and the lease ends.
+pub(crate) fn object_to(s: &mut dyn StateWrite, tx: &mut Tx<'_>, mut lease: Lease) {
+    let env = tx.env;
     lease.disputed = true;
     if lease.state == LeaseState::Closing {
         set_timer(s, &mut lease, Some(env.shifted()));
-        put_lease(s, id, &lease);
-    } else {
-        let how = closing(env, EndReason::ServiceStopped, Party::User);
-        let events = begin_closing(s, env, &mut lease, how);
-        tx.events.extend(events);
+        put_lease(s, &lease.id.clone(), &lease);
+        return;
     }
-    Ok(())
+    let how = closing(env, EndReason::ServiceStopped, Party::User);
+    let events = begin_closing(s, env, &mut lease, how);
+    tx.events.extend(events);
 }
 
 pub(crate) fn extend(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId, duration: Millis) -> Result<(), TxError> {
@@ -314,26 +373,39 @@ pub(crate) fn extend(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId, dura
     if !lease.is_live() {
         return Err(bad_state(&lease, "only an accepted or running lease can be extended"));
     }
+    if lease.role != Role::Primary {
+        return Err(TxError::Invalid("a standby lasts as long as the lease that it is for; extend that one".into()));
+    }
     if duration.0 == 0 {
         return Err(TxError::Invalid("an extension by nothing; give a duration".into()));
     }
     let env = tx.env;
-    let longest = env.zone.params.max_lease.min(lease.offer_max_duration);
+    let longest = market::tenure::extension_limit(env, &lease);
+    market::tenure::may_extend(&lease, duration)?;
     let total = lease.max_duration.0.saturating_add(duration.0);
     validate::at_most("milliseconds of duration, extensions included", total, longest.0)?;
+    let extended = lengthen(s, env, &mut lease, duration)?;
+    tx.events.push(extended);
+    Ok(())
+}
+
+/// Puts more on hold for a live lease and lets it run so much longer.
+pub(crate) fn lengthen(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, duration: Millis) -> Result<Event, TxError> {
+    let total = lease.max_duration.0.saturating_add(duration.0);
+    seams::may_extend(s, env, lease)?;
     let more = price_for(lease.rate_per_hour, duration);
     bank::debit(s, &lease.account, lease.asset, more, "the extension")?;
     lease.escrow = lease.escrow.saturating_add(more);
     lease.held = lease.held.saturating_add(more);
     lease.max_duration = Millis(total);
     if lease.state == LeaseState::Running {
-        let end = end_timer(env, &lease);
-        set_timer(s, &mut lease, Some(end));
+        let end = end_timer(env, lease);
+        set_timer(s, lease, Some(end));
     }
-    put_lease(s, id, &lease);
+    market::tenure::lengthened(s, env, lease, duration);
+    put_lease(s, &lease.id.clone(), lease);
     let from = lease.started_at.or(lease.accepted_at).unwrap_or(lease.matched_at);
-    tx.events.push(Event::LeaseExtended { lease: *id, node: lease.node, ends: from.plus(lease.max_duration) });
-    Ok(())
+    Ok(Event::LeaseExtended { lease: lease.id, node: lease.node, ends: from.plus(lease.max_duration) })
 }
 
 /// A lease's timer fired.

@@ -1,110 +1,89 @@
-//! Which standing offers a draw looks at, and what is free of them. Spec: `docs/specs/market.md` §3.
+//! A standing offer with what a draw knows of it: its node, its provider, what is free. Spec: `docs/specs/market.md` §4.
 //!
-//! Guarantees: an order's narrowest indexed condition chooses the bucket; a bucket that is too large is entered at a drawn
-//! point and wraps around, so that no offer is favoured for its id. It filters nothing: the scheduler does.
+//! Guarantees: a draw and an explanation see the same. Which offers are looked at is `market::index`'s to say, which of them
+//! serve the scheduler's.
 
 use crate::env::Env;
+use crate::market::{history, index};
 use crate::records::{Node, Offer};
 use crate::registry::ready_height;
-use crate::seams;
-use crate::tables::{self, OFFER, OFFER_IN_REGION, OFFER_OF_NODE, OFFER_OF_PROVIDER, key, keys_between, prefix_end, tail_id};
+use crate::{seams, tables};
 use pasture_scheduler::OfferView;
 use pasture_types::market::{Constraint, OrderTerms};
 use pasture_types::state::StateRead;
-use pasture_types::{Amount, NodeId, OfferId, Resources};
+use pasture_types::{AccountId, Amount, NodeId, OfferId, Resources};
 
-/// Most offers that one draw looks at.
-pub(crate) const MAX_OFFERS_SCANNED: usize = 1_024;
+/// Who asks, and for what.
+pub(crate) struct Asker<'a> {
+    /// Whose order it is, if it is somebody's.
+    pub(crate) account: Option<AccountId>,
+    pub(crate) terms: &'a OrderTerms,
+    /// Nodes that refused the order.
+    pub(crate) refused: &'a [NodeId],
+}
 
-/// An offer with its node.
+/// An offer with what is known of it.
 pub(crate) struct Standing {
     pub(crate) offer: Offer,
     pub(crate) node: Node,
+    leases: u32,
+    refused: bool,
     suspended: bool,
     rate_room: Option<Amount>,
     reputation_ppm: u64,
+    history_ppm: u64,
+    credentials: u16,
 }
 
 impl Standing {
-    pub(crate) fn load(s: &dyn StateRead, env: &Env, id: &OfferId) -> Option<Self> {
-        let offer = tables::offer(s, id)?;
+    pub(crate) fn load(s: &dyn StateRead, env: &Env, id: &OfferId, asker: &Asker<'_>) -> Option<Self> {
+        let mut offer = tables::offer(s, id)?;
         let node = tables::node(s, &offer.node)?;
-        let (provider, id) = (offer.provider, offer.node);
+        seams::within_proven(s, &node, &mut offer.terms.resources);
+        let (provider, on) = (offer.provider, offer.node);
+        let own = asker.account.map(|account| history::of(s, &account, &provider)).unwrap_or_default();
+        let mut credentials = 0;
+        for (at, constraint) in asker.terms.constraints.iter().enumerate().take(u16::BITS as usize) {
+            if let Constraint::Credential(query) = constraint
+                && seams::has_credential(s, env, &provider, &on, query)
+            {
+                credentials |= 1u16 << at;
+            }
+        }
         Some(Self {
-            suspended: seams::suspended(s, env, &provider, &id),
-            rate_room: seams::rate_room(s, env, &provider, &id),
+            leases: if offer.terms.max_leases == 0 { 0 } else { index::leases_of_offer(s, id) },
+            refused: asker.refused.contains(&on),
+            suspended: seams::suspended(s, env, &provider, &on),
+            rate_room: seams::rate_room(s, env, &provider, &on),
             reputation_ppm: seams::reputation_ppm(s, env, &provider),
+            history_ppm: history::part(own),
+            credentials,
             offer,
             node,
         })
     }
     /// What the scheduler sees.
-    pub(crate) fn view(&self, env: &Env, refused: &[NodeId]) -> OfferView<'_> {
+    pub(crate) fn view(&self, env: &Env) -> OfferView<'_> {
         OfferView {
             offer: self.offer.id,
             node: self.offer.node,
             provider: self.offer.provider,
             terms: &self.offer.terms,
             free: free(&self.offer, &self.node),
+            leases: self.leases,
             ageing: env.clock.height < ready_height(env.zone.params.offer_age_blocks, &self.offer),
-            refused: refused.contains(&self.offer.node),
+            paused: self.offer.paused,
+            refused: self.refused,
             suspended: self.suspended,
             rate_room: self.rate_room,
             reputation_ppm: self.reputation_ppm,
+            history_ppm: self.history_ppm,
+            credentials: self.credentials,
         }
     }
 }
 
-/// What is free of an offer: what it offers less what all leases of its node hold, never below nothing.
+/// What is free of an offer: what it offers less what all leases of its node hold, line by line, never below nothing.
 pub(crate) fn free(offer: &Offer, node: &Node) -> Resources {
-    let (all, used) = (&offer.terms.resources, &node.committed);
-    Resources {
-        cpu_millis: all.cpu_millis.saturating_sub(used.cpu_millis),
-        memory_bytes: all.memory_bytes.saturating_sub(used.memory_bytes),
-        disk_bytes: all.disk_bytes.saturating_sub(used.disk_bytes),
-        gpus: Vec::new(),
-    }
-}
-
-/// The buckets that hold every offer an order could take: one or two key prefixes.
-fn buckets(terms: &OrderTerms) -> Vec<Vec<u8>> {
-    let find = |pick: &dyn Fn(&Constraint) -> Option<Vec<Vec<u8>>>| terms.constraints.iter().find_map(pick);
-    find(&|c| match c {
-        Constraint::Node(n) => Some(vec![key(OFFER_OF_NODE, &[&n.0])]),
-        _ => None,
-    })
-    .or_else(|| {
-        find(&|c| match c {
-            Constraint::Provider(p) => Some(vec![key(OFFER_OF_PROVIDER, &[&p.0])]),
-            _ => None,
-        })
-    })
-    .or_else(|| {
-        find(&|c| match c {
-            Constraint::Region(r) => Some(vec![key(OFFER_IN_REGION, &[r.as_bytes(), &[0]]), key(OFFER_IN_REGION, &[r.as_bytes(), b"-"])]),
-            _ => None,
-        })
-    })
-    .unwrap_or_else(|| vec![vec![OFFER]])
-}
-
-/// Offers for an order, at most [`MAX_OFFERS_SCANNED`]; each bucket is entered at the seed.
-pub(crate) fn for_order(s: &dyn StateRead, env: &Env, terms: &OrderTerms, seed: &[u8; 32]) -> Vec<Standing> {
-    let mut ids = Vec::new();
-    for bucket in buckets(terms) {
-        let middle = key_at(&bucket, seed);
-        let end = prefix_end(&bucket);
-        let room = MAX_OFFERS_SCANNED.saturating_sub(ids.len());
-        let mut found = keys_between(s, &middle, &end, room);
-        let rest = room.saturating_sub(found.len());
-        found.extend(keys_between(s, &bucket, &middle, rest));
-        ids.extend(found.iter().filter_map(|k| tail_id(k)).map(OfferId));
-    }
-    ids.iter().filter_map(|id| Standing::load(s, env, id)).collect()
-}
-
-fn key_at(bucket: &[u8], seed: &[u8; 32]) -> Vec<u8> {
-    let mut k = bucket.to_vec();
-    k.extend_from_slice(seed);
-    k
+    offer.terms.resources.saturating_sub(&node.committed)
 }

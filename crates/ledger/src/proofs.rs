@@ -6,17 +6,16 @@
 use crate::apply::Tx;
 use crate::env::Env;
 use crate::error::TxError;
-use crate::lease;
 use crate::records::Epoch;
 use crate::tables::{self, HEARTBEAT, LEASE_OPEN, epoch_key, key, keys_between, keys_with, put, tail_id};
+use crate::{lease, seams};
 use pasture_types::event::{Event, Hash32};
 use pasture_types::lease::LeaseState;
 use pasture_types::proof::{Heartbeat, ResourceClass, heartbeat_seed, threshold, verify_shares};
+use pasture_types::service::MAX_HALT_GRACE;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{LeaseId, Millis, NodeId, Timestamp};
 
-/// An epoch in which no block came is vouched for by the first recorded one after it, if that is at most so many epochs later.
-const HALT_GRACE_EPOCHS: u64 = 60;
 /// Most leases of a node that a heartbeat sends to settlement at once; the rest settle on their timers.
 const MAX_LEASES_PER_HEARTBEAT: usize = 256;
 /// Most old epochs and heartbeats that one block deletes.
@@ -89,18 +88,34 @@ pub(crate) enum EpochProof {
     Open(Timestamp),
 }
 
-/// Whether a node's capacity is proven in an epoch.
-pub(crate) fn epoch_proof(s: &dyn StateRead, env: &Env, node: &NodeId, number: u64) -> EpochProof {
-    let record = match tables::epoch(s, number) {
-        Some(record) => Some(record),
-        // No block came in this epoch (a halt): the first recorded one after it vouches.
-        None => first_epoch_from(s, number).filter(|e| e.number - number <= HALT_GRACE_EPOCHS),
-    };
+/// Whether a node's heartbeat vouches for an epoch, and which recorded epoch says so. An epoch without a block (a halt) is
+/// vouched for by the first recorded one after it, if a recorded one lies at most `grace` epochs before it.
+pub(crate) fn epoch_proof(s: &dyn StateRead, env: &Env, node: &NodeId, number: u64, grace: u32) -> (EpochProof, u64) {
+    let record = tables::epoch(s, number).or_else(|| within_grace(s, number, grace).then(|| first_epoch_from(s, number)).flatten());
+    let by = record.map_or(number, |e| e.number);
     match record {
-        Some(e) if has_heartbeat(s, node, e.number) => EpochProof::Proven,
-        Some(e) if env.shifted() <= e.deadline_shifted => EpochProof::Open(e.deadline_shifted.plus(Millis(1))),
-        _ => EpochProof::Missing,
+        Some(e) if has_heartbeat(s, node, e.number) => (EpochProof::Proven, by),
+        Some(e) if env.shifted() <= e.deadline_shifted => (EpochProof::Open(e.deadline_shifted.plus(Millis(1))), by),
+        _ => (EpochProof::Missing, by),
     }
+}
+
+/// Whether a halt had lasted at most so many epochs when this one came.
+fn within_grace(s: &dyn StateRead, number: u64, grace: u32) -> bool {
+    let from = number.saturating_sub(u64::from(grace));
+    !keys_between(s, &epoch_key(from), &epoch_key(number), 1).is_empty()
+}
+
+/// The latest recorded epochs whose heartbeats can come no more, newest first, at most `limit`, none before `from`.
+pub(crate) fn decided_epochs(s: &dyn StateRead, env: &Env, from: u64, limit: usize) -> Vec<u64> {
+    let window = (limit as u64).saturating_add(env.zone.params.heartbeat_grace_epochs).saturating_add(2);
+    let start = from.max(env.epoch().saturating_sub(window));
+    let keys = keys_between(s, &epoch_key(start), &[tables::EPOCH + 1], usize::try_from(window).unwrap_or(usize::MAX).saturating_add(1));
+    let decided = keys.iter().filter_map(|k| tables::get::<Epoch>(s, k)).filter(|e| e.deadline_shifted < env.shifted());
+    let mut numbers: Vec<u64> = decided.map(|e| e.number).collect();
+    numbers.reverse();
+    numbers.truncate(limit);
+    numbers
 }
 
 fn first_epoch_from(s: &dyn StateRead, number: u64) -> Option<Epoch> {
@@ -115,8 +130,10 @@ pub(crate) fn prune(s: &mut dyn StateWrite, env: &Env) {
         env.epoch()
     } else {
         // An open lease began at most so long ago: its service, its windows, and the halts that lengthened them.
-        let windows = env.epochs(params.objection_epochs.saturating_add(params.heartbeat_grace_epochs).saturating_add(HALT_GRACE_EPOCHS));
-        let longest = Millis(params.max_lease.0.saturating_add(params.start_window.0).saturating_add(windows.0));
+        let windows =
+            env.epochs(params.objection_epochs.saturating_add(params.heartbeat_grace_epochs).saturating_add(u64::from(MAX_HALT_GRACE)));
+        let max_lease = seams::longest_lease(s, env);
+        let longest = Millis(max_lease.0.saturating_add(params.start_window.0).saturating_add(windows.0));
         let halted = env.clock.halted;
         env.zone.epoch_of(Timestamp(env.now().0.saturating_sub(longest.0.saturating_mul(2)).saturating_sub(halted.0)))
     };

@@ -2,15 +2,26 @@
 //!
 //! Guarantees: reads only, pages are bounded by [`MAX_PAGE`]. It shows the state as it is, not what may become of it.
 
-use crate::env::Env;
+mod accounts;
+
+pub use crate::audits::query::{audit, audit_state, node_audit, open_audits, proven_cpu_millis};
+
+use crate::market::records::History;
 use crate::records::{Account, Clock, Counts, Epoch, Lease, Node, Offer, Order, Provider, Zone};
 use crate::tables::{
     self, LEASE_OF_ACCOUNT, LEASE_OF_NODE, LEASE_OPEN, OFFER, OFFER_OF_NODE, ORDER_OF_ACCOUNT, key, keys_between, keys_with, lane_key,
     prefix_end, tail_id,
 };
 use crate::{bank, offers as standing, proofs};
+
+pub use crate::stake::query as deposits;
+pub use crate::validators::query as validators;
 use pasture_types::state::StateRead;
 use pasture_types::{AccountId, Amount, AssetId, LeaseId, Millis, NodeId, OfferId, OrderId, Resources};
+
+pub use crate::governance::query as governance;
+pub use crate::reputation::query as reputation;
+pub use accounts::*;
 
 /// Most entries of one page.
 pub const MAX_PAGE: usize = 500;
@@ -79,8 +90,8 @@ pub fn offer(s: &dyn StateRead, id: &OfferId) -> Option<Offer> {
 /// What is free of an offer now.
 #[must_use]
 pub fn free_of_offer(s: &dyn StateRead, id: &OfferId) -> Option<Resources> {
-    let found = standing::Standing::load(s, &Env::load(s)?, id)?;
-    Some(standing::free(&found.offer, &found.node))
+    let offer = tables::offer(s, id)?;
+    Some(standing::free(&offer, &tables::node(s, &offer.node)?))
 }
 
 /// Offers in the order of their ids, after one.
@@ -96,6 +107,18 @@ pub fn offers(s: &dyn StateRead, after: Option<&OfferId>, limit: usize) -> Vec<O
 pub fn offers_of_node(s: &dyn StateRead, node: &NodeId) -> Vec<Offer> {
     let found = keys_with(s, &key(OFFER_OF_NODE, &[&node.0]), MAX_PAGE);
     found.iter().filter_map(|k| tables::offer(s, &OfferId(tail_id(k)?))).collect()
+}
+
+/// How many leases hold an offer's machine now.
+#[must_use]
+pub fn leases_of_offer(s: &dyn StateRead, id: &OfferId) -> u32 {
+    crate::market::index::leases_of_offer(s, id)
+}
+
+/// How an account's own leases with a provider went.
+#[must_use]
+pub fn history(s: &dyn StateRead, account: &AccountId, provider: &AccountId) -> History {
+    crate::market::history::of(s, account, provider)
 }
 
 /// An order's record.

@@ -3,11 +3,13 @@
 //! Guarantees: borsh, frozen by golden fixtures; every amount that a record holds is counted by `check`. Times named
 //! `..._at` are ledger time; times named `..._shifted` are ledger time less all halts so far (`docs/specs/ledger.md` §6).
 
+pub use crate::market::records::{History, Tenure};
+use crate::stake::Bond;
 use borsh::{BorshDeserialize, BorshSerialize};
 use pasture_types::event::{Hash32, Settlement};
 use pasture_types::genesis::Params;
 use pasture_types::lease::{EndReason, LeaseState, Usage};
-use pasture_types::market::{OfferTerms, OrderTerms};
+use pasture_types::market::{Failover, Fence, OfferTerms, OrderTerms, Verification};
 use pasture_types::tx::NodeDeclaration;
 use pasture_types::{
     AccountId, Amount, AssetId, BlobHash, LeaseId, Millis, NodeId, OfferId, OrderId, PublicKey, Resources, Timestamp, ZoneId,
@@ -108,6 +110,8 @@ pub struct Provider {
     pub nodes: u32,
     /// Since when.
     pub registered_at: Timestamp,
+    /// What else stands behind it, and what its leases need of it.
+    pub bond: Bond,
 }
 
 /// A node.
@@ -144,6 +148,8 @@ pub struct Offer {
     pub height: u64,
     /// When that was.
     pub put_at: Timestamp,
+    /// Its provider lets it rest.
+    pub paused: bool,
 }
 
 /// Where an order is.
@@ -213,6 +219,8 @@ pub struct Order {
     pub attempts: u32,
     /// Draws that found nobody, in a row.
     pub fruitless: u32,
+    /// Draws after a pause of its own, in a row without a match; what wakes it meanwhile is not counted.
+    pub retries: u32,
     /// Its timer, less halts.
     pub timer_shifted: Option<Timestamp>,
 }
@@ -236,18 +244,20 @@ pub struct Claim {
     pub served: Millis,
     /// Building.
     pub build: Millis,
+    /// Service that capacity checks took.
+    pub steal: Millis,
 }
 
 impl Claim {
     /// The larger of both, part by part.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
-        Self { served: self.served.max(other.served), build: self.build.max(other.build) }
+        Self { served: self.served.max(other.served), build: self.build.max(other.build), steal: self.steal.max(other.steal) }
     }
     /// What a usage claims.
     #[must_use]
     pub const fn of(usage: &Usage) -> Self {
-        Self { served: usage.served_ms, build: usage.build_ms }
+        Self { served: usage.served_ms, build: usage.build_ms, steal: usage.steal_ms }
     }
 }
 
@@ -260,19 +270,30 @@ pub struct Ripening {
     pub since_shifted: Timestamp,
 }
 
+/// How much of a lease's service one class of resources stood behind.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Proven {
+    /// Milliseconds in proven epochs.
+    pub ms: Millis,
+    /// Of them to be paid: without what capacity checks took. Only grows.
+    pub billed: Millis,
+    /// Epochs proven.
+    pub epochs: u64,
+    /// Of them, those with a standing audit behind them.
+    pub audited: u64,
+}
+
 /// How far a lease's service was held against its node's heartbeats.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Metered {
     /// Service until here was counted.
     pub until: Timestamp,
-    /// Milliseconds of it in proven epochs.
-    pub proven_ms: Millis,
     /// Epochs touched.
     pub epochs: u64,
-    /// Of them proven.
-    pub epochs_proven: u64,
-    /// Of the proven ones, those with a standing audit behind them.
-    pub epochs_audited: u64,
+    /// CPU, and memory, disk and network with it.
+    pub cpu: Proven,
+    /// GPUs.
+    pub gpu: Proven,
 }
 
 /// What left a lease's escrow so far.
@@ -301,6 +322,51 @@ pub struct Closing {
     pub objection_shifted: Timestamp,
     /// The node said that nothing more comes, or the user confirmed after the close.
     pub complete: bool,
+}
+
+/// What a record in the table of leases stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The lease itself, in its current generation.
+    Primary,
+    /// A machine that is kept ready for it, or asked to take over.
+    Standby {
+        /// For which lease.
+        of: LeaseId,
+    },
+    /// An earlier generation of a lease, which settles by itself.
+    Past {
+        /// Of which lease.
+        of: LeaseId,
+    },
+}
+
+/// Who may confirm a lease's service in the user's place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Watch {
+    /// Its account.
+    pub account: AccountId,
+    /// The order named it, so that the node took the lease knowing it: its evidence counts.
+    pub named: bool,
+}
+
+/// What watchers of a lease confirmed in a day beyond what counted already.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Watched {
+    /// Which day (UTC).
+    pub day: u64,
+    /// How much time.
+    pub used: Millis,
+}
+
+/// What a watcher's signature shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Whose.
+    pub watcher: AccountId,
+    /// The epoch in which the check failed.
+    pub epoch: u64,
 }
 
 /// A lease.
@@ -374,9 +440,45 @@ pub struct Lease {
     pub timer_shifted: Option<Timestamp>,
     /// Its final account, once closed.
     pub settlement: Option<Settlement>,
+    /// On which terms it was taken, and how it goes on.
+    pub tenure: Tenure,
+    /// What this record stands for.
+    pub role: Role,
+    /// How its result is checked.
+    pub verification: Verification,
+    /// What happens when its node is lost.
+    pub failover: Failover,
+    /// What a copy does that lost contact.
+    pub fence: Fence,
+    /// Epochs of a halt through which its node serves; fixed when it accepted.
+    pub halt_grace: u32,
+    /// Who may confirm in the user's place.
+    pub watch: Option<Watch>,
+    /// What watchers confirmed lately.
+    pub watched: Watched,
+    /// The watcher whose word the last countersigned usage is; the user's own if empty.
+    pub confirmed_by: Option<AccountId>,
+    /// A watcher's evidence of failed service.
+    pub evidence: Option<Evidence>,
 }
 
 impl Lease {
+    /// The lease that this record is, is kept ready for, or was a generation of.
+    #[must_use]
+    pub const fn root(&self) -> LeaseId {
+        match self.role {
+            Role::Primary => self.id,
+            Role::Standby { of } | Role::Past { of } => of,
+        }
+    }
+    /// What its usage names: a standby's own id, else the lease.
+    #[must_use]
+    pub const fn usage_id(&self) -> LeaseId {
+        match self.role {
+            Role::Primary | Role::Standby { .. } => self.id,
+            Role::Past { of } => of,
+        }
+    }
     /// Usage that is paid for once its epochs are proven: countersigned, or ripened.
     #[must_use]
     pub fn accepted_claim(&self) -> Claim {

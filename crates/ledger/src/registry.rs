@@ -5,12 +5,15 @@
 
 use crate::apply::Tx;
 use crate::error::TxError;
+use crate::market::index;
 use crate::records::{Node, Offer, Provider};
+use crate::stake::Bond;
+use crate::stake::value::may_offer;
 use crate::tables::{
     self, OFFER_OF_NODE, OFFER_OF_PROVIDER, ageing_key, key, keys_with, mark, offer_key, put_account, put_node, put_offer as save_offer,
     put_provider, region_key, tail_id,
 };
-use crate::{auth, bank, validate};
+use crate::{auth, bank, governance, market, seams, service, validate};
 use pasture_types::event::Event;
 use pasture_types::keys::Signature;
 use pasture_types::market::OfferTerms;
@@ -33,10 +36,18 @@ pub(crate) fn register_account(s: &mut dyn StateWrite, tx: &mut Tx<'_>, keys: &[
 
 pub(crate) fn register_provider(s: &mut dyn StateWrite, tx: &mut Tx<'_>, name: &str) -> Result<(), TxError> {
     validate::name(name)?;
+    governance::provider_name(tx.env, name)?;
     if tables::provider(s, &tx.account).is_some() {
         return Err(TxError::Exists("the provider"));
     }
-    let provider = Provider { account: tx.account, name: name.into(), stake: Amount::ZERO, nodes: 0, registered_at: tx.env.now() };
+    let provider = Provider {
+        account: tx.account,
+        name: name.into(),
+        stake: Amount::ZERO,
+        nodes: 0,
+        registered_at: tx.env.now(),
+        bond: Bond::default(),
+    };
     put_provider(s, &tx.account, &provider);
     tx.events.push(Event::ProviderRegistered { account: tx.account });
     Ok(())
@@ -74,12 +85,13 @@ pub(crate) fn register_node(
                     hint: "declare it anew once its leases are settled",
                 });
             }
-            let fits = offers_of(s, id).iter().all(|o| declaration.resources.covers(&o.terms.resources));
+            let fits = offers_of(s, id).iter().all(|o| declaration.resources.checked_sub(&o.terms.resources).is_some());
             if !fits {
                 return Err(TxError::Invalid("a standing offer of this node is larger than that; withdraw it first".into()));
             }
-            node.declaration = declaration.clone();
+            let old = std::mem::replace(&mut node.declaration, declaration.clone());
             put_node(s, id, &node);
+            seams::node_declared_anew(s, id, &old, declaration);
         }
         None => {
             let node = Node {
@@ -99,6 +111,13 @@ pub(crate) fn register_node(
     Ok(())
 }
 
+/// Writes a provider whose deposit may have changed.
+pub(crate) fn save_provider(s: &mut dyn StateWrite, p: &Provider) {
+    let before = tables::provider(s, &p.account).map_or(Amount::ZERO, |old| old.stake);
+    put_provider(s, &p.account, p);
+    seams::deposit_moved(s, &p.account, before, p.stake);
+}
+
 pub(crate) fn stake(s: &mut dyn StateWrite, tx: &mut Tx<'_>, amount: Amount) -> Result<(), TxError> {
     if amount.is_zero() {
         return Err(TxError::Invalid("a deposit of nothing; give an amount".into()));
@@ -106,12 +125,13 @@ pub(crate) fn stake(s: &mut dyn StateWrite, tx: &mut Tx<'_>, amount: Amount) -> 
     let mut provider = acting_provider(s, tx)?;
     bank::debit(s, &tx.account, AssetId::CREDIT, amount, "the deposit")?;
     provider.stake = provider.stake.checked_add(amount).ok_or(TxError::AmountTooLarge)?;
-    put_provider(s, &tx.account, &provider);
+    save_provider(s, &provider);
+    market::wake(s);
     tx.events.push(Event::Staked { account: tx.account, amount });
     Ok(())
 }
 
-fn offers_of(s: &dyn StateRead, node: &NodeId) -> Vec<Offer> {
+pub(crate) fn offers_of(s: &dyn StateRead, node: &NodeId) -> Vec<Offer> {
     let ids = keys_with(s, &key(OFFER_OF_NODE, &[&node.0]), MAX_OFFERS_OF_NODE);
     ids.iter().filter_map(|k| tables::offer(s, &OfferId(tail_id(k)?))).collect()
 }
@@ -119,30 +139,30 @@ fn offers_of(s: &dyn StateRead, node: &NodeId) -> Vec<Offer> {
 pub(crate) fn put_offer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, node_id: &NodeId, number: u32, terms: &OfferTerms) -> Result<(), TxError> {
     let node = own_node(s, tx, node_id)?;
     let provider = acting_provider(s, tx)?;
-    validate::offer(terms)?;
-    let needs = tx.env.zone.params.min_stake;
-    if provider.stake < needs {
-        return Err(TxError::StakeTooSmall { needs, has: provider.stake });
-    }
-    if !node.declaration.resources.covers(&terms.resources) {
+    validate::offer(terms, tx.env)?;
+    service::assets::must_be_known(s, terms.asset)?;
+    may_offer(tx.env, &provider, terms.asset)?;
+    if node.declaration.resources.checked_sub(&terms.resources).is_none() {
         return Err(TxError::Invalid(format!("the offer is larger than its node, which declared {}", node.declaration.resources)));
     }
     let id = offer_id(node_id, number);
     match tables::offer(s, &id) {
-        Some(old) => remove_indexes(s, tx.env.zone.params.offer_age_blocks, &old),
+        Some(old) => remove_indexes(s, tx.env.zone.params.offer_age_blocks, &old, &node),
         None if offers_of(s, node_id).len() >= MAX_OFFERS_OF_NODE => {
             let limit = MAX_OFFERS_OF_NODE as u64;
             return Err(TxError::Limit { what: "offers of this node", got: limit + 1, limit });
         }
         None => {}
     }
-    let offer =
-        Offer { id, node: *node_id, provider: tx.account, number, terms: terms.clone(), height: tx.env.clock.height, put_at: tx.env.now() };
+    let (height, put_at) = (tx.env.clock.height, tx.env.now());
+    let offer = Offer { id, node: *node_id, provider: tx.account, number, terms: terms.clone(), height, put_at, paused: false };
     save_offer(s, &id, &offer);
     mark(s, key(OFFER_OF_NODE, &[&node_id.0, &id.0]));
     mark(s, key(OFFER_OF_PROVIDER, &[&tx.account.0, &id.0]));
     mark(s, region_key(&terms.region, &id));
+    index::add(s, &offer, &node);
     mark(s, ageing_key(ready_height(tx.env.zone.params.offer_age_blocks, &offer), &id));
+    seams::node_changed(s, node_id);
     tx.events.push(Event::OfferPut { offer: id, node: *node_id });
     Ok(())
 }
@@ -152,7 +172,8 @@ pub(crate) const fn ready_height(age_blocks: u64, offer: &Offer) -> u64 {
     offer.height.saturating_add(age_blocks)
 }
 
-fn remove_indexes(s: &mut dyn StateWrite, age_blocks: u64, offer: &Offer) {
+fn remove_indexes(s: &mut dyn StateWrite, age_blocks: u64, offer: &Offer, node: &Node) {
+    index::remove(s, offer, node);
     s.delete(&key(OFFER_OF_NODE, &[&offer.node.0, &offer.id.0]));
     s.delete(&key(OFFER_OF_PROVIDER, &[&offer.provider.0, &offer.id.0]));
     s.delete(&region_key(&offer.terms.region, &offer.id));
@@ -164,8 +185,11 @@ pub(crate) fn withdraw_offer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &Offer
     if offer.provider != tx.account {
         return Err(TxError::NotYours("the offer"));
     }
-    remove_indexes(s, tx.env.zone.params.offer_age_blocks, &offer);
+    if let Some(node) = tables::node(s, &offer.node) {
+        remove_indexes(s, tx.env.zone.params.offer_age_blocks, &offer, &node);
+    }
     s.delete(&offer_key(id));
+    seams::node_changed(s, &offer.node);
     tx.events.push(Event::OfferWithdrawn { offer: *id });
     Ok(())
 }

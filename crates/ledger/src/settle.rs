@@ -1,26 +1,28 @@
-//! What a lease pays, and when: two conditions, both needed. Spec: `docs/specs/settlement.md` §3-§6.
+//! What a lease pays, and when: two conditions, both needed. Spec: `docs/specs/settlement.md` §3-§6, §10.
 //!
 //! Guarantees: what is paid never exceeds the escrow, only grows, and is the same whether paid at once or in parts; a lease
 //! is settled once; the work of one step is bounded. Who may claim usage is `lease`'s to say.
 
 use crate::env::Env;
-use crate::lease::{USAGE_SLACK, changed, set_timer};
+use crate::lease::{changed, clock_slack, set_timer};
 use crate::proofs::{EpochProof, epoch_proof};
-use crate::records::{Claim, Lease, Metered, Ripening};
+use crate::records::{Claim, Lease, Metered, Proven, Ripening};
 use crate::seams::Capacity;
+use crate::service::{billing, modes, watch};
 use crate::tables::{ALLOWANCE, get, key, put, put_lease};
 use crate::{bank, market, seams};
 use pasture_types::event::{ConfirmedBy, Event, Settlement};
 use pasture_types::genesis::Params;
 use pasture_types::lease::LeaseState;
+use pasture_types::service::ServiceEvent;
 use pasture_types::state::{StateRead, StateWrite};
-use pasture_types::{Amount, Millis, Timestamp};
+use pasture_types::{AccountId, Amount, Millis, Timestamp};
 
 /// A running lease pays what is confirmed and proven so often.
-const INTERIM_EPOCHS: u64 = 15;
+pub(crate) const INTERIM_EPOCHS: u64 = 15;
 /// Most epochs that one usage or one timer walks; the rest is walked next time.
 const MAX_EPOCHS_PER_STEP: usize = 512;
-/// At most so many epochs' worth of disputed service is withheld.
+/// An objection reaches back over so many epochs.
 const WITHHELD_EPOCHS: u64 = 2;
 pub(crate) const DAY_MS: u64 = 24 * 3_600_000;
 const PPM: u128 = 1_000_000;
@@ -65,7 +67,7 @@ fn payable_until(lease: &Lease, claim: Claim) -> Timestamp {
     let started = lease.started_at.unwrap_or_default();
     let until = started.plus(claim.served.min(lease.max_duration));
     match &lease.closing {
-        Some(c) => until.min(c.at.plus(USAGE_SLACK)),
+        Some(c) => until.min(c.at.plus(clock_slack(lease))),
         None => until,
     }
 }
@@ -85,29 +87,40 @@ fn count(s: &dyn StateRead, env: &Env, lease: &Lease, metered: &mut Metered, unt
             return Counted::Wait(env.shifted());
         }
         budget -= 1;
-        let proof = epoch_proof(s, env, &lease.node, epoch);
+        let (proof, by) = epoch_proof(s, env, &lease.node, epoch, lease.halt_grace);
         if let EpochProof::Open(deadline) = proof {
             return Counted::Wait(deadline);
         }
-        let capacity = seams::capacity(s, env, &lease.node, epoch);
-        if let Capacity::Open(again) = capacity {
+        // A halt's epochs stand and fall with the one that vouches for them: its audit is the catch-up audit.
+        let capacity = [seams::capacity(s, env, &lease.node, by), gpu_capacity(s, env, lease, by)];
+        if let Some(again) = capacity.iter().find_map(|c| if let Capacity::Open(again) = c { Some(*again) } else { None }) {
             return Counted::Wait(again);
         }
         let stop = end.min(until);
         metered.epochs += 1;
-        if proof == EpochProof::Proven && capacity != Capacity::Failed {
-            metered.epochs_audited += u64::from(capacity == Capacity::Audited);
-            metered.epochs_proven += 1;
-            metered.proven_ms = Millis(metered.proven_ms.0.saturating_add(stop.since(metered.until).0));
+        if proof == EpochProof::Proven {
+            let time = stop.since(metered.until);
+            for (class, capacity) in [&mut metered.cpu, &mut metered.gpu].into_iter().zip(capacity) {
+                prove(class, capacity, time);
+            }
         }
         metered.until = stop;
     }
     Counted::All
 }
 
-/// What proven service costs: `floor(rate x ms / hour)`, within the escrow.
-fn service_charge(lease: &Lease, proven: Millis) -> Amount {
-    lease.rate_per_hour.per_hour_for(proven.min(lease.max_duration).0).unwrap_or(lease.escrow).min(lease.escrow)
+/// What stands behind a lease's GPUs; it is not asked for a lease without.
+fn gpu_capacity(s: &dyn StateRead, env: &Env, lease: &Lease, epoch: u64) -> Capacity {
+    if billing::gpu_rate(lease).is_zero() { Capacity::Failed } else { seams::gpu_capacity(s, env, &lease.node, epoch) }
+}
+
+fn prove(class: &mut Proven, capacity: Capacity, time: Millis) {
+    if capacity == Capacity::Failed {
+        return;
+    }
+    class.ms = Millis(class.ms.0.saturating_add(time.0));
+    class.epochs += 1;
+    class.audited += u64::from(capacity == Capacity::Audited);
 }
 
 /// Provider's and model's share of a charge, each rounded down; the treasury gets what is left at the end.
@@ -142,7 +155,7 @@ fn pay(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, provider: Amount, t
 
 /// Pays a long lease what is both confirmed and proven, every [`INTERIM_EPOCHS`].
 pub(crate) fn interim(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease) {
-    if env.epoch() < lease.interim_epoch.saturating_add(INTERIM_EPOCHS) {
+    if env.epoch() < lease.interim_epoch.saturating_add(INTERIM_EPOCHS) || modes::pays_late(lease) {
         return;
     }
     lease.interim_epoch = env.epoch();
@@ -150,9 +163,10 @@ pub(crate) fn interim(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease) {
     let until = payable_until(lease, lease.accepted_claim());
     // Whatever could be counted is paid; what waits is counted next time.
     let _ = count(s, env, lease, &mut metered, until, Reach::WholeEpochs);
+    billing::bill(&mut metered, lease.accepted_claim().steal);
     lease.metered = metered;
-    let charged = service_charge(lease, metered.proven_ms);
-    let params = &env.zone.params;
+    let charged = billing::charge(lease, &metered);
+    let params = &seams::params_of(s, env, lease);
     let (provider, model) = shares(params, lease, charged);
     let treasury = charged.mul_div(u128::from(params.treasury_ppm), PPM).unwrap_or(Amount::ZERO);
     pay(s, env, lease, provider, treasury, model);
@@ -161,8 +175,8 @@ pub(crate) fn interim(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease) {
 /// Settles a closing lease if its conditions hold, or sets its timer to when they may.
 pub(crate) fn settle(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, events: &mut Vec<Event>) {
     match conditions(s, env, lease) {
-        Ok((claim, withheld)) => {
-            let settlement = finish(s, env, lease, claim, withheld);
+        Ok(due) => {
+            let settlement = finish(s, env, lease, due, events);
             events.push(Event::LeaseSettled {
                 lease: lease.id,
                 account: lease.account,
@@ -179,11 +193,27 @@ pub(crate) fn settle(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, event
     }
 }
 
-/// The claim that is paid and the charge that is withheld, or when to look again.
-fn conditions(s: &dyn StateRead, env: &Env, lease: &mut Lease) -> Result<(Claim, Amount), Timestamp> {
+/// What a lease whose conditions hold comes to.
+struct Outcome {
+    /// The claim that is paid.
+    claim: Claim,
+    /// The charge for disputed service that is withheld after an objection.
+    withheld: Amount,
+    /// Building that is in dispute.
+    disputed_build: Millis,
+    /// Whose evidence shows that the disputed service failed; then nothing is withheld.
+    shown: Option<AccountId>,
+}
+
+/// What is paid, or when to look again.
+fn conditions(s: &dyn StateRead, env: &Env, lease: &mut Lease) -> Result<Outcome, Timestamp> {
     let Some(closing) = lease.closing.clone() else { return Err(env.shifted().plus(env.zone.params.epoch)) };
     if !closing.complete && env.shifted() <= closing.final_shifted {
         return Err(closing.final_shifted.plus(Millis(1)));
+    }
+    let disputable = closing.final_shifted.plus(env.epochs(env.zone.params.service.dispute_epochs));
+    if modes::pays_late(lease) && env.shifted() <= disputable {
+        return Err(disputable.plus(Millis(1)));
     }
     let open = lease.last_claim() != lease.accepted_claim();
     if open && !lease.disputed {
@@ -193,23 +223,43 @@ fn conditions(s: &dyn StateRead, env: &Env, lease: &mut Lease) -> Result<(Claim,
         lease.ripened = lease.last_claim();
         lease.ripening = None;
     }
-    let claim = lease.accepted_claim();
+    let (claimed, claim) = (lease.last_claim(), undisputed(env, lease));
     let mut metered = lease.metered;
-    let until = payable_until(lease, claim);
+    let (until, claimed_until) = (payable_until(lease, claim), payable_until(lease, claimed));
     let counted = count(s, env, lease, &mut metered, until, Reach::Everything);
     lease.metered = metered;
     if let Counted::Wait(again) = counted {
         return Err(again);
     }
-    if !open || !lease.disputed {
-        return Ok((claim, Amount::ZERO));
-    }
-    let disputed_until = payable_until(lease, lease.last_claim()).min(until.plus(env.epochs(WITHHELD_EPOCHS)));
-    if let Counted::Wait(again) = count(s, env, lease, &mut metered, disputed_until, Reach::Everything) {
+    billing::bill(&mut metered, claim.steal);
+    lease.metered = metered;
+    if let Counted::Wait(again) = count(s, env, lease, &mut metered, claimed_until, Reach::Everything) {
         return Err(again);
     }
-    let all = service_charge(lease, metered.proven_ms);
-    Ok((claim, all.saturating_sub(service_charge(lease, lease.metered.proven_ms))))
+    billing::bill(&mut metered, claimed.steal);
+    let withheld = billing::charge(lease, &metered).saturating_sub(billing::charge(lease, &lease.metered));
+    let disputed_build = Millis(claimed.build.0.saturating_sub(claim.build.0));
+    let shown = watch::shown(env, lease, until, claimed_until).filter(|_| claim != claimed);
+    Ok(Outcome { claim, withheld, disputed_build, shown })
+}
+
+/// What is paid of a claim: all of it, or after an objection what is accepted and what is older than an objection reaches. It reaches back
+/// over two epochs from the end of the claim: who objects as soon as service fails pays nothing to the node for what failed, and who
+/// objects to good service has nothing of it for free.
+fn undisputed(env: &Env, lease: &Lease) -> Claim {
+    let (accepted, mut claim) = (lease.accepted_claim(), lease.last_claim());
+    if !lease.disputed {
+        return claim;
+    }
+    // Only service that can be paid counts: a claim beyond the close or the cap would move the reach.
+    let started = lease.started_at.unwrap_or_default();
+    let payable = payable_until(lease, claim).since(started);
+    let reach = env.epochs(WITHHELD_EPOCHS);
+    let served = payable.0.saturating_sub(reach.0).max(accepted.served.0.min(payable.0));
+    let left = reach.0.saturating_sub(payable.0.saturating_sub(served));
+    claim.served = Millis(served);
+    claim.build = Millis(claim.build.0.saturating_sub(left).max(accepted.build.0));
+    claim
 }
 
 /// Build time beyond the account's free allowance of the day.
@@ -226,22 +276,31 @@ fn billed_build(s: &mut dyn StateWrite, env: &Env, lease: &Lease, build: Millis)
 }
 
 /// Pays everything out and closes the lease.
-fn finish(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, claim: Claim, withheld: Amount) -> Settlement {
-    let service = service_charge(lease, lease.metered.proven_ms);
+fn finish(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, due: Outcome, events: &mut Vec<Event>) -> Settlement {
+    let Outcome { claim, mut withheld, disputed_build, shown } = due;
+    let service = billing::charge(lease, &lease.metered);
     let room = lease.escrow.saturating_sub(service).saturating_sub(withheld);
-    let build = billed_build(s, env, lease, claim.build);
-    let build_charge = lease.rate_per_hour.per_hour_for(build.0).unwrap_or(room).min(room);
+    let all_build = billed_build(s, env, lease, Millis(claim.build.0.saturating_add(disputed_build.0)));
+    let build_cost = |build: Millis| lease.rate_per_hour.per_hour_for(build.0).unwrap_or(room).min(room);
+    // The free allowance covers what was built first, the dispute is about what was built last.
+    let build = Millis(all_build.0.saturating_sub(disputed_build.0));
+    let build_charge = build_cost(build);
+    withheld = withheld.saturating_add(build_cost(all_build).saturating_sub(build_charge));
+    if shown.is_some() {
+        withheld = Amount::ZERO;
+    }
     let charged = service.saturating_add(build_charge);
-    let (provider, model) = shares(&env.zone.params, lease, charged);
+    let (provider, model) = shares(&seams::params_of(s, env, lease), lease, charged);
     let fee = charged.saturating_sub(provider).saturating_sub(model);
     pay(s, env, lease, provider, fee.saturating_add(withheld), model);
     let refunded = lease.held;
     bank::credit(s, &lease.account, lease.asset, refunded);
     lease.held = Amount::ZERO;
+    let lines = billing::lines(lease, &lease.metered);
     let settlement = Settlement {
         asset: lease.asset,
         rate_per_hour: lease.rate_per_hour,
-        billed_ms: lease.metered.proven_ms.min(lease.max_duration),
+        billed_ms: lines.iter().map(|l| l.billed_ms).max().unwrap_or_default(),
         billed_build_ms: build,
         charged: charged.saturating_add(withheld),
         refunded,
@@ -250,9 +309,12 @@ fn finish(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, claim: Claim, wi
         to_model: model,
         withheld,
         epochs: lease.metered.epochs,
-        epochs_proven: lease.metered.epochs_proven,
-        confirmed_by: confirmed_by(lease),
-        audited: lease.metered.epochs_proven > 0 && lease.metered.epochs_audited == lease.metered.epochs_proven,
+        epochs_proven: lease.metered.cpu.epochs.max(lease.metered.gpu.epochs),
+        confirmed_by: confirmed_by(lease, shown),
+        audited: lines.iter().all(|l| l.audited),
+        generation: lease.generation,
+        steal_ms: claim.steal,
+        lines,
     };
     lease.state = LeaseState::Closed;
     lease.closed_at = Some(env.now());
@@ -262,18 +324,21 @@ fn finish(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, claim: Claim, wi
     market::close_indexes(s, lease);
     put_lease(s, &lease.id.clone(), lease);
     seams::settled(s, env, lease, &settlement);
+    if matches!(settlement.confirmed_by, ConfirmedBy::Objection | ConfirmedBy::Evidence(_)) {
+        let (account, provider, node) = (lease.account, lease.provider, lease.node);
+        events.push(Event::Service(ServiceEvent::Objected { lease: lease.id, account, provider, node, watcher: shown }));
+    }
     settlement
 }
 
-fn confirmed_by(lease: &Lease) -> ConfirmedBy {
+fn confirmed_by(lease: &Lease, shown: Option<AccountId>) -> ConfirmedBy {
     let confirmed = lease.confirmed.as_ref().map(Claim::of).unwrap_or_default();
-    if lease.disputed && lease.last_claim() != lease.accepted_claim() {
-        ConfirmedBy::Objection
-    } else if lease.accepted_claim() != confirmed {
-        ConfirmedBy::NoObjection
-    } else if confirmed == Claim::default() {
-        ConfirmedBy::Nothing
-    } else {
-        ConfirmedBy::User
+    match (shown, lease.confirmed_by) {
+        (Some(watcher), _) => ConfirmedBy::Evidence(watcher),
+        (None, _) if lease.disputed && lease.last_claim() != lease.accepted_claim() => ConfirmedBy::Objection,
+        (None, _) if lease.accepted_claim() != confirmed => ConfirmedBy::NoObjection,
+        (None, _) if confirmed == Claim::default() => ConfirmedBy::Nothing,
+        (None, Some(watcher)) => ConfirmedBy::Watcher(watcher),
+        (None, None) => ConfirmedBy::User,
     }
 }

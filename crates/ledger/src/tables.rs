@@ -81,7 +81,20 @@ pub(crate) const META_WAKE: u8 = 8;
 pub(crate) enum TimerKind {
     Order = 1,
     Lease = 2,
+    Governance = 8,
+    // Of the modules: 3 grants, 4 channels, 5 credentials, 6 deposits, 7 reputation, 9 audits, 10 market, 11 service.
+    Deposit = 6,
+    // Of the modules: 3 grants, 4 channels, 5 credentials, 7 reputation, 8 governance, 9 audits, 10 market, 11 service.
+    Market = 10,
     // Of the modules: 3 grants, 4 channels, 5 credentials, 6 deposits, 7 reputation, 8 governance, 9 audits, 10 market, 11 service.
+    Service = 11,
+    // Of the modules: 3 grants, 4 channels, 5 credentials, 6 deposits, 7 reputation, 8 governance, 9 audits, 10 market.
+    Grant = 3,
+    Channel = 4,
+    Credential = 5,
+    /// Beside the grants: new keys of an account.
+    Keys = 35,
+    // Of the modules: 6 deposits, 7 reputation, 8 governance, 9 audits, 10 market, 11 service.
 }
 
 /// A key of a table.

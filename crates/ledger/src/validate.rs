@@ -4,14 +4,15 @@
 
 use crate::env::Env;
 use crate::error::TxError;
-use pasture_scheduler::{MAX_RATE_PER_HOUR, price_for};
+use crate::service;
+use pasture_scheduler::{MAX_RATE_PER_HOUR, least_covered, lock_wanted};
 use pasture_types::market::{
-    Constraint, Disclose, Failover, Fence, MAX_ATTRIBUTE, MAX_ATTRIBUTES, MAX_CONSTRAINTS, MAX_PREFERENCES, OfferTerms, OrderTerms,
-    Verification,
+    Constraint, MAX_ATTRIBUTE, MAX_ATTRIBUTES, MAX_CONSTRAINTS, MAX_PREFERENCES, MAX_WINDOWS, OfferTerms, OrderTerms, Term, WEEK_MINUTES,
+    Window,
 };
-use pasture_types::resources::{MAX_GPU_LINES, MAX_GPU_MODEL};
+use pasture_types::resources::{MAX_GPU_LINES, MAX_GPU_MODEL, MAX_SERVICE_CLASS, MAX_SERVICE_LINES};
 use pasture_types::tx::NodeDeclaration;
-use pasture_types::{Amount, AssetId, Millis, Resources, Timestamp};
+use pasture_types::{Amount, Millis, Resources, Timestamp};
 
 /// Longest name of a provider, in bytes.
 pub(crate) const MAX_NAME: usize = 64;
@@ -22,6 +23,8 @@ const MAX_ARCH: usize = 32;
 /// Most CPU, memory or disk of one node: far above any machine, far below overflow of a sum over leases.
 const MAX_CPU_MILLIS: u32 = 1_000_000_000;
 const MAX_BYTES: u64 = 1 << 60;
+/// Most units of a service class: likewise.
+const MAX_UNITS: u64 = 1 << 60;
 /// Declared hash rates that a heartbeat can tell apart.
 const MIN_HASHES_PER_S: u64 = 1_000;
 const MAX_HASHES_PER_S: u64 = 1_000_000_000_000;
@@ -57,8 +60,22 @@ fn resources(r: &Resources) -> Result<(), TxError> {
     at_most("bytes of memory", r.memory_bytes, MAX_BYTES)?;
     at_most("bytes of disk", r.disk_bytes, MAX_BYTES)?;
     at_most("GPU lines", r.gpus.len() as u64, MAX_GPU_LINES as u64)?;
-    for gpu in &r.gpus {
+    for (at, gpu) in r.gpus.iter().enumerate() {
         length("bytes of a GPU model", &gpu.model, MAX_GPU_MODEL)?;
+        at_most("bytes of memory of a GPU", gpu.vram_bytes, MAX_BYTES)?;
+        let again = r.gpus.iter().skip(at + 1).any(|g| g.model == gpu.model && g.vram_bytes == gpu.vram_bytes);
+        if gpu.count == 0 || gpu.model.is_empty() || again {
+            return Err(invalid("a GPU line names a model and at least one; lines of one model differ in memory"));
+        }
+    }
+    at_most("service lines", r.services.len() as u64, MAX_SERVICE_LINES as u64)?;
+    for (at, line) in r.services.iter().enumerate() {
+        length("bytes of a service class", &line.class, MAX_SERVICE_CLASS)?;
+        at_most("units of a service class", line.units, MAX_UNITS)?;
+        let known = line.class.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-');
+        if line.units == 0 || line.class.is_empty() || !known || r.services.iter().skip(at + 1).any(|l| l.class == line.class) {
+            return Err(invalid("a service line names a class (lower-case letters, digits, dots, dashes) once, and at least one unit"));
+        }
     }
     Ok(())
 }
@@ -77,7 +94,7 @@ pub(crate) fn declaration(d: &NodeDeclaration) -> Result<(), TxError> {
     Ok(())
 }
 
-fn region(text: &str) -> Result<(), TxError> {
+pub(crate) fn region(text: &str) -> Result<(), TxError> {
     length("bytes of the region", text, MAX_ATTRIBUTE)?;
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
         return Err(invalid("a region is lower-case letters, digits and dashes, e.g. eu-west"));
@@ -85,19 +102,26 @@ fn region(text: &str) -> Result<(), TxError> {
     Ok(())
 }
 
-pub(crate) fn offer(t: &OfferTerms) -> Result<(), TxError> {
+pub(crate) fn offer(t: &OfferTerms, env: &Env) -> Result<(), TxError> {
     resources(&t.resources)?;
-    if !t.resources.gpus.is_empty() || !t.rates.gpus.is_empty() {
+    if !t.resources.gpus.is_empty() && !env.zone.params.market.gpu_leases {
         return Err(TxError::NotActive("GPU offers are"));
+    }
+    if t.rates.gpus.len() != t.resources.gpus.len() || t.rates.services.len() != t.resources.services.len() {
+        return Err(invalid("each GPU line and each service line of an offer needs its own rate, in the same order"));
     }
     if t.resources.cpu_millis == 0 || t.resources.memory_bytes == 0 {
         return Err(invalid("an offer needs CPU and memory"));
     }
-    credit_only(t.asset)?;
     region(&t.region)?;
-    if t.max_duration < MIN_DURATION {
-        return Err(invalid("an offer's longest lease is at least one second"));
+    if t.max_duration < MIN_DURATION || t.min_duration > t.max_duration {
+        return Err(invalid("an offer's longest lease is at least one second, and no shorter than its shortest"));
     }
+    at_most("milliseconds of price lock", t.price_lock.0, env.zone.params.market.max_rental.0)?;
+    if t.valid_until.is_some_and(|until| until <= env.now()) {
+        return Err(invalid("the offer has lapsed already; set a later end (and check the clock)"));
+    }
+    windows(&t.windows)?;
     at_most("attributes", t.attributes.len() as u64, MAX_ATTRIBUTES as u64)?;
     for (name, value) in &t.attributes {
         length("bytes of an attribute's name", name, MAX_ATTRIBUTE)?;
@@ -107,31 +131,58 @@ pub(crate) fn offer(t: &OfferTerms) -> Result<(), TxError> {
     if !pairs.all(|((a, _), (b, _))| a < b) {
         return Err(invalid("attributes must be sorted by name, each name once"));
     }
-    match t.rates.hourly(&t.resources) {
+    match t.rates.hourly_of(&t.resources, &t.resources) {
         Some(rate) if rate <= MAX_RATE_PER_HOUR => Ok(()),
         _ => Err(TxError::AmountTooLarge),
     }
 }
 
-pub(crate) fn credit_only(asset: AssetId) -> Result<(), TxError> {
-    if asset == AssetId::CREDIT { Ok(()) } else { Err(TxError::NotActive("other assets than credits are")) }
+fn windows(windows: &[Window]) -> Result<(), TxError> {
+    at_most("intervals of availability", windows.len() as u64, MAX_WINDOWS as u64)?;
+    let whole = windows.iter().all(|w| w.from < w.to && w.to <= WEEK_MINUTES);
+    let ascending = windows.iter().zip(windows.iter().skip(1)).all(|(a, b)| a.to <= b.from);
+    if whole && ascending {
+        return Ok(());
+    }
+    Err(invalid("intervals of availability are minutes of the week (0 to 10080), ascending, without overlap"))
 }
 
 pub(crate) fn order(t: &OrderTerms, env: &Env, now: Timestamp) -> Result<(), TxError> {
     order_form(t)?;
-    order_not_yet(t)?;
-    if t.max_duration < MIN_DURATION {
-        return Err(invalid("a lease runs at least one second; ask for a longer duration"));
+    if !t.resources.gpus.is_empty() && !env.zone.params.market.gpu_leases {
+        return Err(TxError::NotActive("GPU jobs are"));
     }
-    at_most("milliseconds of duration", t.max_duration.0, env.zone.params.max_lease.0)?;
+    service::modes::order(t, &env.zone.params.service)?;
+    order_term(t, env)?;
     if t.expires <= now {
         return Err(invalid("the order has expired already; set a later expiry (and check the clock)"));
     }
     at_most("milliseconds until the order expires", t.expires.since(now).0, MAX_ORDER_WAIT.0)?;
-    let epoch = env.zone.params.epoch.min(t.max_duration);
-    let needs = price_for(t.max_price_per_hour, epoch);
+    let needs = service::modes::least_budget(t, &env.zone.params.service, least_covered(t, env.zone.params.epoch));
     if t.budget < needs {
         return Err(TxError::BudgetTooSmall { needs, has: t.budget });
+    }
+    Ok(())
+}
+
+/// How long a lease may be, by its term.
+fn order_term(t: &OrderTerms, env: &Env) -> Result<(), TxError> {
+    if t.max_duration < MIN_DURATION {
+        return Err(invalid("a lease runs at least one second; ask for a longer duration"));
+    }
+    let most = match t.term {
+        Term::Fixed => env.zone.params.max_lease,
+        Term::Open | Term::Rental { .. } => env.zone.params.market.max_rental,
+    };
+    at_most("milliseconds of duration", t.max_duration.0, most.0)?;
+    at_most("milliseconds of price lock", lock_wanted(t).0, env.zone.params.market.max_rental.0)?;
+    if let Term::Rental { unit, committed, locked, .. } = t.term {
+        let length = unit.length().0.saturating_mul(u64::from(committed));
+        if committed == 0 || locked < committed || t.max_duration.0 != length {
+            return Err(invalid(
+                "a rental's duration is that of its committed units, at least one and at most as many as have the price locked",
+            ));
+        }
     }
     Ok(())
 }
@@ -149,44 +200,20 @@ fn order_form(t: &OrderTerms) -> Result<(), TxError> {
                 length("bytes of an attribute's name", name, MAX_ATTRIBUTE)?;
                 length("bytes of an attribute's value", value, MAX_ATTRIBUTE)?;
             }
-            Constraint::Node(_) | Constraint::Provider(_) | Constraint::NotNode(_) | Constraint::Egress(_) => {}
+            Constraint::Node(_) | Constraint::Provider(_) | Constraint::NotNode(_) | Constraint::Egress(_) | Constraint::Credential(_) => {}
         }
     }
     at_most("preferred nodes", t.preferences.len() as u64, MAX_PREFERENCES as u64)?;
     at_most("priority", u64::from(t.priority), u64::from(MAX_PRIORITY))?;
     at_most("nano-credits per hour", u64::try_from(t.max_price_per_hour.0).unwrap_or(u64::MAX), max_rate())?;
-    credit_only(t.asset)
+    if t.target_price_per_hour > t.max_price_per_hour {
+        return Err(invalid("the target price is above the highest price; lower it, or leave it out"));
+    }
+    Ok(())
 }
 
 fn max_rate() -> u64 {
     u64::try_from(MAX_RATE_PER_HOUR.0).unwrap_or(u64::MAX)
-}
-
-/// What the format knows and the rules do not take yet.
-fn order_not_yet(t: &OrderTerms) -> Result<(), TxError> {
-    if !t.resources.gpus.is_empty() {
-        return Err(TxError::NotActive("GPU jobs are"));
-    }
-    match t.verification {
-        Verification::None => {}
-        Verification::Replicate(_) => return Err(TxError::NotActive("redundant execution (verify: replicate) is")),
-        Verification::Audit(_) => return Err(TxError::NotActive("re-execution (verify: audit) is")),
-        Verification::Zk => return Err(TxError::NotActive("zero-knowledge proofs (verify: zk) are")),
-        Verification::Tee => return Err(TxError::NotActive("hardware attestation (verify: tee) is")),
-    }
-    if t.failover != Failover::Off {
-        return Err(TxError::NotActive("failover is"));
-    }
-    if t.fence != Fence::Serve {
-        return Err(TxError::NotActive("fence: stop is"));
-    }
-    if t.disclose != Disclose::Nobody {
-        return Err(TxError::NotActive("disclosing inputs to checkers is"));
-    }
-    if t.watcher.is_some() {
-        return Err(TxError::NotActive("confirmation by a watcher is"));
-    }
-    Ok(())
 }
 
 /// The most that a match can put on hold: what the balance must cover when the order is placed.

@@ -66,9 +66,9 @@ fn each_field_of_the_envelope_is_checked() {
     assert_eq!(code(with(&mut w, |b| b.valid_until = b.valid_until.plus(MAX_VALIDITY))), 11);
     assert_eq!(code(with(&mut w, |b| b.max_fee = Amount(1))), 30);
     assert_eq!(code(with(&mut w, |b| b.tip = Amount::credits(101))), 31);
-    assert_eq!(code(with(&mut w, |b| b.fee_asset = AssetId(1))), 7);
+    assert_eq!(code(with(&mut w, |b| b.fee_asset = AssetId(1))), 140);
     assert_eq!(code(with(&mut w, |b| b.seq = MAX_LANE_AHEAD)), 13);
-    assert_eq!(code(with(&mut w, |b| b.auth = Auth::Delegated(GrantId([0; 32])))), 7);
+    assert_eq!(code(with(&mut w, |b| b.auth = Auth::Delegated(GrantId([0; 32])))), 40);
     assert_eq!(code(with(&mut w, |b| b.account = AccountId([5; 32]))), 23);
     with(&mut w, |b| b.lane = MAX_LANES - 1).unwrap();
     with(&mut w, |b| b.seq = 0).unwrap();
@@ -234,7 +234,7 @@ fn providers_and_nodes_are_registered_with_consent() {
     assert_eq!(code(w.act(&provider, vec![offer(large)])), 6);
     let mut gpus = offer_terms();
     gpus.resources.gpus = vec![GpuLine { model: "H100".into(), count: 1, vram_bytes: 1 }];
-    assert_eq!(code(w.act(&provider, vec![offer(gpus)])), 7);
+    assert_eq!(code(w.act(&provider, vec![offer(gpus)])), 6);
     let mut unsorted = offer_terms();
     unsorted.attributes = vec![("b".into(), "1".into()), ("a".into(), "1".into())];
     assert_eq!(code(w.act(&provider, vec![offer(unsorted)])), 6);

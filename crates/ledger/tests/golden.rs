@@ -44,6 +44,7 @@ fn usage() -> Usage {
         build_ms: Millis(678),
         log_root: BlobHash([2; 32]),
         log_bytes: 99,
+        steal_ms: Millis(321),
     }
 }
 
@@ -105,7 +106,7 @@ fn actions() -> Vec<(&'static str, Action)> {
         ("extend", Action::Extend { lease, duration: Millis(60_000) }),
         ("transfer", Action::Transfer { to: AccountId([7; 32]), asset: AssetId::CREDIT, amount }),
         ("test_credits", Action::TestCredits { to: AccountId([7; 32]), amount }),
-        ("register_validator", Action::RegisterValidator { validator: validator() }),
+        ("register_validator", Action::RegisterValidator { validator: validator(), consent: signature, bond: amount }),
     ]
 }
 
@@ -125,6 +126,16 @@ fn settlement() -> Settlement {
         epochs_proven: 10,
         confirmed_by: ConfirmedBy::Watcher(AccountId([1; 32])),
         audited: false,
+        generation: 11,
+        steal_ms: Millis(12),
+        lines: vec![SettledLine {
+            class: ResourceClass::Cpu,
+            rate_per_hour: Amount(13),
+            billed_ms: Millis(14),
+            charged: Amount(15),
+            epochs_proven: 16,
+            audited: true,
+        }],
     }
 }
 

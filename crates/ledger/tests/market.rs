@@ -58,11 +58,10 @@ fn an_offer_stands_for_two_blocks_before_it_is_drawn() {
 fn orders_that_make_no_sense_or_come_too_early_for_this_version_are_refused() {
     let mut w = World::offered();
     assert_eq!(code(place(&mut w, |t| t.resources.cpu_millis = 0)), 6);
-    assert_eq!(code(place(&mut w, |t| t.resources.gpus = vec![GpuLine { model: "H100".into(), count: 1, vram_bytes: 1 }])), 7);
     assert_eq!(code(place(&mut w, |t| t.verification = Verification::Tee)), 7);
-    assert_eq!(code(place(&mut w, |t| t.failover = Failover::Warm)), 7);
-    assert_eq!(code(place(&mut w, |t| t.watcher = Some(AccountId([1; 32])))), 7);
-    assert_eq!(code(place(&mut w, |t| t.asset = AssetId(1))), 7);
+    assert_eq!(code(place(&mut w, |t| t.verification = Verification::Zk)), 7);
+    assert_eq!(code(place(&mut w, |t| t.watcher = Some(AccountId([1; 32])))), 23);
+    assert_eq!(code(place(&mut w, |t| t.asset = AssetId(1))), 40);
     assert_eq!(code(place(&mut w, |t| t.priority = 101)), 5);
     assert_eq!(code(place(&mut w, |t| t.max_duration = Millis(u64::MAX))), 5);
     assert_eq!(code(place(&mut w, |t| t.max_duration = Millis(10))), 6);
@@ -247,17 +246,17 @@ fn an_explanation_counts_what_each_condition_excluded_and_names_the_way_out() {
         explain(&w.state, &terms, w.now)
     };
     let fits = explain_with(&w, &|_| {});
-    assert_eq!((fits.offers, fits.matching, fits.relaxation.is_none()), (1, 1, true));
+    assert_eq!((fits.offers, fits.matching, fits.relaxations.is_empty()), (1, 1, true));
     assert_eq!(fits.best[0].rate_per_hour, Amount::credits(1));
     let dear = explain_with(&w, &|t| t.max_price_per_hour = Amount(500_000_000));
     assert_eq!(dear.matching, 0);
-    assert_eq!(dear.relaxation.unwrap().change, "allow 1.0000 per hour");
+    assert_eq!(dear.relaxations[0].change, "allow 1.0000 per hour");
     let step = dear.steps.iter().find(|s| s.excluded == 1).unwrap();
     assert_eq!((step.filter.as_str(), step.remain), ("at most 0.5000 per hour", 0));
     let large = explain_with(&w, &|t| (t.resources.cpu_millis, t.max_price_per_hour) = (16_000, Amount::credits(100)));
-    assert_eq!(large.relaxation.unwrap().change, "ask for at most 4000 milli-cores");
+    assert_eq!(large.relaxations[0].change, "ask for at most 4000 milli-cores");
     let elsewhere = explain_with(&w, &|t| t.constraints = vec![Constraint::Attribute { name: "tier".into(), value: "4".into() }]);
-    assert_eq!(elsewhere.relaxation.unwrap().change, "leave out the condition `tier = 4`");
+    assert_eq!(elsewhere.relaxations[0].change, "leave out the condition `tier = 4`");
     let refused = explain_with(&w, &|t| t.verification = Verification::Zk);
     assert!(refused.problem.unwrap().contains("not available in this version"));
     let json = serde_json::to_string(&explain_with(&w, &|_| {})).unwrap();
@@ -281,8 +280,12 @@ fn only_the_nodes_side_answers_a_match() {
 }
 
 #[test]
-fn more_orders_than_a_block_draws_are_drawn_in_the_next() {
-    let mut w = World::offered();
+fn more_than_a_block_may_spend_on_draws_is_drawn_in_the_next() {
+    let mut params = genesis::Params::dev();
+    // A draw that looks at nobody costs 60.
+    params.market.draw_cost_us = 60 * 32;
+    let mut w = World::with(params, 1);
+    w.offer();
     let mut terms = w.order_terms();
     terms.constraints = vec![Constraint::Node(NodeId([0; 32]))];
     let orders = vec![Action::PlaceOrder { terms: Box::new(terms) }; 40];

@@ -7,6 +7,7 @@ mod common;
 use common::*;
 use pasture_ledger::*;
 use pasture_types::event::{ConfirmedBy, Event};
+use pasture_types::genesis::Params;
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::tx::Action;
 use pasture_types::*;
@@ -131,8 +132,8 @@ fn bare_usage_that_ripened_survives_a_late_objection() {
     w.user_act(vec![Action::CloseLease { lease, reason: EndReason::ServiceStopped }]).unwrap();
     w.wait_beating(30_000);
     let s = w.lease(&lease).settlement.unwrap();
-    assert_eq!(s.billed_ms, Millis(10_000), "what nobody objected to for two epochs is paid");
-    assert_eq!(s.withheld, cost(20_000).checked_sub(cost(10_000)).unwrap(), "of the rest, two epochs");
+    assert_eq!(s.billed_ms, Millis(11_000), "an objection reaches two epochs back and no further");
+    assert_eq!(s.withheld, cost(21_000).checked_sub(cost(11_000)).unwrap(), "of the rest, two epochs");
 }
 
 #[test]
@@ -203,27 +204,34 @@ fn usage_only_grows_and_is_bound_to_its_lease_and_time() {
 
 #[test]
 fn building_is_free_within_the_daily_allowance_and_billed_beyond() {
-    let mut w = World::offered();
+    let mut params = Params::dev();
+    params.build_allowance = Millis(4_000);
+    let mut w = World::with(params, 1);
+    w.offer();
     let lease = w.accepted(w.order_terms());
+    w.wait_beating(7_000);
     let started = w.now;
-    w.wait_beating(1_000);
-    let mut usage = w.usage(&lease, started, 0);
-    usage.build_ms = Millis(600_000 + 36_000);
-    let action = w.signed(usage, true);
+    let build = |w: &World, lease: &LeaseId, started, build| {
+        let mut usage = w.usage(lease, started, 0);
+        usage.build_ms = Millis(build);
+        w.signed(usage, true)
+    };
+    let action = build(&w, &lease, started, 60_000);
+    assert_eq!(w.node_act(vec![action]).unwrap_err().code(), 50, "more than has passed since the acceptance");
+    let action = build(&w, &lease, started, 6_500);
     w.node_act(vec![action]).unwrap();
     w.node_act(vec![Action::CloseLease { lease, reason: EndReason::BuildFailed }]).unwrap();
     w.idle();
     let s = w.lease(&lease).settlement.unwrap();
-    assert_eq!((s.billed_build_ms, s.charged), (Millis(36_000), cost(36_000)));
+    assert_eq!((s.billed_build_ms, s.charged), (Millis(2_500), cost(2_500)));
     // The allowance of the day is used up: the next build pays from its first second.
     let lease = w.accepted(w.order_terms());
-    let mut usage = w.usage(&lease, w.now, 0);
-    usage.build_ms = Millis(10_000);
-    let action = w.signed(usage, true);
+    w.wait_beating(3_000);
+    let action = build(&w, &lease, w.now, 3_000);
     w.node_act(vec![action]).unwrap();
     w.node_act(vec![Action::CloseLease { lease, reason: EndReason::BuildFailed }]).unwrap();
     w.idle();
-    assert_eq!(w.lease(&lease).settlement.unwrap().billed_build_ms, Millis(10_000));
+    assert_eq!(w.lease(&lease).settlement.unwrap().billed_build_ms, Millis(3_000));
 }
 
 #[test]

@@ -3,53 +3,84 @@
 //! Guarantees: every answer is read from one final snapshot; an event is sent after the views show its block. In a
 //! development zone it also co-signs newcomers, and nothing but newcomers.
 
-use crate::{machine, views};
+use crate::recent::Recent;
+use crate::{machine, moving, views};
 use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
-    AccountView, CheckView, EpochView, ExplainView, HeadView, JobView, LeaseView, NetworkStatus, NodeView, OfferView, OrderView, Problem,
-    StateValue, TxResult,
+    AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, NetworkStatus, NodeView, OfferView, OrderView,
+    Problem, StateValue, TransactionView, TxResult,
 };
 use pasture_chain::{Chain, ChainError, Dropped, FinalizedBlock, Header, NextBlock, Snapshot, SubmitError, TxOutcome};
-use pasture_gateway::{Backend, BlockEvents};
+use pasture_gateway::{Backend, BlockEvents, ExportStream};
 use pasture_ledger::query;
+use pasture_light::StateProof;
 use pasture_rt::{Clock, ShutdownToken, TaskHandle, TaskKind, spawn, spawn_blocking};
+use pasture_types::genesis::Genesis;
 use pasture_types::market::OrderTerms;
-use pasture_types::tx::{Action, Auth, Envelope};
-use pasture_types::{AccountId, Amount, Height, LeaseId, NodeId, OrderId, SigningKey, Timestamp, TxId};
+use pasture_types::tx::{Action, Auth, Envelope, MAX_TX_BYTES};
+use pasture_types::{AccountId, Amount, GrantId, Height, LeaseId, NodeId, OrderId, SigningKey, Timestamp, TxId, codec};
+use std::io::BufWriter;
 use std::sync::Arc;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast, mpsc};
 
 /// Blocks that a slow event stream may lag behind before it is cut.
 const EVENT_LAG: usize = 256;
+/// Bytes of a piece of an export, and pieces that wait for a slow reader.
+const EXPORT_PIECE: usize = 256 << 10;
+const EXPORT_PIECES: usize = 4;
 /// Most test credits that a newcomer's first transaction may take.
 const NEWCOMER_CREDITS: Amount = Amount::credits(10_000);
 /// Most that the funder pays as fee for a newcomer.
 const NEWCOMER_FEE: Amount = Amount::credits(1);
+/// Blocks that are read back for a transaction that this process does not remember: what a client whose answer was lost asks
+/// for is seconds old.
+const BLOCKS_LOOKED_AT: u64 = 512;
+/// Look-ups that read blocks at once; more wait.
+const LOOK_UPS: usize = 2;
 
 /// Chain and ledger, as the gateway sees them.
 pub(crate) struct NodeBackend {
     chain: Chain,
     clock: Arc<dyn Clock>,
     events: broadcast::Sender<Arc<BlockEvents>>,
+    genesis: Genesis,
     funder: Option<SigningKey>,
+    recent: Arc<Recent>,
+    look_ups: Semaphore,
+}
+
+/// Hands on what is written.
+struct Pieces(mpsc::Sender<Result<Bytes, std::io::Error>>);
+
+impl std::io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let gone = |_| std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes))).map_err(gone)?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 impl NodeBackend {
     /// The backend of a running chain. `funder` pays for newcomers in a development zone.
     #[must_use]
-    pub(crate) fn new(chain: Chain, clock: Arc<dyn Clock>, funder: Option<SigningKey>) -> Self {
-        Self { chain, clock, events: broadcast::Sender::new(EVENT_LAG), funder }
+    pub(crate) fn new(chain: Chain, genesis: Genesis, clock: Arc<dyn Clock>, funder: Option<SigningKey>) -> Self {
+        let (events, look_ups) = (broadcast::Sender::new(EVENT_LAG), Semaphore::new(LOOK_UPS));
+        Self { chain, clock, events, genesis, funder, recent: Arc::default(), look_ups }
     }
 
     /// Starts forwarding final blocks' events until shutdown.
     pub(crate) fn feed(&self, shutdown: ShutdownToken) -> TaskHandle {
         let mut blocks = self.chain.subscribe();
-        let events = self.events.clone();
+        let (events, recent) = (self.events.clone(), Arc::clone(&self.recent));
         spawn(TaskKind::BlockFeed, async move {
             // A missed block is missed by all streams: they are cut by their own lag and read state afresh.
             while let Some(Some(next)) = shutdown.guard(blocks.next()).await {
                 if let NextBlock::Block(block) = next {
+                    recent.remember(&block);
                     // No receiver is no error: nobody is listening.
                     let _ = events.send(Arc::new(block_events(&block)));
                 }
@@ -63,6 +94,22 @@ impl NodeBackend {
 
     fn now(&self, snapshot: &Snapshot) -> Timestamp {
         Timestamp(self.clock.now_ms().max(snapshot.header().timestamp_ms))
+    }
+
+    /// Looks for a transaction in the last blocks on disk, newest first.
+    async fn find_in_blocks(&self, id: TxId) -> Result<Option<TransactionView>, Problem> {
+        // Closed only at the end of the process.
+        let Ok(_one) = self.look_ups.acquire().await else { return Ok(None) };
+        let height = self.snapshot()?.height();
+        for height in (height.saturating_sub(BLOCKS_LOOKED_AT)..=height).rev() {
+            let Some(block) = self.chain.block(height).await.map_err(|e| chain_problem(&e))? else { continue };
+            let is_it = |tx: &Bytes| codec::decode::<Envelope>(tx, MAX_TX_BYTES).is_ok_and(|envelope| envelope.body.id() == id);
+            if block.txs.iter().any(is_it) {
+                let time = Timestamp(block.header.timestamp_ms);
+                return Ok(Some(TransactionView { id, height: Height(height), time, result: None }));
+            }
+        }
+        Ok(None)
     }
 
     async fn head_view(&self, header: &Header, digest: [u8; 32], transactions: u32) -> HeadView {
@@ -125,6 +172,13 @@ impl Backend for NodeBackend {
         }
     }
 
+    async fn transaction(&self, id: TxId) -> Result<Option<TransactionView>, Problem> {
+        match self.recent.find(&id) {
+            Some(result) => Ok(Some(TransactionView { id, height: result.height, time: result.time, result: Some(result) })),
+            None => self.find_in_blocks(id).await,
+        }
+    }
+
     fn cosign_newcomer(&self, tx: Envelope) -> Result<Envelope, Problem> {
         let funder = self.funder.as_ref().ok_or_else(|| Problem::not_found("funder: this network gives no test credits"))?;
         let fits = |action: &Action| match action {
@@ -173,6 +227,12 @@ impl Backend for NodeBackend {
     fn jobs(&self, account: AccountId) -> Result<Vec<JobView>, Problem> {
         Ok(views::jobs(&self.snapshot()?, &account))
     }
+    fn grants(&self, account: AccountId) -> Result<Vec<GrantView>, Problem> {
+        Ok(views::grants(&self.snapshot()?, &account))
+    }
+    fn grant(&self, id: GrantId) -> Result<Option<GrantView>, Problem> {
+        Ok(views::grant(&self.snapshot()?, &id))
+    }
     fn node(&self, id: NodeId) -> Result<Option<NodeView>, Problem> {
         Ok(views::node(&self.snapshot()?, &id))
     }
@@ -215,12 +275,35 @@ impl Backend for NodeBackend {
 
     async fn state(&self, key: Vec<u8>) -> Result<StateValue, Problem> {
         let proved = self.chain.prove(&key).await.map_err(|e| chain_problem(&e))?;
+        let height = Height(proved.header.height);
+        let headers = proved.finality.headers.iter().map(|h| h.encode().try_into()).collect::<Result<_, _>>();
+        let headers = headers.map_err(|_| Problem::internal("a header has another size than it should"))?;
+        let proof = StateProof { headers, certificate: proved.finality.certificate, key, value: proved.value, store: proved.proof };
         Ok(StateValue {
-            key: hex::encode(&key),
-            value: proved.value.map(hex::encode),
-            height: Height(proved.header.height),
-            proof: Some(hex::encode(proved.proof)),
+            key: hex::encode(&proof.key),
+            value: proof.value.as_ref().map(hex::encode),
+            height,
+            proof: Some(hex::encode(proof.encode())),
         })
+    }
+
+    async fn export(&self) -> Result<ExportStream, Problem> {
+        let snapshot = self.snapshot()?;
+        if snapshot.header().is_base() {
+            return Err(Problem::conflict("there is no block yet, so there is nothing that could be exported"));
+        }
+        let finality = self.chain.certified(snapshot.height()).await.map_err(|e| chain_problem(&e))?;
+        let (send, pieces) = mpsc::channel(EXPORT_PIECES);
+        let genesis = self.genesis.clone();
+        // It ends with its reader: whoever reads no more makes the next write fail.
+        let _writing = spawn_blocking(TaskKind::Connection, move || {
+            let out = BufWriter::with_capacity(EXPORT_PIECE, Pieces(send.clone()));
+            if let Err(e) = moving::write_state(out, &genesis, &snapshot, &finality) {
+                // Nobody left to tell is no error.
+                let _ = send.blocking_send(Err(std::io::Error::other(e.to_string())));
+            }
+        });
+        Ok(ExportStream { pieces })
     }
 
     async fn check(&self) -> Result<CheckView, Problem> {

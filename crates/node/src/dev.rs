@@ -6,6 +6,7 @@
 use crate::up::{UpOptions, UpReady, up};
 use crate::validator::Validator;
 use crate::{Failpoint, NodeError};
+use pasture_light::ValidatorSet;
 use pasture_rt::{Shutdown, ShutdownToken, SystemClock};
 use pasture_store::{DataDir, keys};
 use pasture_types::{Resources, ZoneId};
@@ -42,6 +43,8 @@ pub struct DevReady {
     pub api_url: String,
     /// The zone.
     pub zone: ZoneId,
+    /// Its validators, for clients that check answers.
+    pub trusted: ValidatorSet,
     /// The provider, if there is one.
     pub provider: Option<UpReady>,
 }
@@ -68,7 +71,7 @@ async fn with_provider(
     shutdown: ShutdownToken,
     ready: oneshot::Sender<DevReady>,
 ) -> Result<(), NodeError> {
-    let network = DevReady { api_url: validator.api_url(), zone: validator.zone(), provider: None };
+    let network = DevReady { api_url: validator.api_url(), zone: validator.zone(), trusted: validator.trusted().clone(), provider: None };
     if !options.provider {
         // Nobody waiting for it is no error.
         let _ = ready.send(network);

@@ -8,6 +8,9 @@ pub enum NodeError {
     /// The ledger's engine.
     #[error("ledger: {0}")]
     Chain(#[from] pasture_chain::ChainError),
+    /// The zone runs rules that this program does not know.
+    #[error(transparent)]
+    Rules(#[from] pasture_ledger::UnsupportedRules),
     /// Files.
     #[error(transparent)]
     Store(#[from] pasture_store::StoreError),
@@ -29,6 +32,22 @@ pub enum NodeError {
     /// The network did not answer as expected.
     #[error("network: {0}")]
     Api(#[from] pasture_api::ApiError),
+    /// A file with an exported ledger.
+    #[error("{}: {why}", .path.display())]
+    Export {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: pasture_store::export::ExportError,
+    },
+    /// An exported ledger that cannot go on here.
+    #[error("{}: {why}", .path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// The directory holds no ledger.
     #[error("{} holds no ledger: name the folder that `farm dev --data` was given", .0.display())]
     NoLedger(PathBuf),

@@ -3,13 +3,16 @@
 //! Guarantees: nothing but translation. The engine sees bytes and tables, the ledger sees blocks and transactions; neither
 //! knows the other, so that a change of the ledger does not build the engine again.
 
+use crate::moving;
+use crate::zone::LocalZone;
 use bytes::Bytes;
-use pasture_chain::{Admission, BlockContext, Due, Machine, Rejection, TxOutcome};
+use pasture_chain::{Admission, BlockContext, Due, Entries, Machine, Rejection, TxOutcome, Validator};
 use pasture_ledger::{Applied, BlockCtx, Signatures, TxError};
 use pasture_types::event::Event;
 use pasture_types::genesis::Genesis;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{Timestamp, codec};
+use std::path::PathBuf;
 
 /// Largest encoded event.
 const MAX_EVENT_BYTES: usize = 64 * 1024;
@@ -17,13 +20,22 @@ const MAX_EVENT_BYTES: usize = 64 * 1024;
 /// The ledger of one zone.
 pub struct LedgerMachine {
     genesis: Genesis,
+    /// The file that the zone goes on from, and the digest of its entries, if its state was carried here.
+    base: Option<(PathBuf, [u8; 32])>,
 }
 
 impl LedgerMachine {
     /// The ledger that a genesis begins.
     #[must_use]
     pub const fn new(genesis: Genesis) -> Self {
-        Self { genesis }
+        Self { genesis, base: None }
+    }
+
+    /// The ledger of a zone of this node: begins with its genesis, or with the state that was carried here.
+    #[must_use]
+    pub fn of(zone: &LocalZone) -> Self {
+        let base = zone.base.as_ref().map(|base| (base.path.clone(), base.chain.entries));
+        Self { genesis: zone.genesis.clone(), base }
     }
 }
 
@@ -50,13 +62,28 @@ fn rejection(error: &TxError) -> Rejection {
     Rejection { code: error.code(), message: error.to_string() }
 }
 
+/// What the ledger leaves to who knows the curve: that new validators hold their BLS keys. It depends on the bytes alone,
+/// like a signature, so it is checked at admission and in another validator's block, and nowhere else.
+fn possession(tx: &[u8]) -> Result<(), TxError> {
+    for v in pasture_ledger::proofs_of_possession(tx)? {
+        if !(Validator { key: v.key, bls_key: v.bls_key, bls_pop: v.bls_pop, address: None }).verify() {
+            return Err(TxError::Possession);
+        }
+    }
+    Ok(())
+}
+
 impl Machine for LedgerMachine {
-    fn genesis(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        pasture_ledger::genesis_entries(&self.genesis)
+    fn genesis(&self) -> Result<Entries, String> {
+        match &self.base {
+            None => Ok(pasture_ledger::genesis_entries(&self.genesis)),
+            Some((path, digest)) => moving::entries(path, digest),
+        }
     }
 
     fn admit(&self, tx: &[u8], state: &dyn StateRead, now_ms: u64) -> Result<Admission, Rejection> {
         let a = pasture_ledger::admit(state, Timestamp(now_ms), tx).map_err(|e| rejection(&e))?;
+        possession(tx).map_err(|e| rejection(&e))?;
         Ok(Admission {
             id: a.id.0,
             sender: a.sender,
@@ -70,7 +97,7 @@ impl Machine for LedgerMachine {
     }
 
     fn verify(&self, txs: &[Bytes]) -> bool {
-        txs.iter().all(|tx| pasture_ledger::verify_stateless(tx).is_ok())
+        txs.iter().all(|tx| pasture_ledger::verify_stateless(tx).is_ok() && possession(tx).is_ok())
     }
 
     fn begin(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>> {
@@ -100,5 +127,64 @@ impl Machine for LedgerMachine {
             pasture_ledger::Due::At(time) => Due::At(time.0),
             pasture_ledger::Due::Never => Due::Never,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pasture_chain::Identity;
+    use pasture_types::genesis::{GenesisAccount, GenesisValidator, Params, RULES_VERSION};
+    use pasture_types::state::MemoryState;
+    use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, TxBody};
+    use pasture_types::validator::validator_consent_digest;
+    use pasture_types::{Amount, AssetId, SigningKey};
+
+    /// A registration whose proof of possession belongs to the secret `proof_of`.
+    fn registration(genesis: &Genesis, operator: &SigningKey, proof_of: [u8; 32]) -> Bytes {
+        let secret = [7; 32];
+        let own = Identity::from_secret(&secret).unwrap().validator(None);
+        let bls_pop = Identity::from_secret(&proof_of).unwrap().validator(None).bls_pop;
+        let digest = validator_consent_digest(&genesis.zone(), &operator.account(), &own.key, &own.bls_key);
+        let validator = GenesisValidator { key: own.key, bls_key: own.bls_key, bls_pop, operator: operator.account() };
+        let consent = SigningKey::from_seed(secret).sign(&digest);
+        let body = TxBody {
+            version: ENVELOPE_VERSION,
+            zone: genesis.zone(),
+            account: operator.account(),
+            auth: Auth::Single,
+            lane: 0,
+            seq: 0,
+            valid_until: Timestamp(60_000),
+            max_fee: Amount::credits(1),
+            tip: Amount::ZERO,
+            fee_asset: AssetId::CREDIT,
+            fee_payer: None,
+            actions: vec![Action::RegisterValidator { validator, consent, bond: Amount::credits(10) }],
+        };
+        Bytes::from(codec::encode(&body.sign(operator)))
+    }
+
+    #[test]
+    fn a_validator_without_its_bls_key_is_neither_admitted_nor_voted_for() {
+        let operator = SigningKey::from_seed([1; 32]);
+        let genesis = Genesis {
+            name: "test".into(),
+            time: Timestamp(0),
+            rules_version: RULES_VERSION,
+            params: Params::dev(),
+            validators: vec![],
+            accounts: vec![GenesisAccount { key: operator.public(), balance: Amount::credits(100) }],
+            assets: vec![],
+        };
+        let machine = LedgerMachine::new(genesis.clone());
+        let mut state = MemoryState(machine.genesis().unwrap().into_iter().collect());
+        let (good, forged) = (registration(&genesis, &operator, [7; 32]), registration(&genesis, &operator, [8; 32]));
+        assert_eq!(machine.admit(&forged, &state, 1).unwrap_err().code, TxError::Possession.code());
+        assert!(!machine.verify(&[good.clone(), forged]));
+        assert!(machine.admit(&good, &state, 1).is_ok() && machine.verify(std::slice::from_ref(&good)));
+        let ctx = BlockContext { height: 1, timestamp_ms: 1, parent_timestamp_ms: 0, randomness: [0; 32], proposer: [0; 32] };
+        machine.begin(&mut state, &ctx);
+        assert!(matches!(machine.apply(&mut state, &ctx, &good), TxOutcome::Applied { ok: true, .. }));
     }
 }

@@ -14,6 +14,6 @@ use std::sync::Arc;
 pub fn ledger_replay(data: &Path) -> Result<ReplayReport, NodeError> {
     let zone = LocalZone::load(data)?.ok_or_else(|| NodeError::NoLedger(data.into()))?;
     let genesis = zone.chain_genesis();
-    let machine = Arc::new(LedgerMachine::new(zone.genesis));
+    let machine = Arc::new(LedgerMachine::of(&zone));
     Ok(pasture_chain::replay(&data.join("ledger"), &genesis, machine)?)
 }

@@ -64,7 +64,13 @@ pub struct UpReady {
 /// Prices to begin with, in credits per hour: 0.50 a core, 0.10 a GiB of memory, 0.002 a GiB of disk.
 #[must_use]
 pub const fn suggested_rates() -> Rates {
-    Rates { cpu_core: Amount(500_000_000), memory_gib: Amount(100_000_000), disk_gib: Amount(2_000_000), gpus: Vec::new() }
+    Rates {
+        cpu_core: Amount(500_000_000),
+        memory_gib: Amount(100_000_000),
+        disk_gib: Amount(2_000_000),
+        gpus: Vec::new(),
+        services: Vec::new(),
+    }
 }
 
 /// Runs a provider on the machine's container engine until shutdown.
@@ -136,7 +142,7 @@ async fn offer(options: &UpOptions) -> OfferTerms {
                 cpu_millis: d.resources.cpu_millis / 2,
                 memory_bytes: d.resources.memory_bytes / 2,
                 disk_bytes: (d.resources.disk_bytes / 2).min(MAX_DISK),
-                gpus: vec![],
+                ..Resources::default()
             }
         }
     };
@@ -147,6 +153,6 @@ async fn offer(options: &UpOptions) -> OfferTerms {
         region: options.region.clone(),
         egress: Egress::Open,
         max_duration: MAX_DURATION,
-        attributes: vec![],
+        ..OfferTerms::default()
     }
 }

@@ -5,10 +5,11 @@
 
 use crate::backend::NodeBackend;
 use crate::machine::LedgerMachine;
-use crate::zone::LocalZone;
+use crate::zone::{LocalZone, trusted_by};
 use crate::{Failpoint, NodeError};
 use pasture_chain::{Chain, Limits, Options};
 use pasture_gateway::{Gateway, GatewayOptions};
+use pasture_light::ValidatorSet;
 use pasture_rt::{Clock, Shutdown};
 use pasture_types::ZoneId;
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ pub struct Validator {
     chain: Chain,
     gateway: Gateway,
     shutdown: Shutdown,
-    zone: ZoneId,
+    trusted: ValidatorSet,
 }
 
 impl Validator {
@@ -34,21 +35,25 @@ impl Validator {
     /// A damaged directory, one that is in use, or a port that is taken.
     pub async fn start(dir: &Path, listen: SocketAddr, clock: Arc<dyn Clock>, failpoint: Option<Failpoint>) -> Result<Self, NodeError> {
         let zone = LocalZone::load_or_create(dir, clock.as_ref())?;
-        let id = zone.genesis.zone();
+        let trusted = trusted_by(&zone.genesis)?;
         let options = Options {
             data_dir: dir.join("ledger"),
             genesis: zone.chain_genesis(),
-            identity: zone.identity,
+            identity: zone.identity.clone(),
             limits: Limits::default(),
             clock: Arc::clone(&clock),
             failpoint,
         };
-        let machine = Arc::new(LedgerMachine::new(zone.genesis));
+        let machine = Arc::new(LedgerMachine::of(&zone));
         // Opening the store reads all of the state: not on a thread that serves.
         let started = pasture_rt::spawn_blocking(pasture_rt::TaskKind::Server, move || Chain::start(options, machine)).join().await;
         let chain = started.ok_or_else(|| NodeError::Options("the ledger's start was interrupted".into()))??;
+        if let Err(unknown) = pasture_ledger::supported(&chain.state()?) {
+            chain.shutdown(CHAIN_DEADLINE).await?;
+            return Err(unknown.into());
+        }
         let shutdown = Shutdown::new();
-        let backend = Arc::new(NodeBackend::new(chain.clone(), Arc::clone(&clock), Some(zone.operator)));
+        let backend = Arc::new(NodeBackend::new(chain.clone(), zone.genesis, Arc::clone(&clock), Some(zone.operator)));
         backend.feed(shutdown.token());
         let gateway = match Gateway::start(GatewayOptions::new(listen), backend, clock, shutdown.token()).await {
             Ok(gateway) => gateway,
@@ -57,7 +62,7 @@ impl Validator {
                 return Err(e.into());
             }
         };
-        Ok(Self { chain, gateway, shutdown, zone: id })
+        Ok(Self { chain, gateway, shutdown, trusted })
     }
 
     /// Base URL of the API.
@@ -68,7 +73,12 @@ impl Validator {
     /// The zone's id.
     #[must_use]
     pub const fn zone(&self) -> ZoneId {
-        self.zone
+        ZoneId(*self.trusted.zone())
+    }
+    /// Whom its clients may trust.
+    #[must_use]
+    pub const fn trusted(&self) -> &ValidatorSet {
+        &self.trusted
     }
     /// Returns when the ledger cannot go on, with the reason.
     pub async fn failed(&self) -> NodeError {

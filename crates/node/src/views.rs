@@ -3,16 +3,18 @@
 //! Guarantees: reads one snapshot per answer; leaves out what only rules need. `reachable` is the gateway's to fill in.
 
 use pasture_api::{
-    AccountView, BestOffer, EpochView, Exclusion, ExplainView, JobView, LeaseView, NodeView, OfferView, OrderState, OrderView,
+    AccountView, BestOffer, EpochView, Exclusion, ExplainView, GrantView, JobView, LeaseView, NodeView, OfferView, OrderState, OrderView,
 };
-use pasture_ledger::{Lease, Order, query};
+use pasture_ledger::{Channel, Grant, Lease, Order, query};
 use pasture_types::market::{AliveCheck, Egress, OrderTerms};
 use pasture_types::state::StateRead;
 use pasture_types::tx::MAX_LANES;
-use pasture_types::{AccountId, Amount, AssetId, LeaseId, NodeId, OrderId, Resources, Timestamp};
+use pasture_types::{AccountId, Amount, AssetId, GrantId, LeaseId, NodeId, OrderId, Resources, Timestamp};
 
 /// Most jobs of one account that are listed; older ones are found by their id.
 const MAX_JOBS: usize = 2_000;
+/// How matching says that offers are too new: the one filter that only time passes.
+const AGEING: &str = "offer has stood long enough";
 
 pub(crate) fn account(state: &dyn StateRead, id: &AccountId) -> Option<AccountView> {
     let account = query::account(state, id)?;
@@ -27,6 +29,29 @@ pub(crate) fn account(state: &dyn StateRead, id: &AccountId) -> Option<AccountVi
         provider: provider.map(|p| p.name),
         build_allowance_left: query::build_allowance_left(state, id),
     })
+}
+
+pub(crate) fn grants(state: &dyn StateRead, account: &AccountId) -> Vec<GrantView> {
+    query::grants_of_account(state, account).iter().map(|g| grant_view(state, g)).collect()
+}
+
+pub(crate) fn grant(state: &dyn StateRead, id: &GrantId) -> Option<GrantView> {
+    query::grant(state, id).map(|g| grant_view(state, &g))
+}
+
+fn grant_view(state: &dyn StateRead, grant: &Grant) -> GrantView {
+    GrantView {
+        id: grant.id,
+        account: grant.account,
+        key: grant.terms.key.to_string(),
+        may: grant.terms.may.clone(),
+        budget: grant.terms.budget.clone(),
+        spent: grant.spent.clone(),
+        left: grant.left(AssetId::CREDIT),
+        expires: grant.expires_shifted.plus(query::clock(state).halted),
+        void: grant.key_set != query::key_policy(state, &grant.account).key_set,
+        lanes: lanes(state, &grant.id.0),
+    }
 }
 
 pub(crate) fn node(state: &dyn StateRead, id: &NodeId) -> Option<NodeView> {
@@ -64,7 +89,10 @@ fn on_hold(state: &dyn StateRead, account: &AccountId) -> Amount {
         let lease = query::lease_of_order(state, &order.id).map(|l| l.held).unwrap_or_default();
         order.deposit.saturating_add(lease)
     };
-    all_orders(state, account).iter().map(held).fold(Amount::ZERO, Amount::saturating_add)
+    let orders = all_orders(state, account);
+    let channels = query::channels_of_client(state, account);
+    let in_credits = channels.iter().filter(|c| c.asset == AssetId::CREDIT).map(Channel::held);
+    orders.iter().map(held).chain(in_credits).fold(Amount::ZERO, Amount::saturating_add)
 }
 
 fn provider_name(state: &dyn StateRead, id: &AccountId) -> String {
@@ -93,12 +121,7 @@ pub(crate) fn offers(state: &dyn StateRead) -> Vec<OfferView> {
 
 /// What is left class by class, when a node holds more of one class than this offer has.
 fn clamp(all: &Resources, used: &Resources) -> Resources {
-    Resources {
-        cpu_millis: all.cpu_millis.saturating_sub(used.cpu_millis),
-        memory_bytes: all.memory_bytes.saturating_sub(used.memory_bytes),
-        disk_bytes: all.disk_bytes.saturating_sub(used.disk_bytes),
-        gpus: vec![],
-    }
+    all.saturating_sub(used)
 }
 
 pub(crate) fn order_view(order: &Order) -> OrderView {
@@ -204,9 +227,13 @@ pub(crate) fn explain(state: &dyn StateRead, terms: &OrderTerms, now: Timestamp)
             })
         })
         .collect();
-    let relaxations =
-        e.relaxation.map(|r| format!("{} ({} offer{})", r.change, r.offers, if r.offers == 1 { "" } else { "s" })).into_iter().collect();
-    ExplainView { offers: u64::from(e.offers), suitable: u64::from(e.matching), excluded, best, relaxations }
+    let ageing = e.steps.iter().find(|s| s.filter == AGEING).map_or(0, |s| u64::from(s.excluded));
+    let way_out = |r: &pasture_ledger::Relaxation| {
+        let price = r.rate_per_hour.map_or_else(String::new, |rate| format!(", from {rate} per hour"));
+        format!("{} ({} offer{}{price})", r.change, r.offers, if r.offers == 1 { "" } else { "s" })
+    };
+    let relaxations = e.relaxations.iter().map(way_out).collect();
+    ExplainView { offers: u64::from(e.offers), suitable: u64::from(e.matching), excluded, best, relaxations, ageing }
 }
 
 /// What a clean check looked at, in words.
@@ -218,4 +245,13 @@ pub(crate) fn checked(report: &pasture_ledger::CheckReport) -> Vec<String> {
         format!("indexes and timers agree with the records of {} keys", report.keys),
         format!("records: accounts {}, offers {}, orders {}", report.accounts, report.offers, report.orders),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn matching_still_says_that_an_offer_is_too_new_in_the_words_that_are_looked_for() {
+        let matching = include_str!("../../scheduler/src/words.rs");
+        assert!(matching.contains(&format!("Exclusion::Ageing => \"{}\"", super::AGEING)));
+    }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! DATA/zone/genesis        the genesis (record with checksum)
 //! DATA/zone/validator.key  signs blocks
+//! DATA/zone/base           the exported state that it goes on from, if it was carried here
 //! DATA/zone/operator.key   earns the fees; in development also pays for newcomers
 //! DATA/ledger/             the engine's store
 //! DATA/provider/           the provider agent
@@ -10,15 +11,24 @@
 //! Guarantees: the same directory always gives the same zone. It starts nothing.
 
 use crate::NodeError;
-use pasture_chain::{Genesis as ChainGenesis, Identity};
+use crate::moving;
+use pasture_chain::{Base, Genesis as ChainGenesis, Identity};
+use pasture_light::ValidatorSet;
 use pasture_rt::Clock;
 use pasture_store::{RecordFile, keys};
 use pasture_types::genesis::{Genesis, GenesisAccount, GenesisValidator, Params, RULES_VERSION};
 use pasture_types::{Amount, SigningKey, Timestamp};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the operator of a development zone has at genesis.
 const DEV_OPERATOR_CREDITS: u64 = 1_000_000_000;
+/// Keys within a data directory.
+pub(crate) const VALIDATOR_KEY: &str = "zone/validator.key";
+pub(crate) const OPERATOR_KEY: &str = "zone/operator.key";
+/// The exported state that the zone goes on from.
+pub(crate) const BASE: &str = "zone/base";
+/// The genesis within a data directory.
+pub(crate) const GENESIS: &str = "zone/genesis";
 /// Largest genesis.
 const MAX_GENESIS_BYTES: usize = 1 << 20;
 
@@ -30,6 +40,16 @@ pub struct LocalZone {
     pub identity: Identity,
     /// The operator's key.
     pub operator: SigningKey,
+    /// What it goes on from, if its state was carried here.
+    pub(crate) base: Option<LocalBase>,
+}
+
+/// An exported state that a zone goes on from.
+pub(crate) struct LocalBase {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// What the engine needs of it.
+    pub(crate) chain: Base,
 }
 
 impl LocalZone {
@@ -49,15 +69,21 @@ impl LocalZone {
     /// # Errors
     /// As [`LocalZone::load_or_create`].
     pub fn load(dir: &Path) -> Result<Option<Self>, NodeError> {
-        let Some(text) = genesis_file(dir).load()? else { return Ok(None) };
-        let bytes = hex_bytes(&text).ok_or_else(|| damaged(dir, "it is not hex"))?;
-        let genesis: Genesis = pasture_types::codec::decode(&bytes, MAX_GENESIS_BYTES).map_err(|e| damaged(dir, &e.to_string()))?;
+        let base_path = dir.join(BASE);
+        let Some(genesis) = read_genesis(&dir.join(GENESIS))? else {
+            // Making a new zone now would give an old one's keys a second beginning.
+            return match base_path.exists() {
+                true => Err(damaged(dir, "an import was interrupted: import again")),
+                false => Ok(None),
+            };
+        };
+        let base = if base_path.exists() { Some(LocalBase { chain: moving::base(&base_path, &genesis)?, path: base_path }) } else { None };
         let (identity, operator) = secrets(dir)?;
         let ours = identity.public_key();
         if !genesis.validators.iter().any(|v| v.key == ours) {
             return Err(damaged(dir, "its validator is not the one whose key lies beside it"));
         }
-        Ok(Some(Self { genesis, identity, operator }))
+        Ok(Some(Self { genesis, identity, operator, base }))
     }
 
     fn create(dir: &Path, clock: &dyn Clock) -> Result<Self, NodeError> {
@@ -75,9 +101,14 @@ impl LocalZone {
                 operator: operator.account(),
             }],
             accounts: vec![GenesisAccount { key: operator.public(), balance: Amount::credits(DEV_OPERATOR_CREDITS) }],
+            assets: vec![],
         };
-        genesis_file(dir).save(&hex_text(&pasture_types::codec::encode(&genesis)))?;
-        Ok(Self { genesis, identity, operator })
+        Self::write_genesis(dir, &genesis)?;
+        Ok(Self { genesis, identity, operator, base: None })
+    }
+
+    pub(crate) fn write_genesis(dir: &Path, genesis: &Genesis) -> Result<(), NodeError> {
+        Ok(genesis_file(dir).save(&hex_text(&pasture_types::codec::encode(genesis)))?)
     }
 
     /// The part of the genesis that the engine needs.
@@ -92,18 +123,46 @@ impl LocalZone {
                 .iter()
                 .map(|v| pasture_chain::Validator { key: v.key, bls_key: v.bls_key.clone(), bls_pop: v.bls_pop.clone(), address: None })
                 .collect(),
+            base: self.base.as_ref().map(|base| base.chain),
         }
     }
 }
 
+/// The validators of a genesis, which a client that believes the genesis trusts.
+///
+/// # Errors
+/// [`NodeError::Options`] if they are none.
+pub fn trusted_by(genesis: &Genesis) -> Result<ValidatorSet, NodeError> {
+    let member = |v: &GenesisValidator| Some(pasture_light::Validator { key: v.key, bls_key: v.bls_key.as_slice().try_into().ok()? });
+    let members = genesis.validators.iter().map(member).collect::<Option<Vec<_>>>();
+    let members = members.ok_or_else(|| NodeError::Options("a validator of the genesis has no key".into()))?;
+    ValidatorSet::new(genesis.zone().0, members).map_err(|e| NodeError::Options(e.to_string()))
+}
+
+/// The validators of the genesis in a file, such as `DATA/zone/genesis` or a copy of it.
+///
+/// # Errors
+/// The file is absent, damaged or no genesis.
+pub fn trusted_in_file(path: &Path) -> Result<ValidatorSet, NodeError> {
+    let genesis = read_genesis(path)?.ok_or_else(|| NodeError::Options(format!("there is no file {}", path.display())))?;
+    trusted_by(&genesis)
+}
+
+pub(crate) fn read_genesis(path: &Path) -> Result<Option<Genesis>, NodeError> {
+    let Some(text) = RecordFile::<String>::new(path).load()? else { return Ok(None) };
+    let corrupt = |detail: String| pasture_store::StoreError::Corrupt { path: path.into(), detail };
+    let bytes = hex::decode(&text).map_err(|_| corrupt("it is not hex".into()))?;
+    Ok(Some(pasture_types::codec::decode(&bytes, MAX_GENESIS_BYTES).map_err(|e| corrupt(e.to_string()))?))
+}
+
 fn genesis_file(dir: &Path) -> RecordFile<String> {
-    RecordFile::new(dir.join("zone/genesis"))
+    RecordFile::new(dir.join(GENESIS))
 }
 
 fn secrets(dir: &Path) -> Result<(Identity, SigningKey), NodeError> {
-    let seed = keys::load_or_create_seed(&dir.join("zone/validator.key"))?;
+    let seed = keys::load_or_create_seed(&dir.join(VALIDATOR_KEY))?;
     let identity = Identity::from_secret(&seed).ok_or_else(|| damaged(dir, "validator.key is not a key"))?;
-    let operator = keys::load_or_create(&dir.join("zone/operator.key"))?;
+    let operator = keys::load_or_create(&dir.join(OPERATOR_KEY))?;
     Ok((identity, operator))
 }
 
@@ -113,10 +172,6 @@ fn damaged(dir: &Path, detail: &str) -> NodeError {
 
 fn hex_text(bytes: &[u8]) -> String {
     hex::encode(bytes)
-}
-
-fn hex_bytes(text: &str) -> Option<Vec<u8>> {
-    hex::decode(text).ok()
 }
 
 #[cfg(test)]

@@ -4,14 +4,18 @@
 
 use pasture_api::{ApiClient, ApiError, newcomer};
 use pasture_node::{LedgerMachine, LocalZone, Validator, ledger_replay};
-use pasture_rt::SystemClock;
+use pasture_rt::{Clock, ManualClock, SystemClock};
 use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, Envelope, TxBody};
-use pasture_types::{Amount, AssetId, Millis, SigningKey, Timestamp, ZoneId};
+use pasture_types::{Amount, AssetId, Millis, SigningKey, Timestamp, TxId, ZoneId};
 use std::path::Path;
 use std::sync::Arc;
 
 async fn start(dir: &Path) -> (Validator, ApiClient) {
-    let validator = Validator::start(dir, ([127, 0, 0, 1], 0).into(), Arc::new(SystemClock), None).await.unwrap();
+    start_at(dir, Arc::new(SystemClock)).await
+}
+
+async fn start_at(dir: &Path, clock: Arc<dyn Clock>) -> (Validator, ApiClient) {
+    let validator = Validator::start(dir, ([127, 0, 0, 1], 0).into(), clock, None).await.unwrap();
     let api = ApiClient::new(&validator.api_url()).unwrap();
     (validator, api)
 }
@@ -46,6 +50,10 @@ async fn money_moves_survives_a_restart_and_replays_to_the_same_state() {
     }
     let sent = api.submit(&transfer(status.zone, &alice, &bob, 0, api.status().await.unwrap().time)).await.unwrap();
     assert!(sent.ok, "{}", sent.message);
+    let looked_up = api.transaction(&sent.id).await.unwrap();
+    assert_eq!((looked_up.height, looked_up.result.map(|r| r.ok)), (sent.height, Some(true)));
+    let nobody = api.transaction(&TxId([7; 32])).await.unwrap_err();
+    assert_eq!(nobody.problem().unwrap().status, 404);
     let bob_has = api.account(&bob.account()).await.unwrap().balance;
     assert_eq!(bob_has, Amount::credits(105));
 
@@ -65,6 +73,10 @@ async fn money_moves_survives_a_restart_and_replays_to_the_same_state() {
     let (validator, api) = start(dir.path()).await;
     assert_eq!(api.account(&bob.account()).await.unwrap().balance, bob_has);
     assert!(api.head().await.unwrap().height >= head.height);
+    // What a transaction did is forgotten at a restart; that it is in a block is not.
+    let looked_up = api.transaction(&sent.id).await.unwrap();
+    assert_eq!((looked_up.height, looked_up.time), (sent.height, sent.time));
+    assert!(looked_up.result.is_none());
     assert_eq!(api.block(head.height.0).await.unwrap().state_root, head.state_root);
     validator.stop().await.unwrap();
 
@@ -72,6 +84,46 @@ async fn money_moves_survives_a_restart_and_replays_to_the_same_state() {
     let report = tokio::task::spawn_blocking(move || ledger_replay(&path).unwrap()).await.unwrap();
     assert_eq!(report.difference, None);
     assert!(report.txs >= 3, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_back_stops_nothing_and_turns_no_time_back() {
+    const BEGUN: u64 = 1_700_000_000_000;
+    const HOUR: u64 = 3_600_000;
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(BEGUN);
+    let (alice, bob) = (SigningKey::from_seed([21; 32]), SigningKey::from_seed([22; 32]));
+    let (validator, api) = start_at(dir.path(), Arc::new(clock.clone())).await;
+    for key in [&alice, &bob] {
+        newcomer::ensure_account(&api, key, Amount::credits(100), Timestamp(BEGUN)).await.unwrap().unwrap();
+    }
+    clock.set(BEGUN + HOUR);
+    let zone = api.status().await.unwrap().zone;
+    let before = api.submit(&transfer(zone, &alice, &bob, 0, Timestamp(BEGUN + HOUR))).await.unwrap();
+    assert!(before.ok, "{}", before.message);
+    assert!(before.time.0 >= BEGUN + HOUR);
+    // Two hours back: before the genesis even. Ledger time stands still and never returns.
+    clock.set(BEGUN - HOUR);
+    let after = api.submit(&transfer(zone, &alice, &bob, 1, before.time)).await.unwrap();
+    assert!(after.ok, "{}", after.message);
+    assert!(after.time >= before.time && after.height > before.height, "{after:?} after {before:?}");
+    assert!(after.time.0 < BEGUN + 2 * HOUR, "{after:?}");
+    // Whoever signs by the wrong clock is refused with a reason, and nothing is lost.
+    let stale = api.submit(&transfer(zone, &alice, &bob, 2, Timestamp(BEGUN - HOUR))).await.unwrap_err();
+    assert!(matches!(&stale, ApiError::Problem(p) if p.status == 422 && p.ledger_code.is_some()), "{stale}");
+    validator.stop().await.unwrap();
+
+    // The same at a start, and once more after the clock was put right.
+    let (validator, api) = start_at(dir.path(), Arc::new(clock.clone())).await;
+    let restarted = api.submit(&transfer(zone, &alice, &bob, 2, after.time)).await.unwrap();
+    assert!(restarted.ok && restarted.time >= after.time, "{restarted:?}");
+    clock.set(BEGUN + 2 * HOUR);
+    let right = api.submit(&transfer(zone, &alice, &bob, 3, Timestamp(BEGUN + 2 * HOUR))).await.unwrap();
+    assert!(right.ok && right.time.0 >= BEGUN + 2 * HOUR, "{right:?}");
+    assert_eq!(api.account(&bob.account()).await.unwrap().balance, Amount::credits(120));
+    let checked = api.check().await.unwrap();
+    assert!(checked.violations.is_empty(), "{:?}", checked.violations);
+    validator.stop().await.unwrap();
 }
 
 #[test]

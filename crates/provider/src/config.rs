@@ -2,6 +2,7 @@
 
 use crate::ProviderError;
 use crate::failpoint::Failpoint;
+use pasture_api::{ANNOUNCE_EVERY, ANNOUNCED_FOR};
 use pasture_types::market::OfferTerms;
 use pasture_types::tx::MAX_LANES;
 use pasture_types::{Amount, SigningKey};
@@ -52,6 +53,8 @@ pub struct Options {
     pub retention: Duration,
     /// How long [`crate::ShutdownMode::Drain`] waits for leases to close.
     pub drain_deadline: Duration,
+    /// How often the data plane's address is announced again; well within [`pasture_api::ANNOUNCED_FOR`].
+    pub announce_every: Duration,
     /// Called at every point of [`crate::FAILPOINTS`]; for tests.
     pub failpoint: Option<Failpoint>,
 }
@@ -79,6 +82,7 @@ impl Options {
             reserve_disk_bytes: 512 << 20,
             retention: Duration::from_secs(7 * 24 * 3600),
             drain_deadline: Duration::from_secs(60),
+            announce_every: Duration::from_millis(ANNOUNCE_EVERY.0),
             failpoint: None,
         }
     }
@@ -107,6 +111,9 @@ impl Options {
         }
         if self.max_log_bytes < 1 << 20 {
             return bad("max_log_bytes", "at least 1 MiB is needed".into());
+        }
+        if self.announce_every.is_zero() || self.announce_every >= Duration::from_millis(ANNOUNCED_FOR.0) {
+            return bad("announce_every", format!("an address counts for {} s: announce it more often", ANNOUNCED_FOR.0 / 1000));
         }
         for (field, wait) in
             [("manifest_wait", self.manifest_wait), ("context_wait", self.context_wait), ("max_build_time", self.max_build_time)]
@@ -139,13 +146,13 @@ pub(crate) mod tests {
 
     pub(crate) fn options(dir: PathBuf) -> Options {
         let offer = OfferTerms {
-            resources: Resources { cpu_millis: 1000, memory_bytes: 64 << 20, disk_bytes: 1 << 20, gpus: vec![] },
+            resources: Resources { cpu_millis: 1000, memory_bytes: 64 << 20, disk_bytes: 1 << 20, ..Resources::default() },
             rates: Rates::default(),
             asset: AssetId::CREDIT,
             region: "local".into(),
             egress: Egress::Open,
             max_duration: Millis::secs(3600),
-            attributes: vec![],
+            ..OfferTerms::default()
         };
         Options::new(dir, SigningKey::from_seed([1; 32]), SigningKey::from_seed([2; 32]), "here".into(), offer)
     }
@@ -155,11 +162,12 @@ pub(crate) mod tests {
         let good = options("/nowhere".into());
         good.validate().unwrap();
         type Break = fn(&mut Options);
-        let cases: [(&str, Break); 5] = [
+        let cases: [(&str, Break); 6] = [
             ("provider_name", |o| o.provider_name.clear()),
             ("provider_lane", |o| o.provider_lane = 64),
             ("listen", |o| o.listen = ([0, 0, 0, 0], 0).into()),
             ("offer", |o| o.offer.resources.cpu_millis = 0),
+            ("announce_every", |o| o.announce_every = Duration::from_secs(180)),
             ("manifest_wait", |o| o.manifest_wait = Duration::ZERO),
         ];
         for (name, change) in cases {

@@ -29,7 +29,13 @@ pub async fn detect(disk: &Path) -> Machine {
     let gpus = gpus().await;
     let root = Path::new("/");
     Machine {
-        resources: Resources { cpu_millis: cpu_millis(root), memory_bytes: memory_bytes(root), disk_bytes: free_disk(disk), gpus },
+        resources: Resources {
+            cpu_millis: cpu_millis(root),
+            memory_bytes: memory_bytes(root),
+            disk_bytes: free_disk(disk),
+            gpus,
+            ..Resources::default()
+        },
         cpu_model: cpu_model(&read(root, "proc/cpuinfo").unwrap_or_default()),
         arch: std::env::consts::ARCH.to_owned(),
     }

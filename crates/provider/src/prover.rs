@@ -1,8 +1,9 @@
 //! Answers the heartbeat: hash shares for each epoch in which a lease of this node is served.
 //!
-//! Guarantees: one search at a time, on one thread, with work for about one per cent of an epoch; each epoch is submitted
-//! once; an epoch whose randomness is not known yet is kept until it is, or until its grace has passed.
+//! Guarantees: one search at a time, on one thread, with work for about one per cent of an epoch; what is to be proven is
+//! decided in [`crate::agenda`]; an epoch whose randomness is not known yet is kept until it is, or until its grace has passed.
 
+use crate::agenda::{Agenda, Answer};
 use crate::context::Context;
 use crate::submit::SubmitError;
 use pasture_proofs::find_shares;
@@ -10,7 +11,6 @@ use pasture_rt::{ShutdownToken, TaskKind};
 use pasture_types::Timestamp;
 use pasture_types::proof::{Heartbeat, ResourceClass, heartbeat_seed};
 use pasture_types::tx::Action;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -19,6 +19,8 @@ use tokio::sync::mpsc;
 const QUEUE: usize = 64;
 /// Pause before an epoch whose randomness is not recorded yet is looked up again (its event normally comes first).
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// The ledger's words for a heartbeat that it has: it gives all refusals of heartbeats one number.
+const RECORDED_ALREADY: &str = "recorded already";
 
 enum Request {
     Started { epoch: u64, randomness: [u8; 32] },
@@ -53,17 +55,15 @@ struct Prover {
     ctx: Arc<Context>,
     /// The rate that the ledger holds this node to, once read.
     hashes_per_s: Option<u64>,
-    wanted: BTreeSet<u64>,
-    done: BTreeSet<u64>,
-    known: BTreeMap<u64, [u8; 32]>,
+    agenda: Agenda,
 }
 
 /// Runs until shutdown.
 pub(crate) async fn run(ctx: Arc<Context>, mut queue: ProverQueue, cancel: ShutdownToken) {
-    let mut prover = Prover { ctx, hashes_per_s: None, wanted: BTreeSet::new(), done: BTreeSet::new(), known: BTreeMap::new() };
+    let mut prover = Prover { ctx, hashes_per_s: None, agenda: Agenda::default() };
     let work = async {
         loop {
-            let request = if prover.wanted.is_empty() {
+            let request = if prover.agenda.is_idle() {
                 queue.0.recv().await
             } else {
                 match tokio::time::timeout(LOOK_AGAIN, queue.0.recv()).await {
@@ -88,35 +88,28 @@ pub(crate) async fn run(ctx: Arc<Context>, mut queue: ProverQueue, cancel: Shutd
 impl Prover {
     fn take(&mut self, request: Request) {
         match request {
-            Request::Need(epoch) => {
-                self.wanted.insert(epoch);
-            }
+            Request::Need(epoch) => self.agenda.need(epoch),
             Request::Started { epoch, randomness } => {
-                self.known.insert(epoch, randomness);
+                self.agenda.learn(epoch, randomness);
                 if self.ctx.leases.any_served() {
-                    self.wanted.insert(epoch);
+                    self.agenda.need(epoch);
                 }
             }
         }
-        self.wanted.retain(|epoch| !self.done.contains(epoch));
     }
 
     /// Drops what is too late. The epoch that is just past its grace is still tried: the ledger decides.
     fn forget_old(&mut self) {
         let current = self.ctx.facts.epochs().of(self.ctx.now());
-        let oldest = current.saturating_sub(self.ctx.facts.params.heartbeat_grace_epochs.saturating_add(1));
-        for set in [&mut self.wanted, &mut self.done] {
-            set.retain(|epoch| *epoch >= oldest);
-        }
-        self.known.retain(|epoch, _| *epoch >= oldest);
+        self.agenda.forget_before(current.saturating_sub(self.ctx.facts.params.heartbeat_grace_epochs.saturating_add(1)));
     }
 
     async fn prove_wanted(&mut self) {
         self.forget_old();
         let Some(rate) = self.declared_rate().await else { return };
-        for epoch in self.wanted.clone() {
-            let randomness = match self.known.get(&epoch) {
-                Some(known) => *known,
+        for epoch in self.agenda.wanted() {
+            let randomness = match self.agenda.randomness(epoch) {
+                Some(known) => known,
                 None => match self.ctx.network.epoch(epoch).await {
                     Ok(Some(randomness)) => randomness,
                     Ok(None) => continue,
@@ -126,8 +119,16 @@ impl Prover {
                     }
                 },
             };
+            self.agenda.learn(epoch, randomness);
             let begun = self.ctx.now();
-            let Some(nonces) = self.search(rate, randomness, epoch).await else { return };
+            let nonces = match self.agenda.nonces(epoch) {
+                Some(found) => found,
+                None => {
+                    let Some(found) = self.search(rate, randomness, epoch).await else { return };
+                    found
+                }
+            };
+            self.agenda.keep(epoch, nonces.clone());
             let heartbeat = Heartbeat { node: self.ctx.node, class: ResourceClass::Cpu, device: 0, epoch, nonces };
             self.ctx.failpoints.hit("provider.heartbeat.before_submit");
             let sent = self.ctx.submitter.submit(vec![Action::SubmitHeartbeat { heartbeat }]).await;
@@ -156,19 +157,46 @@ impl Prover {
     }
 
     fn report(&mut self, epoch: u64, begun: Timestamp, sent: Result<(), SubmitError>) {
-        self.wanted.remove(&epoch);
-        self.done.insert(epoch);
-        match sent {
-            Ok(()) => {
+        let answer = answer(&sent);
+        self.agenda.answered(epoch, answer);
+        match (answer, sent) {
+            (Answer::Recorded, _) => {
                 self.ctx.counters.proven();
                 tracing::debug!(epoch, ms = self.ctx.now().since(begun).0, "heartbeat recorded");
             }
-            // The lease was settled without it (nothing was served), or it is a repeat after a restart.
-            Err(error) if !self.ctx.leases.any_served() => tracing::debug!(%error, epoch, "the heartbeat was not needed"),
-            Err(error) => {
+            (Answer::Refused, Err(error)) if self.ctx.leases.any_served() => {
                 self.ctx.counters.unproven();
                 tracing::warn!(%error, epoch, "the heartbeat was not recorded");
             }
+            // The lease was settled without it: nothing was served.
+            (Answer::Refused, _) => tracing::debug!(epoch, "the heartbeat was not needed"),
+            (Answer::Unknown, _) => tracing::debug!(epoch, "whether the heartbeat was recorded is not known; it is sent again"),
         }
+    }
+}
+
+/// What the network's word means for an epoch. Recorded already, by a process that was killed before it heard of it, is what
+/// was wanted.
+fn answer(sent: &Result<(), SubmitError>) -> Answer {
+    match sent {
+        Ok(()) => Answer::Recorded,
+        Err(SubmitError::Refused(detail)) if detail.contains(RECORDED_ALREADY) => Answer::Recorded,
+        Err(SubmitError::Unknown) => Answer::Unknown,
+        Err(SubmitError::Refused(_) | SubmitError::Cancelled) => Answer::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_that_is_there_already_is_no_refusal() {
+        let refused = |text: &str| answer(&Err(SubmitError::Refused(text.into())));
+        assert_eq!(refused("heartbeat refused: this period's is recorded already"), Answer::Recorded);
+        assert_eq!(refused("heartbeat refused: the node has no lease; nothing is to be proven"), Answer::Refused);
+        assert_eq!(answer(&Err(SubmitError::Unknown)), Answer::Unknown);
+        let ledger = include_str!("../../ledger/src/proofs.rs");
+        assert!(ledger.contains(RECORDED_ALREADY), "the ledger says it in other words now");
     }
 }

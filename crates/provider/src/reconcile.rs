@@ -81,6 +81,8 @@ async fn connection(ctx: &Arc<Context>, address: SocketAddr, registered: &mut bo
     ctx.counters.set_connected(true);
     let mut timer = tokio::time::interval(COMPARE_EVERY);
     timer.tick().await;
+    let mut renew = tokio::time::interval(ctx.options.announce_every);
+    renew.tick().await;
     loop {
         tokio::select! {
             event = events.next() => match event {
@@ -89,6 +91,7 @@ async fn connection(ctx: &Arc<Context>, address: SocketAddr, registered: &mut bo
                 None => return Ok(()),
             },
             _ = timer.tick() => compare(ctx).await?,
+            _ = renew.tick() => ctx.network.announce(&ctx.node, &announcement(ctx, address)).await?,
         }
     }
 }

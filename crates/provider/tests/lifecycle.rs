@@ -98,6 +98,17 @@ async fn a_folder_is_built_run_confirmed_proven_and_closed() {
     assert!(bench.network.ledger.lock().unwrap().offer.is_none());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_is_announced_again_before_it_lapses() {
+    let bench = Bench::new("announced").await;
+    let mut options = bench.options();
+    options.announce_every = Duration::from_millis(20);
+    let provider = bench.start_with(options).await;
+    // One before the offer and one of the connection; the others are renewals.
+    until("it is announced again", || async { bench.network.ledger.lock().unwrap().announcements >= 4 }).await;
+    assert!(provider.shutdown(ShutdownMode::Drain).await);
+}
+
 /// The output comes back whole, hashed, and from any offset.
 async fn check_output(client: &Client) {
     let output = client.send("GET", "output", vec![]).await;

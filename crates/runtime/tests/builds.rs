@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use pasture_runtime::{BuildError, BuildEvent, BuildRequest, Network};
+use pasture_runtime::{BuildError, BuildEvent, BuildRequest, InstanceKey, Network};
 use support::{Bench, command_lines, seconds, until};
 use tokio::{sync::mpsc, time::timeout};
 
@@ -33,6 +33,7 @@ behaviour!(
     builds_have_no_network_unless_asked,
     a_step_that_fills_the_disk_is_stopped,
     an_image_over_the_limit_is_refused,
+    removed_images_take_no_layers_from_builds_that_run,
 );
 
 fn failed(result: Result<pasture_runtime::Image, BuildError>) -> (Option<u32>, Option<i32>, String) {
@@ -239,4 +240,26 @@ async fn an_image_over_the_limit_is_refused(bench: Bench) {
     let (result, _) = bench.build(request).await;
     assert!(matches!(result, Err(BuildError::TooLarge { step: None, .. })), "{result:?}");
     assert_eq!(bench.rt.image(&tag).await.unwrap(), None);
+}
+
+/// Builds that share layers, at once.
+const SHARERS: usize = 6;
+/// Builds of each of them.
+const ROUNDS: usize = 6;
+
+async fn removed_images_take_no_layers_from_builds_that_run(bench: Bench) {
+    let shared = unique(&bench, "ENV A=1\nENV B=2\nENV C=3\nENV D=4\n");
+    let sharers = (0..SHARERS).map(|sharer| {
+        let (bench, mut request) = (&bench, shared.clone());
+        request.tag = format!("{}-{sharer}", shared.tag);
+        request.instance_key = InstanceKey::parse(&format!("sharer-{sharer}")).unwrap();
+        async move {
+            for round in 0..ROUNDS {
+                let (image, _) = bench.build(request.clone()).await;
+                image.unwrap_or_else(|e| panic!("sharer {sharer}, round {round}: {e}"));
+                bench.rt.remove_image(&request.tag).await.unwrap();
+            }
+        }
+    });
+    futures::future::join_all(sharers).await;
 }

@@ -1,36 +1,36 @@
-//! One order against one offer: which conditions fail, what it costs, how good it is.
+//! One order against one offer: which conditions fail, what it costs, how good it is. Spec: `docs/specs/market.md` §4.
 //!
 //! Guarantees: every failed condition is named (so that an explanation can count them), and money is computed here only.
 //! It does not choose among offers: see `rank`.
 
-use pasture_types::market::{Constraint, MAX_PREFERENCES, OfferTerms, OrderTerms};
-use pasture_types::{AccountId, Amount, Millis, NodeId, OfferId, Resources};
+use crate::score::score;
+use pasture_types::market::{Constraint, OfferTerms, OrderTerms, Term, open_for};
+use pasture_types::market_rules::MarketParams;
+use pasture_types::{AccountId, Amount, Millis, NodeId, OfferId, Resources, Timestamp};
 
 /// Highest rate of a lease per hour; keeps every product of rate and time far from overflow.
 pub const MAX_RATE_PER_HOUR: Amount = Amount::credits(1_000_000_000);
 
 /// Milliseconds in an hour.
 const HOUR_MS: u128 = 3_600_000;
-/// A whole in fixed point.
-const ONE: u64 = 1_000_000;
-/// Weight of a low price, in parts per million of the score.
-const WEIGHT_PRICE: u64 = 400_000;
-/// Weight of the client's own ranking.
-const WEIGHT_PREFERENCE: u64 = 350_000;
-/// Weight of a tight fit, which keeps large gaps for large jobs.
-const WEIGHT_FIT: u64 = 200_000;
-/// Weight of a region that is exactly the one asked.
-const WEIGHT_REGION: u64 = 50_000;
 
-/// What is asked, with what the ledger knows of the asker.
+/// What is asked, with what the ledger knows of the asker and of the moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Need<'a> {
     /// The order.
     pub terms: &'a OrderTerms,
     /// The settlement epoch: the least that a hold must cover.
     pub epoch: Millis,
+    /// Ledger time.
+    pub now: Timestamp,
+    /// The zone's longest lease of fixed length.
+    pub max_lease: Millis,
     /// What the account has, if known.
     pub balance: Option<Amount>,
+    /// The market's parameters.
+    pub market: &'a MarketParams,
+    /// The drawn seed.
+    pub seed: &'a [u8; 32],
 }
 
 /// A standing offer as it is now.
@@ -46,8 +46,12 @@ pub struct OfferView<'a> {
     pub terms: &'a OfferTerms,
     /// What is not leased of it.
     pub free: Resources,
+    /// Leases that it has now.
+    pub leases: u32,
     /// It has not stood long enough to be drawn.
     pub ageing: bool,
+    /// Its provider lets it rest.
+    pub paused: bool,
     /// Its node has refused this order, or let it lapse.
     pub refused: bool,
     /// Its node or provider is suspended.
@@ -56,6 +60,10 @@ pub struct OfferView<'a> {
     pub rate_room: Option<Amount>,
     /// Its provider's standing in parts per million.
     pub reputation_ppm: u64,
+    /// How the asker's own leases with this provider went, in parts per million.
+    pub history_ppm: u64,
+    /// Bit `i`: the order's constraint `i` is about a credential, and there is one.
+    pub credentials: u16,
 }
 
 /// Why an offer does not serve an order, in the order in which an explanation counts them.
@@ -63,6 +71,10 @@ pub struct OfferView<'a> {
 pub enum Exclusion {
     /// It has not stood long enough.
     Ageing,
+    /// Its provider lets it rest.
+    Paused,
+    /// It is not valid any more.
+    Lapsed,
     /// Its node refused this order before.
     Refused,
     /// It is suspended.
@@ -79,13 +91,23 @@ pub enum Exclusion {
     Disk,
     /// No such GPUs are free.
     Gpu,
+    /// Too few units of the order's service line of this index are free.
+    Service(usize),
+    /// It has as many leases as it takes.
+    Leases,
     /// It takes only shorter leases.
     Duration,
+    /// It takes only longer leases.
+    TooShort,
+    /// It is not available now, or not for so long.
+    Window,
+    /// It does not keep its price for so long.
+    Lock,
     /// Its deposit does not cover a lease of this value.
     Deposit,
     /// It costs more than the order allows.
     Price,
-    /// The budget does not cover one settlement epoch.
+    /// The budget does not cover one settlement epoch, or a rental's committed term.
     Budget,
     /// The balance does not cover what would be put on hold.
     Balance,
@@ -98,7 +120,7 @@ pub struct Quote {
     pub rate_per_hour: Amount,
     /// What is put on hold.
     pub escrow: Amount,
-    /// How good it is, in parts per million.
+    /// How good it is, in parts per million; nothing for an offer that is excluded.
     pub score: u64,
 }
 
@@ -109,6 +131,14 @@ pub struct Verdict {
     pub quote: Option<Quote>,
     /// Every condition that fails, ascending; empty if the offer serves the order.
     pub excluded: Vec<Exclusion>,
+}
+
+impl Verdict {
+    /// The quote of an offer that serves the order.
+    #[must_use]
+    pub fn serves(&self) -> Option<Quote> {
+        self.quote.filter(|_| self.excluded.is_empty())
+    }
 }
 
 /// What a rate costs for a time, rounded up: what must be held so that the whole time is covered.
@@ -134,10 +164,29 @@ pub fn affordable(escrow: Amount, rate: Amount) -> Millis {
     Millis(ms)
 }
 
+/// For how long an order wants its price kept; nothing for a lease of fixed length.
+#[must_use]
+pub fn lock_wanted(terms: &OrderTerms) -> Millis {
+    match terms.term {
+        Term::Fixed => Millis(0),
+        Term::Open => terms.max_duration,
+        Term::Rental { unit, locked, .. } => Millis(unit.length().0.saturating_mul(u64::from(locked))),
+    }
+}
+
+/// The shortest time that a hold must pay for: a settlement epoch, or a rental's whole committed term.
+#[must_use]
+pub fn least_covered(terms: &OrderTerms, epoch: Millis) -> Millis {
+    match terms.term {
+        Term::Fixed | Term::Open => epoch.min(terms.max_duration),
+        Term::Rental { .. } => terms.max_duration,
+    }
+}
+
 /// Judges one offer for one order.
 #[must_use]
 pub fn evaluate(need: &Need<'_>, offer: &OfferView<'_>) -> Verdict {
-    let terms = need.terms;
+    let (terms, standing) = (need.terms, offer.terms);
     let mut excluded = Vec::new();
     let mut exclude = |when: bool, why: Exclusion| {
         if when {
@@ -145,33 +194,59 @@ pub fn evaluate(need: &Need<'_>, offer: &OfferView<'_>) -> Verdict {
         }
     };
     exclude(offer.ageing, Exclusion::Ageing);
+    exclude(offer.paused, Exclusion::Paused);
+    exclude(standing.valid_until.is_some_and(|until| need.now > until), Exclusion::Lapsed);
     exclude(offer.refused, Exclusion::Refused);
     exclude(offer.suspended, Exclusion::Suspended);
-    exclude(offer.terms.asset != terms.asset, Exclusion::Asset);
+    exclude(standing.asset != terms.asset, Exclusion::Asset);
     for (index, constraint) in terms.constraints.iter().enumerate() {
-        exclude(!holds(constraint, offer), Exclusion::Constraint(index));
+        exclude(!holds(constraint, index, offer), Exclusion::Constraint(index));
     }
-    exclude(offer.free.cpu_millis < terms.resources.cpu_millis, Exclusion::Cpu);
-    exclude(offer.free.memory_bytes < terms.resources.memory_bytes, Exclusion::Memory);
-    exclude(offer.free.disk_bytes < terms.resources.disk_bytes, Exclusion::Disk);
-    exclude(!gpus_fit(&offer.free, &terms.resources), Exclusion::Gpu);
-    exclude(offer.terms.max_duration < terms.max_duration, Exclusion::Duration);
-    let rate = offer.terms.rates.hourly(&terms.resources).filter(|r| *r <= MAX_RATE_PER_HOUR);
-    exclude(rate.is_some_and(|r| offer.rate_room.is_some_and(|room| r > room)), Exclusion::Deposit);
-    exclude(rate.is_none_or(|r| r > terms.max_price_per_hour), Exclusion::Price);
-    let Some(rate) = rate else {
+    let asked = &terms.resources;
+    exclude(offer.free.cpu_millis < asked.cpu_millis, Exclusion::Cpu);
+    exclude(offer.free.memory_bytes < asked.memory_bytes, Exclusion::Memory);
+    exclude(offer.free.disk_bytes < asked.disk_bytes, Exclusion::Disk);
+    exclude(!asked.gpus.is_empty() && offer.free.place_gpus(&asked.gpus).is_none(), Exclusion::Gpu);
+    for (index, line) in asked.services.iter().enumerate() {
+        exclude(offer.free.units_of(&line.class) < line.units, Exclusion::Service(index));
+    }
+    exclude(standing.max_leases > 0 && offer.leases >= standing.max_leases, Exclusion::Leases);
+    exclude(terms.term == Term::Fixed && standing.max_duration < terms.max_duration, Exclusion::Duration);
+    exclude(terms.max_duration < standing.min_duration, Exclusion::TooShort);
+    let open = open_for(&standing.windows, need.now);
+    exclude(open.is_none_or(|left| left < terms.max_duration && !terms.preemptible), Exclusion::Window);
+    exclude(terms.term != Term::Fixed && standing.price_lock < lock_wanted(terms).max(Millis(1)), Exclusion::Lock);
+    let Some(rate) = rate(offer, asked) else {
+        // What it does not have at all has no price; a rate beyond the limit is one that nobody may pay.
+        exclude(has_all_lines(standing, asked), Exclusion::Price);
         return Verdict { quote: None, excluded };
     };
+    exclude(offer.rate_room.is_some_and(|room| rate > room), Exclusion::Deposit);
+    exclude(rate > terms.max_price_per_hour, Exclusion::Price);
     let escrow = hold_for(terms, rate);
-    exclude(terms.budget < price_for(rate, need.epoch.min(terms.max_duration)), Exclusion::Budget);
+    exclude(terms.budget < price_for(rate, least_covered(terms, need.epoch)), Exclusion::Budget);
     exclude(need.balance.is_some_and(|b| b < escrow), Exclusion::Balance);
-    let score = score(terms, offer, rate);
+    let score = if excluded.is_empty() { score(need, offer, rate) } else { 0 };
     Verdict { quote: Some(Quote { rate_per_hour: rate, escrow, score }), excluded }
 }
 
-fn gpus_fit(free: &Resources, need: &Resources) -> bool {
-    let only = |r: &Resources| Resources { gpus: r.gpus.clone(), ..Resources::default() };
-    need.gpus.is_empty() || only(free).covers(&only(need))
+/// Whether an offer has lines for all GPUs and service classes that are asked, free or not.
+fn has_all_lines(standing: &OfferTerms, asked: &Resources) -> bool {
+    standing.resources.place_gpus(&asked.gpus).is_some()
+        && asked.services.iter().all(|s| s.units == 0 || standing.resources.units_of(&s.class) > 0)
+}
+
+/// The rate of a whole lease: with the GPUs that are free, else with those that the offer has in all.
+fn rate(offer: &OfferView<'_>, asked: &Resources) -> Option<Amount> {
+    let all = &offer.terms.resources;
+    let rates = &offer.terms.rates;
+    let rate = if asked.gpus.is_empty() {
+        rates.hourly_of(all, asked)
+    } else {
+        let gpus = offer.free.place_gpus(&asked.gpus).or_else(|| all.place_gpus(&asked.gpus))?;
+        rates.hourly_of(all, &Resources { gpus, ..asked.clone() })
+    };
+    rate.filter(|r| *r <= MAX_RATE_PER_HOUR)
 }
 
 /// Whether a region is the wanted one or lies within it (`eu` holds `eu-west`, not `europe`).
@@ -179,7 +254,7 @@ fn region_within(region: &str, wanted: &str) -> bool {
     region == wanted || region.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('-'))
 }
 
-fn holds(constraint: &Constraint, offer: &OfferView<'_>) -> bool {
+fn holds(constraint: &Constraint, index: usize, offer: &OfferView<'_>) -> bool {
     match constraint {
         Constraint::Region(wanted) => region_within(&offer.terms.region, wanted),
         Constraint::Attribute { name, value } => offer.terms.attributes.iter().any(|(n, v)| n == name && v == value),
@@ -187,57 +262,6 @@ fn holds(constraint: &Constraint, offer: &OfferView<'_>) -> bool {
         Constraint::Provider(provider) => offer.provider == *provider,
         Constraint::NotNode(node) => offer.node != *node,
         Constraint::Egress(egress) => offer.terms.egress >= *egress,
-    }
-}
-
-/// The score: a weighted sum of parts that each lie between 0 and [`ONE`].
-fn score(terms: &OrderTerms, offer: &OfferView<'_>, rate: Amount) -> u64 {
-    let parts = [
-        (WEIGHT_PRICE, price_part(terms.max_price_per_hour, rate)),
-        (WEIGHT_PREFERENCE, preference_part(&terms.preferences, &offer.node)),
-        (WEIGHT_FIT, fit_part(&offer.free, &terms.resources)),
-        (WEIGHT_REGION, region_part(terms, &offer.terms.region)),
-    ];
-    parts.iter().map(|(weight, part)| weight * part / ONE).sum()
-}
-
-/// `(max - rate) / max`: cheaper is better.
-fn price_part(max: Amount, rate: Amount) -> u64 {
-    let saved = max.saturating_sub(rate);
-    // Shift both so that the product fits whatever the order's maximum is.
-    let shift = 128u32.saturating_sub(max.0.leading_zeros()).saturating_sub(100);
-    let (saved, max) = (saved.0 >> shift, max.0 >> shift);
-    (saved * u128::from(ONE)).checked_div(max).map_or(ONE, |v| u64::try_from(v).unwrap_or(ONE).min(ONE))
-}
-
-/// First in the client's list is a whole, each further place a sixteenth less; not listed is nothing.
-fn preference_part(preferences: &[NodeId], node: &NodeId) -> u64 {
-    match preferences.iter().take(MAX_PREFERENCES).position(|p| p == node) {
-        Some(rank) => (MAX_PREFERENCES - rank) as u64 * ONE / MAX_PREFERENCES as u64,
-        None => 0,
-    }
-}
-
-/// The used share of what is free, averaged over CPU, memory and disk.
-fn fit_part(free: &Resources, need: &Resources) -> u64 {
-    let share = |need: u64, free: u64| -> u64 {
-        let part = (u128::from(need) * u128::from(ONE)).checked_div(u128::from(free)).unwrap_or(u128::from(ONE));
-        u64::try_from(part).unwrap_or(ONE).min(ONE)
-    };
-    let cpu = share(u64::from(need.cpu_millis), u64::from(free.cpu_millis));
-    let memory = share(need.memory_bytes, free.memory_bytes);
-    let disk = share(need.disk_bytes, free.disk_bytes);
-    (cpu + memory + disk) / 3
-}
-
-/// A whole if no region was asked or it is exactly the one; half if it lies within it.
-fn region_part(terms: &OrderTerms, region: &str) -> u64 {
-    let asked = terms.constraints.iter().find_map(|c| match c {
-        Constraint::Region(wanted) => Some(wanted.as_str()),
-        _ => None,
-    });
-    match asked {
-        Some(wanted) if wanted != region => ONE / 2,
-        _ => ONE,
+        Constraint::Credential(_) => u32::try_from(index).ok().and_then(|i| offer.credentials.checked_shr(i)).is_some_and(|b| b & 1 == 1),
     }
 }

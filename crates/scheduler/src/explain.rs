@@ -1,18 +1,17 @@
-//! Why an order is or is not served: the verdicts of `evaluate`, counted filter by filter.
+//! Why an order is or is not served: the verdicts of `evaluate`, counted filter by filter. Spec: `docs/specs/market.md` §7.
 //!
 //! Guarantees: an offer is counted at the first filter that it fails, so that the numbers add up to the offers looked at.
 //! It promises nothing about the next block: offers come and go.
 
-use crate::evaluate::{Exclusion, Need, OfferView, evaluate, price_for};
-use crate::rank::{Candidate, MAX_CANDIDATES, TOP, sort};
-use pasture_types::market::{Constraint, Egress, OrderTerms};
-use pasture_types::resources::display_bytes;
-use pasture_types::{Amount, Millis, OfferId};
+use crate::evaluate::{Exclusion, Need, OfferView, evaluate};
+use crate::rank::{Candidate, TOP, sort};
+use crate::relax::{Relaxation, relaxations};
+use crate::words;
+use pasture_types::Amount;
+use pasture_types::market::{OrderTerms, Term};
+use pasture_types::market_rules::MAX_CANDIDATES;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// What helps where nothing is left to ask for less of.
-const FULL: &str = "wait: the machines that fit are full now";
 
 /// One filter's count.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -23,15 +22,6 @@ pub struct Step {
     pub excluded: u32,
     /// Offers that are left after this filter.
     pub remain: u32,
-}
-
-/// The nearest change that would help.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Relaxation {
-    /// What to change, for people.
-    pub change: String,
-    /// How many offers fail nothing but this.
-    pub offers: u32,
 }
 
 /// Why an order is or is not served.
@@ -49,149 +39,125 @@ pub struct Explanation {
     pub matching: u32,
     /// The best of them.
     pub best: Vec<Candidate>,
-    /// What would help if none does.
-    pub relaxation: Option<Relaxation>,
-}
-
-/// What one filter saw among offers that fail nothing else.
-#[derive(Default)]
-struct Alone {
-    offers: u32,
-    cpu_millis: u32,
-    memory_bytes: u64,
-    disk_bytes: u64,
-    duration: Millis,
-    lowest_rate: Option<Amount>,
+    /// What would help if none does: the nearest changes, nearest first, and waiting last.
+    pub relaxations: Vec<Relaxation>,
 }
 
 /// Explains an order against some offers. `offers` is what the ledger would look at in a draw.
 #[must_use]
 pub fn explain<'a>(need: &Need<'_>, offers: impl IntoIterator<Item = OfferView<'a>>) -> Explanation {
+    let offers: Vec<OfferView<'a>> = offers.into_iter().collect();
     let mut first: BTreeMap<Exclusion, u32> = BTreeMap::new();
-    let mut alone: BTreeMap<Exclusion, Alone> = BTreeMap::new();
+    let mut waiting: BTreeMap<Wait, (u32, Option<Amount>)> = BTreeMap::new();
     let mut best = Vec::new();
-    let (mut seen, mut matching) = (0u32, 0u32);
-    for view in offers {
-        seen += 1;
-        let verdict = evaluate(need, &view);
-        match (verdict.excluded.as_slice(), verdict.quote) {
-            ([], Some(quote)) => {
-                matching += 1;
-                if best.len() < MAX_CANDIDATES {
-                    best.push(Candidate::new(&view, quote));
-                }
-            }
-            ([], None) => {}
-            ([why, rest @ ..], quote) => {
-                *first.entry(*why).or_default() += 1;
-                if rest.is_empty() {
-                    note(alone.entry(*why).or_default(), &view, quote.map(|q| q.rate_per_hour));
-                }
+    let mut matching = 0u32;
+    for view in &offers {
+        let verdict = evaluate(need, view);
+        if let Some(quote) = verdict.serves() {
+            matching += 1;
+            if best.len() < MAX_CANDIDATES as usize {
+                best.push(Candidate::new(view, quote));
             }
         }
+        if let Some(why) = verdict.excluded.first() {
+            *first.entry(*why).or_default() += 1;
+        }
+        if let Some(wait) = wait_for(need, view, &verdict.excluded) {
+            let entry = waiting.entry(wait).or_default();
+            entry.0 += 1;
+            entry.1 = [entry.1, verdict.quote.map(|q| q.rate_per_hour)].into_iter().flatten().min();
+        }
     }
-    sort(&mut best, &OfferId::default().0);
+    sort(&mut best, need.seed);
     best.truncate(TOP);
+    let seen = u32::try_from(offers.len()).unwrap_or(u32::MAX);
     let steps = steps(need.terms, seen, &first);
-    let relaxation = if matching == 0 { relax(need, &alone) } else { None };
-    Explanation { problem: None, offers: seen, truncated: false, steps, matching, best, relaxation }
+    let mut relaxed = if matching == 0 { relaxations(need, &offers) } else { vec![] };
+    // Of equal counts the first reason wins, so that the answer does not depend on iteration.
+    let longest = waiting.into_iter().max_by_key(|(why, (offers, _))| (*offers, std::cmp::Reverse(*why)));
+    if let Some((why, (offers, rate_per_hour))) = longest.filter(|_| matching == 0) {
+        relaxed.truncate(crate::relax::MAX_RELAXATIONS - 1);
+        relaxed.push(Relaxation { change: why.words().into(), changes: vec![], offers, rate_per_hour });
+    }
+    Explanation { problem: None, offers: seen, truncated: false, steps, matching, best, relaxations: relaxed }
 }
 
-fn note(alone: &mut Alone, view: &OfferView<'_>, rate: Option<Amount>) {
-    alone.offers += 1;
-    alone.cpu_millis = alone.cpu_millis.max(view.free.cpu_millis);
-    alone.memory_bytes = alone.memory_bytes.max(view.free.memory_bytes);
-    alone.disk_bytes = alone.disk_bytes.max(view.free.disk_bytes);
-    alone.duration = alone.duration.max(view.terms.max_duration);
-    alone.lowest_rate = match (alone.lowest_rate, rate) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
+/// What may become better by itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wait {
+    Ageing,
+    Full,
+    Closed,
+    Paused,
+    Refused,
+    Suspended,
+    Deposit,
+    Balance,
+}
+
+impl Wait {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Ageing => "wait a moment: a new offer can be drawn after two blocks",
+            Self::Full => "wait: the machines that fit are full now",
+            Self::Closed => "wait: the machines that fit are not available at this hour",
+            Self::Paused => "wait: the offers that fit are paused",
+            Self::Refused => "wait: the only nodes that fit refused this order, it is drawn again later",
+            Self::Suspended => "wait: the only providers that fit are suspended",
+            Self::Deposit => "ask for a smaller machine: the deposits of those that fit cover no more",
+            Self::Balance => "lower the budget or the duration, or add credits",
+        }
+    }
+}
+
+/// What an offer that could serve the order waits for, if there is nothing else.
+fn wait_for(need: &Need<'_>, view: &OfferView<'_>, excluded: &[Exclusion]) -> Option<Wait> {
+    let asked = &need.terms.resources;
+    let all = &view.terms.resources;
+    let reason = |why: &Exclusion| match why {
+        Exclusion::Ageing => Some(Wait::Ageing),
+        Exclusion::Paused => Some(Wait::Paused),
+        Exclusion::Refused => Some(Wait::Refused),
+        Exclusion::Suspended => Some(Wait::Suspended),
+        Exclusion::Leases => Some(Wait::Full),
+        Exclusion::Cpu | Exclusion::Memory | Exclusion::Disk | Exclusion::Gpu | Exclusion::Service(_) if all.covers(asked) => {
+            Some(Wait::Full)
+        }
+        Exclusion::Window if pasture_types::market::open_for(&view.terms.windows, need.now).is_none() => Some(Wait::Closed),
+        Exclusion::Deposit => Some(Wait::Deposit),
+        Exclusion::Balance => Some(Wait::Balance),
+        _ => None,
     };
+    let reasons: Option<Vec<Wait>> = excluded.iter().map(reason).collect();
+    reasons?.into_iter().max()
 }
 
 fn steps(terms: &OrderTerms, seen: u32, first: &BTreeMap<Exclusion, u32>) -> Vec<Step> {
-    let mut filters = vec![Exclusion::Ageing, Exclusion::Refused, Exclusion::Suspended, Exclusion::Asset];
+    let mut filters = vec![Exclusion::Ageing, Exclusion::Paused, Exclusion::Lapsed, Exclusion::Refused, Exclusion::Suspended];
+    filters.push(Exclusion::Asset);
     filters.extend((0..terms.constraints.len()).map(Exclusion::Constraint));
     filters.extend([Exclusion::Cpu, Exclusion::Memory, Exclusion::Disk, Exclusion::Gpu]);
-    filters.extend([Exclusion::Duration, Exclusion::Deposit, Exclusion::Price, Exclusion::Budget, Exclusion::Balance]);
+    filters.extend((0..terms.resources.services.len()).map(Exclusion::Service));
+    filters.extend([Exclusion::Leases, Exclusion::Duration, Exclusion::TooShort, Exclusion::Window, Exclusion::Lock]);
+    filters.extend([Exclusion::Deposit, Exclusion::Price, Exclusion::Budget, Exclusion::Balance]);
     let mut remain = seen;
     let mut out = Vec::new();
     for filter in filters {
         let excluded = first.get(&filter).copied().unwrap_or(0);
         remain = remain.saturating_sub(excluded);
         // Filters that the user did not ask for are named only when they bite.
-        let silent = matches!(
-            filter,
-            Exclusion::Ageing
-                | Exclusion::Refused
-                | Exclusion::Suspended
-                | Exclusion::Asset
-                | Exclusion::Deposit
-                | Exclusion::Balance
-                | Exclusion::Budget
-        ) || (filter == Exclusion::Gpu && terms.resources.gpus.is_empty());
-        if excluded > 0 || !silent {
-            out.push(Step { filter: describe(terms, filter), excluded, remain });
+        let asked = match filter {
+            Exclusion::Constraint(_) | Exclusion::Cpu | Exclusion::Memory | Exclusion::Disk | Exclusion::Service(_) | Exclusion::Price => {
+                true
+            }
+            Exclusion::Gpu => !terms.resources.gpus.is_empty(),
+            Exclusion::Duration => terms.term == Term::Fixed,
+            Exclusion::Lock => terms.term != Term::Fixed,
+            _ => false,
+        };
+        if excluded > 0 || asked {
+            out.push(Step { filter: words::filter(terms, filter), excluded, remain });
         }
     }
     out
-}
-
-fn describe(terms: &OrderTerms, filter: Exclusion) -> String {
-    match filter {
-        Exclusion::Ageing => "offer has stood long enough".into(),
-        Exclusion::Refused => "node did not refuse this order".into(),
-        Exclusion::Suspended => "provider is not suspended".into(),
-        Exclusion::Deposit => "deposit covers a job of this price".into(),
-        Exclusion::Asset => "paid in the same asset".into(),
-        Exclusion::Constraint(i) => terms.constraints.get(i).map_or_else(String::new, describe_constraint),
-        Exclusion::Cpu => format!("{} milli-cores free", terms.resources.cpu_millis),
-        Exclusion::Memory => format!("{} memory free", display_bytes(terms.resources.memory_bytes)),
-        Exclusion::Disk => format!("{} disk free", display_bytes(terms.resources.disk_bytes)),
-        Exclusion::Gpu => "GPUs free".into(),
-        Exclusion::Duration => format!("runs of {} s", terms.max_duration.0 / 1000),
-        Exclusion::Price => format!("at most {} per hour", terms.max_price_per_hour),
-        Exclusion::Budget => "budget covers one period".into(),
-        Exclusion::Balance => "balance covers what is put on hold".into(),
-    }
-}
-
-fn describe_constraint(constraint: &Constraint) -> String {
-    match constraint {
-        Constraint::Region(region) => format!("region {region}"),
-        Constraint::Attribute { name, value } => format!("{name} = {value}"),
-        Constraint::Node(node) => format!("node {}", node.short()),
-        Constraint::Provider(provider) => format!("provider {}", provider.short()),
-        Constraint::NotNode(node) => format!("not node {}", node.short()),
-        Constraint::Egress(Egress::None) => "any network policy".into(),
-        Constraint::Egress(Egress::Open) => "network access".into(),
-    }
-}
-
-/// The single filter whose removal would let most offers in, and by how much to move it.
-fn relax(need: &Need<'_>, alone: &BTreeMap<Exclusion, Alone>) -> Option<Relaxation> {
-    // Of equal counts the first filter wins, so that the answer does not depend on iteration.
-    let (why, best) = alone.iter().max_by_key(|(why, a)| (a.offers, std::cmp::Reverse(**why)))?;
-    let terms = need.terms;
-    let rate = best.lowest_rate.unwrap_or_default();
-    let change = match why {
-        Exclusion::Ageing => "wait a moment: a new offer can be drawn after two blocks".into(),
-        Exclusion::Refused => "wait: the only nodes that fit refused this order, it is drawn again later".into(),
-        Exclusion::Suspended => "wait: the only providers that fit are suspended".into(),
-        Exclusion::Asset => "pay in another asset".into(),
-        Exclusion::Constraint(_) => format!("leave out the condition `{}`", describe(terms, *why)),
-        Exclusion::Cpu if best.cpu_millis == 0 => FULL.into(),
-        Exclusion::Memory if best.memory_bytes == 0 => FULL.into(),
-        Exclusion::Disk if best.disk_bytes == 0 => FULL.into(),
-        Exclusion::Cpu => format!("ask for at most {} milli-cores", best.cpu_millis),
-        Exclusion::Memory => format!("ask for at most {} of memory", display_bytes(best.memory_bytes)),
-        Exclusion::Disk => format!("ask for at most {} of disk", display_bytes(best.disk_bytes)),
-        Exclusion::Gpu => "ask for no GPU".into(),
-        Exclusion::Duration => format!("ask for at most {} s", best.duration.0 / 1000),
-        Exclusion::Deposit => "ask for a smaller machine: the deposits of those that fit cover no more".into(),
-        Exclusion::Price => format!("allow {rate} per hour"),
-        Exclusion::Budget => format!("raise the budget to {}", price_for(rate, need.epoch.min(terms.max_duration))),
-        Exclusion::Balance => "lower the budget or the duration, or add credits".into(),
-    };
-    Some(Relaxation { change, offers: best.offers })
 }

@@ -4,28 +4,18 @@
 
 use pasture_scheduler::*;
 use pasture_types::market::*;
+use pasture_types::market_rules::MarketParams;
 use pasture_types::*;
 use proptest::prelude::*;
 
 fn terms() -> OrderTerms {
     OrderTerms {
-        resources: Resources { cpu_millis: 1000, memory_bytes: 1 << 30, disk_bytes: 0, gpus: vec![] },
-        constraints: vec![],
+        resources: Resources { cpu_millis: 1000, memory_bytes: 1 << 30, ..Resources::default() },
         max_price_per_hour: Amount::credits(2),
         max_duration: Millis::secs(3600),
         budget: Amount::credits(5),
-        asset: AssetId::CREDIT,
-        priority: 0,
-        verification: Verification::None,
-        alive: AliveCheck::Exec,
-        failover: Failover::Off,
-        fence: Fence::Serve,
-        disclose: Disclose::Nobody,
-        spec_hash: BlobHash([0; 32]),
-        model: None,
-        watcher: None,
-        preferences: vec![],
         expires: Timestamp(1),
+        ..OrderTerms::default()
     }
 }
 
@@ -47,13 +37,13 @@ fn shape() -> impl Strategy<Value = Shape> {
 
 fn offer(s: &Shape) -> OfferTerms {
     OfferTerms {
-        resources: Resources { cpu_millis: s.cores * 1000, memory_bytes: s.gib << 30, disk_bytes: 1 << 40, gpus: vec![] },
+        resources: Resources { cpu_millis: s.cores * 1000, memory_bytes: s.gib << 30, disk_bytes: 1 << 40, ..Resources::default() },
         rates: Rates { cpu_core: Amount(u128::from(s.price)), ..Rates::default() },
         asset: AssetId::CREDIT,
         region: s.region.into(),
         egress: Egress::Open,
         max_duration: Millis::secs(s.hours * 3600),
-        attributes: vec![],
+        ..OfferTerms::default()
     }
 }
 
@@ -65,16 +55,27 @@ fn view<'a>(n: usize, terms: &'a OfferTerms, shape: &Shape) -> OfferView<'a> {
         provider: AccountId([1; 32]),
         terms,
         free: terms.resources.clone(),
+        leases: 0,
         ageing: shape.ageing,
+        paused: false,
         refused: false,
         suspended: false,
         rate_room: None,
         reputation_ppm: 500_000,
+        history_ppm: 500_000,
+        credentials: 0,
     }
 }
 
+static MARKET: MarketParams = MarketParams::dev();
+
 const fn need(terms: &OrderTerms) -> Need<'_> {
-    Need { terms, epoch: Millis(5_000), balance: None }
+    let max_lease = Millis(7 * 24 * 3_600_000);
+    Need { terms, epoch: Millis(5_000), now: Timestamp(0), max_lease, balance: None, market: &MARKET, seed: &[0; 32] }
+}
+
+fn seeded<'a>(terms: &'a OrderTerms, seed: &'a [u8; 32]) -> Need<'a> {
+    Need { seed, ..need(terms) }
 }
 
 proptest! {
@@ -88,7 +89,7 @@ proptest! {
         order.constraints.extend(region.map(|r| Constraint::Region(r.into())));
         let offers: Vec<_> = shapes.iter().map(offer).collect();
         let views: Vec<_> = offers.iter().zip(&shapes).enumerate().map(|(n, (o, s))| view(n, o, s)).collect();
-        let best = rank(&need(&order), views.clone(), &seed);
+        let best = rank(&seeded(&order, &seed), views.clone());
         let explanation = explain(&need(&order), views.clone());
         let fits = |s: &Shape| {
             let placed = match region { Some("eu") => s.region == "eu" || s.region == "eu-west", Some(_) => s.region == "us-east", None => true };
@@ -106,7 +107,7 @@ proptest! {
             prop_assert!(c.rate_per_hour <= order.max_price_per_hour && c.escrow <= order.budget && c.score <= 1_000_000);
         }
         prop_assert!(best.windows(2).all(|w| w[0].score >= w[1].score));
-        prop_assert_eq!(rank(&need(&order), views.into_iter().rev(), &seed), best, "the order of offers does not matter");
+        prop_assert_eq!(rank(&seeded(&order, &seed), views.into_iter().rev()), best, "the order of offers does not matter");
     }
 
     #[test]
@@ -128,7 +129,7 @@ proptest! {
         let mut won = [0; 4];
         for seed in &seeds {
             let views = offers.iter().enumerate().map(|(n, o)| view(n, o, &shape));
-            won[usize::from(rank(&need(&terms()), views, seed)[0].offer.0[0])] += 1;
+            won[usize::from(rank(&seeded(&terms(), seed), views)[0].offer.0[0])] += 1;
         }
         prop_assert!(won.iter().all(|n| *n > 0), "{won:?}");
     }
@@ -159,12 +160,13 @@ fn a_better_price_a_preference_and_a_tighter_fit_each_raise_the_score() {
 fn extreme_numbers_do_not_overflow() {
     let mut order = terms();
     (order.max_price_per_hour, order.budget, order.max_duration) = (Amount(u128::MAX), Amount(u128::MAX), Millis(u64::MAX));
-    order.resources = Resources { cpu_millis: u32::MAX, memory_bytes: u64::MAX, disk_bytes: u64::MAX, gpus: vec![] };
+    order.resources = Resources { cpu_millis: u32::MAX, memory_bytes: u64::MAX, disk_bytes: u64::MAX, ..Resources::default() };
     let mut o = offer(&Shape { cores: 4, gib: 4, price: 1, region: "eu", hours: 2, ageing: false });
-    o.rates = Rates { cpu_core: Amount(u128::MAX), memory_gib: Amount(u128::MAX), disk_gib: Amount(u128::MAX), gpus: vec![] };
+    o.rates = Rates { cpu_core: Amount(u128::MAX), memory_gib: Amount(u128::MAX), disk_gib: Amount(u128::MAX), ..Rates::default() };
     let shape = Shape { cores: 0, gib: 0, price: 0, region: "eu", hours: 0, ageing: false };
     assert!(evaluate(&need(&order), &view(0, &o, &shape)).excluded.contains(&Exclusion::Price));
     o.rates = Rates::default();
-    assert!(evaluate(&need(&order), &view(0, &o, &shape)).quote.unwrap().score <= 1_000_000);
+    (o.resources, o.max_duration) = (order.resources.clone(), Millis(u64::MAX));
+    assert!(evaluate(&need(&order), &view(0, &o, &shape)).serves().unwrap().score <= 1_000_000);
     assert_eq!(affordable(Amount(1), Amount::ZERO), Millis(u64::MAX));
 }

@@ -26,9 +26,17 @@ pub fn load_or_create_seed(path: &Path) -> Result<[u8; 32], StoreError> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(StoreError::io("create", dir))?;
     }
-    // `write_atomic` goes through a temporary file that is created with mode 0600.
-    write_atomic(path, format!("{}\n", hex::encode(seed)).as_bytes())?;
+    save_seed(path, &seed)?;
     Ok(seed)
+}
+
+/// Writes a seed, readable by its owner only; replaces what is there.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn save_seed(path: &Path, seed: &[u8; 32]) -> Result<(), StoreError> {
+    // `write_atomic` goes through a temporary file that is created with mode 0600.
+    write_atomic(path, format!("{}\n", hex::encode(seed)).as_bytes())
 }
 
 /// Loads a seed; `None` if there is no file.

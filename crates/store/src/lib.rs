@@ -7,10 +7,11 @@
 mod blob;
 mod dir;
 mod error;
+pub mod export;
 mod file;
 pub mod keys;
 
 pub use blob::{PartialBlob, hash_file};
 pub use dir::DataDir;
 pub use error::StoreError;
-pub use file::{RecordFile, write_atomic};
+pub use file::{RecordFile, sync_dir, write_atomic};

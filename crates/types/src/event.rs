@@ -2,7 +2,15 @@
 //!
 //! Guarantees: every change of a lease's state has an event. Events are derived, not state: replay makes them again.
 
+use crate::audit::AuditEvent;
+use crate::governance::GovernanceEvent;
 use crate::lease::{EndReason, LeaseState};
+use crate::market_rules::MarketEvent;
+use crate::proof::ResourceClass;
+use crate::reputation::ReputationEvent;
+use crate::service::ServiceEvent;
+use crate::stake::DepositEvent;
+use crate::validator::ValidatorEvent;
 use crate::{AccountId, Amount, AssetId, LeaseId, Millis, NodeId, OfferId, OrderId, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -21,6 +29,26 @@ pub enum ConfirmedBy {
     Nothing,
     /// The user objected: what was in dispute was withheld.
     Objection,
+    /// The user, or this watcher in its place, objected, and the watcher's evidence shows the failure: what was in dispute
+    /// returned to the user.
+    Evidence(AccountId),
+}
+
+/// What one class of resources came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct SettledLine {
+    /// Which class; memory, disk and network are in that of the CPU.
+    pub class: ResourceClass,
+    /// Its rate per hour.
+    pub rate_per_hour: Amount,
+    /// Milliseconds that were paid.
+    pub billed_ms: Millis,
+    /// What they cost.
+    pub charged: Amount,
+    /// Epochs in which the class was proven.
+    pub epochs_proven: u64,
+    /// Whether an audit stood behind all of them.
+    pub audited: bool,
 }
 
 /// A lease's final account. All times and amounts are totals over the lease.
@@ -52,8 +80,14 @@ pub struct Settlement {
     pub epochs_proven: u64,
     /// Who confirmed the service.
     pub confirmed_by: ConfirmedBy,
-    /// Whether an audit stood behind the capacity (false: co-signed benchmark only).
+    /// Whether an audit stood behind the capacity of every class (false: co-signed benchmark only).
     pub audited: bool,
+    /// Which generation of the lease this settles.
+    pub generation: u32,
+    /// Time that capacity checks took from the job: in none of the billed times.
+    pub steal_ms: Millis,
+    /// What each class came to.
+    pub lines: Vec<SettledLine>,
 }
 
 /// One thing a block did.
@@ -198,6 +232,28 @@ pub enum Event {
         /// The account.
         settlement: Box<Settlement>,
     },
+    /// Something about votes, the guardian's pause or the rules.
+    Governance(GovernanceEvent),
+    /// Something about ratings.
+    Reputation(ReputationEvent),
+    /// Of deposits.
+    Deposit(DepositEvent),
+    /// Of validators.
+    Validator(ValidatorEvent),
+    /// Something about capacity audits.
+    Audit(AuditEvent),
+    /// What the market did besides.
+    Market(MarketEvent),
+    /// Watchers, evidence, failover, models.
+    Service(ServiceEvent),
+    /// A grant changed.
+    Grant(crate::grant::GrantEvent),
+    /// An account's keys changed.
+    Keys(crate::account::KeyEvent),
+    /// A channel changed.
+    Channel(crate::channel::ChannelEvent),
+    /// A credential changed.
+    Credential(crate::credential::CredentialEvent),
 }
 
 /// 32 bytes that JSON shows as hex.

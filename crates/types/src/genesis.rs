@@ -2,14 +2,22 @@
 //!
 //! Guarantees: everything that two honest nodes must agree on before the first block is in here.
 
+use crate::asset::GenesisAsset;
+use crate::audit::AuditParams;
+use crate::governance::{FeeParams, GovernanceParams};
 use crate::ids::{ZoneId, derive};
+use crate::market_rules::MarketParams;
+use crate::reputation::ReputationParams;
+use crate::service::ServiceParams;
+use crate::stake::StakeParams;
+use crate::validator::ValidatorParams;
 use crate::{AccountId, Amount, Millis, PublicKey, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 const ZONE_DOMAIN: &str = "pasture 2026-11 zone v1";
-/// The rules that this version runs.
-pub const RULES_VERSION: u32 = 1;
+/// The rules that a new zone begins with.
+pub const RULES_VERSION: u32 = 2;
 
 /// A validator at genesis.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
@@ -60,7 +68,7 @@ pub struct Params {
     pub model_ppm: u32,
     /// Fee in nano-credits per microsecond of measured cost.
     pub base_price: Amount,
-    /// Cost limit of a block in microseconds.
+    /// Cost limit of a block in microseconds, its own work included.
     pub block_cost_us: u64,
     /// Smallest deposit of a provider.
     pub min_stake: Amount,
@@ -72,6 +80,24 @@ pub struct Params {
     pub max_open_orders: u32,
     /// Longest lease.
     pub max_lease: Millis,
+    /// How fees are priced.
+    pub fees: FeeParams,
+    /// How votes are held, and who may pause.
+    pub governance: GovernanceParams,
+    /// How reputation grows and fades.
+    pub reputation: ReputationParams,
+    /// Deposits, sponsors, newcomers.
+    pub stake: StakeParams,
+    /// Validators, seats, terms.
+    pub validators: ValidatorParams,
+    /// Capacity audits.
+    pub audits: AuditParams,
+    /// The market's.
+    pub market: MarketParams,
+    /// Watchers, disputes, halts, failover, fees in other assets.
+    pub service: ServiceParams,
+    /// Channels and credentials.
+    pub accounts: crate::account::AccountParams,
 }
 
 impl Params {
@@ -97,18 +123,37 @@ impl Params {
             build_allowance: Millis(600_000),
             max_open_orders: 64,
             max_lease: Millis(7 * 24 * 3_600_000),
+            fees: FeeParams::dev(),
+            governance: GovernanceParams::dev(),
+            reputation: ReputationParams::dev(),
+            stake: StakeParams::dev(),
+            validators: ValidatorParams::dev(),
+            audits: AuditParams::dev(),
+            market: MarketParams::dev(),
+            service: ServiceParams::dev(),
+            accounts: crate::account::AccountParams::dev(),
         }
     }
 
     /// Parameters of a production zone.
     #[must_use]
-    pub const fn production() -> Self {
+    pub fn production() -> Self {
         Self {
             dev: false,
             epoch: Millis(60_000),
             objection_epochs: 10,
+            heartbeat_grace_epochs: 5,
             heartbeat_work: Millis(300),
             min_stake: Amount(100_000_000_000),
+            fees: FeeParams::production(),
+            governance: GovernanceParams::production(),
+            reputation: ReputationParams::production(),
+            stake: StakeParams::production(),
+            validators: ValidatorParams::production(),
+            audits: AuditParams::production(),
+            market: MarketParams::production(),
+            service: ServiceParams::production(),
+            accounts: crate::account::AccountParams::production(),
             ..Self::dev()
         }
     }
@@ -129,6 +174,8 @@ pub struct Genesis {
     pub validators: Vec<GenesisValidator>,
     /// Who has money.
     pub accounts: Vec<GenesisAccount>,
+    /// Which assets there are besides the credit, ascending, and who has them.
+    pub assets: Vec<GenesisAsset>,
 }
 
 impl Genesis {

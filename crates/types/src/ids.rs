@@ -97,6 +97,18 @@ id!(
     /// A delegated grant.
     GrantId
 );
+id!(
+    /// A proposal: the id of the transaction that made it, mixed with the action's index.
+    ProposalId
+);
+id!(
+    /// A channel: derived from client, provider and asset, so that both know it before it is open.
+    ChannelId
+);
+id!(
+    /// A credential: derived from its subject, kind and issuer; a newer one replaces it.
+    CredentialId
+);
 
 /// Hashes parts under a domain into 32 bytes; each part is length-prefixed, so that parts cannot run into each other.
 #[must_use]

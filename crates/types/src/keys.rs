@@ -27,7 +27,7 @@ pub enum Signature {
     Ed25519([u8; 64]),
     /// secp256k1 over the EIP-191 personal message that shows the digest in hex.
     Eip191([u8; 64]),
-    /// secp256k1 over EIP-712 typed data: the format is reserved, the rules do not accept it yet.
+    /// secp256k1 over the EIP-712 typed data of a transaction (`eip712`); good for transactions only.
     Eip712([u8; 64]),
 }
 
@@ -40,9 +40,9 @@ pub enum SignatureError {
     /// The signature's scheme does not fit the key's.
     #[error("the signature's scheme does not fit the key's")]
     SchemeMismatch,
-    /// This scheme is not active yet.
-    #[error("this signature scheme is not active yet")]
-    NotActive,
+    /// Typed data exists for transactions only.
+    #[error("typed data is for transactions; sign this with the key itself or as a personal message")]
+    TransactionsOnly,
     /// The signature does not verify.
     #[error("the signature does not verify")]
     Invalid,
@@ -59,9 +59,20 @@ impl PublicKey {
                 let key = ed::VerificationKey::try_from(*key).map_err(|_| SignatureError::BadKey)?;
                 key.verify(&ed::Signature::from_bytes(sig), digest).map_err(|_| SignatureError::Invalid)
             }
-            (Self::Secp256k1(key), Signature::Eip191(sig)) => verify_eip191(key, digest, sig),
-            (Self::Secp256k1(_), Signature::Eip712(_)) => Err(SignatureError::NotActive),
+            (Self::Secp256k1(key), Signature::Eip191(sig)) => verify_secp256k1(key, &eip191_hash(digest), sig),
+            (Self::Secp256k1(_), Signature::Eip712(_)) => Err(SignatureError::TransactionsOnly),
             _ => Err(SignatureError::SchemeMismatch),
+        }
+    }
+
+    /// Verifies a wallet's signature over typed data, given its hash.
+    ///
+    /// # Errors
+    /// [`SignatureError`] says why it was refused.
+    pub fn verify_typed(&self, hash: &[u8; 32], signature: &[u8; 64]) -> Result<(), SignatureError> {
+        match self {
+            Self::Secp256k1(key) => verify_secp256k1(key, hash, signature),
+            Self::Ed25519(_) => Err(SignatureError::SchemeMismatch),
         }
     }
 
@@ -72,25 +83,21 @@ impl PublicKey {
     }
 }
 
-fn verify_eip191(key: &[u8; 33], digest: &[u8; 32], sig: &[u8; 64]) -> Result<(), SignatureError> {
+fn verify_secp256k1(key: &[u8; 33], hash: &[u8; 32], sig: &[u8; 64]) -> Result<(), SignatureError> {
     use k256::ecdsa::signature::hazmat::PrehashVerifier as _;
     let key = k256::ecdsa::VerifyingKey::from_sec1_bytes(key).map_err(|_| SignatureError::BadKey)?;
     let sig = k256::ecdsa::Signature::from_slice(sig).map_err(|_| SignatureError::Invalid)?;
     if sig.normalize_s() != sig {
         return Err(SignatureError::Invalid);
     }
-    key.verify_prehash(&eip191_hash(digest), &sig).map_err(|_| SignatureError::Invalid)
+    key.verify_prehash(hash, &sig).map_err(|_| SignatureError::Invalid)
 }
 
 /// The hash a wallet signs when it is shown the digest as a personal message (EIP-191, version 0x45).
 #[must_use]
 pub fn eip191_hash(digest: &[u8; 32]) -> [u8; 32] {
-    use sha3::Digest as _;
     let text = format!("Pasture\n0x{}", hex::encode(digest));
-    let mut hasher = sha3::Keccak256::new();
-    hasher.update(format!("\x19Ethereum Signed Message:\n{}", text.len()).as_bytes());
-    hasher.update(text.as_bytes());
-    hasher.finalize().into()
+    crate::eip712::keccak(&[format!("\x19Ethereum Signed Message:\n{}", text.len()).as_bytes(), text.as_bytes()])
 }
 
 impl fmt::Display for PublicKey {

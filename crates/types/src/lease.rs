@@ -61,6 +61,12 @@ pub enum EndReason {
     Rejected,
     /// The job's spec never reached the node.
     NoSpec,
+    /// The node turned out to be smaller than it declared; the youngest leases had to go.
+    Derated,
+    /// The node needed its machine and had given notice.
+    Preempted,
+    /// The standby took over: it serves the lease itself now.
+    TookOver,
 }
 
 impl EndReason {
@@ -90,6 +96,8 @@ pub struct Usage {
     pub log_root: BlobHash,
     /// Log bytes under the root.
     pub log_bytes: u64,
+    /// Milliseconds of the service that capacity checks took from the job, in all; never billed.
+    pub steal_ms: Millis,
 }
 
 impl Usage {
@@ -98,7 +106,7 @@ impl Usage {
     pub fn digest(&self) -> [u8; 32] {
         derive(USAGE_DOMAIN, &[&crate::codec::encode(self)])
     }
-    /// What the user signs to confirm it; also fixes the node's signature.
+    /// What the user or a watcher signs to confirm it; also fixes the node's signature.
     #[must_use]
     pub fn counter_digest(&self) -> [u8; 32] {
         derive(COUNTER_DOMAIN, &[&crate::codec::encode(self)])

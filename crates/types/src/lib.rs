@@ -4,24 +4,38 @@
 //! ([`codec`], borsh), checked arithmetic, and a domain tag in everything that is signed.
 //! It does not decide anything: rules live in `ledger` and `scheduler`.
 
+pub mod account;
 pub mod amount;
+pub mod asset;
+pub mod audit;
 pub mod blob;
+pub mod channel;
 pub mod codec;
+pub mod credential;
+pub mod describe;
+pub mod eip712;
 pub mod event;
 pub mod genesis;
+pub mod governance;
+pub mod grant;
 pub mod ids;
 pub mod keys;
 pub mod lease;
 pub mod market;
+pub mod market_rules;
 pub mod proof;
+pub mod reputation;
 pub mod resources;
+pub mod service;
 pub mod spec;
+pub mod stake;
 pub mod state;
 pub mod time;
 pub mod tx;
+pub mod validator;
 
 pub use amount::{Amount, AssetId};
-pub use ids::{AccountId, BlobHash, GrantId, LeaseId, NodeId, OfferId, OrderId, TxId, ZoneId};
+pub use ids::{AccountId, BlobHash, ChannelId, CredentialId, GrantId, LeaseId, NodeId, OfferId, OrderId, ProposalId, TxId, ZoneId};
 pub use keys::{PublicKey, SigningKey};
-pub use resources::{GpuLine, Resources};
+pub use resources::{GpuLine, Resources, ServiceLine};
 pub use time::{Height, Millis, Timestamp};

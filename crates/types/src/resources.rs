@@ -10,6 +10,10 @@ use std::fmt;
 pub const MAX_GPU_LINES: usize = 8;
 /// Longest GPU model name in bytes.
 pub const MAX_GPU_MODEL: usize = 32;
+/// Most service lines in one vector.
+pub const MAX_SERVICE_LINES: usize = 8;
+/// Longest name of a service class in bytes.
+pub const MAX_SERVICE_CLASS: usize = 32;
 
 /// An amount of machine: what an offer has, an order asks, a lease holds.
 #[derive(Clone, PartialEq, Eq, Default, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -23,6 +27,18 @@ pub struct Resources {
     /// GPUs by model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<GpuLine>,
+    /// Units of named service classes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceLine>,
+}
+
+/// Units of one service class: something a node has so much of at any time, e.g. `storage.gib` or `inference.tokens` (an hour).
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct ServiceLine {
+    /// Name: lower-case letters, digits, dots and dashes.
+    pub class: String,
+    /// How many units.
+    pub units: u64,
 }
 
 /// Some GPUs of one model.
@@ -43,45 +59,111 @@ impl Resources {
         self.cpu_millis >= need.cpu_millis
             && self.memory_bytes >= need.memory_bytes
             && self.disk_bytes >= need.disk_bytes
-            && need.gpus.iter().all(|n| {
-                self.gpus.iter().filter(|g| g.model == n.model && g.vram_bytes >= n.vram_bytes).map(|g| u32::from(g.count)).sum::<u32>()
-                    >= u32::from(n.count)
-            })
+            && self.place_gpus(&need.gpus).is_some()
+            && self.has_services(&need.services)
     }
 
-    /// Sum without the GPU lines, or `None` on overflow (GPU lines are not leased in this version).
+    /// What `need` takes of a machine with `self` free, its GPU lines being lines of the machine; `None` if it does not fit.
+    #[must_use]
+    pub fn place(&self, need: &Self) -> Option<Self> {
+        if !self.covers(need) {
+            return None;
+        }
+        Some(Self { gpus: self.place_gpus(&need.gpus)?, ..need.clone() })
+    }
+
+    /// The lines that serve wanted GPUs: for each, the one with the least memory that suffices and has enough left, the most
+    /// demanding wish first.
+    #[must_use]
+    pub fn place_gpus(&self, need: &[GpuLine]) -> Option<Vec<GpuLine>> {
+        let mut left = self.gpus.clone();
+        let mut wishes: Vec<&GpuLine> = need.iter().collect();
+        wishes.sort_by_key(|w| (std::cmp::Reverse(w.vram_bytes), std::cmp::Reverse(w.count)));
+        let mut taken = Self::default();
+        for wish in wishes {
+            let fits = left.iter_mut().filter(|g| g.model == wish.model && g.vram_bytes >= wish.vram_bytes && g.count >= wish.count);
+            let line = fits.min_by_key(|g| g.vram_bytes)?;
+            line.count -= wish.count;
+            let line = GpuLine { count: wish.count, ..line.clone() };
+            taken = taken.checked_add(&Self { gpus: vec![line], ..Self::default() })?;
+        }
+        Some(taken.gpus)
+    }
+
+    /// Whether it has the wanted units of each class.
+    #[must_use]
+    pub fn has_services(&self, need: &[ServiceLine]) -> bool {
+        need.iter().all(|n| n.units == 0 || self.units_of(&n.class) >= n.units)
+    }
+
+    /// How many units of a service class it has.
+    #[must_use]
+    pub fn units_of(&self, class: &str) -> u64 {
+        self.services.iter().find(|s| s.class == class).map_or(0, |s| s.units)
+    }
+
+    /// Sum, or `None` on overflow. Lines are kept in one order, so that it does not depend on that of the terms.
     #[must_use]
     pub fn checked_add(&self, other: &Self) -> Option<Self> {
-        let mut gpus = self.gpus.clone();
+        let (mut gpus, mut services) = (self.gpus.clone(), self.services.clone());
         for line in &other.gpus {
             match gpus.iter_mut().find(|g| g.model == line.model && g.vram_bytes == line.vram_bytes) {
                 Some(g) => g.count = g.count.checked_add(line.count)?,
                 None => gpus.push(line.clone()),
             }
         }
+        for line in &other.services {
+            match services.iter_mut().find(|s| s.class == line.class) {
+                Some(s) => s.units = s.units.checked_add(line.units)?,
+                None => services.push(line.clone()),
+            }
+        }
+        gpus.sort_by(|a, b| (&a.model, a.vram_bytes).cmp(&(&b.model, b.vram_bytes)));
+        services.sort_by(|a, b| a.class.cmp(&b.class));
         Some(Self {
             cpu_millis: self.cpu_millis.checked_add(other.cpu_millis)?,
             memory_bytes: self.memory_bytes.checked_add(other.memory_bytes)?,
             disk_bytes: self.disk_bytes.checked_add(other.disk_bytes)?,
             gpus,
+            services,
         })
     }
 
     /// What is left after taking `other`, or `None` if it does not fit.
     #[must_use]
     pub fn checked_sub(&self, other: &Self) -> Option<Self> {
-        let mut gpus = self.gpus.clone();
-        for line in &other.gpus {
-            let g = gpus.iter_mut().find(|g| g.model == line.model && g.vram_bytes == line.vram_bytes)?;
-            g.count = g.count.checked_sub(line.count)?;
+        let fits = self.cpu_millis >= other.cpu_millis
+            && self.memory_bytes >= other.memory_bytes
+            && self.disk_bytes >= other.disk_bytes
+            && other.gpus.iter().all(|g| self.count_of(g) >= g.count)
+            && self.has_services(&other.services);
+        fits.then(|| self.saturating_sub(other))
+    }
+
+    /// What is left after taking `other`, line by line, at least nothing.
+    #[must_use]
+    pub fn saturating_sub(&self, other: &Self) -> Self {
+        let (mut gpus, mut services) = (self.gpus.clone(), self.services.clone());
+        for line in &mut gpus {
+            line.count = line.count.saturating_sub(other.count_of(line));
+        }
+        for line in &mut services {
+            line.units = line.units.saturating_sub(other.units_of(&line.class));
         }
         gpus.retain(|g| g.count > 0);
-        Some(Self {
-            cpu_millis: self.cpu_millis.checked_sub(other.cpu_millis)?,
-            memory_bytes: self.memory_bytes.checked_sub(other.memory_bytes)?,
-            disk_bytes: self.disk_bytes.checked_sub(other.disk_bytes)?,
+        services.retain(|s| s.units > 0);
+        Self {
+            cpu_millis: self.cpu_millis.saturating_sub(other.cpu_millis),
+            memory_bytes: self.memory_bytes.saturating_sub(other.memory_bytes),
+            disk_bytes: self.disk_bytes.saturating_sub(other.disk_bytes),
             gpus,
-        })
+            services,
+        }
+    }
+
+    /// How many GPUs of a line's kind it has.
+    fn count_of(&self, line: &GpuLine) -> u16 {
+        self.gpus.iter().find(|g| g.model == line.model && g.vram_bytes == line.vram_bytes).map_or(0, |g| g.count)
     }
 }
 
@@ -174,6 +256,9 @@ impl fmt::Display for Resources {
         for g in &self.gpus {
             write!(f, ", {}x {}", g.count, g.model)?;
         }
+        for s in &self.services {
+            write!(f, ", {} {}", s.units, s.class)?;
+        }
         Ok(())
     }
 }
@@ -200,11 +285,28 @@ mod tests {
 
     #[test]
     fn what_is_taken_can_be_put_back() {
-        let all = Resources { cpu_millis: 2000, memory_bytes: 10, disk_bytes: 5, gpus: vec![] };
-        let need = Resources { cpu_millis: 1500, memory_bytes: 10, disk_bytes: 0, gpus: vec![] };
+        let gpu = |vram_bytes, count| GpuLine { model: "H100".into(), count, vram_bytes };
+        let units = |units| vec![ServiceLine { class: "storage.gib".into(), units }];
+        let all = Resources { cpu_millis: 2000, memory_bytes: 10, disk_bytes: 5, gpus: vec![gpu(40, 1), gpu(80, 2)], services: units(9) };
+        let need = Resources { cpu_millis: 1500, memory_bytes: 10, disk_bytes: 0, gpus: vec![gpu(40, 1)], services: units(4) };
         assert!(all.covers(&need));
         let rest = all.checked_sub(&need).unwrap();
         assert!(!rest.covers(&need));
         assert_eq!(rest.checked_add(&need), Some(all));
+    }
+    #[test]
+    fn gpus_are_taken_from_the_smallest_line_that_suffices() {
+        let gpu = |vram_bytes, count| GpuLine { model: "H100".into(), count, vram_bytes };
+        let of = |gpus| Resources { gpus, ..Resources::default() };
+        let all = of(vec![gpu(80, 2), gpu(40, 2)]);
+        let took = |gpus| all.place(&of(gpus)).map(|r| r.gpus);
+        assert_eq!(took(vec![gpu(1, 1)]), Some(vec![gpu(40, 1)]));
+        assert_eq!(took(vec![gpu(40, 2), gpu(60, 1)]), Some(vec![gpu(40, 2), gpu(80, 1)]));
+        assert_eq!(took(vec![gpu(1, 3)]), None, "one wish is served by one line");
+        assert_eq!(took(vec![gpu(81, 1)]), None);
+        let other = of(vec![GpuLine { model: "A100".into(), count: 1, vram_bytes: 1 }]);
+        assert_eq!(all.place(&other), None);
+        assert_eq!(all.saturating_sub(&of(vec![gpu(80, 5)])).gpus, vec![gpu(40, 2)]);
+        assert_eq!(all.checked_sub(&of(vec![gpu(80, 3)])), None);
     }
 }

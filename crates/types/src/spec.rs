@@ -439,7 +439,7 @@ fn check_resources(r: &ResourceSpec) -> Result<(Resources, u32), SpecError> {
     if pids == 0 || pids > MAX_PIDS {
         return Err(bad("resources.pids", format!("{pids} is out of range: 1 to {MAX_PIDS}")));
     }
-    Ok((Resources { cpu_millis, memory_bytes, disk_bytes, gpus: vec![] }, pids))
+    Ok((Resources { cpu_millis, memory_bytes, disk_bytes, ..Resources::default() }, pids))
 }
 
 fn check_constraints(c: ConstraintSpec, egress: Egress) -> Result<Vec<Constraint>, SpecError> {
@@ -468,6 +468,7 @@ fn check_constraints(c: ConstraintSpec, egress: Egress) -> Result<Vec<Constraint
 fn check_alive(alive: Option<AliveSpec>) -> Result<AliveCheck, SpecError> {
     let Some(a) = alive else { return Ok(AliveCheck::default()) };
     match (a.port, a.exec, a.log) {
+        (Some(0), None | Some(false), None) => Err(bad("alive.port", "nothing listens on port 0: write a port from 1 to 65535")),
         (Some(port), None | Some(false), None) => Ok(AliveCheck::Port(port)),
         (None, Some(true), None) => Ok(AliveCheck::Exec),
         (None, None | Some(false), Some(log)) => parse_duration(&log).map(AliveCheck::Log).map_err(|e| bad("alive.log", e)),
@@ -506,6 +507,7 @@ mod tests {
             ("resources: {memory: 1Mi}", "resources.memory"),
             ("resources: {gpu: H100}", "GPU jobs are not available"),
             ("alive: {port: 80, log: 3s}", "contradict"),
+            ("alive: {port: 0}", "alive.port: nothing listens on port 0"),
             ("verify: {mode: zk}", "not available in this version"),
             ("timeout: soon", "not a duration"),
             ("timeout: +5s", "not a duration"),

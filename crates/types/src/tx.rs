@@ -3,12 +3,19 @@
 //! Guarantees: one digest (= [`TxId`]) covers everything but the signatures; account, fee payer and node sign the
 //! same digest, which binds zone, lane, sequence and expiry. It does not judge: rules are in `ledger`.
 
+use crate::audit::AuditAction;
 use crate::genesis::GenesisValidator;
+use crate::governance::GovernanceAction;
 use crate::ids::derive;
 use crate::keys::{Signature, SignatureError, SigningKey};
 use crate::lease::{EndReason, SignedUsage};
 use crate::market::{OfferTerms, OrderTerms};
+use crate::market_rules::MarketAction;
 use crate::proof::Heartbeat;
+use crate::reputation::ReputationAction;
+use crate::service::ServiceAction;
+use crate::stake::DepositAction;
+use crate::validator::ValidatorAction;
 use crate::{
     AccountId, Amount, AssetId, GrantId, LeaseId, Millis, NodeId, OfferId, OrderId, PublicKey, Resources, Timestamp, TxId, ZoneId,
 };
@@ -124,8 +131,15 @@ impl Envelope {
     /// The first signature that fails.
     pub fn verify_signatures(&self) -> Result<TxId, SignatureError> {
         let id = self.body.id();
+        let mut typed = None;
         for s in &self.signatures {
-            s.key.verify(id.as_bytes(), &s.signature)?;
+            match &s.signature {
+                Signature::Eip712(bytes) => {
+                    let hash = typed.get_or_insert_with(|| crate::eip712::hash(&self.body));
+                    s.key.verify_typed(hash, bytes)?;
+                }
+                other => s.key.verify(id.as_bytes(), other)?,
+            }
         }
         Ok(id)
     }
@@ -276,9 +290,35 @@ pub enum Action {
         /// How much.
         amount: Amount,
     },
-    /// Registers a validator for a later term (later rules; the format is final).
+    /// Registers a validator as a candidate for the seats of later terms; its operator is the acting account.
     RegisterValidator {
         /// Its keys.
         validator: GenesisValidator,
+        /// The consensus key's signature over [`crate::validator::validator_consent_digest`].
+        consent: Signature,
+        /// Its first deposit, from the operator's balance.
+        bond: Amount,
     },
+    /// Votes, and the guardian's pause.
+    Governance(GovernanceAction),
+    /// Ratings.
+    Reputation(ReputationAction),
+    /// Deposits: unbonding, sponsors, suspension, newcomers.
+    Deposit(DepositAction),
+    /// Validators: deposits and suspension.
+    Validator(ValidatorAction),
+    /// Capacity audits and bundled heartbeats.
+    Audit(Box<AuditAction>),
+    /// What the market does besides offers and orders.
+    Market(MarketAction),
+    /// Watchers, evidence, failover, halts, models, assets.
+    Service(Box<ServiceAction>),
+    /// Grants: rights that an account lends to another key.
+    Grant(crate::grant::GrantAction),
+    /// The account's own keys.
+    Keys(crate::account::KeyAction),
+    /// Pay-as-you-go channels.
+    Channel(crate::channel::ChannelAction),
+    /// Credentials.
+    Credential(crate::credential::CredentialAction),
 }

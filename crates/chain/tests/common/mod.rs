@@ -11,7 +11,7 @@
 )]
 
 use bytes::Bytes;
-use pasture_chain::{Admission, BlockContext, Chain, Due, Genesis, Identity, Machine, Options, Rejection, TxOutcome};
+use pasture_chain::{Admission, BlockContext, Chain, Due, Entries, Genesis, Identity, Machine, Options, Rejection, TxOutcome};
 use pasture_types::state::{StateRead, StateWrite};
 use std::path::Path;
 use std::sync::Arc;
@@ -94,8 +94,8 @@ fn first_timer(state: &dyn StateRead) -> Option<u64> {
 }
 
 impl Machine for Counter {
-    fn genesis(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        vec![(GENESIS_KEY.to_vec(), b"in the beginning".to_vec()), (counter_key(200), 7u64.to_be_bytes().to_vec())]
+    fn genesis(&self) -> Result<Entries, String> {
+        Ok(vec![(GENESIS_KEY.to_vec(), b"in the beginning".to_vec()), (counter_key(200), 7u64.to_be_bytes().to_vec())])
     }
 
     fn admit(&self, tx: &[u8], state: &dyn StateRead, now_ms: u64) -> Result<Admission, Rejection> {
@@ -171,7 +171,7 @@ pub(crate) fn identity() -> Identity {
 }
 
 pub(crate) fn genesis() -> Genesis {
-    Genesis { zone: [42; 32], timestamp_ms: 1_000, validators: vec![identity().validator(None)] }
+    Genesis { zone: [42; 32], timestamp_ms: 1_000, validators: vec![identity().validator(None)], base: None }
 }
 
 pub(crate) fn options(dir: &Path) -> Options {

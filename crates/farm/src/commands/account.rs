@@ -2,12 +2,12 @@
 //!
 //! Guarantees: the key is never shown; money moves only by `transfer`, to an id that is a whole one.
 
+use super::grants;
 use crate::args::{AccountArgs, AccountCommand};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::render::Table;
 use crate::render::number::{credits, duration};
 use crate::session::{App, Session};
-use pasture_api::newcomer;
 use pasture_types::tx::Action;
 use pasture_types::{AccountId, Amount, AssetId};
 
@@ -20,6 +20,10 @@ pub(crate) async fn run(app: &App, args: &AccountArgs) -> Outcome {
         None | Some(AccountCommand::Show) => show(app).await,
         Some(AccountCommand::TestCredits { amount }) => test_credits(app, amount).await,
         Some(AccountCommand::Transfer { to, amount }) => transfer(app, to, amount).await,
+        Some(AccountCommand::Claim { code }) => grants::claim(app, code).await,
+        Some(AccountCommand::Grants) => grants::grants(app).await,
+        Some(AccountCommand::Grant(args)) => grants::grant(app, args).await,
+        Some(AccountCommand::Revoke { id }) => grants::take_back(app, id).await,
     }
 }
 
@@ -56,13 +60,14 @@ async fn show(app: &App) -> Outcome {
 async fn test_credits(app: &App, amount: &str) -> Outcome {
     let amount = parse(amount)?;
     let session = Session::open(app).await?;
-    let lane = match session.api.account(&session.account()).await {
+    let ours = session.account();
+    let lane = match session.ask(|| session.api.account(&ours)).await {
         Ok(view) => Some(view.lanes.iter().find(|(lane, _)| *lane == FIRST_LANE).map_or(0, |(_, next)| *next)),
         Err(e) if e.problem().is_some_and(|p| p.status == 404) => None,
         Err(e) => return Err(e.into()),
     };
-    newcomer::take_test_credits(&session.api, &session.key, amount, session.time(), lane).await?;
-    let view = session.api.account(&session.account()).await?;
+    session.take_test_credits(amount, lane).await?;
+    let view = session.ask(|| session.api.account(&ours)).await?;
     session.out.either(&view, || format!("{} test credits, no value; balance {} cr", amount.display(0), credits(view.balance)));
     Ok(Exit::Ok)
 }
@@ -78,7 +83,8 @@ async fn transfer(app: &App, to: &str, amount: &str) -> Outcome {
         return Err(Failure::new("declined", "nothing was paid"));
     }
     let paid = session.submit(vec![Action::Transfer { to, asset: AssetId::CREDIT, amount }]).await?;
-    let view = session.api.account(&session.account()).await?;
+    let ours = session.account();
+    let view = session.ask(|| session.api.account(&ours)).await?;
     let value = serde_json::json!({"transaction": paid, "to": to, "amount": amount, "balance": view.balance});
     session.out.either(&value, || format!("paid {} cr to {}; balance {} cr", credits(amount), to.short(), credits(view.balance)));
     Ok(Exit::Ok)

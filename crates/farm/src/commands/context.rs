@@ -3,6 +3,7 @@
 //! Guarantees: touches the configuration file and nothing else; no network needs to answer.
 
 use crate::args::{ContextArgs, ContextCommand};
+use crate::backend;
 use crate::config::{ConfigFile, Context, DEV_CONTEXT, check_api_url, check_context_name};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::render::Table;
@@ -22,7 +23,7 @@ pub(crate) fn run(app: &App, args: &ContextArgs) -> Outcome {
             file.save(&path)?;
             app.out.note(&format!("context {name} is used from now on"));
         }
-        ContextCommand::Create { name } => {
+        ContextCommand::Create { name, trust } => {
             check_context_name(name)?;
             if name == DEV_CONTEXT {
                 return Err(Failure::usage(format!("the context `{DEV_CONTEXT}` belongs to farm dev: take another name")));
@@ -31,7 +32,8 @@ pub(crate) fn run(app: &App, args: &ContextArgs) -> Outcome {
                 Failure::usage("a context needs an address").next(format!("write:  farm context create {name} --api-url http://HOST:PORT"))
             })?;
             check_api_url(&url)?;
-            file.contexts.insert(name.clone(), Context { api_url: url.trim_end_matches('/').into() });
+            let validators = trust.as_ref().map(|path| backend::trusted_in(path)).transpose()?.map(|set| hex::encode(set.encode()));
+            file.contexts.insert(name.clone(), Context { api_url: url.trim_end_matches('/').into(), validators });
             file.context = Some(name.clone());
             file.save(&path)?;
             app.out.note(&format!("context {name} is used from now on: {url}"));

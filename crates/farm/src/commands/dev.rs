@@ -130,14 +130,14 @@ pub(crate) async fn offered(args: &MachineArgs, disk: &Path) -> Result<Option<Re
         cpu_millis,
         memory_bytes: size("--memory", &args.memory, has.memory_bytes / 2)?,
         disk_bytes: size("--disk", &args.disk, has.disk_bytes / 2)?,
-        gpus: vec![],
+        ..Resources::default()
     }))
 }
 
 fn enter(app: &App, ready: &DevReady) -> Result<(), Failure> {
     let path = app.paths.config_file();
     let mut file = ConfigFile::load(&path)?;
-    file.enter_dev(&ready.api_url);
+    file.enter_dev(&ready.api_url, Some(hex::encode(ready.trusted.encode())));
     file.save(&path)
 }
 

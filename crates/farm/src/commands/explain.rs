@@ -6,31 +6,43 @@
 use crate::args::ExplainArgs;
 use crate::commands::run::round_up;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::render::Table;
-use crate::render::number::{count, credits, per_hour};
+use crate::patience::Pause;
+use crate::render::number::{count, credits, duration, per_hour};
+use crate::render::{Output, Table};
 use crate::session::{App, Session, too_poor};
 use crate::spec_file;
 use crate::words::plainly;
-use pasture_api::ExplainView;
+use pasture_api::{ApiError, ExplainView};
 use pasture_types::market::{Constraint, Disclose, Egress, Failover, Fence, OrderTerms};
 use pasture_types::spec::CheckedSpec;
 use pasture_types::{Amount, AssetId, BlobHash, Millis, Timestamp};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a job may run unless told otherwise.
 const DEFAULT_DURATION: Millis = Millis(3_600_000);
 /// How long an order waits for a machine.
 const ORDER_WAIT: Millis = Millis(60_000);
+/// How long offers that are too new are waited for. Two blocks take two seconds where the network is idle and slow.
+const AGEING_WAIT: Duration = Duration::from_secs(15);
 /// A price that no offer reaches: for asking what there is before setting a limit.
 const ANY_PRICE: Amount = Amount::credits(1_000_000);
 /// How much dearer than the best offer the machine may be when no limit was given: six fifths.
 const ROOM: (u128, u128) = (6, 5);
+const HOUR_MS: u128 = 3_600_000;
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &ExplainArgs) -> Outcome {
     let asked = spec_file::resolve(&args.spec, &[])?;
     let session = Session::open(app).await?;
     let terms = terms(&asked.spec, BlobHash([0; 32]), session.time());
-    let view = session.api.explain(&terms).await?;
+    let opened = open(&terms);
+    let mut view = session.ask(|| session.api.explain(&opened)).await?;
+    if let Some(best) = view.best.first().filter(|_| view.suitable > 0) {
+        // Once more at the price that would really be allowed: a budget is held against that.
+        let real = OrderTerms { max_price_per_hour: highest(&asked.spec, best.rate_per_hour, period(&session, &terms)), ..terms.clone() };
+        view = session.ask(|| session.api.explain(&real)).await?;
+    }
     app.out.either(&view, || {
         let mut text = format!("asked for: {}\n{}", conditions(&terms), explanation(&view));
         for change in &view.relaxations {
@@ -61,13 +73,62 @@ pub(crate) fn terms(spec: &CheckedSpec, spec_hash: BlobHash, now: Timestamp) -> 
         watcher: None,
         preferences: vec![],
         expires: now.plus(ORDER_WAIT),
+        ..OrderTerms::default()
+    }
+}
+
+/// The same without a limit on the budget, where no price was named that it could be held against.
+fn open(terms: &OrderTerms) -> OrderTerms {
+    let budget = if terms.max_price_per_hour == ANY_PRICE { ANY_PRICE } else { terms.budget };
+    OrderTerms { budget, ..terms.clone() }
+}
+
+/// The shortest time that a budget must pay for.
+fn period(session: &Session, terms: &OrderTerms) -> Millis {
+    session.status.params.epoch.min(terms.max_duration)
+}
+
+fn cost(rate: Amount, time: Millis) -> Amount {
+    Amount(rate.0.saturating_mul(u128::from(time.0)).div_ceil(HOUR_MS))
+}
+
+/// The highest price that is allowed: the user's, else a little above the best offer's, as far as the budget pays a period of it.
+fn highest(spec: &CheckedSpec, best: Amount, period: Millis) -> Amount {
+    spec.max_price_per_hour.unwrap_or_else(|| {
+        let room = round_up(best.mul_div(ROOM.0, ROOM.1).unwrap_or(best));
+        let paid = spec.budget.and_then(|b| b.mul_div(HOUR_MS, u128::from(period.0.max(1))));
+        paid.map_or(room, |paid| room.min(paid).max(best))
+    })
+}
+
+/// An explanation in which no offer that might serve is merely too new. Such offers are waited for: two blocks are moments.
+async fn aged<F>(out: Output, within: Duration, mut explain: impl FnMut() -> F) -> Result<ExplainView, ApiError>
+where
+    F: Future<Output = Result<ExplainView, ApiError>>,
+{
+    let until = Instant::now() + within;
+    let mut pause = Pause::new();
+    let mut said = false;
+    loop {
+        let view = explain().await?;
+        if view.suitable > 0 || view.ageing == 0 || Instant::now() >= until {
+            return Ok(view);
+        }
+        if !std::mem::replace(&mut said, true) {
+            out.note(&format!(
+                "{} too new to be drawn: waiting for that",
+                count(view.ageing, "offer") + if view.ageing == 1 { " is" } else { " are" }
+            ));
+        }
+        pause.wait().await;
     }
 }
 
 /// Terms that somebody would serve now and that the account can pay, or why not.
 pub(crate) async fn quote(session: &Session, spec: &CheckedSpec, spec_hash: BlobHash, balance: Amount) -> Result<OrderTerms, Failure> {
     let asked = terms(spec, spec_hash, session.time());
-    let view = session.api.explain(&asked).await?;
+    let opened = open(&asked);
+    let view = aged(session.out, AGEING_WAIT, || session.ask(|| session.api.explain(&opened))).await?;
     let Some(best) = view.best.first().filter(|_| view.suitable > 0) else {
         let text = format!("asked for: {}\n{}", conditions(&asked), explanation(&view));
         let mut failure = Failure::new("nobody", format!("no machine suits this job; nothing was sent and nothing charged\n{text}"));
@@ -77,26 +138,27 @@ pub(crate) async fn quote(session: &Session, spec: &CheckedSpec, spec_hash: Blob
         }
         return Err(failure);
     };
-    let second = best.rate_per_hour.per_hour_for(1_000).unwrap_or(best.rate_per_hour);
-    if let Some(budget) = spec.budget.filter(|b| *b < second) {
-        let price = per_hour(best.rate_per_hour);
+    let period = period(session, &asked);
+    let least = cost(best.rate_per_hour, period);
+    if let Some(budget) = spec.budget.filter(|b| *b < least) {
+        let (price, least, period) = (per_hour(best.rate_per_hour), credits(least), duration(period));
         return Err(Failure::new(
             "budget-too-small",
-            format!("a budget of {budget} cr buys not even a second at {price}; nothing was charged"),
+            format!("a budget of {budget} cr does not buy the first {period} at {price}: that costs {least} cr; nothing was charged"),
         )
         .next("set a larger --budget, or leave it out"));
     }
     let p = &session.status.params;
     let aside = p.order_deposit.saturating_add(session.max_fee());
-    priced(asked, spec, best.rate_per_hour, balance.saturating_sub(aside))
+    priced(asked, spec, best.rate_per_hour, period, balance.saturating_sub(aside))
         .map_err(|needed| too_poor(needed.saturating_add(aside), balance, session.is_test()))
 }
 
 /// Sets the limits that were not given: a price a little above the best offer's, a budget that covers the whole time as far as
 /// the account reaches. An error is the least that would have to be put on hold.
-fn priced(asked: OrderTerms, spec: &CheckedSpec, best: Amount, available: Amount) -> Result<OrderTerms, Amount> {
-    let max_price = spec.max_price_per_hour.unwrap_or_else(|| round_up(best.mul_div(ROOM.0, ROOM.1).unwrap_or(best)));
-    let hold = |rate: Amount| rate.mul_div(u128::from(asked.max_duration.0), 3_600_000).map_or(ANY_PRICE, round_up);
+fn priced(asked: OrderTerms, spec: &CheckedSpec, best: Amount, period: Millis, available: Amount) -> Result<OrderTerms, Amount> {
+    let max_price = highest(spec, best, period);
+    let hold = |rate: Amount| rate.mul_div(u128::from(asked.max_duration.0), HOUR_MS).map_or(ANY_PRICE, round_up);
     let budget = match spec.budget {
         // A budget of the user's is a limit, not a wish: it is not made smaller.
         Some(budget) => {
@@ -129,6 +191,7 @@ pub(crate) fn conditions(terms: &OrderTerms) -> String {
             Constraint::Provider(provider) => format!("only provider {}", provider.short()),
             Constraint::Egress(Egress::Open) => "network access (without it: --egress none)".into(),
             Constraint::Egress(Egress::None) => continue,
+            Constraint::Credential(query) => format!("certificate: {:?} {}", query.kind, query.at_least),
         });
     }
     if terms.max_price_per_hour < ANY_PRICE {
@@ -168,7 +231,7 @@ mod tests {
     fn price(yaml: &str, best: u128, available: u128) -> Result<(Amount, Amount), Amount> {
         let spec = spec(yaml);
         let asked = terms(&spec, BlobHash([0; 32]), Timestamp(0));
-        priced(asked, &spec, Amount(best), Amount(available)).map(|t| (t.max_price_per_hour, t.budget))
+        priced(asked, &spec, Amount(best), Millis(60_000), Amount(available)).map(|t| (t.max_price_per_hour, t.budget))
     }
 
     #[test]
@@ -181,7 +244,30 @@ mod tests {
         assert_eq!(price("{image: a, budget: '0.25'}", cr, cr / 2), Ok((Amount(6 * cr / 5), Amount(cr / 4))));
         assert_eq!(price("{image: a, budget: '2', timeout: 2h}", cr, cr), Err(Amount(2 * cr)));
         assert_eq!(price("{image: a, price: {max: 3}}", cr, 100 * cr), Ok((Amount(3 * cr), Amount(3 * cr))));
+        let scarce = price("{image: a, budget: '0.018'}", cr, cr).unwrap();
+        assert_eq!(scarce, (Amount(1_080_000_000), Amount(18_000_000)), "a period at the highest price is what the budget pays");
         assert_eq!(price("image: a", 1, 100 * cr).unwrap().0, Amount(100_000), "prices are rounded up");
+    }
+
+    fn view(suitable: u64, ageing: u64) -> ExplainView {
+        ExplainView { offers: 1, suitable, excluded: vec![], best: vec![], relaxations: vec![], ageing }
+    }
+
+    #[tokio::test]
+    async fn an_offer_that_is_only_too_new_is_waited_for_and_not_for_ever() {
+        let out = Output::new(false, true, true, false);
+        let mut answers = vec![view(1, 0), view(0, 1), view(0, 1)];
+        let got = aged(out, AGEING_WAIT, || std::future::ready(Ok(answers.pop().unwrap()))).await.unwrap();
+        assert_eq!((got.suitable, answers.len()), (1, 0));
+        // Nothing to wait for.
+        let mut calls = 0;
+        let got = aged(out, AGEING_WAIT, || {
+            calls += 1;
+            std::future::ready(Ok(view(0, 0)))
+        });
+        assert_eq!((got.await.unwrap().suitable, calls), (0, 1));
+        let short = Duration::from_millis(1);
+        assert_eq!(aged(out, short, || std::future::ready(Ok(view(0, 2)))).await.unwrap().ageing, 2);
     }
 
     #[test]
@@ -201,6 +287,7 @@ mod tests {
             excluded: vec![Exclusion { reason: "memory: 64 GiB asked, at most 8 GiB free".into(), offers: 2 }],
             best: vec![BestOffer { node: NodeId([1; 32]), provider_name: "alice".into(), region: "eu".into(), rate_per_hour: Amount(5) }],
             relaxations: vec![],
+            ageing: 0,
         };
         assert_eq!(
             explanation(&view),

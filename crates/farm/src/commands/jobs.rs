@@ -4,14 +4,19 @@
 //! (its phase, its log) is asked of the machine and missing when it does not answer.
 
 use crate::args::{ExtendArgs, JobArg, LogsArgs, PsArgs, ReceiptArgs, StopArgs};
+use crate::backend::RecordKind;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, FromLog};
 use crate::follow::{final_in, show_frame};
+use crate::patience::{Calls, while_away};
 use crate::receipt::Receipt;
 use crate::render::number::{credits, duration, per_hour};
 use crate::render::{Progress, Table};
 use crate::session::{App, Job, Session};
+use crate::verify::{Checker, Evidence, answered};
 use crate::words;
+use futures::StreamExt as _;
+use futures::stream;
 use pasture_api::client::EventFilter;
 use pasture_api::data::LeaseStatus;
 use pasture_api::{JobView, LeaseView, OrderState};
@@ -27,6 +32,8 @@ const RECENT: Millis = Millis(24 * 3_600_000);
 
 /// How long a machine may take to say what it is doing.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// Machines that are asked at once: some that are away must not hold up a list, and a gateway has a limit of its own.
+const ASKED_AT_ONCE: usize = 16;
 
 fn cost(lease: &LeaseView) -> Amount {
     match &lease.settlement {
@@ -50,10 +57,9 @@ pub(crate) async fn ps(app: &App, args: &PsArgs) -> Outcome {
         Some(lease) => lease.closed.is_none_or(|t| now.since(t) < RECENT),
         None => j.order.state == OrderState::Open || now.since(j.order.placed) < RECENT,
     };
-    let mut shown = vec![];
-    for job in jobs.iter().filter(|j| args.all || recent(j)) {
-        shown.push((job, words::state(job, live(&session, job.lease.as_ref()).await.map(|s| s.phase))));
-    }
+    let asked = stream::iter(jobs.iter().filter(|j| args.all || recent(j)));
+    let state = async |job: &JobView| words::state(job, live(&session, job.lease.as_ref()).await.map(|s| s.phase));
+    let shown: Vec<(&JobView, &str)> = asked.map(async |job| (job, state(job).await)).buffered(ASKED_AT_ONCE).collect().await;
     if session.out.json {
         let one = |(job, state): &(&JobView, &str)| serde_json::json!({"job": names.handle(&job.order.id), "state": state, "order": job.order, "lease": job.lease});
         session.out.json(&shown.iter().map(one).collect::<Vec<_>>());
@@ -125,7 +131,7 @@ pub(crate) async fn logs(app: &App, args: &LogsArgs) -> Outcome {
     let job = session.job(&args.job).await?;
     let client = session.lease_client(job.lease()?);
     // Asked first, so that a machine that is away is an error and not silence.
-    let status = client.status().await?;
+    let status = while_away(session.out, || client.status()).await?;
     if args.from > status.log_bytes && !args.follow {
         return Err(Failure::usage(format!("the log has {} bytes, so it cannot be read from byte {}", status.log_bytes, args.from)));
     }
@@ -165,8 +171,9 @@ pub(crate) async fn stop(app: &App, args: &StopArgs) -> Outcome {
 /// Asks the machine, and waits until the ledger says that it is over; a machine that is away is passed by.
 async fn stop_running(session: &Session, lease: &LeaseView, grace: Millis) -> Result<&'static str, Failure> {
     let filter = EventFilter { lease: Some(lease.id), ..EventFilter::default() };
-    let mut events = feeds::ledger(&session.api, filter).await?;
-    if let Err(e) = session.lease_client(lease).stop(grace.0).await {
+    let mut events = feeds::ledger(session, filter).await?;
+    let client = session.lease_client(lease);
+    if let Err(e) = while_away(session.out, || client.stop(grace.0)).await {
         if !e.is_transient() {
             return Err(e.into());
         }
@@ -201,19 +208,39 @@ pub(crate) async fn receipt(app: &App, args: &ReceiptArgs) -> Outcome {
     if args.wait && lease.settlement.is_none() {
         lease = settled(&session, &job, &lease).await?;
     }
+    let evidence = if args.details { verified(app, &session, &mut lease).await? } else { None };
     let receipt = Receipt::of(job.handle.clone(), &lease, session.is_test(), None, final_in(&session, &lease));
-    session.out.either(&receipt.json(), || receipt.text(&session.out, args.details));
+    let mut json = receipt.json();
+    if let (Some(fields), Some(evidence)) = (json.as_object_mut(), &evidence) {
+        fields.insert("verified".into(), evidence.json());
+    }
+    session.out.either(&json, || {
+        let verified = evidence.map_or_else(String::new, |e| format!("\n  {}", e.short()));
+        receipt.text(&session.out, args.details) + &verified
+    });
     Ok(Exit::Ok)
+}
+
+/// Holds the lease against the records that the validators signed, where we know whom to trust.
+async fn verified(app: &App, session: &Session, lease: &mut LeaseView) -> Result<Option<Evidence>, Failure> {
+    let Some(trusted) = app.trusted()? else { return Ok(None) };
+    let calls = Calls::Later(session.out);
+    let checker = Checker::new(calls, session.api.clone(), trusted, 0);
+    let id = lease.id.0;
+    let (view, evidence) = checker.view(RecordKind::Lease, &id, || answered(calls, &session.api, RecordKind::Lease, id)).await?;
+    let view = view.ok_or_else(|| Failure::new("not-found", format!("there is no lease of {}", lease.id)))?;
+    *lease = serde_json::from_value(view).map_err(|e| Failure::new("internal", e.to_string()))?;
+    Ok(Some(evidence))
 }
 
 /// The lease once it is settled, however long that takes.
 async fn settled(session: &Session, job: &Job, lease: &LeaseView) -> Result<LeaseView, Failure> {
     let filter = EventFilter { lease: Some(lease.id), ..EventFilter::default() };
-    let mut events = feeds::ledger(&session.api, filter).await?;
+    let mut events = feeds::ledger(session, filter).await?;
     let mut progress = Progress::new(session.out);
     progress.step("waiting for the final account");
     loop {
-        let now = session.api.lease(&lease.id).await?;
+        let now = session.ask(|| session.api.lease(&lease.id)).await?;
         if now.settlement.is_some() {
             return Ok(now);
         }
@@ -239,7 +266,7 @@ pub(crate) async fn extend(app: &App, args: &ExtendArgs) -> Outcome {
     let lease = job.lease()?;
     let more = lease.rate_per_hour.per_hour_for(longer.0).unwrap_or(Amount::ZERO);
     session.submit(vec![Action::Extend { lease: lease.id, duration: longer }]).await?;
-    let now = session.api.lease(&lease.id).await?;
+    let now = session.ask(|| session.api.lease(&lease.id)).await?;
     session.out.either(&now, || {
         format!(
             "{} may run {} longer, for at most {} cr more ({} cr in all)",

@@ -1,15 +1,20 @@
 //! `farm ledger`: reading and checking what the network agreed on.
 //!
-//! Guarantees: nothing here changes anything. `check` and `replay` end with a failure when something is wrong.
+//! Guarantees: nothing here changes anything (`export` and `import` are in `moving`). `check` and `replay` end with a failure when something is wrong.
 
+use super::moving;
 use crate::args::{LedgerArgs, LedgerCommand};
-use crate::backend;
+use crate::backend::{self, RecordKind};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::patience::{Calls, first_call};
 use crate::render::Table;
 use crate::render::number::count;
 use crate::session::App;
+use crate::verify::{Checker, Evidence, answered, stated};
 use crate::words::plainly;
 use pasture_rt::{TaskKind, spawn_blocking};
+use pasture_types::{AccountId, LeaseId, NodeId, OrderId};
+use serde_json::Value;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -20,8 +25,13 @@ const SHOWN: usize = 20;
 pub(crate) async fn run(app: &App, args: &LedgerArgs) -> Outcome {
     match &args.command {
         LedgerCommand::Head { height } => head(app, *height).await,
-        LedgerCommand::Get { what, id } => get(app, what, id.as_deref()).await,
+        LedgerCommand::Get { what, id, verify, no_verify, since } => {
+            let trust = Trust { required: *verify || *since > 0, off: *no_verify, since: *since };
+            get(app, what, id.as_deref(), trust).await
+        }
         LedgerCommand::Check => check(app).await,
+        LedgerCommand::Export { file, data } => moving::export(app, file, data.as_deref()).await,
+        LedgerCommand::Import { file, data, keys } => moving::import(app, file, data, keys.as_deref()).await,
         LedgerCommand::Replay { data } => replay(app, data).await,
     }
 }
@@ -29,8 +39,8 @@ pub(crate) async fn run(app: &App, args: &LedgerArgs) -> Outcome {
 async fn head(app: &App, height: Option<u64>) -> Outcome {
     let client = app.client()?;
     let view = match height {
-        Some(height) => client.block(height).await?,
-        None => client.head().await?,
+        Some(height) => first_call(app.out, || client.block(height)).await?,
+        None => first_call(app.out, || client.head()).await?,
     };
     app.out.either(&view, || {
         let mut table = Table::pairs();
@@ -52,22 +62,93 @@ async fn head(app: &App, height: Option<u64>) -> Outcome {
     Ok(Exit::Ok)
 }
 
-async fn get(app: &App, what: &str, id: Option<&str>) -> Outcome {
-    let client = app.client()?;
-    let failed = |e: serde_json::Error| Failure::new("internal", e.to_string());
-    let value = match (what, id) {
-        ("account", Some(id)) => serde_json::to_value(client.account(&parse(id)?).await?).map_err(failed)?,
-        ("lease", Some(id)) => serde_json::to_value(client.lease(&parse(id)?).await?).map_err(failed)?,
-        ("order", Some(id)) => serde_json::to_value(client.order(&parse(id)?).await?).map_err(failed)?,
-        ("node", Some(id)) => serde_json::to_value(client.node(&parse(id)?).await?).map_err(failed)?,
+/// How much of a gateway's word is taken.
+#[derive(Clone, Copy)]
+struct Trust {
+    /// Fail unless it was checked.
+    required: bool,
+    /// Check nothing.
+    off: bool,
+    /// Refuse what is older.
+    since: u64,
+}
+
+/// A kind of record with an id, or a key.
+enum Asked {
+    Record(RecordKind, [u8; 32]),
+    Key(Vec<u8>),
+}
+
+fn asked(what: &str, id: Option<&str>) -> Result<Asked, Failure> {
+    Ok(match (what, id) {
+        ("account", Some(id)) => Asked::Record(RecordKind::Account, parse::<AccountId>(id)?.0),
+        ("lease", Some(id)) => Asked::Record(RecordKind::Lease, parse::<LeaseId>(id)?.0),
+        ("order", Some(id)) => Asked::Record(RecordKind::Order, parse::<OrderId>(id)?.0),
+        ("node", Some(id)) => Asked::Record(RecordKind::Node, parse::<NodeId>(id)?.0),
         ("account" | "lease" | "order" | "node", None) => return Err(Failure::usage(format!("which {what}? write its id after it"))),
-        (key, None) if !key.is_empty() && key.bytes().all(|b| b.is_ascii_hexdigit()) && key.len().is_multiple_of(2) => {
-            serde_json::to_value(client.state(key).await?).map_err(failed)?
+        (key, None) if !key.is_empty() => Asked::Key(hex::decode(key).map_err(|_| neither(key))?),
+        (other, _) => return Err(neither(other)),
+    })
+}
+
+fn neither(what: &str) -> Failure {
+    Failure::usage(format!("`{what}` is neither a key in hex nor one of account, lease, order, node"))
+}
+
+async fn get(app: &App, what: &str, id: Option<&str>, trust: Trust) -> Outcome {
+    let asked = asked(what, id)?;
+    let client = app.client()?;
+    let calls = Calls::First(app.out);
+    let trusted = if trust.off { None } else { app.trusted()? };
+    let Some(trusted) = trusted else {
+        if trust.required {
+            return Err(Failure::new("nobody-trusted", "there is nobody to check this against: no validators are known for this network")
+                .next(
+                    "get the network's founding file from somebody you believe, then:  farm context create NAME --api-url URL --trust FILE",
+                ));
         }
-        _ => return Err(Failure::usage(format!("`{what}` is neither a key in hex nor one of account, lease, order, node"))),
+        let value = match asked {
+            Asked::Record(kind, id) => answered(calls, &client, kind, id).await?.ok_or_else(|| nothing(what))?,
+            Asked::Key(key) => serde_json::to_value(stated(calls, &client, &key).await?).unwrap_or_default(),
+        };
+        app.out.either(&value, || serde_json::to_string_pretty(&value).unwrap_or_default());
+        app.out.note("not verified: this is the gateway's word");
+        return Ok(Exit::Ok);
     };
+    let checker = Checker::new(calls, client.clone(), trusted, trust.since);
+    let unproven = match &asked {
+        Asked::Record(kind, _) => kind.unproven(),
+        Asked::Key(_) => &[],
+    };
+    let (value, evidence) = match asked {
+        Asked::Record(kind, id) => checker.view(kind, &id, || answered(calls, &client, kind, id)).await?,
+        Asked::Key(key) => {
+            let (shown, proof) = checker.record(&key).await?;
+            let value = serde_json::json!({
+                "key": hex::encode(&key), "value": shown.value.as_ref().map(hex::encode), "height": shown.header.height, "proof": proof,
+            });
+            (Some(value), Evidence::of(&shown))
+        }
+    };
+    let Some(mut value) = value else {
+        return Err(Failure::new(
+            "not-found",
+            format!("there is no such {what}, as the validators certified at block {}", evidence.height()),
+        ));
+    };
+    if let Value::Object(fields) = &mut value {
+        fields.insert("verified".into(), evidence.json());
+    }
     app.out.either(&value, || serde_json::to_string_pretty(&value).unwrap_or_default());
+    app.out.note(&evidence.text(checker.trusted()));
+    if !unproven.is_empty() {
+        app.out.note(&format!("  the gateway's word alone: {}", unproven.join(", ")));
+    }
     Ok(Exit::Ok)
+}
+
+fn nothing(what: &str) -> Failure {
+    Failure::new("not-found", format!("there is no such {what}"))
 }
 
 fn parse<T: FromStr>(id: &str) -> Result<T, Failure>
@@ -78,7 +159,8 @@ where
 }
 
 async fn check(app: &App) -> Outcome {
-    let view = app.client()?.check().await?;
+    let client = app.client()?;
+    let view = first_call(app.out, || client.check()).await?;
     app.out.either(&view, || {
         let mut text: String = view.checked.iter().map(|name| format!("✓ {}\n", plainly(name))).collect();
         text.push_str(&format!("{} checked at height {}", count(view.checked.len() as u64, "rule"), view.height));

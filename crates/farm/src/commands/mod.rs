@@ -5,8 +5,10 @@ mod context;
 mod dev;
 mod doctor;
 mod explain;
+mod grants;
 mod jobs;
 mod ledger;
+mod moving;
 mod offers;
 pub(crate) mod run;
 mod up;
@@ -27,6 +29,7 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Receipt(args) => jobs::receipt(app, args).await,
         Command::Extend(args) => jobs::extend(app, args).await,
         Command::Account(args) => account::run(app, args).await,
+        Command::Invite(args) => grants::invite(app, args).await,
         Command::Offers => offers::run(app).await,
         Command::Explain(args) => explain::run(app, args).await,
         Command::Dev(args) => Box::pin(dev::run(app, args)).await,

@@ -1,13 +1,15 @@
 //! `farm offers`: what machines are offered at which price.
 
 use crate::exit::{Exit, Outcome};
+use crate::patience::first_call;
 use crate::render::Table;
 use crate::render::number::credits;
 use crate::session::App;
 
 /// Runs the command.
 pub(crate) async fn run(app: &App) -> Outcome {
-    let offers = app.client()?.offers().await?;
+    let client = app.client()?;
+    let offers = first_call(app.out, || client.offers()).await?;
     if app.out.json {
         app.out.json(&offers);
         return Ok(Exit::Ok);

@@ -15,7 +15,6 @@ use crate::feeds::{self, FromLedger, Signals};
 use crate::follow::{self, Plan as FollowPlan};
 use crate::handles::{JobRecord, remember};
 use crate::pack::{MAX_CONTEXT_BYTES, Packed, Plan};
-use crate::patience::patiently;
 use crate::render::Progress;
 use crate::render::number::{credits, per_hour};
 use crate::session::{App, Session, now_ms, random};
@@ -103,7 +102,7 @@ async fn go(session: &Session, args: &RunArgs, asked: Asked, plan: Option<Plan>,
     progress.step("looking for a machine");
     let account = session.ensure_account().await?;
     let terms = quote(session, &asked.spec, manifest.hash(), account.balance).await?;
-    let mut events = feeds::ledger(&session.api, EventFilter { account: Some(session.account()), ..EventFilter::default() }).await?;
+    let mut events = feeds::ledger(session, EventFilter { account: Some(session.account()), ..EventFilter::default() }).await?;
     // Until here a signal ends us at once, and nothing is lost.
     let mut signals = Signals::listen()?;
     let order = place(session, &asked, &terms).await?;
@@ -189,7 +188,7 @@ async fn place(session: &Session, asked: &Asked, terms: &OrderTerms) -> Result<O
         .await?;
     let order = placed.ok_or_else(|| Failure::new("internal", "the order has no id"))?;
     // After a broken connection "final" does not say that it took effect.
-    patiently(|| session.api.order(&order)).await?;
+    session.ask(|| session.api.order(&order)).await?;
     Ok(order)
 }
 
@@ -217,7 +216,7 @@ async fn matching(
         let lease = match news {
             Some(lease) => lease,
             // After a gap the order itself says where it is.
-            None => match patiently(|| session.api.order(order)).await? {
+            None => match session.ask(|| session.api.order(order)).await? {
                 o if matches!(o.state, OrderState::Expired | OrderState::Cancelled) => return nobody(session, terms).await,
                 o => match o.lease {
                     Some(lease) => lease,
@@ -225,7 +224,7 @@ async fn matching(
                 },
             },
         };
-        let lease = patiently(|| session.api.lease(&lease)).await?;
+        let lease = session.ask(|| session.api.lease(&lease)).await?;
         if shown.replace(lease.id) != Some(lease.id) {
             announce(session, &lease, progress).await;
         }
@@ -254,7 +253,7 @@ async fn announce(session: &Session, lease: &LeaseView, progress: &Progress) {
 }
 
 async fn nobody(session: &Session, terms: &OrderTerms) -> Result<Option<LeaseView>, Failure> {
-    let view = session.api.explain(terms).await?;
+    let view = session.ask(|| session.api.explain(terms)).await?;
     let failure = Failure::new("nobody", "nobody took the job in time; nothing was charged");
     if view.suitable > 0 {
         return Err(failure.next("the machines that could were busy or away: try again in a moment"));
@@ -270,7 +269,7 @@ async fn give_up(session: &Session, order: &OrderId) -> Result<Option<LeaseView>
         return Ok(None);
     }
     // A machine was drawn in the meantime.
-    if let Some(lease) = session.api.order(order).await?.lease {
+    if let Some(lease) = session.ask(|| session.api.order(order)).await?.lease {
         session.submit(vec![Action::CloseLease { lease, reason: EndReason::StoppedByUser }]).await?;
     }
     Ok(None)

@@ -52,7 +52,7 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
     if let Some(ready) = &ready {
         show(app, ready);
         let filter = EventFilter { node: Some(ready.node), ..EventFilter::default() };
-        let mut events = feeds::ledger(&session.api, filter).await?;
+        let mut events = feeds::ledger(&session, filter).await?;
         tokio::select! {
             ended = &mut machine => return ended.map(|()| Exit::Ok),
             () = report(app, ready, &mut events) => {}
@@ -78,7 +78,7 @@ fn rates(args: &UpArgs) -> Result<Option<Rates>, Failure> {
         cpu_core: price("--price-cpu", &args.price_cpu)?,
         memory_gib: price("--price-memory", &args.price_memory)?,
         disk_gib: price("--price-disk", &args.price_disk)?,
-        gpus: vec![],
+        ..Rates::default()
     }))
 }
 

@@ -23,6 +23,8 @@ const SEED: u64 = 0x5eed_0f9a_5700_0001;
 const PASSED_WITHIN: Duration = Duration::from_secs(45);
 /// Longest that the last lease may take to settle: a job whose description never arrived is given a minute for it.
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
+/// Jobs that run when the deaths are over.
+const STILL_RUNNING: usize = 4;
 /// What a process shows that was killed by SIGKILL.
 const KILLED: i32 = 137;
 
@@ -112,6 +114,20 @@ impl Mortal {
         let name = format!("mortal-{}", self.started);
         let args = ["run", self.folder.arg(), "-d", "--name", &name, "--cpu", "0.05", "--memory", "16Mi", "--disk", "64Mi"];
         self.clients.push(self.user.start(&args));
+    }
+
+    /// Starts jobs until enough of them run: deaths in the middle of a client's first calls may have ended some.
+    fn refill(&mut self, want: usize) {
+        self.net.start_again();
+        let alive = self.user.jobs().iter().filter(|j| lives(j)).count();
+        for _ in alive..want {
+            self.start_job();
+        }
+        let running = || self.net.engine.containers(self.net.node()).into_iter().filter(|c| c.running).count();
+        until("enough jobs run", || running() >= want);
+        self.net.kill();
+        self.kills.push("refilled".into());
+        self.look();
     }
 
     /// Stops the oldest job that has a running container and was not stopped yet.
@@ -209,6 +225,7 @@ fn a_network_that_is_killed_at_every_point_and_at_random_loses_and_doubles_nothi
         let life = random(&mut state) % LONGEST_LIFE_MS;
         m.die_after(Duration::from_millis(life));
     }
+    m.refill(ENDING.len() + STILL_RUNNING);
     for point in ENDING {
         m.die_at(point, Mortal::stop_job);
     }
@@ -222,7 +239,7 @@ fn a_network_that_is_killed_at_every_point_and_at_random_loses_and_doubles_nothi
     // What still runs runs in the container that it began in, and more is served.
     m.look();
     let jobs = m.user.jobs();
-    assert!(jobs.iter().filter(|j| lives(j)).count() >= 4, "{jobs:?}");
+    assert!(jobs.iter().filter(|j| lives(j)).count() >= STILL_RUNNING, "{jobs:?}");
     for job in jobs.iter().filter(|j| lives(j)) {
         let _ = m.user.farm(&["stop", &job.order.id.to_string()]).exits(0);
     }

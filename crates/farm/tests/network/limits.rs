@@ -1,6 +1,6 @@
 //! What a job may use, and what happens to one that wants more.
 
-use crate::support::{Folder, Net, Options, SMALL, eventually, paid, shared, until};
+use crate::support::{Folder, Net, Options, SMALL, cpu_ticks, eventually, paid, shared, until};
 use pasture_types::lease::EndReason;
 use std::time::{Duration, Instant};
 
@@ -104,6 +104,66 @@ fn a_tenant_that_burns_processor_and_memory_bandwidth_fails_no_capacity_check() 
         .start(&["run", folder.arg(), "--cpu", &cores.to_string(), "--memory", "256Mi", "--disk", SMALL[5]])
         .finish(crate::support::PATIENCE * 2);
     assert_eq!(done.exits(0).stdout, "burnt\n");
+    let (lease, _) = user.settled();
+    let s = paid(&lease);
+    assert!(s.epochs >= 4, "{s:?}");
+    assert_eq!(s.epochs_proven, s.epochs, "a check was missed: {s:?}");
+}
+
+#[test]
+fn a_build_that_mines_gets_the_cores_that_were_asked_and_uses_up_the_allowance() {
+    let net = shared();
+    let user = net.stranger().with_credits();
+    let mark = format!("PASTURE_MINER_{}", std::process::id());
+    // More loops than there are cores, for ever.
+    let step = format!(": {mark}; for i in 1 2 3 4 5 6 7 8; do (while :; do :; done) & done; wait");
+    let folder = Folder::new("miner", &[("Dockerfile", &format!("FROM pasture/busybox:1\nENV MARK={mark}\nRUN {step}\n"))]);
+    folder.write("farm.yaml", "build:\n  timeout: 9s\n");
+    let id = user.account();
+    let before = user.api(async |api| api.account(&id).await).build_allowance_left;
+    let running = user.start(&["run", folder.arg(), "--cpu", "0.3", "--memory", "32Mi", "--disk", "64Mi"]);
+    let first = eventually("it burns", Duration::from_secs(30), || Some(cpu_ticks(&mark)).filter(|ticks| *ticks > 20));
+    let began = Instant::now();
+    let mut last = (first, Duration::ZERO);
+    eventually("it has burnt for four seconds", Duration::from_secs(6), || {
+        // What is counted goes with the processes, which end with the build.
+        let now = cpu_ticks(&mark);
+        last = if now >= last.0 { (now, began.elapsed()) } else { last };
+        (now < last.0 || began.elapsed() >= Duration::from_secs(4)).then_some(())
+    });
+    let seconds = last.1.as_secs_f64();
+    let cores = (last.0 - first) as f64 / 100.0 / seconds;
+    // 0.3 cores, with room for the slice of time that is under way at either end.
+    assert!(seconds > 2.0 && (0.1..0.4).contains(&cores), "{cores} cores in {seconds} s");
+    let _ = running.finish(Duration::from_secs(60)).exits(125).says(&["did not start", "9s"]);
+    until("the build's container is gone", || net.engine.marked(&mark).is_empty());
+    let (lease, s) = user.settled();
+    assert_eq!(lease.reason, Some(EndReason::BuildFailed));
+    let _ = paid(&lease);
+    assert_eq!((s.charged.0, s.billed_build_ms.0), (0, 0), "within the allowance: {s:?}");
+    let left = user.api(async |api| api.account(&id).await).build_allowance_left;
+    assert!(left.0 + 9_000 <= before.0, "the allowance was charged: {left} of {before} left");
+}
+
+#[test]
+fn a_tenant_that_floods_the_network_and_burns_the_processor_fails_no_capacity_check() {
+    let net = Net::start(Options::default());
+    let user = net.stranger();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // Streams through loopback as fast as they go, connections to addresses where everything is dropped, and all cores busy.
+    let script = format!(
+        "for p in 1 2 3 4; do (while true; do nc -l -p 999$p < /dev/zero > /dev/null; done) & \
+         (while true; do nc 127.0.0.1 999$p < /dev/zero > /dev/null 2>&1; done) & done; \
+         for i in $(seq 8); do (while true; do echo x | nc -w 1 192.0.2.$i 9 2> /dev/null; done) & done; \
+         for i in $(seq {cores}); do (while true; do :; done) & done; \
+         sleep 23; grep 'lo:' /proc/net/dev | tr -s ' ' | cut -d : -f 2 | cut -d ' ' -f 2; echo flooded"
+    );
+    let folder = Folder::script("flooder", &script);
+    let args = ["run", folder.arg(), "--cpu", &cores.to_string(), "--memory", "256Mi", "--disk", SMALL[5], "--egress", "open"];
+    let done = user.start(&args).finish(crate::support::PATIENCE * 2).exits(0);
+    let (sent, last) = done.stdout.trim().split_once('\n').unwrap_or_else(|| panic!("{}", done.all()));
+    assert_eq!(last, "flooded");
+    assert!(sent.parse::<u64>().unwrap() > 100 << 20, "that is no flood: {sent} bytes");
     let (lease, _) = user.settled();
     let s = paid(&lease);
     assert!(s.epochs >= 4, "{s:?}");

@@ -5,15 +5,21 @@
 //! (`scripts/test.sh` builds both). What single crates promise is tested beside them, not here.
 
 #[cfg(test)]
+mod away;
+#[cfg(test)]
 mod cheats;
 #[cfg(test)]
 mod files;
+#[cfg(test)]
+mod invites;
 #[cfg(test)]
 mod kills;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod machines;
 #[cfg(test)]
 mod operator;
 #[cfg(test)]
@@ -24,3 +30,5 @@ mod runs;
 mod stopping;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod terminal;

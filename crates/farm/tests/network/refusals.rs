@@ -60,6 +60,10 @@ fn a_budget_or_balance_that_is_too_small_is_said_before_anything_runs() {
     let user = shared().stranger().with_credits();
     refused(&user, &image(&["--budget", "0.000000001"]), 125, &["budget"]);
     refused(&user, &image(&["--budget", "0"]), 2, &["--budget"]);
+    // What a period really costs is named, not what one at the dearest thinkable price would.
+    let explained = user.farm(&[&["explain", "pasture/busybox:1", "--budget", "0.000000001"], &SMALL[..]].concat()).exits(0).stdout;
+    let needs = explained.split("costs ").nth(1).and_then(|rest| rest.split(';').next()).unwrap_or_else(|| panic!("{explained}"));
+    assert!(needs.parse::<Amount>().unwrap() < Amount(10_000_000), "{explained}");
     // All but a little goes to somebody else.
     let other = shared().stranger().with_credits();
     let free = user.books().free;

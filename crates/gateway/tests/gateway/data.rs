@@ -132,6 +132,7 @@ async fn method_path_query_headers_and_signature_pass_unchanged() {
         build_ms: pasture_types::Millis(0),
         log_root: BlobHash([0; 32]),
         log_bytes: 0,
+        steal_ms: pasture_types::Millis(0),
     };
     let request = CountersignRequest { usage, key: user().public().to_string(), signature: SignatureText("ed25519:00".into()) };
     let length = serde_json::to_vec(&request).unwrap().len();

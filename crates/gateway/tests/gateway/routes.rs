@@ -1,7 +1,9 @@
 //! Every route once, and what bad input is answered.
 
-use crate::world::{LEASE, NOBODY, NOW, OFFER, ORDER, World, announcement, funder, newcomer, node_key, soon, tx_id, user};
+use crate::world::{GRANT, LEASE, NOBODY, NOW, OFFER, ORDER, World, announcement, funder, newcomer, node_key, soon, tx_id, user};
+use futures::StreamExt as _;
 use pasture_api::{NodeAddress, auth};
+use pasture_types::grant::GrantUse;
 use pasture_types::market::{AliveCheck, Disclose, Failover, Fence, OrderTerms, Verification};
 use pasture_types::{Amount, AssetId, BlobHash, Height, Millis, Resources, Timestamp, codec};
 use std::sync::atomic::Ordering;
@@ -25,6 +27,7 @@ fn terms() -> OrderTerms {
         watcher: None,
         preferences: vec![],
         expires: Timestamp(NOW),
+        ..OrderTerms::default()
     }
 }
 
@@ -36,6 +39,10 @@ async fn every_view_answers() {
     assert_eq!(w.api.account(&account).await.unwrap().balance, Amount::credits(5));
     assert_eq!(w.api.jobs(&account).await.unwrap()[0].order.id, ORDER);
     assert_eq!(w.api.jobs(&NOBODY).await.unwrap().len(), 0);
+    assert_eq!(w.api.grants(&account).await.unwrap()[0].next_seq(0), 3);
+    assert_eq!(w.api.grants(&NOBODY).await.unwrap().len(), 0);
+    let grant = w.api.grant(&GRANT).await.unwrap();
+    assert_eq!((grant.may, grant.left, grant.account), (GrantUse::Invite, Amount(7), account));
     assert_eq!(w.api.node(&node).await.unwrap().provider_name, "meadow");
     assert_eq!(w.api.node_leases(&node).await.unwrap()[0].id, LEASE);
     assert_eq!(w.api.offers().await.unwrap()[0].id, OFFER);
@@ -51,6 +58,32 @@ async fn every_view_answers() {
 }
 
 #[tokio::test]
+async fn an_export_that_breaks_off_is_not_taken_for_a_whole_one_and_there_is_one_at_a_time() {
+    let w = World::new().await;
+    let mut seen = vec![];
+    // So short an answer may break off before it has begun.
+    let broken = match w.api.export().await {
+        Err(_) => true,
+        Ok(pieces) => {
+            let pieces: Vec<_> = pieces.collect().await;
+            seen.extend(pieces.iter().flatten().flatten());
+            pieces.iter().any(Result::is_err)
+        }
+    };
+    assert!(broken, "a state that could not be read to its end came as if it were whole");
+    assert!("the whole state".as_bytes().starts_with(&seen));
+    // The slot of a reader that is gone is free again.
+    soon(async {
+        while let Err(e) = w.api.export().await
+            && e.problem().is_some_and(|p| p.code == "busy")
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn transactions_reach_the_ledger_as_they_are() {
     let w = World::new().await;
     let tx = newcomer(None);
@@ -58,6 +91,7 @@ async fn transactions_reach_the_ledger_as_they_are() {
     assert!(result.ok);
     assert_eq!(result.id, tx_id(&tx));
     assert_eq!(*w.ledger.submitted.lock().unwrap(), [codec::encode(&tx)]);
+    assert_eq!(w.api.transaction(&result.id).await.unwrap().height, result.height);
 
     let tx = newcomer(Some(funder().account()));
     w.api.test_credits(&tx).await.unwrap();
@@ -73,8 +107,10 @@ async fn what_is_not_there_is_a_404_that_names_it() {
     let none = "ee".repeat(32);
     for (path, detail) in [
         (format!("/v1/accounts/{none}"), "account"),
+        (format!("/v1/grants/{none}"), "grant"),
         (format!("/v1/nodes/{none}"), "node"),
         (format!("/v1/orders/{none}"), "order"),
+        (format!("/v1/transactions/{none}"), "transaction in a recent block"),
         (format!("/v1/leases/{none}"), "lease"),
         (format!("/v1/leases/{none}/data/logs"), "lease"),
         ("/v1/epochs/4".into(), "epoch"),

@@ -3,19 +3,20 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
-    AccountView, ApiClient, BestOffer, CheckView, EpochView, Exclusion, ExplainView, HeadView, JobView, LeaseView, NetworkStatus,
-    NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, StateValue, TxResult, auth,
+    AccountView, ApiClient, BestOffer, CheckView, EpochView, Exclusion, ExplainView, GrantView, HeadView, JobView, LeaseView,
+    NetworkStatus, NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, StateValue, TransactionView, TxResult, auth,
 };
-use pasture_gateway::{Backend, BlockEvents, Gateway, GatewayOptions};
+use pasture_gateway::{Backend, BlockEvents, ExportStream, Gateway, GatewayOptions};
 use pasture_rt::{ManualClock, Shutdown};
 use pasture_types::event::{Event, Hash32};
 use pasture_types::genesis::Params;
+use pasture_types::grant::{Budget, GrantUse};
 use pasture_types::lease::LeaseState;
 use pasture_types::market::{AliveCheck, Egress, OfferTerms, OrderTerms, Rates};
 use pasture_types::tx::{Action, Auth, Envelope, TxBody};
 use pasture_types::{
-    AccountId, Amount, AssetId, BlobHash, Height, LeaseId, Millis, NodeId, OfferId, OrderId, Resources, SigningKey, Timestamp, TxId,
-    ZoneId, codec,
+    AccountId, Amount, AssetId, BlobHash, GrantId, Height, LeaseId, Millis, NodeId, OfferId, OrderId, Resources, SigningKey, Timestamp,
+    TxId, ZoneId, codec,
 };
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,7 @@ pub(crate) const NOW: u64 = 1_700_000_000_000;
 /// Blocks that a reader may fall behind.
 pub(crate) const FEED: usize = 4;
 pub(crate) const ORDER: OrderId = OrderId([0x0d; 32]);
+pub(crate) const GRANT: GrantId = GrantId([0x6e; 32]);
 pub(crate) const LEASE: LeaseId = LeaseId([0x1e; 32]);
 pub(crate) const OFFER: OfferId = OfferId([0x0f; 32]);
 pub(crate) const NOBODY: AccountId = AccountId([0xee; 32]);
@@ -95,6 +97,20 @@ impl Ledger {
             settlement: None,
         }
     }
+    fn grant_view() -> GrantView {
+        GrantView {
+            id: GRANT,
+            account: user().account(),
+            key: node_key().public().to_string(),
+            may: GrantUse::Invite,
+            budget: vec![Budget { asset: AssetId::CREDIT, amount: Amount(9) }],
+            spent: vec![Amount(2)],
+            left: Amount(7),
+            expires: Timestamp(NOW),
+            void: false,
+            lanes: vec![(0, 3)],
+        }
+    }
     fn order_view() -> OrderView {
         OrderView {
             id: ORDER,
@@ -132,6 +148,11 @@ impl Backend for Ledger {
         self.submitted.lock().unwrap().push(tx);
         let id = envelope.body.id();
         Ok(TxResult { id, height: Height(8), time: Timestamp(NOW), ok: true, code: 0, message: String::new(), events: vec![] })
+    }
+    async fn transaction(&self, id: TxId) -> Result<Option<TransactionView>, Problem> {
+        let submitted = self.submitted.lock().unwrap();
+        let taken = submitted.iter().any(|tx| codec::decode::<Envelope>(tx, tx.len()).is_ok_and(|e| e.body.id() == id));
+        Ok(taken.then_some(TransactionView { id, height: Height(8), time: Timestamp(NOW), result: None }))
     }
     fn cosign_newcomer(&self, tx: Envelope) -> Result<Envelope, Problem> {
         if tx.body.fee_payer != Some(funder().account()) {
@@ -174,6 +195,12 @@ impl Backend for Ledger {
         let job = JobView { order: Self::order_view(), lease: Some(Self::lease_view()) };
         Ok(if account == user().account() { vec![job] } else { vec![] })
     }
+    fn grants(&self, account: AccountId) -> Result<Vec<GrantView>, Problem> {
+        Ok(if account == user().account() { vec![Self::grant_view()] } else { vec![] })
+    }
+    fn grant(&self, id: GrantId) -> Result<Option<GrantView>, Problem> {
+        Ok(Some(Self::grant_view()).filter(|g| g.id == id))
+    }
     fn node(&self, id: NodeId) -> Result<Option<NodeView>, Problem> {
         Ok((id == node_key().node_id()).then(|| NodeView {
             id,
@@ -198,7 +225,7 @@ impl Backend for Ledger {
             region: "eu-west".into(),
             egress: Egress::Open,
             max_duration: Millis(1),
-            attributes: vec![],
+            ..OfferTerms::default()
         };
         Ok(vec![OfferView {
             id: OFFER,
@@ -228,7 +255,7 @@ impl Backend for Ledger {
             rate_per_hour: terms.max_price_per_hour,
         };
         let excluded = vec![Exclusion { reason: "memory".into(), offers: 1 }];
-        Ok(ExplainView { offers: 2, suitable: 1, excluded, best: vec![best], relaxations: vec![] })
+        Ok(ExplainView { offers: 2, suitable: 1, excluded, best: vec![best], relaxations: vec![], ageing: 0 })
     }
     async fn head(&self) -> Result<HeadView, Problem> {
         Ok(Self::head_view(7))
@@ -241,6 +268,13 @@ impl Backend for Ledger {
     }
     async fn check(&self) -> Result<CheckView, Problem> {
         Ok(CheckView { height: Height(7), checked: vec!["money".into()], violations: vec![] })
+    }
+    async fn export(&self) -> Result<ExportStream, Problem> {
+        let (send, pieces) = tokio::sync::mpsc::channel(4);
+        for piece in [Ok("the whole"), Ok(" state"), Err("and no more")] {
+            send.send(piece.map(|p| p.as_bytes().into()).map_err(std::io::Error::other)).await.unwrap();
+        }
+        Ok(ExportStream { pieces })
     }
     fn events(&self) -> broadcast::Receiver<Arc<BlockEvents>> {
         self.feed.subscribe()

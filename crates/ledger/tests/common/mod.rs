@@ -37,12 +37,12 @@ pub struct World {
 }
 
 pub fn resources(cores: u32, gib: u64) -> Resources {
-    Resources { cpu_millis: cores * 1000, memory_bytes: gib << 30, disk_bytes: gib << 30, gpus: vec![] }
+    Resources { cpu_millis: cores * 1000, memory_bytes: gib << 30, disk_bytes: gib << 30, ..Resources::default() }
 }
 
 /// One core and one GiB cost 1.0 credit an hour: 0.9 for the core, 0.1 for the memory.
 pub fn rates() -> Rates {
-    Rates { cpu_core: Amount(900_000_000), memory_gib: Amount(100_000_000), disk_gib: Amount::ZERO, gpus: vec![] }
+    Rates { cpu_core: Amount(900_000_000), memory_gib: Amount(100_000_000), ..Rates::default() }
 }
 
 pub fn offer_terms() -> OfferTerms {
@@ -53,7 +53,7 @@ pub fn offer_terms() -> OfferTerms {
         region: "eu-west".into(),
         egress: Egress::Open,
         max_duration: Millis::secs(24 * 3600),
-        attributes: vec![],
+        ..OfferTerms::default()
     }
 }
 
@@ -78,6 +78,7 @@ impl World {
                 .map(|v| GenesisValidator { key: [v; 32], bls_key: vec![1; 96], bls_pop: vec![2; 48], operator: operator.account() })
                 .collect(),
             accounts: vec![account(&user, 100), account(&provider, 100)],
+            assets: vec![],
         };
         let state = pasture_ledger::genesis(&genesis);
         let now = Timestamp(START);
@@ -116,6 +117,7 @@ impl World {
     pub fn body(&mut self, account: AccountId, auth: Auth, actions: Vec<Action>) -> TxBody {
         let owner = match auth {
             Auth::Node(n) => n.0,
+            Auth::Delegated(g) => g.0,
             _ => account.0,
         };
         TxBody {
@@ -139,7 +141,10 @@ impl World {
         self.now = self.now.plus(Millis(ms));
         self.height += 1;
         let randomness = ids::derive("test randomness", &[&self.height.to_be_bytes()]);
-        BlockCtx { height: self.height, now: self.now, parent_time, randomness, proposer: [0; 32] }
+        // The validators of the beginning take turns: draws wait for blocks of several proposers.
+        let turn = usize::try_from(self.height).unwrap() % self.genesis.validators.len().max(1);
+        let proposer = self.genesis.validators.get(turn).map_or([0; 32], |v| v.key);
+        BlockCtx { height: self.height, now: self.now, parent_time, randomness, proposer }
     }
 
     /// One block, `ms` after the last, with these transactions.
@@ -232,22 +237,12 @@ impl World {
     pub fn order_terms(&self) -> OrderTerms {
         OrderTerms {
             resources: resources(1, 1),
-            constraints: vec![],
             max_price_per_hour: Amount::credits(2),
             max_duration: Millis::secs(3600),
             budget: Amount::credits(5),
-            asset: AssetId::CREDIT,
-            priority: 0,
-            verification: Verification::None,
-            alive: AliveCheck::Exec,
-            failover: Failover::Off,
-            fence: Fence::Serve,
-            disclose: Disclose::Nobody,
             spec_hash: BlobHash([9; 32]),
-            model: None,
-            watcher: None,
-            preferences: vec![],
             expires: self.now.plus(Millis::secs(60)),
+            ..OrderTerms::default()
         }
     }
 
@@ -322,6 +317,7 @@ impl World {
             build_ms: Millis(0),
             log_root: BlobHash([0; 32]),
             log_bytes: 0,
+            steal_ms: Millis(0),
         }
     }
 

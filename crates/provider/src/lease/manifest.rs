@@ -78,7 +78,7 @@ pub(crate) mod tests {
             command: None,
             args: None,
             env: BTreeMap::new(),
-            resources: Resources { cpu_millis: 500, memory_bytes: 32 << 20, disk_bytes: 0, gpus: vec![] },
+            resources: Resources { cpu_millis: 500, memory_bytes: 32 << 20, disk_bytes: 0, ..Resources::default() },
             pids: 64,
             egress: Egress::None,
             alive: AliveCheck::Exec,

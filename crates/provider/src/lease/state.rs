@@ -444,6 +444,7 @@ impl Machine {
             build_ms: self.record.build_ms,
             log_root: self.log.root,
             log_bytes: self.log.bytes,
+            steal_ms: Millis(0),
         };
         Usage { epoch: self.epochs.of(usage.served_until()), ..usage }
     }

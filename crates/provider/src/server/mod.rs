@@ -12,12 +12,12 @@ mod upload;
 use crate::context::Context;
 use crate::error::ProviderError;
 use crate::lease::Event;
-use access::{Failure, lease_of};
+use access::Lease;
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use pasture_api::data::{AliveAnswer, CountersignRequest, LeaseStatus};
 use pasture_api::problem::Problem;
@@ -54,7 +54,7 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
         .route("/leases/{id}/countersign", post(countersign))
         .route("/leases/{id}/stop", post(stop))
         .route("/leases/{id}/output", get(streams::output))
-        .fallback(|| async { Failure(Problem::not_found("route")) })
+        .fallback(|| async { Problem::not_found("route") })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(ctx);
     let serve = axum::serve(listener, router).with_graceful_shutdown(async move { cancel.requested().await });
@@ -66,50 +66,20 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
     Ok((address, task))
 }
 
-async fn manifest(
-    State(ctx): Ctx,
-    Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<StatusCode, Failure> {
-    let lease = lease_of(&ctx, &id, &method, &uri, &headers).await?;
+async fn manifest(State(ctx): Ctx, Lease(lease): Lease, body: Bytes) -> Result<StatusCode, Problem> {
     upload::put_manifest(&ctx, &lease, &body).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn status(
-    State(ctx): Ctx,
-    Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Json<LeaseStatus>, Failure> {
-    let lease = lease_of(&ctx, &id, &method, &uri, &headers).await?;
+async fn status(State(ctx): Ctx, Lease(lease): Lease) -> Result<Json<LeaseStatus>, Problem> {
     Ok(Json(lease.status_at(Timestamp(ctx.clock.now_ms()))))
 }
 
-async fn alive(
-    State(ctx): Ctx,
-    Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Json<AliveAnswer>, Failure> {
-    let lease = lease_of(&ctx, &id, &method, &uri, &headers).await?;
+async fn alive(State(ctx): Ctx, Lease(lease): Lease) -> Result<Json<AliveAnswer>, Problem> {
     Ok(Json(alive::check(&ctx, &lease).await))
 }
 
-async fn countersign(
-    State(ctx): Ctx,
-    Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<StatusCode, Failure> {
-    let lease = lease_of(&ctx, &id, &method, &uri, &headers).await?;
+async fn countersign(State(ctx): Ctx, Lease(lease): Lease, body: Bytes) -> Result<StatusCode, Problem> {
     let request: CountersignRequest = serde_json::from_slice(&body).map_err(|e| Problem::bad_request(e.to_string()))?;
     let bad = |e: pasture_types::keys::SignatureError| Problem::bad_request(format!("the confirmation is not signed as it must be: {e}"));
     let key = parse_public_key(&request.key).map_err(bad)?;
@@ -117,10 +87,10 @@ async fn countersign(
     let signature = Signature::try_from(&request.signature).map_err(bad)?;
     key.verify(&request.usage.counter_digest(), &signature).map_err(bad)?;
     if !lease.view.borrow().offered.contains(&request.usage) {
-        return Err(Problem::conflict("this is not a statement that waits for a confirmation; a newer one replaces it").into());
+        return Err(Problem::conflict("this is not a statement that waits for a confirmation; a newer one replaces it"));
     }
     if !lease.tell(Event::Countersigned(Box::new(request))).await {
-        return Err(Problem::conflict("the lease is settled").into());
+        return Err(Problem::conflict("the lease is settled"));
     }
     Ok(StatusCode::NO_CONTENT)
 }
@@ -130,15 +100,7 @@ struct StopQuery {
     grace_ms: Option<u64>,
 }
 
-async fn stop(
-    State(ctx): Ctx,
-    Path(id): Path<String>,
-    Query(query): Query<StopQuery>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<StatusCode, Failure> {
-    let lease = lease_of(&ctx, &id, &method, &uri, &headers).await?;
+async fn stop(Lease(lease): Lease, Query(query): Query<StopQuery>) -> Result<StatusCode, Problem> {
     let grace = Millis(query.grace_ms.unwrap_or(DEFAULT_GRACE));
     // A job that has ended needs no stop: that is no error.
     lease.tell(Event::Stop { reason: EndReason::StoppedByUser, grace, detail: String::new() }).await;

@@ -1,12 +1,11 @@
 //! What a client reads as it comes: events, log frames, the output.
 
-use super::access::{Failure, lease_of};
+use super::access::Lease;
 use crate::context::Context;
 use crate::lease::log::LogSeen;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, Method, Uri};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -35,14 +34,7 @@ fn until_shutdown<T: Send + 'static>(
     stream.take_until(Box::pin(async move { cancel.requested().await }))
 }
 
-pub(super) async fn events(
-    State(ctx): State<Arc<Context>>,
-    Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Failure> {
-    let lease = lease_of(&ctx, &id, &method, &uri, &headers).await?;
+pub(super) async fn events(State(ctx): State<Arc<Context>>, Lease(lease): Lease) -> Result<Response, Problem> {
     // Subscribed before the status is read: a change in between comes twice rather than never.
     let live = BroadcastStream::new(lease.events.subscribe());
     let status = NodeEvent::Status { status: Box::new(lease.status_at(Timestamp(ctx.clock.now_ms()))) };
@@ -94,19 +86,11 @@ impl LogReader {
     }
 }
 
-pub(super) async fn logs(
-    State(ctx): State<Arc<Context>>,
-    Path(id): Path<String>,
-    Query(query): Query<LogQuery>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Failure> {
-    let lease = lease_of(&ctx, &id, &method, &uri, &headers).await?;
+pub(super) async fn logs(State(ctx): State<Arc<Context>>, Lease(lease): Lease, Query(query): Query<LogQuery>) -> Result<Response, Problem> {
     let seen = lease.log.subscribe();
     let bytes = seen.borrow().bytes;
     if query.from > bytes {
-        return Err(Problem::bad_request(format!("the log has {bytes} bytes, offset {} lies beyond", query.from)).into());
+        return Err(Problem::bad_request(format!("the log has {bytes} bytes, offset {} lies beyond", query.from)));
     }
     let file = open(&lease.dir.join("log"), query.from).await?;
     let reader = LogReader { file, at: query.from, seen, follow: query.follow };
@@ -114,7 +98,7 @@ pub(super) async fn logs(
     Ok(([(CONTENT_TYPE, "application/octet-stream")], body).into_response())
 }
 
-async fn open(path: &std::path::Path, at: u64) -> Result<File, Failure> {
+async fn open(path: &std::path::Path, at: u64) -> Result<File, Problem> {
     let opened = async {
         let mut file = File::open(path).await?;
         file.seek(SeekFrom::Start(at)).await?;
@@ -122,7 +106,7 @@ async fn open(path: &std::path::Path, at: u64) -> Result<File, Failure> {
     };
     opened.await.map_err(|error| {
         tracing::error!(%error, path = %path.display(), "cannot read a kept file");
-        Problem::internal("the node could not read this").into()
+        Problem::internal("the node could not read this")
     })
 }
 
@@ -134,23 +118,19 @@ pub(super) struct OutputQuery {
 
 pub(super) async fn output(
     State(ctx): State<Arc<Context>>,
-    Path(id): Path<String>,
+    Lease(lease): Lease,
     Query(OutputQuery { offset }): Query<OutputQuery>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Failure> {
-    let lease = lease_of(&ctx, &id, &method, &uri, &headers).await?;
+) -> Result<Response, Problem> {
     let (phase, output) = {
         let view = lease.view.borrow();
         (view.status.phase, view.output)
     };
     if phase != Phase::Ended {
-        return Err(Problem::conflict("the job has not ended yet").into());
+        return Err(Problem::conflict("the job has not ended yet"));
     }
-    let Some(info) = output else { return Err(Problem::not_found("output: the job left none").into()) };
+    let Some(info) = output else { return Err(Problem::not_found("output: the job left none")) };
     if offset > info.bytes {
-        return Err(Problem::bad_request(format!("the output has {} bytes, offset {offset} lies beyond", info.bytes)).into());
+        return Err(Problem::bad_request(format!("the output has {} bytes, offset {offset} lies beyond", info.bytes)));
     }
     let rest = info.bytes - offset;
     let file = open(&lease.dir.join("output.tar"), offset).await?;

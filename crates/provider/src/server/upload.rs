@@ -1,13 +1,12 @@
 //! What a client hands over: the manifest, then the build context in as many pieces as it takes.
 
-use super::access::{Failure, lease_of};
+use super::access::Lease;
 use crate::context::Context;
 use crate::detect;
 use crate::lease::{Event, Shared, manifest};
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, Method, Uri};
+use axum::extract::{Query, State};
 use futures::StreamExt as _;
 use pasture_api::data::{ContextStatus, Phase};
 use pasture_api::problem::Problem;
@@ -24,21 +23,21 @@ const WRITE_BYTES: usize = 1 << 20;
 /// Longest that an upload may stand still.
 const STALL: Duration = Duration::from_secs(60);
 
-fn stored(error: &StoreError) -> Failure {
+fn stored(error: &StoreError) -> Problem {
     match error {
-        StoreError::Mismatch { detail, .. } => Problem::new(409, "context-mismatch", detail.clone()).into(),
-        e if e.is_disk_full() => Problem::new(507, "disk-full", "this node's disk is full").into(),
+        StoreError::Mismatch { detail, .. } => Problem::new(409, "context-mismatch", detail.clone()),
+        e if e.is_disk_full() => Problem::new(507, "disk-full", "this node's disk is full"),
         e => {
             tracing::error!(error = %e, "cannot store what a client sent");
-            Problem::internal("the node could not store this").into()
+            Problem::internal("the node could not store this")
         }
     }
 }
 
 /// Checks and keeps a manifest, then tells the lease.
-pub(super) async fn put_manifest(ctx: &Context, lease: &Arc<Shared>, body: &Bytes) -> Result<(), Failure> {
+pub(super) async fn put_manifest(ctx: &Context, lease: &Arc<Shared>, body: &Bytes) -> Result<(), Problem> {
     if body.len() > MAX_MANIFEST_BYTES {
-        return Err(Problem::too_large(format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes")).into());
+        return Err(Problem::too_large(format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes")));
     }
     let manifest = manifest::check(body, &lease.terms, &ctx.options).map_err(|e| Problem::new(422, "bad-manifest", e))?;
     // The same again, after an answer that was lost, is fine; another one cannot have the same hash.
@@ -53,7 +52,7 @@ pub(super) async fn put_manifest(ctx: &Context, lease: &Arc<Shared>, body: &Byte
     // Shown at once: the client's next request is for the context.
     lease.view.send_modify(|v| v.manifest = Some(Arc::clone(&manifest)));
     if !lease.tell(Event::Manifest(Box::new((*manifest).clone()))).await {
-        return Err(Problem::conflict("the lease has ended").into());
+        return Err(Problem::conflict("the lease has ended"));
     }
     Ok(())
 }
@@ -64,23 +63,16 @@ struct Expected {
 }
 
 /// What context a lease needs; the manifest says it.
-fn expected(lease: &Shared) -> Result<Expected, Failure> {
+fn expected(lease: &Shared) -> Result<Expected, Problem> {
     let view = lease.view.borrow();
     match view.manifest.as_deref().map(|m| &m.source) {
         Some(Source::Build { context, context_bytes, .. }) => Ok(Expected { hash: *context, bytes: *context_bytes }),
-        Some(Source::Image(_)) => Err(Problem::conflict("this job runs an image and has no build context").into()),
-        None => Err(Problem::conflict("the manifest comes first").into()),
+        Some(Source::Image(_)) => Err(Problem::conflict("this job runs an image and has no build context")),
+        None => Err(Problem::conflict("the manifest comes first")),
     }
 }
 
-pub(super) async fn context_status(
-    State(ctx): State<Arc<Context>>,
-    Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Json<ContextStatus>, Failure> {
-    let lease = lease_of(&ctx, &id, &method, &uri, &headers).await?;
+pub(super) async fn context_status(Lease(lease): Lease) -> Result<Json<ContextStatus>, Problem> {
     let expected = expected(&lease)?;
     if lease.dir.join("context.tar").is_file() {
         return Ok(Json(ContextStatus { received: expected.bytes, complete: true }));
@@ -97,28 +89,24 @@ pub(super) struct Offset {
 
 pub(super) async fn put_context(
     State(ctx): State<Arc<Context>>,
-    Path(id): Path<String>,
+    Lease(lease): Lease,
     Query(Offset { offset }): Query<Offset>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
     body: Body,
-) -> Result<Json<ContextStatus>, Failure> {
-    let lease = lease_of(&ctx, &id, &method, &uri, &headers).await?;
+) -> Result<Json<ContextStatus>, Problem> {
     let expected = expected(&lease)?;
     let Ok(_one) = lease.upload.try_lock() else {
-        return Err(Problem::conflict("another upload of this context is under way").into());
+        return Err(Problem::conflict("another upload of this context is under way"));
     };
     let path = lease.dir.join("context.tar");
     if path.is_file() {
         return Ok(Json(ContextStatus { received: expected.bytes, complete: true }));
     }
     if !matches!(lease.status().phase, Phase::AwaitingManifest | Phase::AwaitingContext) {
-        return Err(Problem::conflict("the lease no longer waits for a context").into());
+        return Err(Problem::conflict("the lease no longer waits for a context"));
     }
     let missing = expected.bytes.saturating_sub(offset);
     if detect::free_disk(&lease.dir) < missing.saturating_add(ctx.options.reserve_disk_bytes) {
-        return Err(Problem::new(507, "disk-full", "this node has no room for the build context").into());
+        return Err(Problem::new(507, "disk-full", "this node has no room for the build context"));
     }
     let mut blob = PartialBlob::open(&path, expected.hash, expected.bytes).map_err(|e| stored(&e))?;
     let mut stream = body.into_data_stream();
@@ -129,7 +117,7 @@ pub(super) async fn put_context(
             Ok(None) => None,
             // What has arrived is kept; the client asks how far it got and goes on from there.
             Ok(Some(Err(_))) | Err(_) => {
-                return Err(Problem::new(408, "upload-broken", "the upload broke off; go on from what has arrived").into());
+                return Err(Problem::new(408, "upload-broken", "the upload broke off; go on from what has arrived"));
             }
         };
         let last = chunk.is_none();
@@ -157,11 +145,11 @@ pub(super) async fn put_context(
 async fn blocking<T: Send + 'static>(
     mut blob: PartialBlob,
     work: impl FnOnce(&mut PartialBlob) -> Result<T, StoreError> + Send + 'static,
-) -> Result<(PartialBlob, T), Failure> {
+) -> Result<(PartialBlob, T), Problem> {
     let done = pasture_rt::spawn_blocking(TaskKind::Connection, move || work(&mut blob).map(|out| (blob, out))).join().await;
     match done {
         Some(Ok(done)) => Ok(done),
         Some(Err(error)) => Err(stored(&error)),
-        None => Err(Problem::internal("the node is shutting down").into()),
+        None => Err(Problem::internal("the node is shutting down")),
     }
 }

@@ -108,13 +108,13 @@ impl Bench {
 
     pub(crate) fn options(&self) -> Options {
         let offer = OfferTerms {
-            resources: Resources { cpu_millis: 1000, memory_bytes: 256 << 20, disk_bytes: 64 << 20, gpus: vec![] },
+            resources: Resources { cpu_millis: 1000, memory_bytes: 256 << 20, disk_bytes: 64 << 20, ..Resources::default() },
             rates: Rates::default(),
             asset: AssetId::CREDIT,
             region: "local".into(),
             egress: Egress::None,
             max_duration: Millis::secs(3600),
-            attributes: vec![],
+            ..OfferTerms::default()
         };
         let data = self.dir.path().join("provider");
         Options::new(data, self.node_key.clone(), self.provider_key.clone(), "here".into(), offer)
@@ -156,7 +156,7 @@ pub(crate) fn script(text: &str) -> Manifest {
         command: Some(vec!["/bin/sh".into(), "-c".into()]),
         args: Some(vec![text.into()]),
         env: BTreeMap::from([("GREETING".into(), "hello".into())]),
-        resources: Resources { cpu_millis: 500, memory_bytes: 32 << 20, disk_bytes: 0, gpus: vec![] },
+        resources: Resources { cpu_millis: 500, memory_bytes: 32 << 20, disk_bytes: 0, ..Resources::default() },
         pids: 32,
         egress: Egress::None,
         alive: AliveCheck::Exec,
@@ -230,8 +230,8 @@ impl Client {
             let (mut bytes, mut decoder, mut seen) = (response.bytes_stream(), SseDecoder::default(), vec![]);
             let (mut ended, mut confirmed) = (false, false);
             while !(ended && confirmed) {
-                decoder.push(&bytes.next().await.expect("the stream goes on").unwrap()).unwrap();
-                while let Some(event) = decoder.next_event() {
+                decoder.push(&bytes.next().await.expect("the stream goes on").unwrap());
+                while let Some(event) = decoder.next_event().unwrap() {
                     let event: NodeEvent = serde_json::from_str(&event.data).unwrap();
                     match &event {
                         NodeEvent::Status { status } => ended |= status.phase == Phase::Ended,

@@ -35,6 +35,7 @@ pub(crate) struct Ledger {
     pub(crate) usages: Vec<SignedUsage>,
     pub(crate) heartbeats: BTreeSet<u64>,
     pub(crate) announced: Option<String>,
+    pub(crate) announcements: u32,
     epochs: BTreeMap<u64, [u8; 32]>,
 }
 
@@ -242,7 +243,10 @@ impl SimulatedNetwork {
         let rate = ledger.node.as_ref().ok_or("no such node")?.cpu_hashes_per_s;
         let seed = heartbeat_seed(randomness, &heartbeat.node, ResourceClass::Cpu, 0, heartbeat.epoch);
         verify_shares(&seed, &heartbeat.nonces, threshold(rate, params().heartbeat_work)).map_err(|e| e.to_string())?;
-        if ledger.heartbeats.insert(heartbeat.epoch) { Ok(()) } else { Err("recorded already".into()) }
+        if ledger.leases.values().all(|l| matches!(l.state, LeaseState::Matched | LeaseState::Closed)) {
+            return Err("heartbeat refused: the node has no lease; nothing is to be proven".into());
+        }
+        if ledger.heartbeats.insert(heartbeat.epoch) { Ok(()) } else { Err("heartbeat refused: this period's is recorded already".into()) }
     }
 }
 
@@ -358,7 +362,9 @@ impl Network for SimulatedNetwork {
         let key = pasture_api::auth::verify(Some(&address.authorization), "PUT", &path, node, now().0)
             .map_err(|e| NetworkError::Refused { code: None, detail: e.to_string() })?;
         assert_eq!(key, PublicKey::from(*node));
-        self.ledger.lock().unwrap().announced = Some(address.address.clone());
+        let mut ledger = self.ledger.lock().unwrap();
+        ledger.announced = Some(address.address.clone());
+        ledger.announcements += 1;
         Ok(())
     }
 }

@@ -4,6 +4,9 @@
 //! its processes are gone within seconds and no container stays. Does not: use BuildKit features (`RUN --mount`,
 //! here-documents), limit what fetching a base image costs, delete the cached layers of builds that succeeded (those of a
 //! failed build go at once, so that nobody fills a disk with failures).
+//!
+//! A removed image takes the layers with it that nothing else is built upon, also while another build has just found them in
+//! the engine's cache, or has just ended with the same image: that build is begun again, without the cache.
 
 use std::{
     collections::BTreeSet,
@@ -37,6 +40,9 @@ const MAX_STRANGERS: usize = 4096;
 const FORGET_TRIES: u32 = 10;
 /// Pause between these tries.
 const FORGET_PAUSE: Duration = Duration::from_millis(50);
+/// Attempts at a build whose layers others remove meanwhile. From the second on they are new ones, which only a build of the same
+/// steps at the same moment can share.
+const BUILD_TRIES: u32 = 4;
 /// Most layers remembered that could not be removed yet.
 const MAX_LEFTOVER_LAYERS: usize = 256;
 /// Length of the pieces that the context is sent in.
@@ -54,7 +60,17 @@ impl Inner {
         self.forget_layers(1).await;
         let group = self.build_groups.make(limits).await?;
         let mut teller = Teller::new(progress, &self.leftover_layers);
-        let result = self.run_build(&req, &network, group.as_ref(), deadline, &mut teller).await;
+        let mut result = self.built(&req, &network, group.as_ref(), deadline, &mut teller, false).await;
+        for _ in 1..BUILD_TRIES {
+            match &result {
+                Err(error) if is_lost_layer(error) => {
+                    tracing::debug!(%error, build = %req.instance_key, "a layer was removed under a build")
+                }
+                _ => break,
+            }
+            teller.begin_again();
+            result = self.built(&req, &network, group.as_ref(), deadline, &mut teller, true).await;
+        }
         if let Some(group) = &group
             && result.is_err()
             && !group.emptied().await
@@ -66,8 +82,8 @@ impl Inner {
             self.drop_build_network(&req, &network).await;
         }
         let tail = teller.take_tail();
-        let id = match result {
-            Ok(id) => id,
+        let image = match result {
+            Ok(image) => image,
             Err(error) => {
                 drop(teller);
                 self.forget_layers(FORGET_TRIES).await;
@@ -75,7 +91,6 @@ impl Inner {
             }
         };
         teller.layers.ids.clear();
-        let image = self.image(&id).await?.ok_or(RuntimeError::NotFound { what: "image", name: id })?;
         if image.size_bytes > limits.image_bytes {
             self.remove_image(&req.tag).await?;
             let (limit_bytes, found_bytes) = (limits.image_bytes, image.size_bytes);
@@ -115,7 +130,21 @@ impl Inner {
         }
     }
 
-    /// Drives the engine's builder and gives the image id.
+    /// One attempt, and what it made.
+    async fn built(
+        &self,
+        req: &BuildRequest,
+        network: &str,
+        group: Option<&BuildGroup<'_>>,
+        deadline: Instant,
+        teller: &mut Teller<'_>,
+        anew: bool,
+    ) -> Result<Image, BuildError> {
+        let id = self.run_build(req, network, group, deadline, teller, anew).await?;
+        Ok(self.image(&id).await?.ok_or(RuntimeError::NotFound { what: "image", name: id })?)
+    }
+
+    /// Drives the engine's builder and gives the image id. `anew`: without the layers of other builds.
     async fn run_build(
         &self,
         req: &BuildRequest,
@@ -123,6 +152,7 @@ impl Inner {
         group: Option<&BuildGroup<'_>>,
         deadline: Instant,
         teller: &mut Teller<'_>,
+        anew: bool,
     ) -> Result<String, BuildError> {
         let opening = format!("open {}", req.context_tar.display());
         let context = tokio::fs::File::open(&req.context_tar).await.map_err(|error| RuntimeError::io(opening, error))?;
@@ -130,7 +160,7 @@ impl Inner {
         // The builder says nothing before it has the whole context, so the usual patience is not enough.
         let patient = self.docker.clone().with_timeout(req.timeout.saturating_add(Duration::from_secs(1)));
         let docker = with_parameters(patient, limit_parameters(&req.limits, group));
-        let mut told = docker.build_image(options(req, network), None, Some(body));
+        let mut told = docker.build_image(options(req, network, anew), None, Some(body));
         let mut looks = interval(SIZE_LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut written = Written::default();
@@ -215,7 +245,7 @@ struct Written {
     strangers: BTreeSet<String>,
 }
 
-fn options(req: &BuildRequest, network: &str) -> BuildImageOptions {
+fn options(req: &BuildRequest, network: &str, anew: bool) -> BuildImageOptions {
     let args = req.build_args.clone().into_iter().collect();
     BuildImageOptionsBuilder::default()
         .dockerfile(&req.dockerfile)
@@ -223,6 +253,7 @@ fn options(req: &BuildRequest, network: &str) -> BuildImageOptions {
         .target(req.target.as_deref().unwrap_or_default())
         .rm(true)
         .forcerm(true)
+        .nocache(anew)
         .networkmode(network)
         .buildargs(&args)
         .build()
@@ -271,6 +302,12 @@ impl<'a> Teller<'a> {
     fn new(progress: mpsc::Sender<BuildEvent>, leftover: &'a Mutex<Vec<String>>) -> Self {
         let layers = Layers { ids: Vec::new(), leftover };
         Self { progress, step: None, image: None, layers, layer_step: None, tail: String::new(), told_bytes: 0 }
+    }
+
+    /// The same build from its first step. The layers so far stay noted.
+    fn begin_again(&mut self) {
+        (self.step, self.image, self.layer_step) = (None, None, None);
+        self.tail.clear();
     }
 
     fn take_tail(&mut self) -> String {
@@ -346,6 +383,17 @@ impl Drop for Layers<'_> {
     }
 }
 
+/// Whether the engine misses a layer, or the image, that it had a moment ago. It has many words for that, and all of them name a
+/// digest; what a step prints is not in the message. A base image that the Dockerfile names by digest and that is not there
+/// is looked for once more in vain.
+fn is_lost_layer(error: &BuildError) -> bool {
+    match error {
+        BuildError::Failed { code: None, message, .. } => message.contains("sha256:"),
+        BuildError::Runtime(RuntimeError::NotFound { what, .. }) => *what == "image",
+        _ => false,
+    }
+}
+
 /// `Step 2/5 : RUN make`
 fn parse_step(text: &str) -> Option<Step> {
     let (counts, instruction) = text.strip_prefix("Step ")?.split_once(" : ")?;
@@ -390,6 +438,17 @@ mod tests {
         }
         drop(teller);
         assert_eq!(*leftover.lock().unwrap(), ["222222222222", "333333333333"]);
+    }
+
+    #[test]
+    fn a_layer_that_went_away_is_told_from_other_failures() {
+        let failed = |code, message: &str| BuildError::Failed { step: None, code, message: message.into(), output_tail: String::new() };
+        for lost in ["unable to find image \"sha256:f3f6\"", "failed to get digest sha256:023e: open /x/sha256/023e: no such file"] {
+            assert!(is_lost_layer(&failed(None, lost)), "{lost}");
+        }
+        assert!(is_lost_layer(&RuntimeError::NotFound { what: "image", name: "x".into() }.into()));
+        assert!(!is_lost_layer(&failed(None, "pull access denied for pasture/none")));
+        assert!(!is_lost_layer(&failed(Some(1), "The command 'test sha256:' returned a non-zero code: 1")));
     }
 
     #[tokio::test]

@@ -11,6 +11,9 @@ use tokio::sync::mpsc;
 use super::{Inner, probe::found};
 use crate::{Image, PullError, PullEvent, RuntimeError};
 
+/// Attempts at a removal that another removal of shared layers gets in the way of; each time one of those is done.
+const REMOVE_TRIES: u32 = 8;
+
 impl Inner {
     pub(super) async fn image(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
         check_reference(reference)?;
@@ -61,10 +64,16 @@ impl Inner {
 
     pub(super) async fn remove_image(&self, reference: &str) -> Result<(), RuntimeError> {
         check_reference(reference)?;
-        match found(self.docker.remove_image(reference, None::<RemoveImageOptions>, None).await) {
-            Ok(_) => Ok(()),
-            Err(Error::DockerResponseServerError { status_code: 409, message }) => Err(RuntimeError::Conflict(message)),
-            Err(error) => Err(self.engine_error(error)),
+        let mut tries = REMOVE_TRIES;
+        loop {
+            tries -= 1;
+            match found(self.docker.remove_image(reference, None::<RemoveImageOptions>, None).await) {
+                Ok(_) => return Ok(()),
+                Err(Error::DockerResponseServerError { status_code: 409, message }) => return Err(RuntimeError::Conflict(message)),
+                // A removal of another image that was built upon the same layers was faster.
+                Err(Error::DockerResponseServerError { status_code: 500, message }) if tries > 0 && message.contains("sha256:") => {}
+                Err(error) => return Err(self.engine_error(error)),
+            }
         }
     }
 }

@@ -5,11 +5,13 @@
 mod engine;
 mod net;
 mod process;
+mod proxy;
 mod user;
 
 pub(crate) use engine::{Container, Engine};
 pub(crate) use net::{Ended, Net, Options, shared};
-pub(crate) use process::{Done, Running, Signal};
+pub(crate) use process::{Done, Running, Signal, cpu_ticks};
+pub(crate) use proxy::{Broken, proxy};
 pub(crate) use user::{Books, SMALL, User, paid};
 
 use std::path::{Path, PathBuf};

@@ -81,6 +81,18 @@ impl User {
     pub(crate) fn start(&self, args: &[&str]) -> Running {
         Running::start(self.command(args))
     }
+    /// Starts a command on a terminal of its own, to be typed into; what it shows comes on standard output.
+    pub(crate) fn on_terminal(&self, args: &[&str]) -> Running {
+        let plain = self.command(args);
+        let words = std::iter::once(plain.get_program()).chain(plain.get_args());
+        let line: Vec<String> = words.map(|w| format!("'{}'", w.to_str().unwrap().replace('\'', r"'\''"))).collect();
+        // util-linux: gives the command a terminal and its exit code to us.
+        let mut command = Command::new("script");
+        environment(&mut command, &self.home);
+        command.args(["--quiet", "--return", "--flush", "--echo", "never", "--command", &format!("exec {}", line.join(" ")), "/dev/null"]);
+        command.envs(plain.get_envs().filter_map(|(k, v)| Some((k, v?)))).env("TERM", "xterm").current_dir(&self.home);
+        Running::start_with(command, std::process::Stdio::piped())
+    }
     /// Runs a folder as a small job; `more` are further arguments.
     #[track_caller]
     pub(crate) fn run(&self, folder: &Folder, more: &[&str]) -> Done {

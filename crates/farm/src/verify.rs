@@ -1,0 +1,199 @@
+//! Believing no gateway: records fetched with their proofs, and what was answered held against them.
+//!
+//! Guarantees: whatever comes from here was certified by a quorum of the trusted validators, or is a [`Failure`] with the code
+//! `unproven`. A gateway can still show an older state than the newest; the failure to do so is what `--since` is for. A
+//! connection that breaks off is made anew, and that is said.
+
+use crate::backend::{Proven, RecordKind};
+use crate::exit::Failure;
+use crate::patience::Calls;
+use crate::render::number::{count, duration};
+use crate::session::now_ms;
+use pasture_api::{ApiClient, ApiError, StateValue};
+use pasture_light::{LightError, StateProof, ValidatorSet, Verified};
+use pasture_types::{AccountId, LeaseId, Millis, NodeId, OrderId};
+use serde_json::Value;
+
+/// The record may change between two questions: so often we ask again before we say that the gateway lies.
+const TRIES: usize = 5;
+/// Most records that one view is made from; more means that the rules and this program do not fit.
+const MAX_RECORDS: usize = 16;
+
+/// What the gateway says of a record; `None` if it says that there is none.
+pub(crate) async fn answered(calls: Calls, client: &ApiClient, kind: RecordKind, id: [u8; 32]) -> Result<Option<Value>, Failure> {
+    let json = |e: serde_json::Error| Failure::new("internal", e.to_string());
+    let answer = calls
+        .make(|| async {
+            Ok(match kind {
+                RecordKind::Account => serde_json::to_value(client.account(&AccountId(id)).await?),
+                RecordKind::Lease => serde_json::to_value(client.lease(&LeaseId(id)).await?),
+                RecordKind::Order => serde_json::to_value(client.order(&OrderId(id)).await?),
+                RecordKind::Node => serde_json::to_value(client.node(&NodeId(id)).await?),
+            })
+        })
+        .await;
+    match answer {
+        Ok(view) => view.map(Some).map_err(json),
+        Err(e) if e.problem().is_some_and(|p| p.status == 404) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// What the gateway says of a key.
+pub(crate) async fn stated(calls: Calls, client: &ApiClient, key: &[u8]) -> Result<StateValue, ApiError> {
+    let key = hex::encode(key);
+    calls.make(|| client.state(&key)).await
+}
+
+/// Who is trusted, and how old an answer may be.
+pub(crate) struct Checker {
+    /// How to ask.
+    calls: Calls,
+    /// Where to ask.
+    api: ApiClient,
+    trusted: ValidatorSet,
+    /// Answers of earlier blocks are refused.
+    since: u64,
+}
+
+/// What stands behind an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Evidence {
+    votes: usize,
+    validators: usize,
+    /// The oldest block that a part of the answer was taken from.
+    height: u64,
+    time_ms: u64,
+    state_root: [u8; 32],
+}
+
+impl Evidence {
+    /// What stands behind one record.
+    pub(crate) const fn of(shown: &Verified) -> Self {
+        let header = &shown.header;
+        let (votes, validators) = (shown.votes, shown.validators);
+        Self { votes, validators, height: header.height, time_ms: header.timestamp_ms, state_root: header.state_root }
+    }
+    fn and(self, other: Self) -> Self {
+        if other.height < self.height { other } else { self }
+    }
+
+    /// The oldest block that a part of the answer was taken from.
+    pub(crate) const fn height(&self) -> u64 {
+        self.height
+    }
+    /// For a receipt.
+    pub(crate) fn short(&self) -> String {
+        format!("verified against {}, at block {}", count(self.validators as u64, "validator"), self.height)
+    }
+    /// For people.
+    pub(crate) fn text(&self, trusted: &ValidatorSet) -> String {
+        let age = duration(Millis(now_ms().saturating_sub(self.time_ms)));
+        let network: String = hex::encode(trusted.zone()).chars().take(8).collect();
+        format!(
+            "✓ verified: signed by {} of {} of network {network}, at block {}, {age} ago\n  state root {}",
+            self.votes,
+            count(self.validators as u64, "trusted validator"),
+            self.height,
+            hex::encode(self.state_root)
+        )
+    }
+    /// For scripts.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::json!({
+            "votes": self.votes, "validators": self.validators, "height": self.height, "time": self.time_ms,
+            "state_root": hex::encode(self.state_root),
+        })
+    }
+}
+
+fn unproven(what: &str) -> Failure {
+    Failure::new("unproven", format!("do not believe this gateway: {what}"))
+        .next("ask another one:  --api-url URL")
+        .next("or take its word:  --no-verify")
+}
+
+fn refused(error: &LightError) -> Failure {
+    match error {
+        LightError::Older { height, .. } => {
+            Failure::new("too-old", format!("the gateway shows block {height}, which is older than asked for"))
+                .next("ask again, or ask another gateway:  --api-url URL")
+        }
+        other => unproven(&other.to_string()),
+    }
+}
+
+impl Checker {
+    /// A checker of one gateway's answers.
+    pub(crate) const fn new(calls: Calls, api: ApiClient, trusted: ValidatorSet, since: u64) -> Self {
+        Self { calls, api, trusted, since }
+    }
+    /// Who is trusted.
+    pub(crate) const fn trusted(&self) -> &ValidatorSet {
+        &self.trusted
+    }
+
+    /// A record, or that there is none, with its proof checked; and that proof, in hex.
+    pub(crate) async fn record(&self, key: &[u8]) -> Result<(Verified, String), Failure> {
+        let answer = stated(self.calls, &self.api, key).await?;
+        let digits = answer.proof.ok_or_else(|| unproven("it gave no proof"))?;
+        let proof = hex::decode(&digits).map_err(|_| unproven("its proof is not hex"))?;
+        let shown = StateProof::decode(&proof).and_then(|proof| pasture_light::verify(&self.trusted, &proof));
+        let shown = shown.and_then(|shown| shown.about(key)).and_then(|shown| shown.since(self.since, 0)).map_err(|e| refused(&e))?;
+        // What stands beside the proof is what a careless reader would take.
+        let beside = answer.value.map(hex::decode).transpose().map_err(|_| unproven("its value is not hex"))?;
+        if answer.height.0 != shown.header.height || answer.key != hex::encode(key) {
+            return Err(unproven("what it says beside the proof is not what the proof shows"));
+        }
+        shown.with_value(beside.as_deref()).map(|shown| (shown, digits)).map_err(|e| refused(&e))
+    }
+
+    /// The view that proven records make; `None` if it was proven that there is no such record.
+    async fn proven(&self, kind: RecordKind, id: &[u8; 32]) -> Result<(Option<Value>, Evidence), Failure> {
+        let mut proven = Proven::default();
+        let mut evidence: Option<Evidence> = None;
+        for _ in 0..MAX_RECORDS {
+            let missing = proven.missing(kind, id);
+            if let (true, Some(evidence)) = (missing.is_empty(), &evidence) {
+                return Ok((proven.view(kind, id), evidence.clone()));
+            }
+            for key in missing {
+                let (shown, _) = self.record(&key).await?;
+                let this = Evidence::of(&shown);
+                evidence = Some(match evidence {
+                    Some(before) => before.and(this),
+                    None => this,
+                });
+                proven.insert(key, shown.value);
+            }
+        }
+        Err(Failure::new("internal", "a record needs more others than there can be"))
+    }
+
+    /// Holds what a gateway answered against the records. `ask` gets its answer, `None` for "there is none"; the last answer comes
+    /// back.
+    pub(crate) async fn view<F>(
+        &self,
+        kind: RecordKind,
+        id: &[u8; 32],
+        mut ask: impl FnMut() -> F,
+    ) -> Result<(Option<Value>, Evidence), Failure>
+    where
+        F: Future<Output = Result<Option<Value>, Failure>>,
+    {
+        for _ in 0..TRIES {
+            // Before and after: a record that changed in between was shown by one of both.
+            let (before, evidence) = self.proven(kind, id).await?;
+            let answer = ask().await?;
+            let said = answer.clone().map(|view| kind.comparable(view));
+            if said == before {
+                return Ok((answer, evidence));
+            }
+            let (after, evidence) = self.proven(kind, id).await?;
+            if said == after {
+                return Ok((answer, evidence));
+            }
+        }
+        Err(unproven("what it says is not what the validators signed"))
+    }
+}

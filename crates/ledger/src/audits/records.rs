@@ -1,0 +1,216 @@
+//! What the tables of audits hold. Spec: `docs/specs/audits.md`.
+//!
+//! Guarantees: borsh, frozen by golden fixtures; every list is bounded. They hold no money.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use pasture_types::audit::{Receipt, SAMPLE_UNIT, Statement, Verdict};
+use pasture_types::event::Hash32;
+use pasture_types::{NodeId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Most stretches of failed epochs that are told apart; the two oldest then count as one, which only pays less.
+pub(crate) const MAX_FAILED: usize = 16;
+const PPM: u32 = 1_000_000;
+
+/// Where the draws stand.
+#[derive(Clone, PartialEq, Eq, Default, Debug, BorshSerialize, BorshDeserialize)]
+pub struct AuditState {
+    /// The next audit's number.
+    pub next: u64,
+    /// Groups on the roster.
+    pub groups: u32,
+    /// Entries in the queues of deadlines, ends, repeats and deletions.
+    pub queued: u64,
+    /// The next tick, less halts.
+    pub tick_shifted: Timestamp,
+    /// A tick whose draw is not finished.
+    pub drawing: Option<Drawing>,
+}
+
+/// A tick that came; what it draws is decided by randomness from after it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct Drawing {
+    /// The block that made the tick.
+    pub height: u64,
+    /// Groups on the roster then.
+    pub groups: u32,
+    /// Groups drawn so far.
+    pub drawn: u32,
+}
+
+/// An audit that is not over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct OpenAudit {
+    /// Its number; `None` while a failed one waits for the randomness of its repetition.
+    pub audit: Option<u64>,
+    /// The epoch of its first draw.
+    pub epoch: u64,
+    /// When to look again, less halts.
+    pub until_shifted: Timestamp,
+    /// Its first attempt failed for want of an answer in time.
+    pub missed: bool,
+}
+
+/// What audits know of a node's CPU.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct NodeAudit {
+    /// Which node.
+    pub node: NodeId,
+    /// Where the validators find it, if others are there too.
+    pub place: Option<Hash32>,
+    /// The epoch of that word.
+    pub place_epoch: u64,
+    /// Since which block ticks may draw it.
+    pub roster: Option<u64>,
+    /// How often it was declared anew: an audit of an earlier declaration counts for nothing.
+    pub declared: u32,
+    /// The audit that is not over.
+    pub open: Option<OpenAudit>,
+    /// Epoch of the first audit that it passed.
+    pub first_pass: Option<u64>,
+    /// Epoch of the last one.
+    pub last_pass: Option<u64>,
+    /// From which epoch on it counts as failed, until it passes again.
+    pub failing_from: Option<u64>,
+    /// Stretches of failed epochs: from, and the first one after.
+    pub failed: Vec<(u64, u64)>,
+    /// Its proven share of the declared rate, in parts per million.
+    pub proven_ppm: u32,
+    /// Samples of its last audits at the proven rate, oldest first.
+    pub pool: Vec<u32>,
+    /// Audits passed.
+    pub passes: u32,
+    /// Audits failed, repeated ones once.
+    pub failures: u32,
+    /// Audits that counted for nobody.
+    pub voids: u32,
+    /// Epoch and verdict of the last audit.
+    pub last: Option<(u64, Verdict)>,
+}
+
+impl NodeAudit {
+    pub(crate) const fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            place: None,
+            place_epoch: 0,
+            roster: None,
+            declared: 0,
+            open: None,
+            first_pass: None,
+            last_pass: None,
+            failing_from: None,
+            failed: Vec::new(),
+            proven_ppm: PPM,
+            pool: Vec::new(),
+            passes: 0,
+            failures: 0,
+            voids: 0,
+            last: None,
+        }
+    }
+    /// It passed an audit of an epoch.
+    pub(crate) fn pass(&mut self, epoch: u64) {
+        if let Some(from) = self.failing_from.take() {
+            self.failed.push((from, epoch.max(from)));
+            if self.failed.len() > MAX_FAILED
+                && let Some((oldest, _)) = self.failed.first().copied()
+            {
+                self.failed.remove(0);
+                if let Some(next) = self.failed.first_mut() {
+                    next.0 = oldest;
+                }
+            }
+        }
+        self.first_pass.get_or_insert(epoch);
+        self.last_pass = self.last_pass.max(Some(epoch));
+        self.passes = self.passes.saturating_add(1);
+    }
+    /// It failed, after repetition: nothing since the last pass is proven.
+    pub(crate) fn fail(&mut self) {
+        let from = self.last_pass.map_or(0, |e| e.saturating_add(1));
+        self.failing_from = Some(self.failing_from.map_or(from, |f| f.min(from)));
+        self.failures = self.failures.saturating_add(1);
+    }
+    /// The sum of its pool, in units of [`SAMPLE_UNIT`].
+    #[must_use]
+    pub fn pooled(&self) -> u64 {
+        self.pool.iter().map(|x| u64::from(*x)).sum()
+    }
+    /// The mean of its pool, in shares, for people.
+    #[must_use]
+    pub fn mean_shares(&self) -> u64 {
+        self.pooled() / SAMPLE_UNIT / (self.pool.len() as u64).max(1)
+    }
+}
+
+/// What a witness said of an audit.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, BorshSerialize, BorshDeserialize)]
+pub enum Said {
+    /// Nothing yet.
+    #[default]
+    Nothing,
+    /// This.
+    Receipt(Receipt),
+    /// Two different things; neither counts.
+    Both,
+}
+
+/// What a node answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct Answered {
+    /// What it signed.
+    pub statement: Statement,
+    /// The largest hash of its shares.
+    pub largest: u64,
+}
+
+/// An audit.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct AuditRecord {
+    /// Its number.
+    pub number: u64,
+    /// Of which node.
+    pub node: NodeId,
+    /// Of which of its declarations.
+    pub declared: u32,
+    /// 1, or 2 for a repetition.
+    pub attempt: u8,
+    /// The epoch of the draw.
+    pub epoch: u64,
+    /// Part of the seed.
+    pub randomness: Hash32,
+    /// Hashes per second that it is held to.
+    pub rate: u64,
+    /// Who watches.
+    pub witnesses: Vec<NodeId>,
+    /// Until when statements are taken, less halts.
+    pub until_shifted: Timestamp,
+    /// What each witness said; empty once judged.
+    pub said: Vec<Said>,
+    /// What the node answered.
+    pub answer: Option<Answered>,
+    /// The node contradicted itself.
+    pub contradicted: bool,
+    /// How it ended.
+    pub verdict: Option<Verdict>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_stretches_are_bounded_and_only_grow_together() {
+        let mut r = NodeAudit::new(NodeId([1; 32]));
+        for n in 0..40u64 {
+            r.fail();
+            r.pass(10 * n + 5);
+            r.pass(10 * n + 8);
+        }
+        assert_eq!(r.failed.len(), MAX_FAILED);
+        assert_eq!(r.failed[0], (0, 10 * 24 + 5));
+        assert_eq!(r.failed[15], (10 * 38 + 9, 10 * 39 + 5));
+        assert_eq!((r.first_pass, r.last_pass, r.failing_from), (Some(5), Some(398), None));
+    }
+}

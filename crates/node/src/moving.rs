@@ -1,0 +1,331 @@
+//! Carrying a ledger: its state into a file, and a file into a new directory, where the zone goes on.
+//!
+//! ```text
+//!  DATA/ledger ──export──► FILE ──import──► NEW/zone/{genesis,validator.key,operator.key,base}
+//!                                           first start: the engine begins with FILE's entries, at FILE's height
+//! ```
+//! Guarantees: an export is of one height and carries that block's certificate; files appear whole or not at all. An import
+//! checks everything (checksum, zone, certificate, that the books balance, keys) before it writes anything, and takes effect with
+//! its last rename; a directory that holds a ledger is refused. The zone keeps its identity, so signatures and receipts stay valid.
+//! The engine's state root is *not* kept: it depends on the history of the store. What is kept is the digest of the entries.
+
+use crate::NodeError;
+use crate::zone::{BASE, GENESIS, LocalZone, OPERATOR_KEY, VALIDATOR_KEY, read_genesis, trusted_by};
+use pasture_chain::{Base, Certified, Entries, Header, Identity, Snapshot, stored_state};
+use pasture_light::{HEADER_SIZE, ValidatorSet};
+use pasture_store::export::{ExportError, ExportHeader, Reader, Summary, Writer};
+use pasture_store::{DataDir, StoreError, keys, sync_dir};
+use pasture_types::genesis::{Genesis, RULES_VERSION};
+use pasture_types::state::MemoryState;
+use pasture_types::{ZoneId, codec};
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+/// Bytes between two reports of progress, and of the buffers.
+const STEP: usize = 1 << 20;
+/// Largest genesis in a file.
+const MAX_GENESIS_BYTES: usize = 1 << 20;
+
+/// What was exported, or is in a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Moved {
+    /// The zone.
+    pub zone: ZoneId,
+    /// Height of the state.
+    pub height: u64,
+    /// The engine's root of it, where it came from.
+    pub state_root: [u8; 32],
+    /// Entries.
+    pub entries: u64,
+    /// Digest of the entries.
+    pub digest: [u8; 32],
+    /// How many of how many validators certified the height.
+    pub votes: (usize, usize),
+}
+
+/// What an import did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Imported {
+    /// What was in the file.
+    pub moved: Moved,
+    /// Names of the rules that the state was checked against.
+    pub checked: Vec<String>,
+}
+
+/// Told how many bytes are done.
+pub type Progress<'a> = &'a mut dyn FnMut(u64);
+
+fn export_error(path: &Path) -> impl FnOnce(ExportError) -> NodeError + '_ {
+    move |why| NodeError::Export { path: path.into(), why }
+}
+
+fn unfit(path: &Path, why: impl Into<String>) -> NodeError {
+    NodeError::Unfit { path: path.into(), why: why.into() }
+}
+
+fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> NodeError + 'a {
+    move |source| StoreError::Io { action, path: path.into(), source }.into()
+}
+
+/// Writes a state as a file; the caller makes it durable.
+pub(crate) fn write_state<W: Write>(
+    out: W,
+    genesis: &Genesis,
+    state: &Snapshot,
+    finality: &Certified,
+) -> Result<(Summary, W), ExportError> {
+    let header = state.header();
+    let mut writer = Writer::new(
+        out,
+        &ExportHeader {
+            zone: header.zone,
+            height: header.height,
+            state_root: header.state_root,
+            rules_version: pasture_ledger::query::zone(state).map_or(genesis.rules_version, |zone| zone.rules_version),
+            genesis: codec::encode(genesis),
+            block_headers: finality.headers.iter().map(Header::encode).collect(),
+            certificate: finality.certificate.clone(),
+        },
+    )?;
+    let mut outcome = Ok(());
+    state.each(&mut |key, value| {
+        if outcome.is_ok() {
+            outcome = writer.entry(key, value);
+        }
+    });
+    outcome?;
+    writer.finish()
+}
+
+/// Exports the ledger of a directory on which no node runs.
+///
+/// # Errors
+/// No ledger there, a node that runs on it or did not stop in order, or a file that cannot be written.
+pub fn export_stopped(data: &Path, file: &Path) -> Result<Moved, NodeError> {
+    let zone = LocalZone::load(data)?.ok_or_else(|| NodeError::NoLedger(data.into()))?;
+    let stored = stored_state(&data.join("ledger"), &zone.chain_genesis())?;
+    let dir = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let temp = tempfile::NamedTempFile::new_in(dir).map_err(io("create a file in", dir))?;
+    let out = BufWriter::with_capacity(STEP, temp);
+    let (_, out) = write_state(out, &zone.genesis, &stored.state, &stored.finality).map_err(export_error(file))?;
+    let temp = out.into_inner().map_err(|e| io("write", file)(e.into_error()))?;
+    temp.as_file().sync_all().map_err(io("sync", file))?;
+    let moved = verify_export(temp.path(), &mut |_| {})?;
+    temp.persist(file).map_err(|e| io("replace", file)(e.error))?;
+    sync_dir(dir)?;
+    Ok(moved)
+}
+
+/// A reader that reports how far it is.
+struct Counted<'a, R> {
+    from: R,
+    done: u64,
+    reported: u64,
+    progress: Progress<'a>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        self.done += count as u64;
+        if self.done - self.reported >= STEP as u64 {
+            self.reported = self.done;
+            (self.progress)(self.done);
+        }
+        Ok(count)
+    }
+}
+
+fn open<'a>(file: &Path, progress: Progress<'a>) -> Result<Reader<BufReader<Counted<'a, File>>>, NodeError> {
+    let from = File::open(file).map_err(io("read", file))?;
+    let counted = Counted { from, done: 0, reported: 0, progress };
+    Reader::new(BufReader::with_capacity(STEP, counted)).map_err(export_error(file))
+}
+
+/// Reads a whole file and checks all that can be known of it without believing it: checksum, zone, certificate.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn verify_export(file: &Path, progress: Progress<'_>) -> Result<Moved, NodeError> {
+    let mut reader = open(file, progress)?;
+    while reader.entry().map_err(export_error(file))?.is_some() {}
+    let summary = reader.summary().ok_or_else(|| unfit(file, "it has no end"))?;
+    let read = Head::read(reader.header()).map_err(|why| unfit(file, why))?;
+    Ok(read.moved(&summary))
+}
+
+/// A file's header, taken apart and found to be of one piece.
+struct Head {
+    genesis: Genesis,
+    block: Header,
+    trusted: ValidatorSet,
+    votes: usize,
+}
+
+impl Head {
+    fn read(header: &ExportHeader) -> Result<Self, String> {
+        let genesis: Genesis = codec::decode(&header.genesis, MAX_GENESIS_BYTES).map_err(|e| format!("its genesis: {e}"))?;
+        if genesis.zone().0 != header.zone {
+            return Err("its genesis is another zone's than it says".into());
+        }
+        if header.rules_version > RULES_VERSION {
+            return Err(format!(
+                "it follows rules {}, this program knows them up to {RULES_VERSION}: use a newer one",
+                header.rules_version
+            ));
+        }
+        let trusted = trusted_by(&genesis).map_err(|e| e.to_string())?;
+        let headers = header.block_headers.iter().map(|bytes| <[u8; HEADER_SIZE]>::try_from(bytes.as_slice()).ok());
+        let headers: Option<Vec<_>> = headers.collect();
+        let headers = headers.ok_or("a block header in it has another size than it should")?;
+        let (_, votes) = pasture_light::verify_header(&trusted, &headers, &header.certificate).map_err(|e| format!("its block: {e}"))?;
+        let block = headers.first().and_then(|bytes| Header::decode(bytes)).ok_or("its block header is none")?;
+        if block.height != header.height || block.state_root != header.state_root {
+            return Err("its block is another one than it says".into());
+        }
+        Ok(Self { genesis, block, trusted, votes })
+    }
+
+    fn moved(&self, summary: &Summary) -> Moved {
+        Moved {
+            zone: ZoneId(self.block.zone),
+            height: self.block.height,
+            state_root: self.block.state_root,
+            entries: summary.entries,
+            digest: summary.digest,
+            votes: (self.votes, self.trusted.len()),
+        }
+    }
+}
+
+/// What the engine needs to know of a file that a zone goes on from. The entries are read and checked when they are needed.
+pub(crate) fn base(file: &Path, genesis: &Genesis) -> Result<Base, NodeError> {
+    let mut silent = |_| {};
+    let reader = open(file, &mut silent)?;
+    let head = Head::read(reader.header()).map_err(|why| unfit(file, why))?;
+    if head.genesis != *genesis {
+        return Err(unfit(file, "it is of another zone than the genesis beside it"));
+    }
+    let block = &head.block;
+    let (height, timestamp_ms, digest, randomness) = (block.height, block.timestamp_ms, block.digest(), block.randomness);
+    Ok(Base { height, timestamp_ms, digest, randomness, entries: pasture_store::export::digest_at_end(file)? })
+}
+
+/// The entries of a file whose digest is known.
+pub(crate) fn entries(file: &Path, digest: &[u8; 32]) -> Result<Entries, String> {
+    let mut silent = |_| {};
+    let mut reader = open(file, &mut silent).map_err(|e| e.to_string())?;
+    let mut entries = Vec::new();
+    let named = |what: String| format!("{}: {what}", file.display());
+    while let Some(entry) = reader.entry().map_err(|e| named(e.to_string()))? {
+        entries.push(entry);
+    }
+    match reader.summary() {
+        Some(summary) if summary.digest == *digest => Ok(entries),
+        _ => Err(named("its entries are not those that the ledger began with".into())),
+    }
+}
+
+/// Imports a file into a directory: a new one, or one whose ledger was moved away. The validator's keys are those of `keys`, another
+/// data directory, or are there already. `progress` is told of bytes of the two times that the file is read.
+///
+/// # Errors
+/// The file is damaged or does not fit; the directory holds a ledger, another zone, or no key. Nothing was changed then.
+pub fn import(file: &Path, data: &Path, keys: Option<&Path>, progress: Progress<'_>) -> Result<Imported, NodeError> {
+    let (moved, genesis, checked) = examine(file, progress)?;
+    check_target(file, data, &genesis)?;
+    let seeds = secrets(data, keys, &genesis)?;
+    let dir = DataDir::open(data)?;
+    // Again, now that nobody else can change it.
+    check_target(file, data, &genesis)?;
+    let zone = dir.sub("zone")?;
+    let base = data.join(BASE);
+    copy(file, &zone, &base, &moved)?;
+    for (name, seed) in [(VALIDATOR_KEY, seeds.0), (OPERATOR_KEY, seeds.1)] {
+        let path = data.join(name);
+        if keys::load_seed(&path)?.is_none() {
+            keys::save_seed(&path, &seed)?;
+        }
+    }
+    // What makes it a zone comes last.
+    if read_genesis(&data.join(GENESIS))?.is_none() {
+        LocalZone::write_genesis(data, &genesis)?;
+    }
+    Ok(Imported { moved, checked })
+}
+
+/// Reads all of a file, and whether its books balance.
+fn examine(file: &Path, progress: Progress<'_>) -> Result<(Moved, Genesis, Vec<String>), NodeError> {
+    let mut reader = open(file, progress)?;
+    let mut state = MemoryState::default();
+    while let Some((key, value)) = reader.entry().map_err(export_error(file))? {
+        state.0.insert(key, value);
+    }
+    let summary = reader.summary().ok_or_else(|| unfit(file, "it has no end"))?;
+    let head = Head::read(reader.header()).map_err(|why| unfit(file, why))?;
+    let record = pasture_ledger::query::zone(&state).ok_or_else(|| unfit(file, "its state has no zone record"))?;
+    if record.id.0 != head.block.zone {
+        return Err(unfit(file, "its state is another zone's than its block"));
+    }
+    let report = pasture_ledger::check(&state).map_err(|violations| {
+        let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
+        unfit(file, format!("its books do not balance: {}", all.join("; ")))
+    })?;
+    Ok((head.moved(&summary), head.genesis, crate::views::checked(&report)))
+}
+
+fn check_target(file: &Path, data: &Path, genesis: &Genesis) -> Result<(), NodeError> {
+    if let Some(there) = read_genesis(&data.join(GENESIS))?
+        && there != *genesis
+    {
+        return Err(unfit(file, format!("it is of zone {}, and {} belongs to zone {}", genesis.zone(), data.display(), there.zone())));
+    }
+    let ledger = data.join("ledger");
+    let used = std::fs::read_dir(&ledger).is_ok_and(|mut entries| entries.next().is_some());
+    if used {
+        let ledger = ledger.display();
+        return Err(unfit(file, format!("{} holds a ledger already: move it away first (mv {ledger} {ledger}.old)", data.display())));
+    }
+    Ok(())
+}
+
+/// Seeds of the validator's and the operator's keys.
+fn secrets(data: &Path, from: Option<&Path>, genesis: &Genesis) -> Result<([u8; 32], [u8; 32]), NodeError> {
+    let place = from.unwrap_or(data);
+    let load = |name: &str| -> Result<[u8; 32], NodeError> {
+        let path = place.join(name);
+        keys::load_seed(&path)?.ok_or_else(|| {
+            let hint = "name the folder of the network that was exported with --keys, or copy its zone/*.key there";
+            NodeError::Options(format!("there is no {}: {hint}", path.display()))
+        })
+    };
+    let (validator, operator) = (load(VALIDATOR_KEY)?, load(OPERATOR_KEY)?);
+    for (name, seed) in [(VALIDATOR_KEY, &validator), (OPERATOR_KEY, &operator)] {
+        let path = data.join(name);
+        if keys::load_seed(&path)?.is_some_and(|there| there != *seed) {
+            return Err(NodeError::Options(format!(
+                "{} is another key than the one that was exported: move it away first",
+                path.display()
+            )));
+        }
+    }
+    let ours = Identity::from_secret(&validator).map(|identity| identity.public_key());
+    if !ours.is_some_and(|key| genesis.validators.iter().any(|v| v.key == key)) {
+        return Err(NodeError::Options(format!("{} is not the key of a validator of this zone", place.join(VALIDATOR_KEY).display())));
+    }
+    Ok((validator, operator))
+}
+
+/// Copies the file beside the genesis; it must still be what was examined.
+fn copy(file: &Path, zone: &Path, base: &Path, moved: &Moved) -> Result<(), NodeError> {
+    let mut temp = tempfile::NamedTempFile::new_in(zone).map_err(io("create a file in", zone))?;
+    let mut from = File::open(file).map_err(io("read", file))?;
+    std::io::copy(&mut from, &mut temp).map_err(io("write", base))?;
+    temp.as_file().sync_all().map_err(io("sync", base))?;
+    if verify_export(temp.path(), &mut |_| {})? != *moved {
+        return Err(unfit(file, "it changed while it was read"));
+    }
+    temp.persist(base).map_err(|e| io("replace", base)(e.error))?;
+    Ok(sync_dir(zone)?)
+}

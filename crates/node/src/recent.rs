@@ -1,0 +1,74 @@
+//! What the last transactions did, for clients whose answer was lost on the way.
+//!
+//! Guarantees: holds the newest [`KEPT`] results since the start of this process, found by id. It forgets at a restart: the
+//! blocks on disk still say which transactions they have.
+
+use crate::machine;
+use pasture_api::TxResult;
+use pasture_chain::{FinalizedBlock, TxOutcome};
+use pasture_types::{Height, Timestamp, TxId};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+/// Results kept: some seconds of a full load, hours of an ordinary one; a few MiB.
+const KEPT: usize = 8_192;
+
+/// The newest results. A lock and not a task of its own: each use is one look into memory.
+#[derive(Default)]
+pub(crate) struct Recent(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    results: BTreeMap<TxId, TxResult>,
+    order: VecDeque<TxId>,
+}
+
+impl Recent {
+    /// Keeps what a block's transactions did.
+    pub(crate) fn remember(&self, block: &FinalizedBlock) {
+        let (height, time) = (Height(block.header.height), Timestamp(block.header.timestamp_ms));
+        for tx in &block.txs {
+            if let TxOutcome::Applied { id, ok, code, message, events } = &tx.outcome {
+                let events = machine::decode_events(events);
+                self.keep(TxResult { id: TxId(*id), height, time, ok: *ok, code: *code, message: message.clone(), events });
+            }
+        }
+    }
+
+    fn keep(&self, result: TxResult) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = result.id;
+        if kept.results.insert(id, result).is_none() {
+            kept.order.push_back(id);
+        }
+        if kept.order.len() > KEPT
+            && let Some(oldest) = kept.order.pop_front()
+        {
+            kept.results.remove(&oldest);
+        }
+    }
+
+    /// What a transaction did.
+    pub(crate) fn find(&self, id: &TxId) -> Option<TxResult> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).results.get(id).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_are_kept_and_no_more() {
+        let recent = Recent::default();
+        let id = |n: usize| TxId(pasture_types::ids::derive("test", &[&n.to_le_bytes()]));
+        for n in 0..KEPT + 2 {
+            let result =
+                TxResult { id: id(n), height: Height(1), time: Timestamp(1), ok: true, code: 0, message: String::new(), events: vec![] };
+            recent.keep(result.clone());
+            recent.keep(result);
+        }
+        assert!(recent.find(&id(0)).is_none() && recent.find(&id(1)).is_none());
+        assert!(recent.find(&id(2)).is_some() && recent.find(&id(KEPT + 1)).is_some());
+    }
+}

@@ -1,0 +1,139 @@
+//! Which epochs are still to be proven: the decisions of the prover, without clock or I/O.
+//!
+//! ```text
+//!  need ──▶ wanted ──▶ search, submit ──┬▶ recorded (also by an earlier process) ──▶ done, for ever
+//!              ▲                        ├▶ not known ──▶ wanted
+//!              └──────── need ──────────┴▶ refused: rests until a lease asks for it again
+//! ```
+//! Guarantees: an epoch is done only once its heartbeat is on the ledger; a refusal is never repeated by itself, only when
+//! a lease begins or is served in that epoch; nonces once found are kept, so that asking again costs no second search.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most heartbeats submitted for one epoch. Each needs a lease that asked for it, so only many short leases in one epoch,
+/// each closed before the ledger saw the heartbeat, come near; beyond it the ledger will not take a further one either.
+const MAX_ATTEMPTS: u32 = 64;
+
+/// What became of a heartbeat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Answer {
+    /// It is on the ledger.
+    Recorded,
+    /// The ledger did not take it now; it may when a lease begins in the same epoch.
+    Refused,
+    /// It may or may not have been taken.
+    Unknown,
+}
+
+/// The epochs of a node.
+#[derive(Default)]
+pub(crate) struct Agenda {
+    wanted: BTreeSet<u64>,
+    done: BTreeSet<u64>,
+    attempts: BTreeMap<u64, u32>,
+    known: BTreeMap<u64, [u8; 32]>,
+    found: BTreeMap<u64, Vec<u64>>,
+}
+
+impl Agenda {
+    /// A lease begins or is served in this epoch.
+    pub(crate) fn need(&mut self, epoch: u64) {
+        let spent = self.attempts.get(&epoch).is_some_and(|n| *n >= MAX_ATTEMPTS);
+        if !spent && !self.done.contains(&epoch) {
+            self.wanted.insert(epoch);
+        }
+    }
+    /// The randomness of an epoch is known.
+    pub(crate) fn learn(&mut self, epoch: u64, randomness: [u8; 32]) {
+        self.known.insert(epoch, randomness);
+    }
+    /// It, once it is.
+    pub(crate) fn randomness(&self, epoch: u64) -> Option<[u8; 32]> {
+        self.known.get(&epoch).copied()
+    }
+    /// What a search found.
+    pub(crate) fn keep(&mut self, epoch: u64, nonces: Vec<u64>) {
+        self.found.insert(epoch, nonces);
+    }
+    /// It, if there was one.
+    pub(crate) fn nonces(&self, epoch: u64) -> Option<Vec<u64>> {
+        self.found.get(&epoch).cloned()
+    }
+    /// Whether there is nothing to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.wanted.is_empty()
+    }
+    /// Epochs to be proven now, oldest first.
+    pub(crate) fn wanted(&self) -> Vec<u64> {
+        self.wanted.iter().copied().collect()
+    }
+    /// Drops what came before an epoch.
+    pub(crate) fn forget_before(&mut self, oldest: u64) {
+        self.wanted.retain(|epoch| *epoch >= oldest);
+        self.done.retain(|epoch| *epoch >= oldest);
+        self.attempts.retain(|epoch, _| *epoch >= oldest);
+        self.known.retain(|epoch, _| *epoch >= oldest);
+        self.found.retain(|epoch, _| *epoch >= oldest);
+    }
+    /// What became of an epoch's heartbeat.
+    pub(crate) fn answered(&mut self, epoch: u64, answer: Answer) {
+        let attempts = self.attempts.entry(epoch).or_default();
+        *attempts = attempts.saturating_add(1);
+        let again = answer == Answer::Unknown && *attempts < MAX_ATTEMPTS;
+        if !again {
+            self.wanted.remove(&epoch);
+        }
+        if answer == Answer::Recorded {
+            self.done.insert(epoch);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_epoch_rests_until_a_lease_asks_for_it_again() {
+        let mut a = Agenda::default();
+        a.need(7);
+        a.keep(7, vec![1, 2]);
+        a.answered(7, Answer::Refused);
+        assert!(a.is_idle(), "a refusal is not repeated by itself");
+        a.need(7);
+        assert_eq!(a.wanted(), [7], "the next lease of the same period is proven");
+        assert_eq!(a.nonces(7), Some(vec![1, 2]), "without a second search");
+        a.answered(7, Answer::Recorded);
+        a.need(7);
+        assert!(a.is_idle(), "what is on the ledger is done");
+    }
+
+    #[test]
+    fn what_may_have_been_taken_is_asked_again_and_not_for_ever() {
+        let mut a = Agenda::default();
+        a.need(3);
+        for _ in 1..MAX_ATTEMPTS {
+            a.answered(3, Answer::Unknown);
+            assert_eq!(a.wanted(), [3]);
+        }
+        a.answered(3, Answer::Unknown);
+        assert!(a.is_idle());
+        a.need(3);
+        assert!(a.is_idle());
+    }
+
+    #[test]
+    fn old_epochs_are_forgotten() {
+        let mut a = Agenda::default();
+        for epoch in 1..=4 {
+            a.need(epoch);
+            a.learn(epoch, [0; 32]);
+            a.keep(epoch, vec![]);
+        }
+        a.answered(1, Answer::Recorded);
+        a.forget_before(3);
+        assert_eq!(a.wanted(), [3, 4]);
+        assert_eq!((a.randomness(2), a.nonces(2)), (None, None));
+        assert!(a.done.is_empty() && a.attempts.is_empty());
+    }
+}
