@@ -1,15 +1,22 @@
 //! What came up, and how often.
+//!
+//! Guarantees: every action, error and edge that must come up is listed, with the reason for each that cannot; a name that is
+//! not listed is a failure too, so that the lists stay whole.
 
+use crate::{edges, names};
 use pasture_ledger::TxError;
+use pasture_types::event::Event;
 use pasture_types::tx::Action;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// How often each thing must have come up.
-pub(crate) const LEAST: u64 = 100;
+/// How often each thing must have come up in [`FULL`] histories; in fewer, a part of it.
+const LEAST: u64 = 100;
+/// Histories of a whole run.
+pub(crate) const FULL: u64 = 10_000;
 
-/// Kinds of actions, as [`kind`] names them.
-const KINDS: [&str; 18] = [
+/// Kinds of actions, as [`names::action`] names them.
+const ACTIONS: &[&str] = &[
     "register account",
     "register provider",
     "register node",
@@ -28,61 +35,110 @@ const KINDS: [&str; 18] = [
     "transfer",
     "test credits",
     "register validator",
+    "propose",
+    "vote",
+    "pause",
+    "unpause",
+    "rate",
+    "unbond",
+    "sponsor",
+    "withdraw sponsorship",
+    "dismiss sponsor",
+    "unjail",
+    "newcomer",
+    "bond validator",
+    "unbond validator",
+    "unjail validator",
+    "audit receipts",
+    "audit answers",
+    "audit contradiction",
+    "audit place",
+    "heartbeats",
+    "pause offer",
+    "top up lease",
+    "stop renewal",
+    "preempt",
+    "halt grace",
+    "watch",
+    "report failure",
+    "report loss",
+    "register model",
+    "test asset",
+    "grant",
+    "revoke grant",
+    "claim invite",
+    "set keys",
+    "cancel keys",
+    "open channel",
+    "top up channel",
+    "cash voucher",
+    "close channel",
+    "put certificate",
+    "revoke certificate",
+    "withdraw certificate",
 ];
 
-/// Codes of errors that no history can show, and why.
-const UNREACHED: [(u16, &str); 1] = [(2, "a history has a genesis")];
-
-/// Highest code of an error.
-const LAST_CODE: u16 = 60;
-
-/// Edges of the lifecycles of leases and orders, as seen between the ends of blocks.
-const EDGES: [&str; 20] = [
-    "lease - > matched",
-    "lease matched > accepted",
-    "lease matched > running",
-    "lease matched > closed",
-    "lease accepted > running",
-    "lease accepted > closing",
-    "lease accepted > closed",
-    "lease running > closing",
-    "lease running > closed",
-    "lease closing > closed",
-    "order - > pending",
-    "order pending > drawn",
-    "order pending > waiting",
-    "order drawn > served",
-    "order drawn > waiting",
-    "order drawn > cancelled",
-    "order drawn > expired",
-    "order waiting > drawn",
-    "order waiting > cancelled",
-    "order waiting > expired",
+/// Actions that no state allows yet: they count when they are tried.
+const ONLY_TRIED: &[(&str, &str)] = &[
+    ("unjail", "no rule suspends a provider yet, so that there is nothing to end"),
+    ("unjail validator", "no rule suspends a validator yet"),
 ];
 
-/// A short name of an action's kind.
-pub(crate) fn kind(action: &Action) -> &'static str {
-    match action {
-        Action::RegisterAccount { .. } => "register account",
-        Action::RegisterProvider { .. } => "register provider",
-        Action::RegisterNode { .. } => "register node",
-        Action::Stake { .. } => "stake",
-        Action::PutOffer { .. } => "put offer",
-        Action::WithdrawOffer { .. } => "withdraw offer",
-        Action::PlaceOrder { .. } => "place order",
-        Action::CancelOrder { .. } => "cancel order",
-        Action::AcceptLease { .. } => "accept",
-        Action::RejectLease { .. } => "reject",
-        Action::SubmitUsage { .. } => "usage",
-        Action::SubmitHeartbeat { .. } => "heartbeat",
-        Action::CloseLease { .. } => "close",
-        Action::Object { .. } => "object",
-        Action::Extend { .. } => "extend",
-        Action::Transfer { .. } => "transfer",
-        Action::TestCredits { .. } => "test credits",
-        Action::RegisterValidator { .. } => "register validator",
-    }
-}
+/// Every error: its code, and why no history can show it, if so.
+const ERRORS: &[(u16, Option<&str>)] = &[
+    (1, None),
+    (2, Some("a history has a genesis")),
+    (3, None),
+    (4, None),
+    (5, None),
+    (6, None),
+    (7, None),
+    (10, None),
+    (11, None),
+    (12, None),
+    (13, None),
+    (20, None),
+    (21, None),
+    (22, None),
+    (23, None),
+    (24, None),
+    (30, None),
+    (31, None),
+    (32, None),
+    (33, None),
+    (34, None),
+    (40, None),
+    (41, None),
+    (42, None),
+    (43, None),
+    (50, None),
+    (51, None),
+    (52, None),
+    (60, None),
+    (70, None),
+    (71, None),
+    (75, None),
+    (80, None),
+    (85, None),
+    (86, None),
+    (87, None),
+    (88, None),
+    (89, Some("the node finds it where it verifies signatures, which needs the curve")),
+    (95, None),
+    (100, None),
+    (101, None),
+    (102, None),
+    (103, None),
+    (104, None),
+    (105, None),
+    (106, None),
+    (110, None),
+    (130, None),
+    (131, None),
+    (132, None),
+    (133, None),
+    (140, None),
+];
 
 /// Counts of everything that came up.
 #[derive(Default)]
@@ -91,23 +147,30 @@ pub(crate) struct Coverage {
     tried: BTreeMap<&'static str, u64>,
     errors: BTreeMap<u16, (u64, String)>,
     edges: BTreeMap<String, u64>,
+    pub(crate) histories: u64,
     pub(crate) blocks: u64,
-    pub(crate) settled: u64,
 }
 
 impl Coverage {
     pub(crate) fn action(&mut self, action: &Action, done: bool) {
-        *self.tried.entry(kind(action)).or_default() += 1;
+        *self.tried.entry(names::action(action)).or_default() += 1;
         if done {
-            *self.done.entry(kind(action)).or_default() += 1;
+            *self.done.entry(names::action(action)).or_default() += 1;
         }
     }
     pub(crate) fn error(&mut self, error: &TxError) {
-        let entry = self.errors.entry(error.code()).or_insert_with(|| (0, error.to_string()));
-        entry.0 += 1;
+        let code = error.code();
+        assert!(ERRORS.iter().any(|(c, why)| *c == code && why.is_none()), "error {code} is not listed: {error}");
+        self.errors.entry(code).or_insert_with(|| (0, error.to_string())).0 += 1;
+    }
+    pub(crate) fn event(&mut self, event: &Event) {
+        self.edge(names::event(event));
     }
     pub(crate) fn edge(&mut self, edge: String) {
         *self.edges.entry(edge).or_default() += 1;
+    }
+    pub(crate) fn actions(&self) -> u64 {
+        self.tried.values().sum()
     }
     pub(crate) fn add(&mut self, other: &Self) {
         for (k, n) in &other.done {
@@ -123,53 +186,68 @@ impl Coverage {
             *self.edges.entry(k.clone()).or_default() += n;
         }
         self.blocks += other.blocks;
-        self.settled += other.settled;
+        self.histories += other.histories;
     }
-    /// What came up too rarely.
-    pub(crate) fn rare(&self) -> Vec<String> {
-        let mut rare = Vec::new();
+    /// How often each thing must have come up in so many histories.
+    pub(crate) const fn least(&self) -> u64 {
+        LEAST * self.histories / FULL
+    }
+    /// What came up too rarely, and what came up that nobody listed.
+    pub(crate) fn amiss(&self) -> Vec<String> {
+        let mut amiss = Vec::new();
+        let least = self.least();
         let count = |n: Option<&u64>| n.copied().unwrap_or(0);
-        for k in KINDS {
+        for k in ACTIONS {
             // What the rules refuse by design counts as tried.
-            let n = if k == "register validator" { count(self.tried.get(k)) } else { count(self.done.get(k)) };
-            if n < LEAST {
-                rare.push(format!("action {k}: {n}"));
+            let of = if ONLY_TRIED.iter().any(|(name, _)| name == k) { &self.tried } else { &self.done };
+            let n = count(of.get(k));
+            if n < least {
+                amiss.push(format!("action {k}: {n}"));
             }
         }
-        for e in EDGES {
-            let n = count(self.edges.get(e));
-            if n < LEAST {
-                rare.push(format!("edge {e}: {n}"));
+        for e in edges::EDGES {
+            let n = count(self.edges.get(*e));
+            if n < least {
+                amiss.push(format!("edge {e}: {n}"));
             }
         }
-        for code in error_codes().filter(|c| UNREACHED.iter().all(|(u, _)| u != c)) {
-            let n = self.errors.get(&code).map_or(0, |(n, _)| *n);
-            if n < LEAST {
-                rare.push(format!("error {code}: {n}"));
+        for (code, _) in ERRORS.iter().filter(|(_, why)| why.is_none()) {
+            let n = self.errors.get(code).map_or(0, |(n, _)| *n);
+            if n < least {
+                amiss.push(format!("error {code}: {n}"));
             }
         }
-        rare
+        let unlisted = self.edges.keys().filter(|e| !edges::EDGES.contains(&e.as_str()) && !edges::SELDOM.iter().any(|(s, _)| s == e));
+        amiss.extend(unlisted.map(|e| format!("edge {e} is not listed")));
+        amiss
     }
-}
-
-/// The codes that exist: every number up to the last that some error has.
-fn error_codes() -> impl Iterator<Item = u16> {
-    const GAPS: [std::ops::RangeInclusive<u16>; 6] = [8..=9, 14..=19, 25..=29, 35..=39, 44..=49, 53..=59];
-    (1..=LAST_CODE).filter(|c| !GAPS.iter().any(|g| g.contains(c)))
 }
 
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} blocks, {} leases settled", self.blocks, self.settled)?;
-        for k in KINDS {
+        writeln!(
+            f,
+            "{} histories, {} blocks, {} actions; each at least {} times",
+            self.histories,
+            self.blocks,
+            self.actions(),
+            self.least()
+        )?;
+        for k in ACTIONS {
             let (done, tried) = (self.done.get(k).unwrap_or(&0), self.tried.get(k).unwrap_or(&0));
-            writeln!(f, "  {k:<20} {done:>8} of {tried}")?;
+            writeln!(f, "  action {k:<22} {done:>8} of {tried}")?;
         }
         for (edge, n) in &self.edges {
-            writeln!(f, "  {edge:<36} {n:>8}")?;
+            writeln!(f, "  edge {edge:<46} {n:>8}")?;
         }
         for (code, (n, text)) in &self.errors {
             writeln!(f, "  error {code:>3} {n:>8}  {}", text.chars().take(90).collect::<String>())?;
+        }
+        for (code, why) in ERRORS.iter().filter_map(|(c, why)| why.map(|w| (c, w))).filter(|(c, _)| **c > 0) {
+            writeln!(f, "  error {code:>3}    never  {why}")?;
+        }
+        for (name, why) in ONLY_TRIED.iter().chain(edges::SELDOM) {
+            writeln!(f, "  not counted: {name}: {why}")?;
         }
         Ok(())
     }

@@ -3,53 +3,60 @@
 //! Guarantees: all randomness comes from the seed. Envelopes are applied as already verified unless their signature is the
 //! point, since checking ours would take most of the time.
 
+use crate::climate::{Climate, START};
 use crate::coverage::Coverage;
-use crate::deeds::{self, Deed};
+use crate::deeds::{self, Deed, Maker};
+use crate::keys::Keys;
 use crate::oracle::Oracle;
-use pasture_ledger::{Applied, BlockCtx, Due, Signatures, apply, begin_block, end_block, genesis, next_due, query};
+use crate::rng::Rng;
+use pasture_ledger::{Applied, BlockCtx, Due, apply, begin_block, end_block, genesis, next_due, query};
+use pasture_types::audit::AuditEvent;
+use pasture_types::channel::ChannelEvent;
+use pasture_types::credential::CredentialEvent;
 use pasture_types::event::Event;
-use pasture_types::genesis::{Genesis, GenesisAccount, GenesisValidator, Params, RULES_VERSION};
+use pasture_types::genesis::Genesis;
+use pasture_types::governance::GovernanceEvent;
+use pasture_types::grant::GrantEvent;
 use pasture_types::keys::Signature;
-use pasture_types::state::{MemoryState, StateRead as _};
-use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, Envelope, TxBody, TxSignature};
-use pasture_types::{AccountId, Amount, AssetId, LeaseId, Millis, NodeId, OfferId, OrderId, SigningKey, Timestamp, codec, ids};
-use std::collections::BTreeMap;
+use pasture_types::service::ServiceEvent;
+use pasture_types::state::{Changes, MemoryState, Overlay, merge};
+use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, TxBody, TxSignature};
+use pasture_types::{
+    AccountId, Amount, AssetId, ChannelId, CredentialId, GrantId, LeaseId, Millis, NodeId, OfferId, OrderId, ProposalId, PublicKey,
+    SigningKey, Timestamp, codec, ids,
+};
+use std::collections::{BTreeMap, VecDeque};
 
-pub(crate) const START: u64 = 1_800_000_000_000;
-const ACCOUNTS: u8 = 8;
-const NODES: u8 = 5;
 /// Most transactions in one block of a history.
 const MOST_IN_BLOCK: u64 = 4;
-const FIRST_MONEY: Amount = Amount::credits(50);
-
-/// Splitmix64.
-pub(crate) struct Rng(u64);
-
-impl Rng {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-    /// True once in `n`.
-    pub(crate) fn once_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
-        of.get(self.below(of.len() as u64) as usize)
-    }
-}
+/// Most records that a transaction may change which fails: balance, lane, two pots, load, and of first fees grant, count,
+/// timer and treasury.
+const MOST_OF_A_FAILURE: usize = 9;
 
 /// A node of this history: its key and whose it is meant to be.
 #[derive(Clone)]
 pub(crate) struct Machine {
     pub(crate) key: SigningKey,
     pub(crate) owner: usize,
+    /// It claims more than it computes.
+    pub(crate) boasts: bool,
+}
+
+/// What came up, newest last.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) orders: Vec<OrderId>,
+    pub(crate) leases: Vec<LeaseId>,
+    pub(crate) offers: Vec<OfferId>,
+    pub(crate) grants: Vec<GrantId>,
+    pub(crate) channels: Vec<ChannelId>,
+    pub(crate) credentials: Vec<CredentialId>,
+    pub(crate) proposals: Vec<ProposalId>,
+    pub(crate) audits: Vec<u64>,
+    /// When each generation's process is said to have begun.
+    pub(crate) started: BTreeMap<(LeaseId, u32), Timestamp>,
+    /// Accounts that were opened on the way.
+    pub(crate) fresh: Vec<SigningKey>,
 }
 
 pub(crate) struct Zone {
@@ -60,123 +67,114 @@ pub(crate) struct Zone {
     pub(crate) rng: Rng,
     pub(crate) accounts: Vec<SigningKey>,
     pub(crate) machines: Vec<Machine>,
-    pub(crate) orders: Vec<OrderId>,
-    pub(crate) leases: Vec<LeaseId>,
-    pub(crate) offers: Vec<OfferId>,
-    /// When each lease's process is said to have begun.
-    pub(crate) started: BTreeMap<LeaseId, Timestamp>,
+    pub(crate) seen: Seen,
+    /// What follows the last deed by design.
+    pub(crate) next: VecDeque<Maker>,
     oracle: Oracle,
-}
-
-fn key(kind: u8, n: u8) -> SigningKey {
-    SigningKey::from_seed([kind.wrapping_mul(31).wrapping_add(n).wrapping_add(1); 32])
 }
 
 impl Zone {
     pub(crate) fn new(seed: u64) -> Self {
-        let accounts: Vec<_> = (0..ACCOUNTS).map(|n| key(1, n)).collect();
-        let machines = (0..NODES).map(|n| Machine { key: key(5, n), owner: usize::from(n % 3) }).collect();
-        let mut params = Params::dev();
-        // Limits low enough that histories of this length meet them.
-        params.max_open_orders = 3;
-        params.start_window = Millis::secs(60);
-        params.build_allowance = Millis::secs(20);
-        let dev = !seed.is_multiple_of(16);
-        params.dev = dev;
-        let genesis_of = Genesis {
-            name: "history".into(),
-            time: Timestamp(START),
-            rules_version: RULES_VERSION,
-            params,
-            validators: vec![GenesisValidator {
-                key: [7; 32],
-                bls_key: vec![1; 96],
-                bls_pop: vec![2; 48],
-                operator: accounts[7].account(),
-            }],
-            accounts: accounts.iter().map(|k| GenesisAccount { key: k.public(), balance: FIRST_MONEY }).collect(),
-        };
+        let climate = Climate::of(seed);
+        let keys = Keys::all();
+        let mut rng = Rng(seed);
+        let machines = keys
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(n, k)| Machine { key: k.clone(), owner: n % 3, boasts: n == 1 && rng.once_in(2) })
+            .collect();
+        let genesis_of = climate.genesis();
         let state = genesis(&genesis_of);
-        let minted = query::supply(&state, AssetId::CREDIT);
+        let oracle = Oracle::new(&state, &genesis_of);
         let mut zone = Self {
             state,
             genesis: genesis_of,
             now: Timestamp(START),
             height: 0,
-            rng: Rng(seed),
-            accounts,
+            rng,
+            accounts: keys.accounts.clone(),
             machines,
-            orders: vec![],
-            leases: vec![],
-            offers: vec![],
-            started: BTreeMap::new(),
-            oracle: Oracle::new(minted),
+            seen: Seen::default(),
+            next: VecDeque::new(),
+            oracle,
         };
         // Most begin with something to rent; the rest begins with nothing.
-        if !seed.is_multiple_of(8) {
+        if climate.opened {
             zone.open();
         }
         zone
     }
 
     fn open(&mut self) {
-        let deeds = deeds::opening(self);
         let mut unseen = Coverage::default();
-        let ctx = self.ctx(10);
-        let mut events = begin_block(&mut self.state, &ctx);
-        for deed in deeds {
-            events.extend(self.perform(&ctx, &deed, &mut unseen));
-        }
-        events.extend(end_block(&mut self.state, &ctx));
-        self.close(&events, &mut unseen);
+        let deeds = deeds::opening(self);
+        self.block(10, &mut unseen, |zone, ctx, coverage| deeds.iter().flat_map(|deed| zone.perform(ctx, deed, coverage)).collect());
     }
 
-    /// One block with a few deeds in it; how many there were.
+    /// One block with a few deeds in it; how many actions they had.
     pub(crate) fn turn(&mut self, coverage: &mut Coverage) -> usize {
         let count = 1 + self.rng.below(MOST_IN_BLOCK);
         let ms = self.pause();
-        let ctx = self.ctx(ms);
-        let mut events = begin_block(&mut self.state, &ctx);
         let mut done = 0;
-        for _ in 0..count {
-            let deed = deeds::any(self);
-            events.extend(self.perform(&ctx, &deed, coverage));
-            done += 1;
-        }
-        events.extend(end_block(&mut self.state, &ctx));
-        self.close(&events, coverage);
+        self.block(ms, coverage, |zone, ctx, coverage| {
+            let mut events = vec![];
+            for _ in 0..count {
+                let deed = deeds::any(zone);
+                done += deed.envelope.body.actions.len();
+                events.extend(zone.perform(ctx, &deed, coverage));
+            }
+            events
+        });
         // The blocks that the ledger itself asks for.
         for _ in 0..3 {
             let Due::Now = next_due(&self.state) else { break };
-            let ctx = self.ctx(10);
-            let mut events = begin_block(&mut self.state, &ctx);
-            events.extend(end_block(&mut self.state, &ctx));
-            self.close(&events, coverage);
+            self.block(10, coverage, |_, _, _| vec![]);
         }
         done
     }
 
-    fn close(&mut self, events: &[Event], coverage: &mut Coverage) {
+    /// A block after a pause, with whatever happens in it.
+    fn block(&mut self, ms: u64, coverage: &mut Coverage, inside: impl FnOnce(&mut Self, &BlockCtx, &mut Coverage) -> Vec<Event>) {
+        let ctx = self.ctx(ms);
+        let begun = begin_block(&mut self.state, &ctx);
+        self.oracle.begun(&self.state, &ctx, &begun);
+        let mut events = begun;
+        events.extend(inside(self, &ctx, coverage));
+        let ended = end_block(&mut self.state, &ctx);
+        self.oracle.ended(&self.state, &ended);
+        events.extend(ended);
         coverage.blocks += 1;
-        for event in events {
-            match event {
-                Event::OrderPlaced { order, .. } => self.orders.push(*order),
-                Event::LeaseMatched { lease, .. } => self.leases.push(*lease),
-                Event::OfferPut { offer, .. } if !self.offers.contains(offer) => self.offers.push(*offer),
-                _ => {}
-            }
-            self.oracle.saw(&self.state, event, coverage);
+        for event in &events {
+            coverage.event(event);
+            self.note(event);
         }
-        let accounts: Vec<AccountId> = self.accounts.iter().map(SigningKey::account).collect();
-        self.oracle.judge(&self.state, &accounts, self.now, coverage);
+        self.oracle.judge(&self.state, self.now, coverage);
+    }
+
+    fn note(&mut self, event: &Event) {
+        let seen = &mut self.seen;
+        match event {
+            Event::OrderPlaced { order, .. } => seen.orders.push(*order),
+            Event::LeaseMatched { lease, .. } | Event::Service(ServiceEvent::LeaseMoved { past: lease, .. }) => seen.leases.push(*lease),
+            Event::OfferPut { offer, .. } if !seen.offers.contains(offer) => seen.offers.push(*offer),
+            Event::Grant(GrantEvent::Created { grant, .. }) => seen.grants.push(*grant),
+            Event::Channel(ChannelEvent::Opened { channel, .. }) if !seen.channels.contains(channel) => seen.channels.push(*channel),
+            Event::Credential(CredentialEvent::Put { credential, .. }) if !seen.credentials.contains(credential) => {
+                seen.credentials.push(*credential);
+            }
+            Event::Governance(GovernanceEvent::Proposed { proposal, .. }) => seen.proposals.push(*proposal),
+            Event::Audit(AuditEvent::Drawn { audit, .. }) => seen.audits.push(*audit),
+            _ => {}
+        }
     }
 
     /// Mostly short pauses, at times a period, seldom a halt.
     fn pause(&mut self) -> u64 {
-        match self.rng.below(40) {
+        match self.rng.below(50) {
             0 => 60_000 + self.rng.below(600_000),
-            1..=4 => 5_000 + self.rng.below(5_000),
-            5..=20 => 1_000 + self.rng.below(1_500),
+            1..=16 => 3_000 + self.rng.below(4_000),
+            17..=30 => 1_000 + self.rng.below(1_500),
             _ => 10 + self.rng.below(200),
         }
     }
@@ -186,66 +184,55 @@ impl Zone {
         self.now = self.now.plus(Millis(ms));
         self.height += 1;
         let randomness = ids::derive("history randomness", &[&self.height.to_be_bytes(), &self.rng.next().to_be_bytes()]);
-        BlockCtx { height: self.height, now: self.now, parent_time, randomness, proposer: [7; 32] }
+        BlockCtx { height: self.height, now: self.now, parent_time, randomness, proposer: self.proposer() }
+    }
+
+    /// One of those who sit or, seldom, a stranger.
+    fn proposer(&mut self) -> [u8; 32] {
+        let term = query::validators::term(&self.state);
+        let seats: Vec<_> = term.iter().flat_map(|t| t.seats.iter().map(|s| s.validator.0)).collect();
+        if self.rng.once_in(100) { [9; 32] } else { self.rng.pick(&seats).copied().unwrap_or([9; 32]) }
     }
 
     fn perform(&mut self, ctx: &BlockCtx, deed: &Deed, coverage: &mut Coverage) -> Vec<Event> {
         let bytes = deed.bytes.clone().unwrap_or_else(|| codec::encode(&deed.envelope));
-        let before = self.state.clone();
-        let applied = apply(&mut self.state, ctx, &bytes, deed.signatures);
-        let actions = &deed.envelope.body.actions;
-        match applied {
-            Applied::Done { events, .. } => {
-                for action in actions {
-                    coverage.action(action, true);
-                    match action {
-                        Action::SubmitUsage { usage } => {
-                            self.oracle.took_usage(&usage.usage, usage.countersignature.is_some());
-                            self.started.entry(usage.usage.lease).or_insert(usage.usage.started);
-                        }
-                        Action::TestCredits { amount, .. } => self.oracle.took_mint(*amount),
-                        _ => {}
-                    }
-                }
-                events
-            }
+        let (applied, changes) = {
+            let mut overlay = Overlay::new(&self.state);
+            let applied = apply(&mut overlay, ctx, &bytes, deed.signatures);
+            (applied, overlay.into_changes())
+        };
+        let body = &deed.envelope.body;
+        for action in &body.actions {
+            coverage.action(action, matches!(applied, Applied::Done { .. }));
+        }
+        let events = match applied {
+            Applied::Done { events, .. } => Some(events),
             Applied::Failed { error, .. } => {
                 coverage.error(&error);
-                actions.iter().for_each(|a| coverage.action(a, false));
-                self.nothing_but_fee_and_lane(&before, &deed.envelope.body);
-                vec![]
+                assert!(changes.len() <= MOST_OF_A_FAILURE, "a failed transaction changed {} records: {error}", changes.len());
+                None
             }
             Applied::NotIncludable { error, .. } => {
                 coverage.error(&error);
-                actions.iter().for_each(|a| coverage.action(a, false));
-                assert!(self.state.0 == before.0, "a transaction that was not includable changed something: {error}");
-                vec![]
+                assert!(changes.is_empty(), "a transaction that was not includable changed something: {error}");
+                return vec![];
             }
-        }
+        };
+        assert!(!deed.forged, "a transaction was included whose sender had no right to it: {body:?}");
+        self.include(deed, changes, events.as_deref());
+        events.unwrap_or_default()
     }
 
-    /// A failed transaction costs its fee and its number, and nobody else anything.
-    fn nothing_but_fee_and_lane(&self, before: &MemoryState, body: &TxBody) {
-        let payer = body.fee_payer.unwrap_or(body.account);
-        let paid = |s: &MemoryState, a: &AccountId| query::balance(s, a, AssetId::CREDIT);
-        for account in self.accounts.iter().map(SigningKey::account) {
-            let (was, is) = (paid(before, &account), paid(&self.state, &account));
-            if account == payer {
-                assert!(
-                    is <= was && was.saturating_sub(is) <= body.max_fee.checked_add(body.tip).unwrap(),
-                    "the payer lost more than the fee"
-                );
-            } else {
-                assert_eq!(was, is, "a failed transaction moved somebody else's money");
+    fn include(&mut self, deed: &Deed, changes: Changes, events: Option<&[Event]>) {
+        let body = &deed.envelope.body;
+        self.oracle.before(&self.state, &deed.envelope);
+        merge(&mut self.state, changes);
+        self.oracle.after(&self.state, &deed.envelope, events);
+        for action in body.actions.iter().filter(|_| events.is_some()) {
+            if let Action::SubmitUsage { usage } = action {
+                self.seen.started.entry((usage.usage.lease, usage.usage.generation)).or_insert(usage.usage.started);
             }
         }
-        let mut changed = 0;
-        for (k, v) in &self.state.0 {
-            changed += usize::from(before.get(k).as_ref() != Some(v));
-        }
-        changed += before.0.keys().filter(|k| !self.state.0.contains_key(*k)).count();
-        // The payer's balance, the lane, the pots of fees and tips.
-        assert!(changed <= 4, "a failed transaction changed {changed} records");
     }
 
     // ---- making envelopes ------------------------------------------------------------------------------------------
@@ -253,7 +240,8 @@ impl Zone {
     pub(crate) fn body(&self, account: AccountId, auth: Auth, actions: Vec<Action>) -> TxBody {
         let owner = match auth {
             Auth::Node(n) => n.0,
-            Auth::Single | Auth::Multi | Auth::Delegated(_) => account.0,
+            Auth::Delegated(g) => g.0,
+            Auth::Single | Auth::Multi => account.0,
         };
         TxBody {
             version: ENVELOPE_VERSION,
@@ -271,9 +259,18 @@ impl Zone {
         }
     }
 
-    /// By the account's own key, as if its signature had been checked.
+    /// By as many of the account's own keys as it asks for, as if their signatures had been checked.
     pub(crate) fn by(&self, who: &SigningKey, actions: Vec<Action>) -> Deed {
-        Deed::checked(self.body(who.account(), Auth::Single, actions), who)
+        let account = who.account();
+        let keys = self.keys_of(&account);
+        let (threshold, keys) = match query::account(&self.state, &account) {
+            Some(record) => (usize::from(record.threshold), keys),
+            None => (1, vec![who.public()]),
+        };
+        let auth = if threshold > 1 { Auth::Multi } else { Auth::Single };
+        let body = self.body(account, auth, actions);
+        let signed = |key: &PublicKey| TxSignature { account, key: *key, signature: Signature::Ed25519([0; 64]) };
+        Deed::with(body, keys.iter().take(threshold).map(signed).collect())
     }
 
     /// By a node's key.
@@ -282,24 +279,54 @@ impl Zone {
         Deed::checked(self.body(owner, Auth::Node(machine.key.node_id()), actions), &machine.key)
     }
 
+    /// An account's keys of now.
+    pub(crate) fn keys_of(&self, account: &AccountId) -> Vec<PublicKey> {
+        query::account(&self.state, account).map(|a| a.keys).unwrap_or_default()
+    }
+
+    /// A key that an account signs statements with now.
+    pub(crate) fn signer(&self, account: &AccountId) -> Option<SigningKey> {
+        self.keys_of(account).iter().find_map(|k| Keys::all().private(k).cloned())
+    }
+
     pub(crate) fn someone(&mut self) -> SigningKey {
         let n = self.rng.below(self.accounts.len() as u64) as usize;
         self.accounts[n].clone()
+    }
+
+    pub(crate) fn someone_but(&mut self, not: &AccountId) -> SigningKey {
+        loop {
+            let who = self.someone();
+            if who.account() != *not {
+                return who;
+            }
+        }
+    }
+
+    pub(crate) fn machine(&mut self) -> Machine {
+        let n = self.rng.below(self.machines.len() as u64) as usize;
+        self.machines[n].clone()
     }
 
     pub(crate) fn machine_of(&self, node: &NodeId) -> Option<&Machine> {
         self.machines.iter().find(|m| m.key.node_id() == *node)
     }
 
+    /// The first key of one of our accounts: its name for [`Self::by`].
     pub(crate) fn key_of(&self, account: &AccountId) -> Option<&SigningKey> {
-        self.accounts.iter().find(|k| k.account() == *account)
+        self.accounts.iter().chain(&self.seen.fresh).find(|k| k.account() == *account)
     }
-}
 
-impl Deed {
-    /// An envelope that names its signer, and whose signature nobody checks.
-    pub(crate) fn checked(body: TxBody, who: &SigningKey) -> Self {
-        let signature = TxSignature { account: body.account, key: who.public(), signature: Signature::Ed25519([0; 64]) };
-        Self { envelope: Envelope { body, signatures: vec![signature] }, bytes: None, signatures: Signatures::Verified }
+    pub(crate) fn index_of(&self, account: &AccountId) -> Option<usize> {
+        self.accounts.iter().position(|k| k.account() == *account)
+    }
+
+    /// One of the newest of some ids.
+    pub(crate) fn recent<T: Copy>(&mut self, of: impl Fn(&Seen) -> &Vec<T>, most: usize) -> Option<T> {
+        let all = of(&self.seen);
+        let from = all.len().saturating_sub(most);
+        let count = (all.len() - from) as u64;
+        let at = self.rng.below(count) as usize;
+        of(&self.seen).get(from + at).copied()
     }
 }
