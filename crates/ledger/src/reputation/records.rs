@@ -4,6 +4,7 @@
 
 use super::fade::{MAX_VALUE, fade};
 use borsh::{BorshDeserialize, BorshSerialize};
+use pasture_types::reputation::MAX_STARS;
 use pasture_types::{AccountId, Amount, LeaseId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -81,11 +82,14 @@ impl Standing {
     /// The same as of a later epoch.
     pub(crate) fn at(self, epoch: u64, half_life: u64) -> Self {
         let passed = epoch.saturating_sub(self.epoch);
+        let rated = faded(self.rated, passed, half_life);
+        // Each is rounded down by itself: without the bound, a mean of five stars would become a little more.
+        let most = Amount(rated.0.saturating_mul(u128::from(MAX_STARS)));
         Self {
             fees: faded(self.fees, passed, half_life),
             harm: faded(self.harm, passed, half_life),
-            rated: faded(self.rated, passed, half_life),
-            stars: faded(self.stars, passed, half_life),
+            rated,
+            stars: faded(self.stars, passed, half_life).min(most),
             pairs: self.pairs,
             epoch: self.epoch.max(epoch),
         }
@@ -102,6 +106,23 @@ impl Pair {
             harm: faded(self.harm, passed, half_life),
             rated: faded(self.rated, passed, half_life),
             epoch: self.epoch.max(epoch),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_of_five_stars_never_fades_to_more() {
+        for rated in [999_999u128, 1_000_001, 988_514, 7] {
+            let full = Standing { rated: Amount(rated), stars: Amount(rated * u128::from(MAX_STARS)), ..Standing::default() };
+            for epoch in 0..2_000 {
+                let then = full.at(epoch, 720);
+                assert!(then.stars.0 <= then.rated.0 * u128::from(MAX_STARS), "{then:?}");
+                assert!(then.stars >= then.rated || then.rated.is_zero(), "{then:?}");
+            }
         }
     }
 }

@@ -1,0 +1,54 @@
+//! Validators: candidates, deposits.
+
+use super::Deed;
+use crate::keys::{Keys, VALIDATORS};
+use crate::zone::Zone;
+use pasture_ledger::query;
+use pasture_types::genesis::GenesisValidator;
+use pasture_types::keys::Signature;
+use pasture_types::tx::Action;
+use pasture_types::validator::{ValidatorAction, validator_consent_digest};
+use pasture_types::{Amount, NodeId, SigningKey};
+
+/// The first keys are for those that the genesis seats.
+const FIRST_CANDIDATE: u64 = 4;
+
+pub(super) fn register(zone: &mut Zone) -> Option<Deed> {
+    let n = FIRST_CANDIDATE + zone.rng.below(VALIDATORS as u64 - FIRST_CANDIDATE);
+    let key = &Keys::all().validators[n as usize];
+    // Each of these keys is one account's.
+    let operator = if zone.rng.once_in(10) { zone.someone() } else { zone.accounts[n as usize - FIRST_CANDIDATE as usize].clone() };
+    let length = if zone.rng.once_in(16) { 95 } else { 96 };
+    let validator = GenesisValidator { key: key.node_id().0, bls_key: vec![1; length], bls_pop: vec![2; 48], operator: operator.account() };
+    let digest = validator_consent_digest(&zone.genesis.zone(), &operator.account(), &validator.key, &validator.bls_key);
+    let consent = if zone.rng.once_in(16) { Signature::Ed25519([5; 64]) } else { key.sign(&digest) };
+    let bond = if zone.rng.once_in(10) { Amount(1) } else { Amount(1_000_000_000 + u128::from(zone.rng.below(1_000_000_000))) };
+    let who = if zone.rng.once_in(16) { zone.someone() } else { operator };
+    Some(zone.by(&who, vec![Action::RegisterValidator { validator, consent, bond }]))
+}
+
+/// One of the validators, with who may act for it.
+fn some_validator(zone: &mut Zone) -> Option<(NodeId, SigningKey, Amount)> {
+    let n = zone.rng.below(VALIDATORS as u64) as usize;
+    let id = Keys::all().validators[n].node_id();
+    let record = query::validators::validator(&zone.state, &id);
+    let who = record.as_ref().and_then(|v| zone.key_of(&v.operator).cloned()).filter(|_| !zone.rng.once_in(12));
+    Some((id, who.unwrap_or_else(|| zone.someone()), record.map_or(Amount::ZERO, |v| v.bond)))
+}
+
+pub(super) fn bond(zone: &mut Zone) -> Option<Deed> {
+    let (id, who, _) = some_validator(zone)?;
+    let amount = Amount(u128::from(zone.rng.below(4)) * 600_000_000);
+    Some(zone.by(&who, vec![Action::Validator(ValidatorAction::Bond { key: id.0, amount })]))
+}
+
+pub(super) fn unbond(zone: &mut Zone) -> Option<Deed> {
+    let (id, who, has) = some_validator(zone)?;
+    let amount = if zone.rng.once_in(6) { Amount(has.0 + 1) } else { Amount(has.0 / u128::from(1 + zone.rng.below(4))) };
+    Some(zone.by(&who, vec![Action::Validator(ValidatorAction::Unbond { key: id.0, amount })]))
+}
+
+pub(super) fn unjail(zone: &mut Zone) -> Option<Deed> {
+    let (id, who, _) = some_validator(zone)?;
+    Some(zone.by(&who, vec![Action::Validator(ValidatorAction::Unjail { key: id.0 })]))
+}
