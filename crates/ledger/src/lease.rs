@@ -12,10 +12,11 @@ use crate::tables::{self, TimerKind, mark, put_lease, timer_key, update_counts};
 use crate::{bank, market, seams, settle, validate};
 use pasture_scheduler::price_for;
 use pasture_types::event::Event;
+use pasture_types::keys::Signature;
 use pasture_types::lease::{Countersignature, EndReason, LeaseState, SignedUsage, Usage};
 use pasture_types::service::generation_id;
 use pasture_types::state::{StateRead, StateWrite};
-use pasture_types::{LeaseId, Millis, PublicKey, Timestamp};
+use pasture_types::{LeaseId, Millis, NodeId, PublicKey, Timestamp};
 
 /// How far a node's clock may differ at a lease's beginning and end: not at all where a generation or a standby borders on it.
 pub(crate) const fn clock_slack(lease: &Lease) -> Millis {
@@ -105,23 +106,34 @@ fn served_generation(s: &dyn StateRead, usage: &Usage) -> Result<Lease, TxError>
 }
 
 pub(crate) fn submit_usage(s: &mut dyn StateWrite, tx: &mut Tx<'_>, signed: &SignedUsage) -> Result<(), TxError> {
-    let usage = &signed.usage;
+    take_usage(s, tx, &signed.usage, signed.node, Some(&signed.node_signature), signed.countersignature.as_ref())
+}
+
+/// Takes a node's usage. Its signature is absent where the envelope's stands for it. A refusal has written nothing.
+pub(crate) fn take_usage(
+    s: &mut dyn StateWrite,
+    tx: &mut Tx<'_>,
+    usage: &Usage,
+    node: NodeId,
+    signature: Option<&Signature>,
+    countersignature: Option<&Countersignature>,
+) -> Result<(), TxError> {
     let mut lease = served_generation(s, usage)?;
     let by = party(tx, &lease)?;
     let env = tx.env;
     if !lease.is_live() && lease.state != LeaseState::Closing {
         return Err(bad_state(&lease, "usage is taken once the lease is accepted and until it is settled"));
     }
-    check_usage(env, &lease, signed)?;
-    PublicKey::from(signed.node)
-        .verify(&usage.digest(), &signed.node_signature)
-        .map_err(|source| TxError::Signature { whose: "usage", source })?;
+    check_usage(env, &lease, usage, node)?;
+    if let Some(signature) = signature {
+        PublicKey::from(node).verify(&usage.digest(), signature).map_err(|source| TxError::Signature { whose: "usage", source })?;
+    }
     settle::ripen(env, &mut lease);
     if lease.last_claim().served.0 == 0 {
         lease.started_at = Some(usage.started);
         lease.metered.until = usage.started;
     }
-    match &signed.countersignature {
+    match countersignature {
         Some(counter) => {
             check_countersignature(s, env, &mut lease, usage, counter)?;
             take_confirmed(&mut lease, usage, by)?;
@@ -132,8 +144,8 @@ pub(crate) fn submit_usage(s: &mut dyn StateWrite, tx: &mut Tx<'_>, signed: &Sig
         lease: lease.id,
         account: lease.account,
         served_ms: usage.served_ms,
-        countersigned: signed.countersignature.is_some(),
-        confirmed_by: signed.countersignature.as_ref().map(|c| c.account),
+        countersigned: countersignature.is_some(),
+        confirmed_by: countersignature.map(|c| c.account),
     });
     if lease.state == LeaseState::Accepted {
         lease.state = LeaseState::Running;
@@ -164,10 +176,9 @@ fn end_timer(env: &Env, lease: &Lease) -> Timestamp {
 }
 
 /// What every usage must satisfy, countersigned or not.
-fn check_usage(env: &Env, lease: &Lease, signed: &SignedUsage) -> Result<(), TxError> {
-    let usage = &signed.usage;
+fn check_usage(env: &Env, lease: &Lease, usage: &Usage, node: NodeId) -> Result<(), TxError> {
     let no = |why| Err(TxError::Usage(why));
-    if signed.node != lease.node {
+    if node != lease.node {
         return no("another node serves this lease; only its usage counts");
     }
     if usage.generation != lease.generation {

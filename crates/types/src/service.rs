@@ -236,6 +236,8 @@ pub enum ServiceAction {
         /// How much.
         amount: Amount,
     },
+    /// Usage of many leases of the acting node.
+    Usage(crate::bundle::UsageBundle),
 }
 
 /// What this area did.
