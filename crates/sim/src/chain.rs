@@ -8,7 +8,7 @@ use pasture_ledger::{Applied, BlockCtx, Due, Signatures, TxError, Violation, adm
 use pasture_types::event::Event;
 use pasture_types::genesis::Genesis;
 use pasture_types::keys::Signature;
-use pasture_types::state::MemoryState;
+use crate::memory::Memory;
 use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, Envelope, TxBody, TxSignature};
 use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId, PublicKey, SigningKey, Timestamp, ZoneId, codec, ids};
 use std::collections::{BTreeMap, VecDeque};
@@ -62,7 +62,7 @@ impl Signer {
 /// A zone with its time and what waits for a block.
 pub struct Chain {
     /// The ledger's state.
-    pub state: MemoryState,
+    pub state: Memory,
     /// Its id.
     pub zone: ZoneId,
     /// The last block's time.
@@ -84,7 +84,7 @@ impl Chain {
     #[must_use]
     pub fn new(genesis: &Genesis, seed: u64, verify: bool) -> Self {
         Self {
-            state: pasture_ledger::genesis(genesis),
+            state: Memory::from(pasture_ledger::genesis(genesis)),
             zone: genesis.zone(),
             now: genesis.time,
             height: 0,

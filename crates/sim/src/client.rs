@@ -2,7 +2,7 @@
 //!
 //! Guarantees: a user knows of its job what it could see: whether a check of it succeeds. Everything else it reads from the ledger.
 
-use crate::config::{self, LIST_RATE, LOOK, MAX_AVOIDED, MEAN_JOB, MEAN_THINK};
+use crate::config::{self, LIST_RATE, MAX_AVOIDED, MEAN_JOB, MEAN_THINK};
 use crate::strategy::{Serving, Using};
 use crate::world::{START, Service, Wake, World};
 use pasture_ledger::query;
@@ -17,7 +17,9 @@ const ORDER_WAIT: Millis = Millis(config::HOUR_MS);
 /// A user whose job was not done orders anew after so long.
 const AGAIN: Millis = Millis(30_000);
 /// Orders that a spammer places at a time, and how often.
-const SPAM_ORDERS: usize = 8;
+const SPAM_ORDERS: usize = 4;
+/// How long its orders wait: each machine that becomes free draws them anew, which is all the work of a run.
+const SPAM_WAIT: Millis = Millis(10 * 60_000);
 const SPAM_EVERY: Millis = Millis(config::HOUR_MS);
 /// Shortest job.
 const MIN_JOB_MS: u64 = 10 * 60_000;
@@ -82,7 +84,8 @@ impl World {
         let Some(signer) = self.users.get(at).map(|u| u.signer.clone()) else { return };
         for n in 0..SPAM_ORDERS {
             let max = if n % 2 == 0 { terms.max_price_per_hour } else { Amount(LIST_RATE.0 / 10) };
-            let terms = OrderTerms { max_price_per_hour: max, budget: Amount::credits(100), ..terms.clone() };
+            let expires = now.plus(SPAM_WAIT);
+            let terms = OrderTerms { max_price_per_hour: max, budget: Amount::credits(200), expires, ..terms.clone() };
             self.chain.send(&signer, vec![Action::PlaceOrder { terms: Box::new(terms) }]);
         }
         self.wake(now.plus(SPAM_EVERY), Wake::Order(at));
@@ -107,9 +110,9 @@ impl World {
                     self.chain.send(&signer, vec![Action::CloseLease { lease: id, reason: EndReason::StoppedByUser }]);
                 }
             }
-            Using::Absent => self.wake(now.plus(LOOK), Wake::Look(at, id)),
+            Using::Absent => self.wake(now.plus(self.config.look), Wake::Look(at, id)),
             Using::Deceived if failing => {
-                self.wake(now.plus(LOOK), Wake::Look(at, id));
+                self.wake(now.plus(self.config.look), Wake::Look(at, id));
                 self.will_see_failing(at, id, now);
             }
             _ if failing => self.will_see_failing(at, id, now),
@@ -168,7 +171,7 @@ impl World {
             }
         } else {
             service.looked = now;
-            self.wake(now.plus(LOOK), Wake::Look(at, id));
+            self.wake(now.plus(self.config.look), Wake::Look(at, id));
         }
     }
 
@@ -197,7 +200,7 @@ impl World {
         match u.using {
             Using::Spams | Using::Sybil => return,
             Using::Objects => self.wake(now.plus(Millis(10_000)), Wake::ObjectAnyway(at, id)),
-            Using::Attentive | Using::Watched if lied && service.ended => self.wake(now.plus(Millis(10_000)), Wake::SeenFailing(at, id)),
+            Using::Attentive | Using::Watched | Using::Deceived if lied && service.ended => self.wake(now.plus(Millis(10_000)), Wake::SeenFailing(at, id)),
             _ => {}
         }
         let wait = if done { self.dice.around(MEAN_THINK.0).max(60_000) } else { AGAIN.0 };

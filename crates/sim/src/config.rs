@@ -12,14 +12,14 @@ use pasture_types::{Amount, Millis, Resources};
 pub const HOUR_MS: u64 = 3_600_000;
 /// One day in milliseconds.
 pub const DAY_MS: u64 = 24 * HOUR_MS;
-/// Longest job: below a watcher's day, and so that all of a run is settled soon after the last order.
-pub const MAX_JOB: Millis = Millis(11 * HOUR_MS);
+/// Longest job: below the longest lease.
+pub const MAX_JOB: Millis = Millis(20 * HOUR_MS);
 /// Orders stop so long before a run's end: the longest job, its start and its windows.
-pub const TAIL: Millis = Millis(13 * HOUR_MS);
+pub const TAIL: Millis = Millis(22 * HOUR_MS);
 /// Mean length of a job.
-pub const MEAN_JOB: Millis = Millis(4 * HOUR_MS);
+pub const MEAN_JOB: Millis = Millis(8 * HOUR_MS);
 /// Mean time between a user's jobs.
-pub const MEAN_THINK: Millis = Millis(4 * HOUR_MS);
+pub const MEAN_THINK: Millis = Millis(16 * HOUR_MS);
 /// How often an absent user looks.
 pub const LOOK: Millis = Millis(6 * HOUR_MS);
 /// Declared hashes a second of a core: the least that the ledger takes, so that a month's proofs can be computed.
@@ -42,6 +42,14 @@ pub struct Config {
     pub seed: u64,
     /// Honest users who are absent and named no watcher, in parts per million.
     pub absent_ppm: u64,
+    /// Honest users who are absent and named a watcher that lies for some providers, in parts per million.
+    pub deceived_ppm: u64,
+    /// How often absent users look.
+    pub look: Millis,
+    /// The zone's penalty for harm (`docs/specs/reputation.md` §4).
+    pub penalty: u32,
+    /// Weight of reputation in a draw's score, in parts per million; the price gives what it takes.
+    pub reputation_weight: u32,
     /// Sign each envelope, admit it like a mempool and verify it in the block; else the ledger is told that this was done.
     pub verify: bool,
     /// Call the ledger's own check of all its invariants every so much ledger time, and at the end.
@@ -52,7 +60,7 @@ impl Config {
     /// A month of a thousand nodes.
     #[must_use]
     pub const fn full(seed: u64) -> Self {
-        Self { nodes: 1_000, length: Millis(30 * DAY_MS), seed, absent_ppm: 50_000, verify: false, check_every: Millis(10 * DAY_MS) }
+        Self { nodes: 1_000, length: Millis(30 * DAY_MS), seed, absent_ppm: 50_000, deceived_ppm: 20_000, look: LOOK, penalty: 5, reputation_weight: 100_000, verify: false, check_every: Millis(10 * DAY_MS) }
     }
     /// Of a thousand nodes, how many follow a strategy; at least two.
     #[must_use]
@@ -65,13 +73,23 @@ impl Config {
             _ => (self.nodes / 50).max(2),
         }
     }
+    /// The zone's rules.
+    #[must_use]
+    pub fn params(&self) -> Params {
+        let mut params = zone_params();
+        params.reputation.penalty = self.penalty;
+        let weights = &mut params.market.weights;
+        weights.price = (weights.price + weights.reputation).saturating_sub(self.reputation_weight);
+        weights.reputation = self.reputation_weight;
+        params
+    }
     /// How many users follow a strategy.
     #[must_use]
     pub fn users_of(&self, using: Using) -> u32 {
-        // As many users as nodes: each has a job half of the time.
+        // As many users as nodes: each has a job a third of the time.
         let honest = u64::from(self.nodes);
-        let part = |ppm: u64| u32::try_from(honest * ppm / 1_000_000).unwrap_or(u32::MAX).max(1);
-        let (watched, deceived, absent) = (part(230_000), part(20_000), part(self.absent_ppm));
+        let part = |ppm: u64| u32::try_from(honest * ppm / 1_000_000).unwrap_or(u32::MAX).max(u32::from(ppm > 0));
+        let (watched, deceived, absent) = (part(230_000), part(self.deceived_ppm), part(self.absent_ppm));
         match using {
             Using::Attentive => self.nodes.saturating_sub(watched + deceived + absent),
             Using::Watched => watched,
@@ -99,12 +117,12 @@ pub fn list_rates(ppm: u128) -> Rates {
 /// [`list_rates`] of a machine for an hour.
 pub const LIST_RATE: Amount = Amount(4_400_000_000);
 
-/// The zone: production, but for the length of a lease (how long heartbeats are kept in memory) and audits (production waits
-/// for the machines' bursts; here they run, rarer and shorter so that their hashes can be computed).
+/// The zone: production, but for the length of a lease (how long heartbeats are kept in memory), the work of a heartbeat, and
+/// audits (production waits for the machines' bursts; here they run, rarer and shorter). Hashes are what a run spends most on.
 #[must_use]
 pub fn zone_params() -> Params {
-    let audits = AuditParams { active: true, interval: Millis(HOUR_MS), burst: Millis(1_000), places: false, ..AuditParams::production() };
-    Params { audits, max_lease: Millis(DAY_MS), ..Params::production() }
+    let audits = AuditParams { active: true, tick: Millis(60_000), interval: Millis(2 * HOUR_MS), burst: Millis(500), places: false, ..AuditParams::production() };
+    Params { audits, max_lease: Millis(DAY_MS), heartbeat_work: Millis(100), ..Params::production() }
 }
 
 /// What the world outside the ledger charges and is worth, in parts per million of [`LIST_RATE`].

@@ -14,6 +14,7 @@ pub mod chain;
 pub mod client;
 pub mod config;
 pub mod dice;
+pub mod memory;
 pub mod provider;
 pub mod report;
 pub mod strategy;

@@ -28,6 +28,10 @@ fn arguments(mut args: impl Iterator<Item = String>) -> Result<(Config, bool)> {
             "--hours" => config.length = Millis(number()?.saturating_mul(HOUR_MS)),
             "--seed" => config.seed = number()?,
             "--absent-ppm" => config.absent_ppm = number()?.min(700_000),
+            "--deceived-ppm" => config.deceived_ppm = number()?.min(50_000),
+            "--look-minutes" => config.look = Millis(number()?.clamp(1, 1_440) * 60_000),
+            "--penalty" => config.penalty = u32::try_from(number()?)?,
+            "--reputation-weight" => config.reputation_weight = u32::try_from(number()?)?.min(450_000),
             "--verify" => config.verify = true,
             "--json" => json = true,
             other => bail!("unknown argument {other}"),
@@ -57,7 +61,7 @@ fn run() -> Result<ExitCode> {
             "day {day:>2}: {} blocks, {} transactions, {open} open leases, {} keys, {elapsed} s",
             chain.height,
             chain.transactions,
-            chain.state.0.len()
+            chain.state.len()
         );
     })?;
     let mut out = std::io::stdout().lock();

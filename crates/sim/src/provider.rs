@@ -25,8 +25,8 @@ pub const OTHER_NAME_PURSE: Amount = Amount::credits(120);
 const DISPUTES_UNTIL_NEW_NAME: u32 = 10;
 /// Epochs between two ticks: a bundle's.
 const TICK_EPOCHS: u64 = MAX_BUNDLED_EPOCHS as u64;
-/// Every so many ticks a node reports usage: an interim period.
-const TICKS_PER_USAGE: u64 = 3;
+/// Every so many ticks a node reports usage: two interim periods.
+const TICKS_PER_USAGE: u64 = 6;
 /// Nonces that a heartbeat is looked for among before it is given up: thousands of times what is expected.
 const MAX_NONCES: u64 = 1_000_000;
 
@@ -93,7 +93,9 @@ impl World {
         let (epoch, length) = (self.epoch_of(now), self.epoch().0);
         if let Some(n) = self.nodes.get_mut(at) {
             n.open.insert(id);
-            n.prove_from = n.prove_from.max(epoch);
+            // What was refused for want of a lease is sent again.
+            let known = query::has_heartbeat(&self.chain.state, &n.node.node_id(), epoch);
+            n.prove_from = if known || n.open.len() > 1 { n.prove_from } else { epoch };
         }
         let ends = if using == Using::Sybil || !pretends { now.plus(Millis(job)) } else { now.plus(lease.max_duration) };
         match serving {
@@ -160,6 +162,8 @@ impl World {
     /// Sends the proofs of all epochs up to one that are not sent yet and can still be taken.
     fn prove(&mut self, at: usize, to: u64) {
         let Some(n) = self.nodes.get(at).filter(|n| n.serving.proves()) else { return };
+        // The epoch of a block that is not made yet has no randomness yet.
+        let to = to.min(self.epoch_of(self.chain.now));
         let grace = config::zone_params().heartbeat_grace_epochs;
         let mut from = n.prove_from.max(to.saturating_sub(grace));
         let (signer, serving) = (n.node.clone(), n.serving);

@@ -7,7 +7,7 @@ use crate::config::{self, PURSE, costs, zone_params};
 use crate::strategy::{Serving, Using};
 use crate::tally::{Nanos, Sums, Worst, excess_bound};
 use crate::world::{Node, World};
-use pasture_ledger::query;
+use pasture_ledger::{Side, query};
 use pasture_types::{AccountId, AssetId};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -33,6 +33,8 @@ pub struct ProviderRow {
     pub profit: Nanos,
     /// Of an honest one's, in parts per million.
     pub of_honest_ppm: Nanos,
+    /// Its standing at the end, on average, in parts per million.
+    pub standing_ppm: u64,
     /// Profit for what was locked or given away to act so, in parts per million.
     pub per_capital_ppm: Nanos,
     /// Largest loss of a user by one lease, and its bound.
@@ -79,8 +81,8 @@ pub struct Report {
     pub transactions: u64,
     /// Transactions that the ledger refused, by code.
     pub refused: Vec<(u16, u64, String)>,
-    /// Audits by verdict.
-    pub verdicts: Vec<(String, u64)>,
+    /// Audits by strategy and verdict.
+    pub verdicts: Vec<(Serving, String, u64)>,
     /// Providers.
     pub providers: Vec<ProviderRow>,
     /// Users.
@@ -103,6 +105,11 @@ fn credits(n: Nanos) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "shown with three decimals")]
     let n = n as f64;
     n / 1e9
+}
+
+fn standing(world: &World, nodes: &[&Node]) -> u64 {
+    let score = |n: &&Node| query::reputation::reputation(&world.chain.state, Side::Provider, &n.provider.account).map_or(0, |s| s.ppm);
+    nodes.iter().map(score).sum::<u64>() / (nodes.len() as u64).max(1)
 }
 
 fn providers(world: &World) -> Vec<ProviderRow> {
@@ -133,6 +140,7 @@ fn providers(world: &World) -> Vec<ProviderRow> {
             cost: sums.cost() / many,
             profit: profit / many,
             of_honest_ppm: profit / many * 1_000_000 / honest.abs().max(1),
+            standing_ppm: standing(world, &nodes),
             per_capital_ppm: profit * 1_000_000 / capital.max(1),
             user_loss: loss,
             unearned: sums.unearned,
@@ -177,7 +185,7 @@ fn findings(report: &Report) -> Vec<String> {
         out.push("an honest provider gains nothing".into());
     }
     for row in &report.providers {
-        let dishonest = row.strategy != Serving::Honest;
+        let dishonest = row.strategy != Serving::Honest && row.agents > 0;
         if dishonest && (row.profit >= honest || row.per_capital_ppm >= per_capital) {
             out.push(format!("{} gains as much as an honest provider", row.strategy.words()));
         }
@@ -189,14 +197,14 @@ fn findings(report: &Report) -> Vec<String> {
     }
     let honest = report.users.first().map_or(0, |h| h.gain_ppb);
     for row in &report.users {
-        if !row.strategy.is_honest() && row.gain_ppb >= honest {
+        if !row.strategy.is_honest() && row.leases > 0 && row.gain_ppb >= honest {
             out.push(format!("{} gains as much as an honest user", row.strategy.words()));
         }
         if row.provider_loss.reached_ppm > 1_000_000 {
             out.push(format!("{}: a provider's loss reached {} ppm of its bound", row.strategy.words(), row.provider_loss.reached_ppm));
         }
     }
-    if report.providers.iter().any(|r| r.leases == 0) || report.users.iter().any(|r| r.leases == 0) {
+    if report.providers.iter().any(|r| r.leases == 0) || report.users.iter().any(|r| r.leases + r.cheated == 0 && r.agents > 0) {
         out.push("a strategy had no lease: the run says nothing about it".into());
     }
     out
@@ -214,7 +222,7 @@ pub fn report(world: &World) -> Report {
         blocks: world.chain.height,
         transactions: world.chain.transactions,
         refused: world.chain.refused.iter().map(|(code, (n, text))| (*code, *n, text.clone())).collect(),
-        verdicts: world.tally.verdicts.iter().map(|(v, n)| (v.clone(), *n)).collect(),
+        verdicts: world.tally.verdicts.iter().map(|((s, v), n)| (*s, v.clone(), *n)).collect(),
         providers: providers(world),
         users: users(world),
         findings: Vec::new(),
@@ -240,14 +248,14 @@ impl Report {
         #[expect(clippy::cast_precision_loss, reason = "shown with few decimals")]
         let percent = |ppm: Nanos| ppm as f64 / 1e4;
         let _ = writeln!(out, "{} nodes, {} hours, seed {}, {} blocks, {} transactions, absent users {:.1} %\n", self.nodes, self.hours, self.seed, self.blocks, self.transactions, percent(Nanos::from(self.absent_ppm)));
-        let _ = writeln!(out, "| provider | agents | leases | revenue | cost | profit | of honest | profit per capital | largest loss of a user | paid for nothing | bound |");
-        let _ = writeln!(out, "|---|---|---|---|---|---|---|---|---|---|---|");
+        let _ = writeln!(out, "| provider | agents | leases | revenue | cost | profit | of honest | profit per capital | standing | largest loss of a user | paid for nothing | bound |");
+        let _ = writeln!(out, "|---|---|---|---|---|---|---|---|---|---|---|---|");
         for r in &self.providers {
             let _ = writeln!(
                 out,
-                "| {} | {} | {} | {:.2} | {:.2} | {:.2} | {:.1} % | {:.1} % | {} | {} | {} |",
+                "| {} | {} | {} | {:.2} | {:.2} | {:.2} | {:.1} % | {:.1} % | {} | {} | {} | {} |",
                 r.strategy.words(), r.agents, r.leases, credits(r.revenue), credits(r.cost), credits(r.profit), percent(r.of_honest_ppm),
-                percent(r.per_capital_ppm), worst(&r.user_loss), worst(&r.unearned), r.bound_in
+                percent(r.per_capital_ppm), r.standing_ppm, worst(&r.user_loss), worst(&r.unearned), r.bound_in
             );
         }
         let _ = writeln!(out, "\n| user | agents | leases at honest nodes | at others | paid by each | gain for a credit's worth | largest loss of a provider |");

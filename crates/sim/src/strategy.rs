@@ -55,7 +55,9 @@ impl Serving {
     #[must_use]
     pub const fn price_ppm(self) -> u128 {
         match self {
-            Self::Pretend | Self::LyingWatcher | Self::Whitewash | Self::Stall => 800_000,
+            Self::Pretend | Self::LyingWatcher | Self::Whitewash => 800_000,
+            // It sells its machine twice.
+            Self::OverClaim => 850_000,
             _ => 1_000_000,
         }
     }

@@ -78,8 +78,8 @@ pub struct Tally {
     pub charged: BTreeMap<Using, Nanos>,
     /// Orders that found no machine.
     pub unserved: u64,
-    /// Audits by verdict.
-    pub verdicts: BTreeMap<String, u64>,
+    /// Audits by strategy and verdict.
+    pub verdicts: BTreeMap<(Serving, String), u64>,
     /// Changes of proven rates.
     pub rated: u64,
 }

@@ -5,6 +5,7 @@
 
 use crate::chain::Signer;
 use crate::config::{CORE_HASHES, VALIDATORS, zone_params};
+use crate::strategy::Serving;
 use crate::world::{Wake, World, seed_of};
 use pasture_ledger::{AuditRecord, query};
 use pasture_types::audit::{
@@ -64,7 +65,10 @@ impl World {
                 }
                 self.bursts.waiting.push((*audit, at));
             }
-            AuditEvent::Judged { verdict, .. } => *self.tally.verdicts.entry(format!("{verdict:?}")).or_default() += 1,
+            AuditEvent::Judged { verdict, node, .. } => {
+                let serving = self.node_by_id.get(node).and_then(|at| self.nodes.get(*at)).map_or(Serving::Honest, |n| n.serving);
+                *self.tally.verdicts.entry((serving, format!("{verdict:?}"))).or_default() += 1;
+            }
             AuditEvent::Rated { .. } => self.tally.rated += 1,
         }
     }
@@ -98,7 +102,8 @@ impl World {
         let seed = audit_seed(&audit.randomness.0, number, &audit.node, audit.epoch, ResourceClass::Cpu, 0, &set);
         let hashes = CORE_HASHES * REAL_CORES * zone_params().audits.burst.0 / 1_000;
         let mut all: Vec<(u64, u64)> = (0..hashes).map(|n| (share_hash(&seed, n), n)).collect();
-        all.sort_unstable();
+        let last = AUDIT_SHARES.min(all.len().saturating_sub(1));
+        all.select_nth_unstable(last);
         let smallest: Vec<u64> = all.into_iter().take(AUDIT_SHARES).map(|(_, n)| n).collect();
         let shares = PackedShares::pack(&smallest)?;
         let mut answer = Answer { audit: number, set, shares, signature: node.node.key.sign(&[0; 32]) };

@@ -210,7 +210,7 @@ impl World {
         accounts.extend(watchers.iter().map(|w| (w.signer.public(), Amount::credits(1_000))));
         let bursts = Bursts::new();
         accounts.extend(bursts.operators().map(|o| (o.public(), Amount::credits(1_000))));
-        let genesis = genesis(&bursts, accounts);
+        let genesis = genesis(&bursts, accounts, &config);
         let chain = Chain::new(&genesis, config.seed, config.verify);
         let node_by_id = nodes.iter().enumerate().map(|(i, n)| (n.node.node_id(), i)).collect();
         let user_by_id = users.iter().enumerate().map(|(i, u)| (u.signer.account, i)).collect();
@@ -392,7 +392,7 @@ fn new_node(serving: Serving, at: usize, around: u128, dice: &mut Dice) -> Node 
         prove_from: 0,
         ticking: false,
         phase,
-        ticks: dice.below(3),
+        ticks: dice.below(6),
         name: 0,
         disputes: 0,
     }
@@ -404,7 +404,7 @@ fn new_user(using: Using, at: usize, dice: &mut Dice, of: Option<usize>) -> User
     User { using, signer, job: Millis(dice.around(config::MEAN_JOB.0)), watcher, avoids: Vec::new(), of }
 }
 
-fn genesis(bursts: &Bursts, accounts: Vec<(pasture_types::PublicKey, Amount)>) -> Genesis {
+fn genesis(bursts: &Bursts, accounts: Vec<(pasture_types::PublicKey, Amount)>, config: &Config) -> Genesis {
     let mut validators: Vec<GenesisValidator> = bursts
         .witnesses()
         .map(|(key, operator)| GenesisValidator { key: key.0, bls_key: vec![1; 96], bls_pop: vec![2; 48], operator })
@@ -415,7 +415,7 @@ fn genesis(bursts: &Bursts, accounts: Vec<(pasture_types::PublicKey, Amount)>) -
         name: "simulation".into(),
         time: START,
         rules_version: RULES_VERSION,
-        params: config::zone_params(),
+        params: config.params(),
         validators,
         accounts: accounts.into_iter().map(|(key, balance)| GenesisAccount { key, balance }).collect(),
         assets: vec![],
