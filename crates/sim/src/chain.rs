@@ -4,11 +4,13 @@
 //! the next block. With `verify` envelopes are really signed, admitted and verified; without, the ledger is told that this was
 //! done when they were admitted, as a node tells it. Draws no randomness but from its seed.
 
-use pasture_ledger::{Applied, BlockCtx, Due, Signatures, TxError, Violation, admit, apply, begin_block, check, end_block, next_due, query};
+use crate::memory::Memory;
+use pasture_ledger::{
+    Applied, BlockCtx, Due, Signatures, TxError, Violation, admit, apply, begin_block, check, end_block, next_due, query,
+};
 use pasture_types::event::Event;
 use pasture_types::genesis::Genesis;
 use pasture_types::keys::Signature;
-use crate::memory::Memory;
 use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, Envelope, TxBody, TxSignature};
 use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId, PublicKey, SigningKey, Timestamp, ZoneId, codec, ids};
 use std::collections::{BTreeMap, VecDeque};

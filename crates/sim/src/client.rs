@@ -21,6 +21,8 @@ const SPAM_ORDERS: usize = 4;
 /// How long its orders wait: each machine that becomes free draws them anew, which is all the work of a run.
 const SPAM_WAIT: Millis = Millis(10 * 60_000);
 const SPAM_EVERY: Millis = Millis(config::HOUR_MS);
+/// What clocks may differ by.
+const CLOCKS: Millis = Millis(2_000);
 /// Shortest job.
 const MIN_JOB_MS: u64 = 10 * 60_000;
 /// Accounts younger than this give nobody standing.
@@ -44,11 +46,12 @@ impl World {
             return;
         }
         let job = Millis(self.dice.around(MEAN_JOB.0).clamp(MIN_JOB_MS, config::MAX_JOB.0));
+        let region = config::region(self.dice.next());
         let Some(u) = self.users.get_mut(at) else { return };
         u.job = job;
         let mut terms = OrderTerms {
             resources: config::machine(1),
-            constraints: u.avoids.iter().map(|n| Constraint::NotNode(*n)).collect(),
+            constraints: u.avoids.iter().map(|n| Constraint::NotNode(*n)).chain([Constraint::Region(region)]).collect(),
             max_price_per_hour: Amount(LIST_RATE.0 * 3 / 2),
             // Somebody who does not know how long it takes asks for somewhat more.
             max_duration: Millis((job.0 * 5 / 4).min(config::MAX_JOB.0)),
@@ -138,7 +141,12 @@ impl World {
                 let Some(watcher) = self.watchers.get(u.watcher).map(|w| w.signer.clone()) else { return };
                 // The check failed before this block; a lease that closed meanwhile ends the time that can be shown.
                 let seen = service.closed.map_or(now, |c| c.min(now));
-                let report = FailedCheck { lease: id, generation: 1, epoch: seen.since(START).0 / config::zone_params().epoch.0, check: AliveCheck::Exec };
+                let report = FailedCheck {
+                    lease: id,
+                    generation: 1,
+                    epoch: seen.since(START).0 / config::zone_params().epoch.0,
+                    check: AliveCheck::Exec,
+                };
                 let signature = watcher.key.sign(&report.digest());
                 let action = ServiceAction::ReportFailure { report, key: watcher.public(), signature };
                 self.chain.send(&watcher, vec![Action::Service(Box::new(action))]);
@@ -189,7 +197,8 @@ impl World {
         let Some(service) = self.services.get(&id).cloned() else { return };
         let Some(u) = self.users.get_mut(at) else { return };
         let done = service.served(now).0 + 10_000 >= u.job.0;
-        let lied = self.nodes.get(service.node).is_some_and(|n| n.serving == Serving::StopEarly) && !done;
+        let claimed = query::lease(&self.chain.state, &id).map_or(0, |l| l.last_claim().served.0);
+        let lied = !service.objected && claimed > service.served(now).0 + CLOCKS.0;
         let node = self.nodes.get(service.node).map(|n| n.node.node_id());
         if !done && let Some(node) = node.filter(|n| !u.avoids.contains(n)) {
             u.avoids.push(node);
@@ -200,7 +209,7 @@ impl World {
         match u.using {
             Using::Spams | Using::Sybil => return,
             Using::Objects => self.wake(now.plus(Millis(10_000)), Wake::ObjectAnyway(at, id)),
-            Using::Attentive | Using::Watched | Using::Deceived if lied && service.ended => self.wake(now.plus(Millis(10_000)), Wake::SeenFailing(at, id)),
+            Using::Attentive | Using::Watched | Using::Deceived if lied => self.wake(now.plus(Millis(10_000)), Wake::SeenFailing(at, id)),
             _ => {}
         }
         let wait = if done { self.dice.around(MEAN_THINK.0).max(60_000) } else { AGAIN.0 };

@@ -60,7 +60,18 @@ impl Config {
     /// A month of a thousand nodes.
     #[must_use]
     pub const fn full(seed: u64) -> Self {
-        Self { nodes: 1_000, length: Millis(30 * DAY_MS), seed, absent_ppm: 50_000, deceived_ppm: 20_000, look: LOOK, penalty: 5, reputation_weight: 100_000, verify: false, check_every: Millis(10 * DAY_MS) }
+        Self {
+            nodes: 1_000,
+            length: Millis(30 * DAY_MS),
+            seed,
+            absent_ppm: 10_000,
+            deceived_ppm: 5_000,
+            look: LOOK,
+            penalty: 5,
+            reputation_weight: 100_000,
+            verify: false,
+            check_every: Millis(10 * DAY_MS),
+        }
     }
     /// Of a thousand nodes, how many follow a strategy; at least two.
     #[must_use]
@@ -70,7 +81,7 @@ impl Config {
                 let others: u32 = Serving::ALL.iter().filter(|s| **s != Serving::Honest).map(|s| self.nodes_of(*s)).sum();
                 self.nodes.saturating_sub(others)
             }
-            _ => (self.nodes / 50).max(2),
+            _ => (self.nodes * 3 / 100).max(2),
         }
     }
     /// The zone's rules.
@@ -86,12 +97,13 @@ impl Config {
     /// How many users follow a strategy.
     #[must_use]
     pub fn users_of(&self, using: Using) -> u32 {
-        // As many users as nodes: each has a job a third of the time.
-        let honest = u64::from(self.nodes);
+        // Three users to four nodes, each with a job a third of the time.
+        let all = self.nodes * 3 / 4;
+        let honest = u64::from(all);
         let part = |ppm: u64| u32::try_from(honest * ppm / 1_000_000).unwrap_or(u32::MAX).max(u32::from(ppm > 0));
         let (watched, deceived, absent) = (part(230_000), part(self.deceived_ppm), part(self.absent_ppm));
         match using {
-            Using::Attentive => self.nodes.saturating_sub(watched + deceived + absent),
+            Using::Attentive => all.saturating_sub(watched + deceived + absent),
             Using::Watched => watched,
             Using::Deceived => deceived,
             Using::Absent => absent,
@@ -105,7 +117,21 @@ impl Config {
 /// A machine: four cores and eight GiB; an order takes all of it.
 #[must_use]
 pub fn machine(times: u32) -> Resources {
-    Resources { cpu_millis: 4_000 * times, memory_bytes: u64::from(8 * times) << 30, disk_bytes: u64::from(8 * times) << 30, ..Resources::default() }
+    Resources {
+        cpu_millis: 4_000 * times,
+        memory_bytes: u64::from(8 * times) << 30,
+        disk_bytes: u64::from(8 * times) << 30,
+        ..Resources::default()
+    }
+}
+
+/// Regions; an order names one.
+pub const REGIONS: u64 = 8;
+
+/// A region's name.
+#[must_use]
+pub fn region(n: u64) -> String {
+    format!("r{}", n % REGIONS)
 }
 
 /// What a whole machine costs at list prices: 4.4 credits an hour.
@@ -121,7 +147,14 @@ pub const LIST_RATE: Amount = Amount(4_400_000_000);
 /// audits (production waits for the machines' bursts; here they run, rarer and shorter). Hashes are what a run spends most on.
 #[must_use]
 pub fn zone_params() -> Params {
-    let audits = AuditParams { active: true, tick: Millis(60_000), interval: Millis(2 * HOUR_MS), burst: Millis(500), places: false, ..AuditParams::production() };
+    let audits = AuditParams {
+        active: true,
+        tick: Millis(60_000),
+        interval: Millis(2 * HOUR_MS),
+        burst: Millis(500),
+        places: false,
+        ..AuditParams::production()
+    };
     Params { audits, max_lease: Millis(DAY_MS), heartbeat_work: Millis(100), ..Params::production() }
 }
 
@@ -131,6 +164,4 @@ pub mod costs {
     pub const SERVING_PPM: u128 = 300_000;
     /// A core's 0.3 s of 60 and a burst now and then, while there is a lease to prove for.
     pub const PROVING_PPM: u128 = 15_000;
-    /// What an hour of service is worth to a user.
-    pub const WORTH_PPM: u128 = 1_300_000;
 }

@@ -37,7 +37,12 @@ impl Dice {
     }
 
     /// Exponentially distributed around a mean of so many milliseconds.
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "times of days in milliseconds")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "times of days in milliseconds"
+    )]
     pub fn around(&mut self, mean_ms: u64) -> u64 {
         (-(1.0 - self.unit()).ln() * mean_ms as f64) as u64
     }

@@ -36,14 +36,18 @@ impl World {
         let Some(n) = self.nodes.get(at) else { return };
         let times = if n.serving == Serving::OverClaim { 2 } else { 1 };
         let resources = config::machine(times);
-        let declaration =
-            NodeDeclaration { resources: resources.clone(), cpu_hashes_per_s: CORE_HASHES, cpu_model: "simulated".into(), arch: "x86_64".into() };
+        let declaration = NodeDeclaration {
+            resources: resources.clone(),
+            cpu_hashes_per_s: CORE_HASHES,
+            cpu_model: "simulated".into(),
+            arch: "x86_64".into(),
+        };
         let node = n.node.node_id();
         let digest = node_registration_digest(&self.chain.zone, &n.provider.account, &node, &declaration);
         let terms = OfferTerms {
             resources,
             rates: config::list_rates(n.price_ppm),
-            region: "eu-west".into(),
+            region: config::region(at as u64),
             max_duration: Millis(config::DAY_MS),
             ..OfferTerms::default()
         };

@@ -3,7 +3,7 @@
 //! Guarantees: profit is what accounts really have on the ledger more than at the beginning, less the costs of the world outside.
 //! A dishonest strategy that gains as much as an honest one, or a loss beyond its bound, is a finding.
 
-use crate::config::{self, PURSE, costs, zone_params};
+use crate::config::{self, PURSE, zone_params};
 use crate::strategy::{Serving, Using};
 use crate::tally::{Nanos, Sums, Worst, excess_bound};
 use crate::world::{Node, World};
@@ -58,8 +58,8 @@ pub struct UserRow {
     pub cheated: u64,
     /// What each paid on average, fees included.
     pub paid: Nanos,
-    /// What it gains by a credit's worth of service of honest nodes, fees included, in parts per thousand million.
-    pub gain_ppb: Nanos,
+    /// By lease: what service of honest nodes was worth at the lease's own rate, less what was paid for it and all fees.
+    pub gain: Nanos,
     /// Largest loss of an honest node by one lease, and its bound.
     pub provider_loss: Worst,
 }
@@ -152,7 +152,6 @@ fn providers(world: &World) -> Vec<ProviderRow> {
 
 fn users(world: &World) -> Vec<UserRow> {
     let purse = Nanos::try_from(pasture_types::Amount::credits(1_000_000).0).unwrap_or(0);
-    let surplus = Nanos::try_from(costs::WORTH_PPM).unwrap_or(0) - 1_000_000;
     let mut rows = Vec::new();
     for strategy in Using::ALL {
         let all: Vec<_> = world.users.iter().filter(|u| u.using == strategy).collect();
@@ -161,16 +160,15 @@ fn users(world: &World) -> Vec<UserRow> {
         let sums: Sums = world.tally.by_using.get(&strategy).cloned().unwrap_or_default();
         let cheated = world.tally.cheated.get(&strategy).copied().unwrap_or(0);
         // What left its accounts beyond the leases' charges: fees, here by lease.
-        let leases = Nanos::from(sums.leases + cheated).max(1);
-        let fees = (paid - world.tally.paid_by(strategy)) * Nanos::from(sums.leases) / leases;
-        let gain = sums.fair * surplus / 1_000_000 - (sums.charged - sums.fair) - fees;
+        let fees = (paid - world.tally.paid_by(strategy)) / Nanos::from(sums.leases + cheated).max(1);
+        let gain = (sums.fair - sums.charged) / Nanos::from(sums.leases).max(1) - fees;
         rows.push(UserRow {
             strategy,
             agents: u32::try_from(all.len()).unwrap_or(u32::MAX),
             leases: sums.leases,
             cheated,
             paid: paid / many,
-            gain_ppb: gain * 1_000_000_000 / sums.fair.max(1),
+            gain,
             provider_loss: sums.worst,
         });
     }
@@ -195,9 +193,9 @@ fn findings(report: &Report) -> Vec<String> {
             }
         }
     }
-    let honest = report.users.first().map_or(0, |h| h.gain_ppb);
+    let honest = report.users.first().map_or(0, |h| h.gain);
     for row in &report.users {
-        if !row.strategy.is_honest() && row.leases > 0 && row.gain_ppb >= honest {
+        if !row.strategy.is_honest() && row.leases > 0 && row.gain >= honest {
             out.push(format!("{} gains as much as an honest user", row.strategy.words()));
         }
         if row.provider_loss.reached_ppm > 1_000_000 {
@@ -247,23 +245,56 @@ impl Report {
         let mut out = String::new();
         #[expect(clippy::cast_precision_loss, reason = "shown with few decimals")]
         let percent = |ppm: Nanos| ppm as f64 / 1e4;
-        let _ = writeln!(out, "{} nodes, {} hours, seed {}, {} blocks, {} transactions, absent users {:.1} %\n", self.nodes, self.hours, self.seed, self.blocks, self.transactions, percent(Nanos::from(self.absent_ppm)));
-        let _ = writeln!(out, "| provider | agents | leases | revenue | cost | profit | of honest | profit per capital | standing | largest loss of a user | paid for nothing | bound |");
+        let _ = writeln!(
+            out,
+            "{} nodes, {} hours, seed {}, {} blocks, {} transactions, absent users {:.1} %\n",
+            self.nodes,
+            self.hours,
+            self.seed,
+            self.blocks,
+            self.transactions,
+            percent(Nanos::from(self.absent_ppm))
+        );
+        let _ = writeln!(
+            out,
+            "| provider | agents | leases | revenue | cost | profit | of honest | profit per capital | standing | largest loss of a user | paid for nothing | bound |"
+        );
         let _ = writeln!(out, "|---|---|---|---|---|---|---|---|---|---|---|---|");
         for r in &self.providers {
             let _ = writeln!(
                 out,
                 "| {} | {} | {} | {:.2} | {:.2} | {:.2} | {:.1} % | {:.1} % | {} | {} | {} | {} |",
-                r.strategy.words(), r.agents, r.leases, credits(r.revenue), credits(r.cost), credits(r.profit), percent(r.of_honest_ppm),
-                percent(r.per_capital_ppm), r.standing_ppm, worst(&r.user_loss), worst(&r.unearned), r.bound_in
+                r.strategy.words(),
+                r.agents,
+                r.leases,
+                credits(r.revenue),
+                credits(r.cost),
+                credits(r.profit),
+                percent(r.of_honest_ppm),
+                percent(r.per_capital_ppm),
+                r.standing_ppm,
+                worst(&r.user_loss),
+                worst(&r.unearned),
+                r.bound_in
             );
         }
-        let _ = writeln!(out, "\n| user | agents | leases at honest nodes | at others | paid by each | gain for a credit's worth | largest loss of a provider |");
+        let _ = writeln!(
+            out,
+            "\n| user | agents | leases at honest nodes | at others | paid by each | gain by lease | largest loss of a provider |"
+        );
         let _ = writeln!(out, "|---|---|---|---|---|---|---|");
         for r in &self.users {
-            #[expect(clippy::cast_precision_loss, reason = "shown with seven decimals")]
-            let gain = r.gain_ppb as f64 / 1e9;
-            let _ = writeln!(out, "| {} | {} | {} | {} | {:.2} | {gain:.7} | {} |", r.strategy.words(), r.agents, r.leases, r.cheated, credits(r.paid), worst(&r.provider_loss));
+            let gain = credits(r.gain);
+            let _ = writeln!(
+                out,
+                "| {} | {} | {} | {} | {:.2} | {gain:.9} | {} |",
+                r.strategy.words(),
+                r.agents,
+                r.leases,
+                r.cheated,
+                credits(r.paid),
+                worst(&r.provider_loss)
+            );
         }
         let _ = writeln!(out, "\naudits: {:?}", self.verdicts);
         let _ = writeln!(out, "refused: {:?}", self.refused);
@@ -271,5 +302,67 @@ impl Report {
             let _ = writeln!(out, "FINDING: {f}");
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(strategy: Serving, profit: Nanos) -> ProviderRow {
+        ProviderRow {
+            strategy,
+            agents: 1,
+            leases: 1,
+            revenue: profit,
+            cost: 0,
+            profit,
+            of_honest_ppm: 0,
+            standing_ppm: 0,
+            per_capital_ppm: profit,
+            user_loss: Worst::default(),
+            unearned: Worst::default(),
+            bound_in: "",
+        }
+    }
+
+    fn user(strategy: Using, gain: Nanos) -> UserRow {
+        UserRow { strategy, agents: 1, leases: 1, cheated: 0, paid: 0, gain, provider_loss: Worst::default() }
+    }
+
+    fn sound() -> Report {
+        Report {
+            nodes: 2,
+            hours: 1,
+            seed: 1,
+            absent_ppm: 0,
+            blocks: 1,
+            transactions: 1,
+            refused: vec![],
+            verdicts: vec![],
+            providers: vec![row(Serving::Honest, 10), row(Serving::Pretend, 9)],
+            users: vec![user(Using::Attentive, 10), user(Using::Objects, 9)],
+            findings: vec![],
+        }
+    }
+
+    #[test]
+    fn what_must_not_be_is_found() {
+        assert!(findings(&sound()).is_empty());
+        let cases: [fn(&mut Report); 6] = [
+            |r| r.providers[1].profit = 10,
+            |r| r.providers[1].per_capital_ppm = 10,
+            |r| r.providers[1].user_loss.reached_ppm = 1_000_001,
+            |r| r.providers[1].unearned.reached_ppm = 1_000_001,
+            |r| r.users[1].gain = 10,
+            |r| r.users[1].provider_loss.reached_ppm = 1_000_001,
+        ];
+        for (n, break_it) in cases.into_iter().enumerate() {
+            let mut report = sound();
+            break_it(&mut report);
+            assert_eq!(findings(&report).len(), 1, "case {n}");
+            report.findings = findings(&report);
+            assert!(report.tables().contains("FINDING"));
+        }
     }
 }
