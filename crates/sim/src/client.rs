@@ -46,7 +46,7 @@ impl World {
             return;
         }
         let job = Millis(self.dice.around(MEAN_JOB.0).clamp(MIN_JOB_MS, config::MAX_JOB.0));
-        let region = config::region(self.dice.next());
+        let region = config::region(at as u64);
         let Some(u) = self.users.get_mut(at) else { return };
         u.job = job;
         let mut terms = OrderTerms {
@@ -202,7 +202,7 @@ impl World {
         let node = self.nodes.get(service.node).map(|n| n.node.node_id());
         if !done && let Some(node) = node.filter(|n| !u.avoids.contains(n)) {
             u.avoids.push(node);
-            if u.avoids.len() > MAX_AVOIDED {
+            if u.avoids.len() > self.config.avoids.min(MAX_AVOIDED) {
                 u.avoids.remove(0);
             }
         }

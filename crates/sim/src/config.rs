@@ -28,14 +28,16 @@ pub const CORE_HASHES: u64 = 1_000;
 pub const PURSE: Amount = Amount::credits(1_000);
 /// Validators; each witnesses every audit.
 pub const VALIDATORS: u8 = 4;
-/// Most providers that one user keeps away from, after they failed it.
-pub const MAX_AVOIDED: usize = 8;
+/// Most nodes that one user keeps away from, after they failed it: an order has 16 conditions, and one is the region.
+pub const MAX_AVOIDED: usize = 15;
 
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Providers, each with one node.
     pub nodes: u32,
+    /// Honest users. Three to five nodes, each with a job a third of the time, leave one node in five busy.
+    pub users: u32,
     /// How long, in ledger time.
     pub length: Millis,
     /// What all randomness comes from.
@@ -46,6 +48,8 @@ pub struct Config {
     pub deceived_ppm: u64,
     /// How often absent users look.
     pub look: Millis,
+    /// How many nodes that failed it a user keeps away from.
+    pub avoids: usize,
     /// The zone's penalty for harm (`docs/specs/reputation.md` §4).
     pub penalty: u32,
     /// Weight of reputation in a draw's score, in parts per million; the price gives what it takes.
@@ -62,11 +66,13 @@ impl Config {
     pub const fn full(seed: u64) -> Self {
         Self {
             nodes: 1_000,
+            users: 600,
             length: Millis(30 * DAY_MS),
             seed,
             absent_ppm: 10_000,
             deceived_ppm: 5_000,
             look: LOOK,
+            avoids: MAX_AVOIDED,
             penalty: 5,
             reputation_weight: 100_000,
             verify: false,
@@ -81,7 +87,7 @@ impl Config {
                 let others: u32 = Serving::ALL.iter().filter(|s| **s != Serving::Honest).map(|s| self.nodes_of(*s)).sum();
                 self.nodes.saturating_sub(others)
             }
-            _ => (self.nodes * 3 / 100).max(2),
+            _ => (self.nodes / 50).max(2),
         }
     }
     /// The zone's rules.
@@ -97,13 +103,11 @@ impl Config {
     /// How many users follow a strategy.
     #[must_use]
     pub fn users_of(&self, using: Using) -> u32 {
-        // Three users to four nodes, each with a job a third of the time.
-        let all = self.nodes * 3 / 4;
-        let honest = u64::from(all);
+        let honest = u64::from(self.users);
         let part = |ppm: u64| u32::try_from(honest * ppm / 1_000_000).unwrap_or(u32::MAX).max(u32::from(ppm > 0));
         let (watched, deceived, absent) = (part(230_000), part(self.deceived_ppm), part(self.absent_ppm));
         match using {
-            Using::Attentive => all.saturating_sub(watched + deceived + absent),
+            Using::Attentive => self.users.saturating_sub(watched + deceived + absent),
             Using::Watched => watched,
             Using::Deceived => deceived,
             Using::Absent => absent,

@@ -26,11 +26,29 @@ pub use config::Config;
 pub use report::Report;
 pub use world::World;
 
+/// Why a run stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    /// The ledger's own check found something.
+    #[error("the ledger's invariant `{rule}` is broken at height {height}: {detail}")]
+    Invariant {
+        /// Which.
+        rule: &'static str,
+        /// After which block.
+        height: u64,
+        /// What is wrong.
+        detail: String,
+    },
+    /// More blocks than any run needs.
+    #[error("the run does not come to an end: {0} blocks")]
+    Endless(u64),
+}
+
 /// Runs a world to its end; `progress` hears of each day.
 ///
 /// # Errors
 /// A violation of the ledger's invariants.
-pub fn run(config: Config, progress: &mut dyn FnMut(&World)) -> anyhow::Result<Report> {
+pub fn run(config: Config, progress: &mut dyn FnMut(&World)) -> Result<Report, SimError> {
     let mut world = World::new(config);
     world.run(progress)?;
     Ok(report::report(&world))

@@ -3,6 +3,7 @@
 //! Guarantees: what really happened ([`Service`]) is known to the world alone; people see of it what they could see, and the
 //! ledger sees transactions. Everything happens in the order of time and of its making, so a seed repeats a run.
 
+use crate::SimError;
 use crate::chain::{Chain, Signer};
 use crate::config::{self, Config, VALIDATORS};
 use crate::dice::Dice;
@@ -288,11 +289,13 @@ impl World {
     ///
     /// # Errors
     /// The first violation of the ledger's invariants, or a run that does not end.
-    pub fn run(&mut self, progress: &mut dyn FnMut(&Self)) -> anyhow::Result<()> {
+    pub fn run(&mut self, progress: &mut dyn FnMut(&Self)) -> Result<(), SimError> {
         let most = self.config.length.0 / 1_000 * MAX_BLOCKS_PER_S;
         let (mut day, mut checked) = (START.plus(Millis(config::DAY_MS)), START);
         while let Some(at) = self.next_block() {
-            anyhow::ensure!(self.chain.height < most, "the run makes more than {MAX_BLOCKS_PER_S} blocks a second");
+            if self.chain.height >= most {
+                return Err(SimError::Endless(most));
+            }
             while let Some(Reverse((_, _, what))) = self.agenda.peek().filter(|next| next.0.0 <= at).copied() {
                 self.agenda.pop();
                 self.act(at, what);
@@ -313,9 +316,9 @@ impl World {
         self.check()
     }
 
-    fn check(&self) -> anyhow::Result<()> {
+    fn check(&self) -> Result<(), SimError> {
         match self.chain.violations().first() {
-            Some(v) => anyhow::bail!("the ledger's invariant `{}` is broken at height {}: {}", v.rule, self.chain.height, v.detail),
+            Some(v) => Err(SimError::Invariant { rule: v.rule, height: self.chain.height, detail: v.detail.clone() }),
             None => Ok(()),
         }
     }
