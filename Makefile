@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all bench examples fuzz dist
+.PHONY: help demo test check test-all bench examples fuzz sim dist
 
 LOCKED := $(if $(filter true,$(CI)),--locked)
 FOLD := --manifest-path examples/fold/Cargo.toml
@@ -29,7 +29,7 @@ check: ## formatting, lints, repository checks and unit tests of the pure crates
 	cargo test $(LOCKED) --quiet $(PURE:%=--package %)
 	cargo test $(LOCKED) --quiet $(FOLD)
 
-test-all: test demo ## test, the light verifier as wasm, and the demo
+test-all: test demo sim ## test, the light verifier as wasm, the simulation of a month, and the demo
 	@scripts/wasm.sh
 
 bench: ## measures, in the release profile; docs/PERFORMANCE.md says how to read it
@@ -38,6 +38,9 @@ bench: ## measures, in the release profile; docs/PERFORMANCE.md says how to read
 
 examples: ## builds the example programs beside their Dockerfiles
 	@scripts/examples.sh
+
+sim: ## a month of a thousand nodes, honest and dishonest, on the real ledger; docs/SIMULATION.md says how to read it
+	cargo run $(LOCKED) --release --package pasture-sim -- --nodes $(or $(NODES),1000) --days $(or $(DAYS),30) --seed $(or $(SEED),1)
 
 fuzz: ## hostile bytes for everything that reads bytes; SECONDS=20 for each target
 	@scripts/fuzz.sh $(or $(SECONDS),20)

@@ -78,6 +78,7 @@ pub(crate) fn action(action: &Action) -> &'static str {
             ServiceAction::ReportLoss { .. } => "report loss",
             ServiceAction::RegisterModel { .. } => "register model",
             ServiceAction::TestAsset { .. } => "test asset",
+            ServiceAction::Usage(_) => "usage of many",
         },
         Action::Grant(a) => match a {
             GrantAction::Create { .. } => "grant",
@@ -190,6 +191,7 @@ fn governance(event: &GovernanceEvent) -> String {
         GovernanceEvent::GuardianCalled { .. } => "guardian called".into(),
         GovernanceEvent::Paused { .. } => "network paused".into(),
         GovernanceEvent::Unpaused => "network unpaused".into(),
+        GovernanceEvent::AssetSet { .. } => "asset set".into(),
         GovernanceEvent::RulesActivated { version } => format!("rules {version} in force"),
     }
 }

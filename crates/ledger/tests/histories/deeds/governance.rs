@@ -24,7 +24,7 @@ fn change(zone: &mut Zone) -> Change {
             let amount = Amount(u128::from(zone.rng.below(4)) * 2_000_000);
             Change::Spend { to: zone.someone().account(), asset: AssetId::CREDIT, amount }
         }
-        12 => Change::Asset { asset: DOLLAR, terms: AssetTerms { symbol: "USD".into(), decimals: 6, fee_rate: None } },
+        12 => Change::Asset { asset: DOLLAR, terms: AssetTerms { symbol: "USD".into(), decimals: 6, bridged: true, per_credit: None } },
         13 => Change::AcceptIssuer(zone.someone().account()),
         14 => Change::DropIssuer(zone.someone().account()),
         15 => Change::Guardian(Guardian::default()),
