@@ -31,7 +31,7 @@ use std::time::Duration;
 
 /// Cost of the transactions in one block: what a validator spends executing them. The rest of 200 ms is for the block's own
 /// work; the machine refuses more.
-const BLOCK_COST_US: u64 = 150_000;
+const BLOCK_COST_US: u64 = 120_000;
 /// How far ahead of the local clock a block may be without being held back.
 const MAX_DRIFT_MS: u64 = 2_000;
 /// How far ahead a block may be at all; in between, the vote waits. Bounds what a bad clock can delay.
@@ -194,6 +194,7 @@ impl App {
             view: context.round.view().get(),
             parent_view: context.parent.0.get(),
         };
+        core.must_be_ready(&parent.view);
         let executed = execute(&*core.machine, &parent.view, &context_of(&header, &parent.header), txs, Mode::Build)?;
         core.reject(&executed.dropped);
         let merkleized = merkleize::<E>(&parent, height, &executed, batches).await;
@@ -243,6 +244,7 @@ impl App {
             }
         }
         let context = context_of(&block.header, &parent.header);
+        core.must_be_ready(&parent.view);
         let executed = execute(&*core.machine, &parent.view, &context, block.txs.clone(), Mode::Check)?;
         let merkleized = merkleize::<E>(&parent, block.header.height, &executed, batches).await;
         if merkleized.root().0 != block.header.state_root {

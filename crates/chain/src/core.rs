@@ -173,9 +173,17 @@ impl Core {
         self.wake.notify_waiters();
     }
 
+    /// Stops the engine if this program cannot execute the block after a state: going on would fork it from the network.
+    pub(crate) fn must_be_ready(&self, view: &View) {
+        if let Err(why) = self.machine.ready(view) {
+            crate::app::fail(&why);
+        }
+    }
+
     /// Executes a block in memory on its parent's state and remembers the result.
     pub(crate) fn derive(&self, block: &Block, parent: &Post) -> Option<Arc<Post>> {
         let context = context_of(&block.header, &parent.header);
+        self.must_be_ready(&parent.view);
         let executed = execute(&*self.machine, &parent.view, &context, block.txs.clone(), Mode::Check)?;
         let view = parent.view.with(&executed.changes);
         let post = Arc::new(Post { header: block.header.clone(), view, executed });

@@ -124,6 +124,15 @@ pub trait Machine: Send + Sync + 'static {
     /// Stateless check of every signature in a block that another validator proposed.
     fn verify(&self, txs: &[Bytes]) -> bool;
 
+    /// Whether this program can execute the block that follows a state. Asked before each block that it builds or executes; an error
+    /// stops the chain before anything of that block is signed.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    fn ready(&self, _state: &dyn StateRead) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Opens a block; returns its encoded events.
     fn begin(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>>;
 

@@ -181,6 +181,7 @@ async fn step(
         return Err("a signature in it is not valid".into());
     }
     let context = context_of(header, &parent.header);
+    core.machine.ready(&parent.view)?;
     let executed = execute(&*core.machine, &parent.view, &context, block.txs.clone(), Mode::Check)
         .ok_or("it contains a transaction that no block may contain")?;
     let merkleized = merkleize::<engine_runtime::Context>(parent, header.height, &executed, dbs.new_batches().await).await;

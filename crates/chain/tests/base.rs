@@ -43,6 +43,39 @@ impl Machine for Moved {
     }
 }
 
+/// [`Counter`], by a program that does not know what follows once the record `stop` is there.
+struct Old;
+
+impl Machine for Old {
+    fn genesis(&self) -> Result<Entries, String> {
+        Counter.genesis()
+    }
+    fn admit(&self, tx: &[u8], state: &dyn StateRead, now_ms: u64) -> Result<Admission, Rejection> {
+        Counter.admit(tx, state, now_ms)
+    }
+    fn verify(&self, txs: &[bytes::Bytes]) -> bool {
+        Counter.verify(txs)
+    }
+    fn ready(&self, state: &dyn StateRead) -> Result<(), String> {
+        match state.get(&named_key(4)) {
+            Some(_) => Err("install a newer version".into()),
+            None => Ok(()),
+        }
+    }
+    fn begin(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>> {
+        Counter.begin(state, ctx)
+    }
+    fn apply(&self, state: &mut dyn StateWrite, ctx: &BlockContext, tx: &[u8]) -> TxOutcome {
+        Counter.apply(state, ctx, tx)
+    }
+    fn end(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>> {
+        Counter.end(state, ctx)
+    }
+    fn next_due(&self, state: &dyn StateRead) -> Due {
+        Counter.next_due(state)
+    }
+}
+
 fn entries(stored: &StoredState) -> Entries {
     let mut all = vec![];
     stored.state.each(&mut |key, value| all.push((key.to_vec(), value.to_vec())));
@@ -135,4 +168,20 @@ async fn entries_that_cannot_be_read_keep_the_chain_from_starting() {
 fn an_empty_directory_has_nothing_to_move() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(stored_state(dir.path(), &genesis()), Err(ChainError::Empty)));
+}
+
+#[tokio::test]
+async fn a_block_that_this_program_cannot_execute_stops_it_before_it_signs_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::start(options(dir.path()), Arc::new(Old)).unwrap();
+    chain.submit(tx(1, 0, 0, ADD, b"")).unwrap().finalized().await.unwrap();
+    let last = chain.submit(tx(1, 0, 1, PUT, b"\x04now")).unwrap().finalized().await.unwrap();
+    // The next block is due for this one; nobody builds it.
+    let _ = chain.submit(tx(1, 0, 2, ADD, b""));
+    let failed = tokio::time::timeout(SOON, chain.failed()).await.unwrap();
+    assert!(failed.to_string().contains("install a newer version"), "{failed}");
+    let _ = chain.shutdown(SOON).await;
+    // What is on disk is whole, and ends with the last block that it knew.
+    let stored = stored_state(dir.path(), &genesis()).unwrap();
+    assert!(stored.height() >= last.height && stored.height() <= last.height + 1, "{} after {}", stored.height(), last.height);
 }

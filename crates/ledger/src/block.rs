@@ -110,10 +110,11 @@ pub fn end_block(state: &mut dyn StateWrite, ctx: &BlockCtx) -> Vec<Event> {
     fire_timers(state, &env, &mut events);
     audits::end_block(state, &env, &mut events);
     market::wake_waiting(state, &env);
+    // Leases that lost their node come before orders; all share the block's time for draws.
+    let spent = service::failover::draw(state, &env, &ctx.randomness, &mut events);
     if !governance::matching(state, &env) {
-        market::draw(state, &env, &ctx.randomness, &mut events);
+        market::draw(state, &env, &ctx.randomness, spent, &mut events);
     }
-    service::failover::draw(state, &env, &ctx.randomness, &mut events);
     bank::distribute_fees(state, &env, &ctx.proposer);
     terms::advance(state, &env, &ctx.proposer, &mut events);
     // A lease that was taken in this block needs its epoch; the next block may be an epoch away.

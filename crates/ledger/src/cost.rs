@@ -17,6 +17,8 @@ pub(crate) const ED25519_US: u32 = 40;
 const SECP256K1_US: u32 = 135;
 /// The draw that an order causes later: looking at a full bucket of offers.
 const DRAW_US: u32 = 1_700;
+/// An order with more conditions on certificates is refused, whatever it pays.
+const MAX_HARDER: u32 = 4;
 /// The settlement that a lease causes later.
 const SETTLE_US: u32 = 100;
 
@@ -47,8 +49,12 @@ pub fn action_cost_us(action: &Action) -> u32 {
         Action::RejectLease { .. } | Action::SubmitHeartbeat { .. } => 15,
         Action::RegisterNode { .. } => 10 + ED25519_US,
         // A lease with failover is drawn for once more, for its standby or its next node.
-        Action::PlaceOrder { terms } if !matches!(terms.failover, Failover::Off) => 10 + 2 * DRAW_US,
-        Action::PlaceOrder { .. } => 10 + DRAW_US,
+        Action::PlaceOrder { terms } => {
+            let draws = if matches!(terms.failover, Failover::Off) { 1 } else { 2 };
+            // Conditions on certificates: fewer offers are looked at, each of them at several times the price.
+            let harder = crate::validate::certificates(terms).min(MAX_HARDER);
+            10 + draws * (1 + harder) * DRAW_US
+        }
         Action::AcceptLease { .. } => 10 + SETTLE_US,
         Action::SubmitUsage { .. } => 10 + 2 * ED25519_US,
         Action::Governance(action) => governance::cost_us(action),

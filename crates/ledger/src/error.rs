@@ -188,6 +188,15 @@ pub enum TxError {
     /// A heartbeat that is not taken.
     #[error("heartbeat refused: {0}")]
     Heartbeat(&'static str),
+    /// It was said before: whoever sends it again has nothing to do.
+    #[error("{0} is recorded already; there is nothing to do")]
+    Recorded(&'static str),
+    /// It would have been taken earlier.
+    #[error("too late: {0}")]
+    Late(&'static str),
+    /// An objection that objects to nothing.
+    #[error("objection refused: {0}")]
+    Objection(&'static str),
     /// The guardian paused this kind of action.
     #[error("the network is paused for this by its guardian; running jobs go on, try again later")]
     Paused,
@@ -320,6 +329,9 @@ impl TxError {
             Self::Usage(_) => 50,
             Self::Heartbeat(_) => 51,
             Self::Shares(_) => 52,
+            Self::Recorded(_) => 53,
+            Self::Late(_) => 54,
+            Self::Objection(_) => 55,
             Self::Paused => 60,
             Self::Rating(_) => 95,
             Self::BlockFull { .. } => 100,

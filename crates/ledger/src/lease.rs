@@ -29,7 +29,7 @@ pub(crate) const fn clock_slack(lease: &Lease) -> Millis {
 /// How far a node's clock may be ahead of the block's time, or behind the block that accepted its lease.
 pub(crate) const USAGE_SLACK: Millis = Millis(2_000);
 /// Epochs after a lease's cap within which its node closes it; then the ledger does.
-const END_GRACE_EPOCHS: u64 = 3;
+pub(crate) const END_GRACE_EPOCHS: u64 = 3;
 /// Largest build time that a usage may claim.
 const MAX_BUILD: Millis = Millis(24 * 3_600_000);
 
@@ -248,7 +248,7 @@ fn take_confirmed(lease: &mut Lease, usage: &Usage, by: Party) -> Result<(), TxE
             return Err(TxError::Usage("it is less than what was countersigned before"));
         }
         if last == usage && lease.closing.as_ref().is_none_or(|c| c.complete) {
-            return Err(TxError::Usage("it is recorded already"));
+            return Err(TxError::Recorded("this usage"));
         }
     }
     // The user may confirm less than the node claimed without it; the claim then stays open beyond.
@@ -269,12 +269,12 @@ fn take_bare(env: &Env, lease: &mut Lease, usage: &Usage) -> Result<(), TxError>
             return Err(TxError::Usage("it is less than what was recorded before"));
         }
         if last == usage {
-            return Err(TxError::Usage("it is recorded already"));
+            return Err(TxError::Recorded("this usage"));
         }
     }
     if let Some(closing) = &mut lease.closing {
         if closing.complete || env.shifted() > closing.final_shifted {
-            return Err(TxError::Usage("the lease is closed; only countersigned usage is taken now"));
+            return Err(TxError::Late("the lease is closed, so that only countersigned usage is taken now"));
         }
         // The user gets the whole window to look at what came late.
         let window = env.epochs(env.zone.params.objection_epochs);
@@ -349,10 +349,10 @@ pub(crate) fn object(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId) -> R
     }
     settle::ripen(env, &mut lease);
     if lease.disputed {
-        return Err(bad_state(&lease, "you have objected already"));
+        return Err(TxError::Objection("you have objected to this lease already"));
     }
     if lease.last_claim() == lease.accepted_claim() && lease.is_live() {
-        return Err(bad_state(&lease, "no usage waits for an objection; close the lease if service stopped"));
+        return Err(TxError::Objection("no usage waits for one; close the lease if service stopped"));
     }
     if lease.is_live() {
         market::tenure::leave(s, env, &mut lease, &EndReason::ServiceStopped, &mut tx.events);
@@ -402,8 +402,13 @@ pub(crate) fn extend(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId, dura
 /// Puts more on hold for a live lease and lets it run so much longer.
 pub(crate) fn lengthen(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, duration: Millis) -> Result<Event, TxError> {
     let total = lease.max_duration.0.saturating_add(duration.0);
-    seams::may_extend(s, env, lease)?;
     let more = price_for(lease.rate_per_hour, duration);
+    // Asked before anything changes: a renewal by the ledger is no transaction that would be undone.
+    let (needs, has) = (more, bank::balance(s, &lease.account, lease.asset));
+    if has < needs {
+        return Err(TxError::InsufficientBalance { what: "the extension", needs, has });
+    }
+    seams::may_extend(s, env, lease, Millis(total))?;
     bank::debit(s, &lease.account, lease.asset, more, "the extension")?;
     lease.escrow = lease.escrow.saturating_add(more);
     lease.held = lease.held.saturating_add(more);

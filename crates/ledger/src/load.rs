@@ -14,7 +14,7 @@ use pasture_types::governance::FeeParams;
 use pasture_types::state::{StateRead, StateWrite};
 
 /// What the named limits of a block's own work add up to at its begin and end, in microseconds: its share of `block_cost_us`.
-pub const END_WORK_US: u64 = 50_000;
+pub const END_WORK_US: u64 = 80_000;
 /// Windows without load that one block makes up for: the price is at its floor long before.
 const MAX_IDLE_WINDOWS: u64 = 128;
 const PPM: u128 = 1_000_000;

@@ -55,6 +55,8 @@ const MAX_DRAWS_PER_BLOCK: usize = 256;
 /// What a draw costs by itself, in microseconds, and for each offer that it looks at (measured: `docs/specs/market.md` §4).
 const DRAW_BASE_US: u32 = 60;
 const OFFER_US: u32 = 3;
+/// What one condition on certificates adds for each offer at worst: sixteen certificates each of node and provider, with their issuers.
+const CERTIFICATE_US: u32 = 20;
 /// Most waiting orders that are looked at to choose them.
 const MAX_PENDING_SCANNED: usize = 1_024;
 /// Most orders that a new offer or a freed machine wakes in one block.
@@ -317,8 +319,14 @@ pub(crate) fn wake_waiting(s: &mut dyn StateWrite, env: &Env) {
     }
 }
 
-/// Draws orders that are due: higher priority first, drawn order within a priority.
-pub(crate) fn draw(s: &mut dyn StateWrite, env: &Env, randomness: &[u8; 32], events: &mut Vec<Event>) {
+/// What looking at so many offers for an order costs, in microseconds.
+pub(crate) fn draw_cost(terms: &OrderTerms, offers: usize) -> u32 {
+    let each = OFFER_US.saturating_add(CERTIFICATE_US.saturating_mul(validate::certificates(terms)));
+    DRAW_BASE_US.saturating_add(u32::try_from(offers).unwrap_or(u32::MAX).saturating_mul(each))
+}
+
+/// Draws orders that are due: higher priority first, drawn order within a priority. `spent` of the time for draws is gone already.
+pub(crate) fn draw(s: &mut dyn StateWrite, env: &Env, randomness: &[u8; 32], spent: u32, events: &mut Vec<Event>) {
     let mut due: Vec<(u8, [u8; 32], OrderId)> = Vec::new();
     for k in keys_with(s, &[ORDER_PENDING], MAX_PENDING_SCANNED) {
         let from = k.get(2..10).and_then(|b| b.first_chunk::<8>()).map(|b| u64::from_be_bytes(*b));
@@ -329,14 +337,15 @@ pub(crate) fn draw(s: &mut dyn StateWrite, env: &Env, randomness: &[u8; 32], eve
         }
     }
     due.sort_unstable();
-    let mut left = env.zone.params.market.draw_cost_us;
+    let mut left = env.zone.params.market.draw_cost_us.saturating_sub(spent);
     for (_, seed, id) in due.into_iter().take(MAX_DRAWS_PER_BLOCK) {
         if left == 0 {
             return;
         }
         if let Some(order) = tables::order(s, &id) {
-            let looked = u32::try_from(draw_one(s, env, order, &seed, events)).unwrap_or(u32::MAX);
-            left = left.saturating_sub(DRAW_BASE_US.saturating_add(looked.saturating_mul(OFFER_US)));
+            let terms = order.terms.clone();
+            let looked = draw_one(s, env, order, &seed, events);
+            left = left.saturating_sub(draw_cost(&terms, looked));
         }
     }
 }
@@ -502,6 +511,7 @@ pub(crate) fn new_lease(env: &Env, order: &Order, offer: &Offer, taken: Resource
         watched: Watched::default(),
         confirmed_by: None,
         evidence: None,
+        uninterrupted: order.terms.uninterrupted,
     }
 }
 

@@ -55,10 +55,10 @@ pub(crate) fn submit_heartbeat(s: &mut dyn StateWrite, tx: &mut Tx<'_>, heartbea
     let epoch = tables::epoch(s, heartbeat.epoch)
         .ok_or(TxError::Heartbeat("the ledger has no such period; wait until it has started, or compute the current one"))?;
     if tx.env.shifted() > epoch.deadline_shifted {
-        return Err(TxError::Heartbeat("it is too late for this period; go on with the current one"));
+        return Err(TxError::Late("this period takes no heartbeats any more; go on with the current one"));
     }
     if s.get(&heartbeat_key(epoch.number, &id, heartbeat.class, heartbeat.device)).is_some() {
-        return Err(TxError::Heartbeat("this period's is recorded already"));
+        return Err(TxError::Recorded("this period's heartbeat"));
     }
     let open = keys_with(s, &key(LEASE_OPEN, &[&id.0]), MAX_LEASES_PER_HEARTBEAT);
     let open: Vec<_> = open.iter().filter_map(|k| tables::lease(s, &LeaseId(tail_id(k)?))).collect();

@@ -460,6 +460,8 @@ pub struct Lease {
     pub confirmed_by: Option<AccountId>,
     /// A watcher's evidence of failed service.
     pub evidence: Option<Evidence>,
+    /// Its machine is not audited while it holds it.
+    pub uninterrupted: bool,
 }
 
 impl Lease {

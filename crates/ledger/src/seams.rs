@@ -5,7 +5,7 @@
 
 use crate::env::Env;
 use crate::error::TxError;
-use crate::records::{Lease, Node};
+use crate::records::{Lease, Node, Offer};
 use crate::reputation::records::Side;
 use crate::service::assets;
 use crate::stake::{forfeit, newcomers, value};
@@ -15,6 +15,7 @@ use pasture_types::credential::CredentialQuery;
 use pasture_types::event::{Event, Settlement};
 use pasture_types::genesis::Params;
 use pasture_types::governance::AssetTerms;
+use pasture_types::market::OrderTerms;
 use pasture_types::service::ServiceParams;
 use pasture_types::stake::Fault;
 use pasture_types::state::{StateRead, StateWrite};
@@ -28,8 +29,9 @@ pub(crate) fn suspended(s: &dyn StateRead, env: &Env, provider: &AccountId, node
 
 /// Asked at each match and by `explain`: the highest rate per hour, in the asset of an offer, that a node may still take on under
 /// its deposit, beside what it holds; `None` without a bound.
-pub(crate) fn rate_room(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &NodeId, asset: AssetId) -> Option<Amount> {
-    Some(credits_in(env, asset, value::rate_room(s, env, provider, node)))
+pub(crate) fn rate_room(s: &dyn StateRead, env: &Env, offer: &Offer, terms: &OrderTerms) -> Option<Amount> {
+    let quiet = terms.uninterrupted.then_some(terms.max_duration);
+    Some(credits_in(env, offer.terms.asset, value::rate_room(s, env, &offer.provider, &offer.node, quiet)))
 }
 
 /// Told once when a lease is matched: it holds part of its provider's deposit.
@@ -42,9 +44,9 @@ pub(crate) fn lease_closed(s: &mut dyn StateWrite, lease: &Lease) {
     value::closed(s, &lease.id);
 }
 
-/// Asked before a lease is extended: whether its provider may still take that on.
-pub(crate) fn may_extend(s: &mut dyn StateWrite, env: &Env, lease: &Lease) -> Result<(), TxError> {
-    value::extend(s, env, lease)
+/// Asked before a lease is extended to a whole length: whether its provider may still take that on.
+pub(crate) fn may_extend(s: &mut dyn StateWrite, env: &Env, lease: &Lease, total: Millis) -> Result<(), TxError> {
+    value::extend(s, env, lease, total)
 }
 
 /// Asked of each transaction: how much of its fee is not the payer's to pay.
@@ -88,8 +90,18 @@ pub(crate) fn audit_chance_ppm(_s: &dyn StateRead, env: &Env, _node: &NodeId) ->
 
 /// Asked at the draw: whether a node is not audited now (it holds a lease that must not be disturbed). What it earns
 /// meanwhile counts as unaudited value.
-pub(crate) fn audit_exempt(_s: &dyn StateRead, _env: &Env, _node: &NodeId) -> bool {
-    false
+pub(crate) fn audit_exempt(s: &dyn StateRead, node: &NodeId) -> bool {
+    value::quiet(s, node)
+}
+
+/// Told when a lease begins to hold its node's machine.
+pub(crate) fn machine_held(s: &mut dyn StateWrite, lease: &Lease) {
+    value::held(s, lease);
+}
+
+/// Told when it gives the machine back.
+pub(crate) fn machine_freed(s: &mut dyn StateWrite, lease: &Lease) {
+    value::freed(s, lease);
 }
 
 /// Asked by draws: randomness mixed from blocks after `height`, of at least f+1 proposers; `None` until there are so many.
@@ -111,15 +123,31 @@ pub(crate) fn seated(s: &dyn StateRead) -> Vec<(NodeId, AccountId)> {
 }
 
 /// Told once for each proven contradiction of a node's statements: its provider's deposit answers for it.
-pub(crate) fn node_contradicted(s: &mut dyn StateWrite, env: &Env, provider: &AccountId, reporter: &AccountId, events: &mut Vec<Event>) {
+pub(crate) fn node_contradicted(
+    s: &mut dyn StateWrite,
+    env: &Env,
+    provider: &AccountId,
+    node: &NodeId,
+    reporter: &AccountId,
+    events: &mut Vec<Event>,
+) {
     let ppm = env.zone.params.stake.equivocation_ppm;
     let _ = forfeit::slash(s, env, provider, ppm, Fault::Equivocation, Some(reporter), events);
+    let length = env.zone.params.stake.suspension;
+    forfeit::jail(s, env, provider, Some(node), length, Fault::Equivocation, events);
+}
+
+/// Told once for each audit that a node failed after its repetition: how many in a row that makes, and whether both attempts show
+/// work in time that is too little.
+pub(crate) fn audit_failed(s: &mut dyn StateWrite, env: &Env, node: &NodeId, in_a_row: u32, weak: bool, events: &mut Vec<Event>) {
+    forfeit::audit_failed(s, env, node, in_a_row, weak, events);
 }
 
 /// Told once for each proven contradiction of a validator's statements: its own deposit answers for it.
 pub(crate) fn validator_contradicted(s: &mut dyn StateWrite, env: &Env, key: &NodeId, reporter: &AccountId, events: &mut Vec<Event>) {
-    let ppm = env.zone.params.stake.equivocation_ppm;
-    let _ = validators::slash(s, env, key, ppm, Fault::Equivocation, Some(reporter), events);
+    let params = &env.zone.params.stake;
+    let _ = validators::slash(s, env, key, params.equivocation_ppm, Fault::Equivocation, Some(reporter), events);
+    validators::jail(s, env, key, params.suspension, Fault::Equivocation, events);
 }
 
 /// Told whenever a node's leases or offers change.
@@ -147,10 +175,11 @@ pub(crate) fn gpu_capacity(_s: &dyn StateRead, _env: &Env, _node: &NodeId, _epoc
     Capacity::Unaudited
 }
 
-/// Asked when observers are drawn: the randomness of draws that come after what they decide was committed; of the block itself
-/// while too few proposers have followed.
-pub(crate) fn draw_randomness(s: &dyn StateRead, env: &Env, of_block: &[u8; 32]) -> [u8; 32] {
-    beacon::mix_after(s, env.clock.height.saturating_sub(1)).unwrap_or(*of_block)
+/// Asked when observers and standbys are drawn for what block `height` committed: the mix of f+1 proposers after it, `None` while they
+/// are too few. Only where fewer have proposed in all the blocks that are kept does the block's own randomness stand in.
+pub(crate) fn draw_randomness(s: &dyn StateRead, env: &Env, height: u64, of_block: &[u8; 32]) -> Option<[u8; 32]> {
+    let too_old = height < first_with_beacon(env);
+    beacon::mix_after(s, height).or_else(|| too_old.then_some(*of_block))
 }
 
 /// Asked before a watcher's word counts: the accounts that put up a provider's deposit besides itself.
@@ -243,8 +272,7 @@ pub(crate) fn longest_lease(s: &dyn StateRead, env: &Env) -> Millis {
 }
 
 /// Asked by credentials: whether the zone believes an issuer.
-#[allow(dead_code, reason = "the credentials ask")]
-pub(crate) fn issuer_accepted(s: &dyn StateRead, _env: &Env, issuer: &AccountId) -> bool {
+pub(crate) fn issuer_accepted(s: &dyn StateRead, issuer: &AccountId) -> bool {
     governance::issuer_since(s, issuer).is_some()
 }
 

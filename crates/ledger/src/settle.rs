@@ -20,10 +20,8 @@ use pasture_types::{AccountId, Amount, Millis, Timestamp};
 
 /// A running lease pays what is confirmed and proven so often.
 pub(crate) const INTERIM_EPOCHS: u64 = 15;
-/// Most epochs that one timer of a closing lease walks; the rest is walked next time.
+/// Most epochs that one usage or one timer walks; the rest is walked next time.
 const MAX_EPOCHS_PER_STEP: usize = 512;
-/// Most epochs that one usage walks: four periods of interim payment, so that what was missed is made up for, at the price of a usage.
-const MAX_EPOCHS_PER_USAGE: usize = 4 * INTERIM_EPOCHS as usize;
 /// An objection reaches back over so many epochs.
 const WITHHELD_EPOCHS: u64 = 2;
 pub(crate) const DAY_MS: u64 = 24 * 3_600_000;
@@ -64,15 +62,6 @@ enum Reach {
     Everything,
 }
 
-impl Reach {
-    const fn most_epochs(self) -> usize {
-        match self {
-            Self::WholeEpochs => MAX_EPOCHS_PER_USAGE,
-            Self::Everything => MAX_EPOCHS_PER_STEP,
-        }
-    }
-}
-
 /// The moment until which service is payable for a claim: never past the cap or the close.
 fn payable_until(lease: &Lease, claim: Claim) -> Timestamp {
     let started = lease.started_at.unwrap_or_default();
@@ -87,7 +76,7 @@ fn payable_until(lease: &Lease, claim: Claim) -> Timestamp {
 fn count(s: &dyn StateRead, env: &Env, lease: &Lease, metered: &mut Metered, until: Timestamp, reach: Reach) -> Counted {
     let started = lease.started_at.unwrap_or_default();
     metered.until = metered.until.max(started);
-    let mut budget = reach.most_epochs();
+    let mut budget = MAX_EPOCHS_PER_STEP;
     while metered.until < until {
         let epoch = env.zone.epoch_of(metered.until);
         let end = env.zone.epoch_start(epoch.saturating_add(1));
@@ -166,7 +155,7 @@ fn pay(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, provider: Amount, t
 
 /// Pays a long lease what is both confirmed and proven, every [`INTERIM_EPOCHS`].
 pub(crate) fn interim(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease) {
-    if env.epoch() < lease.interim_epoch.saturating_add(INTERIM_EPOCHS) || modes::pays_late(lease) {
+    if env.epoch() < lease.interim_epoch.saturating_add(INTERIM_EPOCHS) {
         return;
     }
     lease.interim_epoch = env.epoch();
@@ -176,6 +165,10 @@ pub(crate) fn interim(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease) {
     let _ = count(s, env, lease, &mut metered, until, Reach::WholeEpochs);
     billing::bill(&mut metered, lease.accepted_claim().steal);
     lease.metered = metered;
+    // A checked job is counted while its epochs are kept, and paid once nobody can dispute its result any more.
+    if modes::pays_late(lease) {
+        return;
+    }
     let charged = billing::charge(lease, &metered);
     let params = &seams::params_of(s, env, lease);
     let (provider, model) = shares(params, lease, charged);

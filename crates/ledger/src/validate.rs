@@ -7,8 +7,8 @@ use crate::error::TxError;
 use crate::service;
 use pasture_scheduler::{MAX_RATE_PER_HOUR, least_covered, lock_wanted};
 use pasture_types::market::{
-    Constraint, MAX_ATTRIBUTE, MAX_ATTRIBUTES, MAX_CONSTRAINTS, MAX_PREFERENCES, MAX_WINDOWS, OfferTerms, OrderTerms, Term, WEEK_MINUTES,
-    Window,
+    AliveCheck, Constraint, MAX_ATTRIBUTE, MAX_ATTRIBUTES, MAX_CONSTRAINTS, MAX_PREFERENCES, MAX_WINDOWS, OfferTerms, OrderTerms, Term,
+    WEEK_MINUTES, Window,
 };
 use pasture_types::resources::{MAX_GPU_LINES, MAX_GPU_MODEL, MAX_SERVICE_CLASS, MAX_SERVICE_LINES};
 use pasture_types::tx::NodeDeclaration;
@@ -32,6 +32,8 @@ const MAX_HASHES_PER_S: u64 = 1_000_000_000_000;
 const MIN_DURATION: Millis = Millis(1_000);
 /// How long an order may wait.
 const MAX_ORDER_WAIT: Millis = Millis(24 * 3_600_000);
+/// Most conditions on certificates in one order: each is looked up at each offer that a draw looks at.
+const MAX_CERTIFICATES: u32 = 4;
 /// Highest priority.
 pub(crate) const MAX_PRIORITY: u8 = 100;
 
@@ -187,12 +189,19 @@ fn order_term(t: &OrderTerms, env: &Env) -> Result<(), TxError> {
     Ok(())
 }
 
+/// How many conditions on certificates an order has.
+pub(crate) fn certificates(t: &OrderTerms) -> u32 {
+    let asked = t.constraints.iter().filter(|c| matches!(c, Constraint::Credential(_))).count();
+    u32::try_from(asked).unwrap_or(u32::MAX)
+}
+
 fn order_form(t: &OrderTerms) -> Result<(), TxError> {
     resources(&t.resources)?;
     if t.resources.cpu_millis == 0 || t.resources.memory_bytes == 0 {
         return Err(invalid("an order needs CPU and memory; ask for at least 1m and 1Mi"));
     }
     at_most("conditions", t.constraints.len() as u64, MAX_CONSTRAINTS as u64)?;
+    at_most("conditions on certificates", certificates(t).into(), MAX_CERTIFICATES.into())?;
     for constraint in &t.constraints {
         match constraint {
             Constraint::Region(r) => region(r)?,
@@ -202,6 +211,11 @@ fn order_form(t: &OrderTerms) -> Result<(), TxError> {
             }
             Constraint::Node(_) | Constraint::Provider(_) | Constraint::NotNode(_) | Constraint::Egress(_) | Constraint::Credential(_) => {}
         }
+    }
+    match t.alive {
+        AliveCheck::Port(0) => return Err(invalid("no service answers on port 0; name the port that the job listens on")),
+        AliveCheck::Log(Millis(0)) => return Err(invalid("no log grows within nothing; name the longest silence that is still alive")),
+        AliveCheck::Exec | AliveCheck::Port(_) | AliveCheck::Log(_) => {}
     }
     at_most("preferred nodes", t.preferences.len() as u64, MAX_PREFERENCES as u64)?;
     at_most("priority", u64::from(t.priority), u64::from(MAX_PRIORITY))?;

@@ -235,7 +235,7 @@ fn five_epochs_of_heartbeats_go_in_one_transaction() {
     assert!(w.node_act(vec![action(foreign)]).is_err());
     let one = bundle(&w, &[first + 2]);
     w.node_act(vec![action(one.clone())]).unwrap();
-    assert!(matches!(w.node_act(vec![action(one)]), Err(TxError::Heartbeat(_))), "nothing new");
+    assert!(matches!(w.node_act(vec![action(one)]), Err(TxError::Recorded(_))), "nothing new");
     let events = w.node_act(vec![action(all.clone())]).unwrap();
     assert_eq!(events.len(), 4, "the one that was there is passed over");
     assert!(epochs.iter().all(|e| query::has_heartbeat(&w.state, &w.node.node_id(), *e)));

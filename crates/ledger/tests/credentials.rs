@@ -3,12 +3,14 @@
 #![cfg(test)]
 
 mod common;
+mod town;
 
 use common::*;
 use pasture_ledger::*;
 use pasture_types::credential::*;
 use pasture_types::event::Event;
 use pasture_types::genesis::Params;
+use pasture_types::governance::{Change, MAX_CHANGES, MAX_ISSUERS};
 use pasture_types::market::Rates;
 use pasture_types::tx::*;
 use pasture_types::*;
@@ -73,15 +75,27 @@ fn a_credential_answers_queries_of_its_kind_issuer_and_bound() {
 
 #[test]
 fn an_issuer_that_the_zone_accepts_counts_without_being_named_and_puts_itself() {
-    let mut params = Params::dev();
-    params.accounts.issuers[3] = Some(key(1).account());
-    let mut w = World::with(params, 1);
+    let mut w = town::town(Params::dev());
     w.offer();
+    let issuer = w.user.account();
+    town::enact(&mut w, vec![Change::AcceptIssuer(issuer)]);
     let s = statement(&w, Assertion::Audit { report: BlobHash([5; 32]), level: 2 });
     let action = put_action(&w, &s);
     w.user_act(vec![action]).unwrap();
     let query = CredentialQuery { issuer: None, kind: CredentialKind::Audit, at_least: 2 };
     assert!(query::has_credential(&w.state, &w.provider.account(), &w.node.node_id(), &query));
+    // One list: who is voted off it is believed no more, and what it said before counts for nobody who does not name it.
+    town::enact(&mut w, vec![Change::DropIssuer(issuer)]);
+    assert!(!query::has_credential(&w.state, &w.provider.account(), &w.node.node_id(), &query));
+    let again = Statement { issued: w.now, ..s };
+    let action = put_action(&w, &again);
+    assert_eq!(code(w.user_act(vec![action])), 80);
+    let many: Vec<Change> = (0..MAX_ISSUERS as u8).map(|n| Change::AcceptIssuer(AccountId([n; 32]))).collect();
+    for part in many.chunks(MAX_CHANGES) {
+        town::enact(&mut w, part.to_vec());
+    }
+    assert_eq!(code(town::propose(&mut w, vec![Change::AcceptIssuer(issuer)])), 5, "the list has an end");
+    town::enact(&mut w, vec![Change::AcceptIssuer(AccountId([1; 32]))]);
     let mut w = World::offered();
     let s = statement(&w, tier(2));
     let action = put_action(&w, &s);

@@ -409,3 +409,22 @@ fn a_closed_lease_forgets_its_failover() {
     assert_eq!(w.lease(&lease).state, LeaseState::Closed);
     assert_eq!(next_due(&w.state), Due::Never, "nothing is left to do");
 }
+
+/// Attack: the proposer of the very next block chooses, by the block it makes, who observes.
+#[test]
+fn observers_are_drawn_when_so_many_proposers_have_followed_that_one_is_honest() {
+    let mut w = World::with(Params::dev(), 7);
+    w.offer();
+    let lease = w.matched(failover_terms(&w, Failover::Cold));
+    w.node_act(vec![Action::AcceptLease { lease }]).unwrap();
+    let observers = |w: &World| pasture_ledger::service::query::failover(&w.state, &lease).unwrap().observers;
+    // f = 2 of seven seats may lie: three different ones must have proposed after the acceptance.
+    for _ in 0..2 {
+        w.block(10, &[]);
+        assert!(observers(&w).is_empty());
+        assert_eq!(next_due(&w.state), Due::Now, "a block is asked for until then");
+    }
+    w.block(10, &[]);
+    assert_eq!(observers(&w).len(), 5);
+    w.idle();
+}

@@ -79,7 +79,7 @@ fn records(book: &mut Book) {
     book.add("record.audit.over", &w.until(audit.number));
     book.add("record.node_audit", &w.of_node());
     book.add("record.drawing", &Drawing { height: 1, groups: 2, drawn: 3 });
-    book.add("record.open_audit", &OpenAudit { audit: None, epoch: 4, until_shifted: Timestamp(5), missed: true });
+    book.add("record.open_audit", &OpenAudit { audit: None, epoch: 4, until_shifted: Timestamp(5), missed: true, weak: true });
     book.add("record.said.both", &Said::Both);
 }
 

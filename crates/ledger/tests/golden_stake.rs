@@ -127,7 +127,10 @@ fn records(book: &mut Book) {
         book.add(&format!("record.start.{name}"), &start);
     }
     book.add("record.sponsorship", &Sponsorship { provider, sponsor: AccountId([2; 32]), amount, leaving: leaving.clone() });
-    book.add("record.node_bond", &NodeBond { rate_per_hour: Amount(1), locked: Amount(2), jail });
+    book.add(
+        "record.node_bond",
+        &NodeBond { rate_per_hour: Amount(1), locked: Amount(2), jail, quiet: 3, quiet_until_shifted: Timestamp(4) },
+    );
     book.add("record.lease_need", &LeaseNeed { provider, node, rate_per_hour: Amount(1), needs: Amount(2) });
     book.add("record.fee_grant", &FeeGrant { account: provider, left: amount, timer_shifted });
     book.add("record.newcomers", &NewcomerCount { day: 1, fees: Amount(2), height: 3, stamps: 4 });

@@ -301,3 +301,33 @@ fn more_than_a_block_may_spend_on_draws_is_drawn_in_the_next() {
     assert_eq!(waiting(&w), 40);
     assert!(matches!(next_due(&w.state), Due::At(_)));
 }
+
+#[test]
+fn a_check_that_nothing_can_pass_is_refused() {
+    let mut w = World::offered();
+    for alive in [AliveCheck::Port(0), AliveCheck::Log(Millis(0))] {
+        let terms = OrderTerms { alive, ..w.order_terms() };
+        let error = w.user_act(vec![Action::PlaceOrder { terms: Box::new(terms) }]).unwrap_err();
+        assert_eq!(error.code(), 6, "{error}");
+    }
+    let terms = OrderTerms { alive: AliveCheck::Port(80), ..w.order_terms() };
+    w.matched(terms);
+}
+
+/// Attack: an order whose draw costs a block many times what it pays, by looking up certificates at every offer.
+#[test]
+fn conditions_on_certificates_are_few_and_paid_for() {
+    use pasture_types::credential::{CredentialKind, CredentialQuery};
+    let mut w = World::offered();
+    let asks = |n: u64| -> Vec<Constraint> {
+        (0..n)
+            .map(|at_least| Constraint::Credential(CredentialQuery { issuer: None, kind: CredentialKind::DataCentreTier, at_least }))
+            .collect()
+    };
+    let cost = |n| action_cost_us(&Action::PlaceOrder { terms: Box::new(OrderTerms { constraints: asks(n), ..OrderTerms::default() }) });
+    assert_eq!((cost(0), cost(1), cost(4)), (1_710, 3_410, 8_510));
+    let terms = OrderTerms { constraints: asks(5), ..w.order_terms() };
+    let error = w.user_act(vec![Action::PlaceOrder { terms: Box::new(terms) }]).unwrap_err();
+    assert_eq!(error.code(), 5, "{error}");
+    w.place(OrderTerms { constraints: asks(4), ..w.order_terms() });
+}

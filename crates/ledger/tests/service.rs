@@ -256,3 +256,24 @@ fn steal_reported_after_a_payment_takes_nothing_back_and_breaks_nothing() {
     assert!(s.to_provider >= paid, "{s:?}");
     assert_eq!(s.charged.saturating_add(s.refunded), Amount::credits(1));
 }
+
+/// A checked job is paid at the end, but counted as it goes: its old periods are not kept for ever.
+#[test]
+fn a_checked_job_is_counted_while_its_periods_are_kept() {
+    let mut params = Params::dev();
+    params.service.disputes_active = true;
+    let mut w = World::with(params, 1);
+    w.offer();
+    let verification = Verification::Audit(500_000);
+    let lease = w.accepted(OrderTerms { verification, disclose: Disclose::Committee, ..w.order_terms() });
+    let started = w.now;
+    w.wait_beating(80_000);
+    let served = w.now.since(started).0;
+    w.confirmed(&lease, started, served).unwrap();
+    let l = w.lease(&lease);
+    assert!(l.paid.provider.is_zero(), "nothing before nobody can dispute it any more");
+    assert!(l.metered.until > started.plus(Millis(70_000)) && l.metered.cpu.epochs > 10, "{:?}", l.metered);
+    w.close_by_node(&lease);
+    w.wait_beating(40_000);
+    assert_eq!(w.lease(&lease).settlement.unwrap().billed_ms, Millis(served));
+}

@@ -184,7 +184,7 @@ fn usage_only_grows_and_is_bound_to_its_lease_and_time() {
     w.confirmed(&lease, started, 10_000).unwrap();
     let code = |r: Result<Vec<Event>, TxError>| r.unwrap_err().code();
     assert_eq!(code(w.confirmed(&lease, started, 9_000)), 50, "less than before");
-    assert_eq!(code(w.confirmed(&lease, started, 10_000)), 50, "a replay");
+    assert_eq!(code(w.confirmed(&lease, started, 10_000)), 53, "a replay");
     assert_eq!(code(w.confirmed(&lease, started, 60_000)), 50, "the future");
     assert_eq!(code(w.confirmed(&lease, Timestamp(started.0 - 1), 10_500)), 50, "another beginning");
     assert_eq!(code(w.confirmed(&lease, Timestamp(started.0 - 10_000), 10_500)), 50, "before it was accepted");
@@ -366,14 +366,14 @@ fn heartbeats_are_checked_in_every_part() {
     gpu.class = proof::ResourceClass::Gpu;
     assert_eq!(send(&mut w, gpu), 7);
     w.node_act(vec![Action::SubmitHeartbeat { heartbeat: good.clone() }]).unwrap();
-    assert_eq!(send(&mut w, good.clone()), 51, "twice");
+    assert_eq!(send(&mut w, good.clone()), 53, "twice");
     w.wait(1_000);
     let late = w.epoch();
     w.wait(30_000);
     let mut old = good.clone();
     old.epoch = late + 1;
     old.nonces = w.shares(late + 1).nonces;
-    assert_eq!(send(&mut w, old), 51, "too late");
+    assert_eq!(send(&mut w, old), 54, "too late");
     let idle = w.lease(&lease);
     assert_eq!(idle.state, LeaseState::Accepted);
 }
@@ -422,4 +422,23 @@ fn a_bare_claim_is_never_paid_before_its_window() {
     w.user_act(vec![Action::Object { lease }]).unwrap();
     w.wait_beating(30_000);
     assert!(w.lease(&lease).settlement.unwrap().withheld > Amount::ZERO);
+}
+
+#[test]
+fn what_was_said_before_what_is_late_and_what_objects_to_nothing_are_told_apart() {
+    let mut w = World::offered();
+    let lease = w.accepted(w.order_terms());
+    let started = w.now;
+    w.wait_beating(6_000);
+    let code = |r: Result<Vec<Event>, TxError>| r.unwrap_err().code();
+    w.confirmed(&lease, started, 5_000).unwrap();
+    assert_eq!(code(w.confirmed(&lease, started, 5_000)), 53);
+    let again = w.shares(query::open_epochs(&w.state)[0].number);
+    assert_eq!(code(w.node_act(vec![Action::SubmitHeartbeat { heartbeat: again.clone() }])), 53);
+    assert_eq!(code(w.user_act(vec![Action::Object { lease }])), 55, "nothing waits");
+    w.wait(60_000);
+    assert_eq!(code(w.node_act(vec![Action::SubmitHeartbeat { heartbeat: again }])), 54);
+    w.bare(&lease, started, 5_500).unwrap();
+    w.close_by_node(&lease);
+    assert_eq!(code(w.bare(&lease, started, 5_800)), 54, "the node said that nothing more comes");
 }

@@ -115,7 +115,7 @@ fn channels_fees_transfers_and_watchers_take_it_too() {
     let left = |asset| query::watch_left(&w.state, &user.account(), &watcher.account(), &watcher.public(), asset).unwrap();
     assert_eq!(
         (left(AssetId::CREDIT), left(DOLLAR)),
-        (Amount::credits(1_000_000), Amount::credits(1_000_000).checked_sub(cost(5_000)).unwrap())
+        (Amount::credits(1_000_000), Amount::credits(1_000_000).checked_sub(Amount(cost(5_000).0 + 1)).unwrap())
     );
 }
 
@@ -132,7 +132,7 @@ fn a_vote_changes_name_and_fees_but_not_what_amounts_mean() {
     for (what, change, wanted) in [
         ("decimals", list(DOLLAR, AssetTerms { decimals: 9, ..terms() }), 6),
         ("where it comes from", list(DOLLAR, AssetTerms { bridged: false, ..terms() }), 6),
-        ("the credit", list(AssetId::CREDIT, terms()), 6),
+        ("the credit", list(AssetId::CREDIT, AssetTerms { per_credit: None, ..terms() }), 6),
         ("another asset's symbol", list(AssetId(8), AssetTerms { symbol: "usdy".into(), ..terms() }), 41),
         ("the credit's symbol", list(AssetId(8), AssetTerms { symbol: "Credits".into(), ..terms() }), 41),
         ("no symbol", list(AssetId(8), AssetTerms { symbol: String::new(), ..terms() }), 6),

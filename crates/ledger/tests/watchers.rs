@@ -69,7 +69,11 @@ fn a_watcher_confirms_in_the_users_place_and_the_receipt_names_it() {
 fn over_all_leases_a_watcher_confirms_no_more_than_its_grant() {
     let (mut w, watcher) = watched(Params::dev());
     let user = w.user.account();
-    let grant = let_watch(&mut w, &watcher, cost(20_000));
+    // Each confirmation counts rounded up: 8 s twice, half a second, 3.5 s.
+    let up = |ms: u64| Amount((1_000_000_000 * u128::from(ms)).div_ceil(3_600_000));
+    let sum = |parts: &[u64]| parts.iter().fold(Amount::ZERO, |a, ms| a.saturating_add(up(*ms)));
+    let most = sum(&[8_000, 8_000, 500, 3_500]);
+    let grant = let_watch(&mut w, &watcher, most);
     let left = |w: &World| query::watch_left(&w.state, &user, &watcher.account(), &watcher.public(), AssetId::CREDIT).unwrap();
     let one = w.accepted(terms(&w, &watcher));
     let started = w.now;
@@ -77,17 +81,17 @@ fn over_all_leases_a_watcher_confirms_no_more_than_its_grant() {
     let later = w.now;
     w.wait_beating(15_000);
     confirm(&mut w, &one, started, 8_000, &watcher).unwrap();
-    assert_eq!(left(&w), cost(20_000).checked_sub(cost(8_000)).unwrap());
+    assert_eq!(left(&w), sum(&[8_000, 500, 3_500]));
     confirm(&mut w, &two, later, 8_000, &watcher).unwrap();
     // What counts already costs nothing again; what is new does, whichever lease it is of.
     confirm(&mut w, &one, started, 8_500, &watcher).unwrap();
-    assert_eq!(left(&w), cost(20_000).checked_sub(cost(16_500)).unwrap());
+    assert_eq!(left(&w), up(3_500));
     assert_eq!(code(confirm(&mut w, &two, later, 12_000, &watcher)), 71, "3.5 s are left, 4 s were asked");
     confirm(&mut w, &two, later, 11_500, &watcher).unwrap();
     assert_eq!(left(&w), Amount::ZERO);
     assert_eq!(code(confirm(&mut w, &one, started, 8_501, &watcher)), 71);
     let spent = query::grant(&w.state, &grant).unwrap().spent;
-    assert_eq!(spent, [cost(20_000), Amount::ZERO], "in the lease's asset");
+    assert_eq!(spent, [most, Amount::ZERO], "in the lease's asset");
     // The user's own word costs the watcher nothing.
     w.confirmed(&one, started, 9_000).unwrap();
     w.close_by_node(&one);

@@ -100,6 +100,10 @@ impl Machine for LedgerMachine {
         txs.iter().all(|tx| pasture_ledger::verify_stateless(tx).is_ok() && possession(tx).is_ok())
     }
 
+    fn ready(&self, state: &dyn StateRead) -> Result<(), String> {
+        pasture_ledger::supported(state).map_err(|unknown| unknown.to_string())
+    }
+
     fn begin(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>> {
         encode(&pasture_ledger::begin_block(state, &context(ctx)))
     }

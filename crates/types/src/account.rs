@@ -7,28 +7,23 @@ use crate::{AccountId, Millis, PublicKey, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-/// Most issuers of credentials that a zone accepts by itself: the list is part of a record that every transaction reads.
-pub const MAX_ISSUERS: usize = 8;
-
-/// What a zone sets for channels and credentials.
+/// What a zone sets for channels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct AccountParams {
     /// How long after a channel's end its provider may still cash a voucher.
     pub cash_window: Millis,
-    /// Whose credentials count where an order names no issuer.
-    pub issuers: [Option<AccountId>; MAX_ISSUERS],
 }
 
 impl AccountParams {
     /// Of a development zone: a minute to cash.
     #[must_use]
     pub const fn dev() -> Self {
-        Self { cash_window: Millis(60_000), issuers: [None; MAX_ISSUERS] }
+        Self { cash_window: Millis(60_000) }
     }
     /// Of a production zone: a day to cash.
     #[must_use]
     pub const fn production() -> Self {
-        Self { cash_window: Millis(24 * 3_600_000), issuers: [None; MAX_ISSUERS] }
+        Self { cash_window: Millis(24 * 3_600_000) }
     }
 }
 

@@ -25,6 +25,9 @@ pub const MAX_GUARDIANS: usize = 16;
 /// Most open proposals that a zone may allow in all: snapshots of an account's power are kept for each.
 pub const MAX_OPEN_PROPOSALS: u32 = 32;
 
+/// Most issuers of credentials that a zone believes by itself.
+pub const MAX_ISSUERS: usize = 64;
+
 const PROPOSAL_DOMAIN: &str = "pasture 2026-11 proposal id v1";
 const PPM: u32 = 1_000_000;
 const HOUR: u64 = 3_600_000;

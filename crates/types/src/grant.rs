@@ -29,7 +29,7 @@ const GRANT_DOMAIN: &str = "pasture 2026-11 grant id v1";
 const CLAIM_DOMAIN: &str = "pasture 2026-11 invite claim v1";
 const INVITE_DOMAIN: &str = "pasture 2026-11 invite code v1";
 /// The first action that wraps the actions of one area.
-const FIRST_FAMILY: u8 = 18;
+pub(crate) const FIRST_FAMILY: u8 = 18;
 /// What an invite's code begins with.
 const INVITE_PREFIX: &str = "pasture-invite-";
 /// Bytes of its checksum.

@@ -412,6 +412,10 @@ pub struct OrderTerms {
     /// Its node may end it early with notice; in exchange it may reach over the end of an offer's availability.
     #[serde(default)]
     pub preemptible: bool,
+    /// Capacity checks leave its machine alone while it runs. Nothing is checked there meanwhile, so that its node needs the more
+    /// deposit for it.
+    #[serde(default)]
+    pub uninterrupted: bool,
 }
 
 #[cfg(test)]

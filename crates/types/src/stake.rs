@@ -46,6 +46,10 @@ pub struct StakeParams {
     pub newcomers_per_block: u32,
     /// Leading zero bits of a stamp: `2^bits` evaluations on average.
     pub stamp_bits: u8,
+    /// A node that fails so many audits in a row, each after its repetition, is suspended.
+    pub failed_audits: u32,
+    /// For how long a fault suspends at least.
+    pub suspension: Millis,
 }
 
 impl StakeParams {
@@ -64,6 +68,8 @@ impl StakeParams {
             newcomer_fees_for: Millis(30 * 24 * 3_600_000),
             newcomers_per_block: 4,
             stamp_bits: 1,
+            failed_audits: 3,
+            suspension: Millis(60_000),
         }
     }
     /// Of a production zone.
@@ -74,6 +80,7 @@ impl StakeParams {
             unbond_delay: Millis(9 * 24 * 3_600_000),
             min_sponsorship: Amount::credits(10),
             stamp_bits: 10,
+            suspension: Millis(24 * 3_600_000),
             ..Self::dev()
         }
     }
@@ -104,7 +111,10 @@ impl StakeParams {
         within("stake.newcomer_fees_for", self.newcomer_fees_for.0, 0u64, 366 * DAY)?;
         // Each costs 10 ms of a block.
         within("stake.newcomers_per_block", self.newcomers_per_block, 0u32, 8u32)?;
-        within("stake.stamp_bits", self.stamp_bits, 0u8, 32u8)
+        within("stake.stamp_bits", self.stamp_bits, 0u8, 32u8)?;
+        // One failed audit may be an honest node's bad hour.
+        within("stake.failed_audits", self.failed_audits, 2u32, 100u32)?;
+        within("stake.suspension", self.suspension.0, 1_000u64, 90 * DAY)
     }
 }
 

@@ -21,6 +21,8 @@ use pasture_types::{AccountId, Millis, NodeId, Timestamp};
 
 /// Most audits that one block opens, give or take one group.
 const MAX_OPENED_PER_BLOCK: usize = 256;
+/// Most nodes of drawn groups that one block looks at, give or take one group: those that are not to be audited cost a look, too.
+const MAX_LOOKED_PER_BLOCK: usize = 4_096;
 /// Most groups that one tick draws: enough for 46,000 groups every 7.5 minutes.
 const MAX_GROUPS_PER_TICK: u32 = 512;
 /// Most failed audits that one block repeats.
@@ -127,16 +129,18 @@ fn finish_draw(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, events: 
     let Some(mix) = seams::beacon(s, drawing.height) else { return };
     let wanted = draws(env, drawing.groups, &mix);
     let seated = seams::seated(s);
-    let mut room = MAX_OPENED_PER_BLOCK;
-    while drawing.drawn < wanted && room > 0 {
+    let (mut room, mut looks) = (MAX_OPENED_PER_BLOCK, MAX_LOOKED_PER_BLOCK);
+    while drawing.drawn < wanted && room > 0 && looks > 0 {
+        looks -= 1;
         let index = u64::from(drawing.drawn);
         let slot = (u128::from(number(GROUP_DOMAIN, &mix, index)) * u128::from(drawing.groups)) >> 64;
         let point = derive(GROUP_DOMAIN, &[&mix, &index.to_le_bytes(), b"point"]);
         for node in roster::group(s, env.zone.params.audits.places, u32::try_from(slot).unwrap_or(u32::MAX), &point) {
+            looks = looks.saturating_sub(1);
             let Some(record) = node_audit(s, &node) else { continue };
             // One that joined after the tick could have known, or bent, what is drawn.
             let eligible = record.open.is_none() && record.roster.is_some_and(|since| since <= drawing.height);
-            if eligible && !seams::audit_exempt(s, env, &node) {
+            if eligible && !seams::audit_exempt(s, &node) {
                 open(s, env, all, &seated, &mix, record, 1, events);
                 room = room.saturating_sub(1);
             }
@@ -220,8 +224,8 @@ fn open(
     // The whole next epoch is left for statements.
     let until = env.zone.epoch_start(epoch.saturating_add(2));
     let until_shifted = env.shift(until);
-    let (first, missed) = record.open.map_or((epoch, false), |open| (open.epoch, open.missed));
-    record.open = Some(OpenAudit { audit: Some(audit), epoch: first, until_shifted, missed });
+    let first = record.open.unwrap_or(OpenAudit { audit: None, epoch, until_shifted, missed: false, weak: false });
+    record.open = Some(OpenAudit { audit: Some(audit), until_shifted, ..first });
     put_node_audit(s, &record);
     let opened = AuditRecord {
         number: audit,

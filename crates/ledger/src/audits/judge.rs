@@ -101,14 +101,19 @@ fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: Au
     let repeated =
         record.attempt == 1 && matches!(verdict, Verdict::Failed | Verdict::Void) && node.declared == record.declared && params.active;
     let shown = 2 * count.in_time > record.witnesses.len();
-    let missed_before = node.open.take().is_some_and(|open| open.missed);
+    let (missed_before, weak_before) = node.open.take().map_or((false, false), |open| (open.missed, open.weak));
+    // Shares that its node signed and most witnesses saw in time: nobody but the node can have made them too weak.
+    let weak = verdict == Verdict::Failed && shown;
     if repeated {
         enqueue(s, all, repeat_key(env.clock.height, &record.node));
         let until_shifted = env.shifted().plus(env.zone.params.epoch);
         let missed = verdict == Verdict::Failed && !shown;
-        node.open = Some(OpenAudit { audit: None, epoch: record.epoch, until_shifted, missed });
+        node.open = Some(OpenAudit { audit: None, epoch: record.epoch, until_shifted, missed, weak });
     } else {
         conclude(&mut node, record.epoch, verdict);
+        if verdict == Verdict::Failed {
+            seams::audit_failed(s, env, &record.node, node.in_a_row, weak && weak_before, events);
+        }
     }
     // Work that was shown in time is evidence about the rate, whether it was enough to pay or not.
     if let Some(answer) = record.answer
@@ -168,6 +173,19 @@ pub(crate) fn capacity(s: &dyn StateRead, env: &Env, node: &NodeId, epoch: u64) 
         // What came before the first audit was paid, or waits, on the benchmark's word.
         let audited = record.first_pass.is_some_and(|first| epoch >= first);
         return if audited { Capacity::Audited } else { Capacity::Unaudited };
+    }
+    // Where audits are active, a benchmark's word is not enough for one that never passed: its epochs wait for the first verdict. If
+    // none comes for as long as one would stand, nobody looked, and it is paid as unaudited.
+    let params = &env.zone.params.audits;
+    if params.active
+        && record.last_pass.is_none()
+        && record.failing_from.is_none()
+        && env.epoch() < epoch.saturating_add(params.stands_epochs)
+    {
+        let again = env.shifted().plus(env.zone.params.epoch);
+        return Capacity::Open(
+            record.open.map_or(again, |open| open.until_shifted.plus(Millis(1)).max(env.shifted().plus(Millis(1))).min(again)),
+        );
     }
     let failing = record.failing_from.is_some_and(|from| epoch >= from);
     if let Some(open) = &record.open

@@ -49,6 +49,8 @@ pub struct OpenAudit {
     pub until_shifted: Timestamp,
     /// Its first attempt failed for want of an answer in time.
     pub missed: bool,
+    /// Its first attempt failed with an answer in time that shows too little work.
+    pub weak: bool,
 }
 
 /// What audits know of a node's CPU.
@@ -82,6 +84,8 @@ pub struct NodeAudit {
     pub passes: u32,
     /// Audits failed, repeated ones once.
     pub failures: u32,
+    /// Of them, those since it passed last.
+    pub in_a_row: u32,
     /// Audits that counted for nobody.
     pub voids: u32,
     /// Epoch and verdict of the last audit.
@@ -105,6 +109,7 @@ impl NodeAudit {
             pool: Vec::new(),
             passes: 0,
             failures: 0,
+            in_a_row: 0,
             voids: 0,
             last: None,
         }
@@ -122,6 +127,7 @@ impl NodeAudit {
                 }
             }
         }
+        self.in_a_row = 0;
         self.first_pass.get_or_insert(epoch);
         self.last_pass = self.last_pass.max(Some(epoch));
         self.passes = self.passes.saturating_add(1);
@@ -131,6 +137,7 @@ impl NodeAudit {
         let from = self.last_pass.map_or(0, |e| e.saturating_add(1));
         self.failing_from = Some(self.failing_from.map_or(from, |f| f.min(from)));
         self.failures = self.failures.saturating_add(1);
+        self.in_a_row = self.in_a_row.saturating_add(1);
     }
     /// The sum of its pool, in units of [`SAMPLE_UNIT`].
     #[must_use]

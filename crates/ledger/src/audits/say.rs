@@ -112,7 +112,7 @@ fn caught(s: &mut dyn StateWrite, tx: &mut Tx<'_>, record: &mut AuditRecord) {
         judge::convict(s, record);
     }
     if let Some(node) = tables::node(s, &record.node) {
-        seams::node_contradicted(s, tx.env, &node.provider, &tx.account, &mut tx.events);
+        seams::node_contradicted(s, tx.env, &node.provider, &node.id, &tx.account, &mut tx.events);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::apply::Tx;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::tables::{self, OFFER_OF_NODE, TimerKind, key, keys_with, mark, put, tail_id, timer_key};
-use crate::{auth, cost, validate};
+use crate::{auth, cost, seams, validate};
 use pasture_types::credential::{
     Assertion, CredentialAction, CredentialEvent, CredentialKind, CredentialQuery, IssuerSignature, MAX_CREDENTIAL_LIFE, MAX_CREDENTIALS,
     Statement, Subject, credential_id,
@@ -66,10 +66,6 @@ fn owner(s: &dyn StateRead, subject: &Subject) -> Option<AccountId> {
     }
 }
 
-fn accepted(env: &Env, issuer: &AccountId) -> bool {
-    env.zone.params.accounts.issuers.contains(&Some(*issuer))
-}
-
 /// The form of a statement, and its times.
 fn check_statement(env: &Env, statement: &Statement) -> Result<(), TxError> {
     let refused = |why| Err(TxError::Credential(why));
@@ -99,7 +95,7 @@ fn put_statement(s: &mut dyn StateWrite, tx: &mut Tx<'_>, statement: &Statement,
         return Err(TxError::Credential("nobody certifies itself"));
     }
     // Anybody may be an issuer, so an unknown one must not fill a stranger's places.
-    if tx.account != owner && !(tx.account == statement.issuer && accepted(env, &statement.issuer)) {
+    if tx.account != owner && !(tx.account == statement.issuer && seams::issuer_accepted(s, &statement.issuer)) {
         return Err(TxError::Credential("only its subject, or an issuer that the network accepts, puts it"));
     }
     check_signatures(s, env, statement, signatures)?;
@@ -189,7 +185,7 @@ pub(crate) fn has(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &Nod
             Some(issuer) => vec![credential_id(subject, query.kind, issuer)],
             None => keys_with(s, &records::of_kind(subject, query.kind), MAX_CREDENTIALS)
                 .iter()
-                .filter(|k| records::index_issuer(s, k).is_some_and(|issuer| accepted(env, &issuer)))
+                .filter(|k| records::index_issuer(s, k).is_some_and(|issuer| seams::issuer_accepted(s, &issuer)))
                 .filter_map(|k| tail_id(k).map(CredentialId))
                 .collect(),
         };

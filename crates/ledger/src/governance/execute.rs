@@ -6,11 +6,11 @@
 use super::{ISSUER, META_LONGEST, PARAMS_BEFORE, pause, rules};
 use crate::env::Env;
 use crate::error::TxError;
-use crate::tables::{self, META_ZONE, get, key, keys_between, meta, put};
+use crate::tables::{self, META_ZONE, get, key, keys_between, keys_with, meta, put};
 use crate::{bank, seams};
 use pasture_types::event::Event;
 use pasture_types::genesis::Params;
-use pasture_types::governance::{Change, GovernanceEvent, Guardian, check_params};
+use pasture_types::governance::{Change, GovernanceEvent, Guardian, MAX_ISSUERS, check_params};
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{AccountId, Millis, Timestamp};
 
@@ -62,6 +62,9 @@ fn one(s: &mut dyn StateWrite, env: &Env, change: &Change, events: &mut Vec<Even
             Ok(())
         }
         Change::AcceptIssuer(issuer) => {
+            let known = issuer_since(s, issuer).is_some();
+            let others = keys_with(s, &[ISSUER], MAX_ISSUERS).len() - usize::from(known);
+            crate::validate::at_most("issuers that are believed", others as u64 + 1, MAX_ISSUERS as u64)?;
             put(s, issuer_key(issuer), &env.now());
             Ok(())
         }

@@ -10,7 +10,7 @@ use crate::registry::offers_of;
 use crate::tables::{
     OFFER, OFFER_IN_REGION, OFFER_OF_NODE, OFFER_OF_PROVIDER, get, key, keys_between, mark, prefix_end, put, put_node, tail_id,
 };
-use crate::{TxError, tables};
+use crate::{TxError, seams, tables, validate};
 use pasture_types::market::{Constraint, OrderTerms};
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{OfferId, Resources};
@@ -101,6 +101,7 @@ pub(crate) fn hold(s: &mut dyn StateWrite, lease: &Lease) -> Result<(), TxError>
     node.open_leases = node.open_leases.saturating_add(1);
     put_held(s, &before, &node);
     count_lease(s, &lease.offer, |n| n.saturating_add(1));
+    seams::machine_held(s, lease);
     Ok(())
 }
 
@@ -112,6 +113,7 @@ pub(crate) fn release(s: &mut dyn StateWrite, lease: &Lease) {
         put_held(s, &before, &node);
     }
     count_lease(s, &lease.offer, |n| n.saturating_sub(1));
+    seams::machine_freed(s, lease);
 }
 
 /// Ranges of keys that together hold every offer an order could take.
@@ -184,20 +186,22 @@ fn narrowest(s: &dyn StateRead, terms: &OrderTerms) -> Bucket {
 /// Offers for an order, at most [`MAX_OFFERS_SCANNED`]: the narrowest bucket, each of its ranges entered at the seed and
 /// wrapped around, so that no offer is favoured for its id; of sizes the smallest that may suffice first.
 pub(crate) fn for_order(s: &dyn StateRead, terms: &OrderTerms, seed: &[u8; 32]) -> Vec<OfferId> {
-    walk(s, &narrowest(s, terms), seed)
+    // Each condition on certificates makes an offer dearer to look at: so many fewer are looked at.
+    let most = MAX_OFFERS_SCANNED / (1 + validate::certificates(terms) as usize);
+    walk(s, &narrowest(s, terms), seed, most)
 }
 
 /// Any standing offers, as many.
 pub(crate) fn anywhere(s: &dyn StateRead, seed: &[u8; 32]) -> Vec<OfferId> {
-    walk(s, &vec![vec![OFFER]], seed)
+    walk(s, &vec![vec![OFFER]], seed, MAX_OFFERS_SCANNED)
 }
 
-fn walk(s: &dyn StateRead, bucket: &Bucket, seed: &[u8; 32]) -> Vec<OfferId> {
+fn walk(s: &dyn StateRead, bucket: &Bucket, seed: &[u8; 32], most: usize) -> Vec<OfferId> {
     let mut ids = Vec::new();
     for prefix in bucket {
         let mut middle = prefix.clone();
         middle.extend_from_slice(seed);
-        let room = MAX_OFFERS_SCANNED.saturating_sub(ids.len());
+        let room = most.saturating_sub(ids.len());
         let mut found = keys_between(s, &middle, &prefix_end(prefix), room);
         let rest = room.saturating_sub(found.len());
         found.extend(keys_between(s, prefix, &middle, rest));

@@ -221,15 +221,18 @@ pub(crate) fn advance(s: &mut dyn StateWrite, env: &Env, root: &Lease, record: &
     save(s, &id, record);
 }
 
-/// Draws observers and standbys that are due.
-pub(crate) fn draw(s: &mut dyn StateWrite, env: &Env, randomness: &[u8; 32], events: &mut Vec<Event>) {
+/// Draws observers and standbys that are due; what that cost of the block's time for draws, in microseconds.
+pub(crate) fn draw(s: &mut dyn StateWrite, env: &Env, randomness: &[u8; 32], events: &mut Vec<Event>) -> u32 {
+    let mut spent = 0u32;
     let end = key(DRAW_DUE, &[&env.clock.height.saturating_add(1).to_be_bytes()]);
     for k in keys_between(s, &[DRAW_DUE], &end, MAX_DRAWS_PER_BLOCK) {
+        // What was decided in the block before: nobody who could foresee the mix had a say in it. Later ones wait no less.
+        let committed = head_number(&k).unwrap_or_default().saturating_sub(1);
+        let Some(randomness) = seams::draw_randomness(s, env, committed, randomness) else { return spent };
         s.delete(&k);
-        let (Some(_), Some(id)) = (head_number(&k), tail_id(&k).map(LeaseId)) else { continue };
+        let Some(id) = tail_id(&k).map(LeaseId) else { continue };
         let (Some(root), Some(mut record)) = (tables::lease(s, &id), load(s, &id)) else { continue };
         record.draw_from = None;
-        let randomness = seams::draw_randomness(s, env, randomness);
         let seed = derive(DRAW_DOMAIN, &[&randomness, &id.0, &root.generation.to_le_bytes(), &record.number.to_le_bytes()]);
         let Some(order) = tables::order(s, &root.order) else { continue };
         if record.observers.is_empty() {
@@ -238,6 +241,7 @@ pub(crate) fn draw(s: &mut dyn StateWrite, env: &Env, randomness: &[u8; 32], eve
             events.push(Event::Service(ServiceEvent::ObserversDrawn { lease: id, observers }));
         }
         if record.standby.is_none() && (record.warm || record.lost.is_some()) {
+            spent = spent.saturating_add(market::draw_cost(&order.terms, market::index::MAX_OFFERS_SCANNED));
             let found = record.number < MAX_STANDBYS && ask(s, env, &root, &order, &mut record, &seed, events);
             if !found {
                 // Whoever refused, or was lost and is back, may be asked again after the pause.
@@ -247,6 +251,7 @@ pub(crate) fn draw(s: &mut dyn StateWrite, env: &Env, randomness: &[u8; 32], eve
         }
         save(s, &id, &record);
     }
+    spent
 }
 
 /// Asks the best node that can take the lease over to be its standby, or to take over at once if its node is lost.

@@ -9,7 +9,7 @@ use crate::tables::{TimerKind, timer_key};
 use borsh::BorshDeserialize;
 use pasture_types::lease::LeaseState;
 use pasture_types::state::StateRead;
-use pasture_types::{AccountId, Amount, AssetId, LeaseId, NodeId};
+use pasture_types::{AccountId, Amount, AssetId, LeaseId, NodeId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the deposit tables say: their money, their timers, what is broken.
@@ -87,11 +87,19 @@ fn needs(s: &dyn StateRead, providers: &[Provider], leases: &[Lease], found: &mu
         found.hold(fits, "a provider holds what its leases need", || format!("provider {}: {held:?}", p.account));
     }
     found.hold(by_provider.is_empty(), "a need has a provider", || format!("{} are missing", by_provider.len()));
+    let mut quiet: BTreeMap<NodeId, u32> = BTreeMap::new();
+    for l in leases.iter().filter(|l| l.uninterrupted && l.holds_resources()) {
+        *quiet.entry(l.node).or_default() += 1;
+    }
     for (id, bond) in all::<NodeBond>(s, NODE_BOND, found) {
+        let counted = quiet.remove(&NodeId(id)).unwrap_or_default() == bond.quiet;
+        let ends = (bond.quiet == 0) == (bond.quiet_until_shifted == Timestamp::default());
+        found.hold(counted && ends, "a node counts the leases that must not be disturbed", || format!("node {}", NodeId(id)));
         let held = Held { rate: bond.rate_per_hour, locked: bond.locked };
         let fits = by_node.remove(&NodeId(id)).unwrap_or_default() == held;
         found.hold(fits, "a node holds what its leases need", || format!("node {}: {held:?}", NodeId(id)));
     }
+    found.hold(quiet.is_empty(), "a lease that must not be disturbed is counted", || format!("{} nodes", quiet.len()));
     let rest = by_node.values().all(|h| *h == Held::default());
     found.hold(rest, "a need has a node", || format!("{} are missing", by_node.len()));
 }
@@ -115,7 +123,7 @@ fn sponsors(s: &dyn StateRead, providers: &[Provider], found: &mut Found) {
         let (mut first, mut full) = (None, true);
         for t in tranches {
             full &= !t.amount.is_zero();
-            first = Some(first.map_or(t.release_shifted, |f: pasture_types::Timestamp| f.min(t.release_shifted)));
+            first = Some(first.map_or(t.release_shifted, |f: Timestamp| f.min(t.release_shifted)));
         }
         let bounded = p.bond.leaving.len() <= MAX_TRANCHES && full;
         found.hold(bounded && p.bond.timer_shifted == first, "a deposit on its way back has a timer", || format!("provider {}", p.account));

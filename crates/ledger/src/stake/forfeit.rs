@@ -74,8 +74,16 @@ pub(super) fn take_from_sponsors(all: &mut [Sponsorship], rest: &mut Amount) -> 
     cut
 }
 
+/// How much of everything that stands behind a provider is forfeited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cut {
+    /// A part of it, in parts per million.
+    Ppm(u32),
+    /// So much, or all of it.
+    Amount(Amount),
+}
+
 /// Forfeits a part of everything that stands behind a provider, in parts per million.
-#[allow(dead_code, reason = "audits and disputes find the faults")]
 pub(crate) fn slash(
     s: &mut dyn StateWrite,
     env: &Env,
@@ -85,11 +93,41 @@ pub(crate) fn slash(
     reporter: Option<&AccountId>,
     events: &mut Vec<Event>,
 ) -> Forfeit {
+    take_from_all(s, env, id, Cut::Ppm(amount_ppm), fault, reporter, events)
+}
+
+/// A node failed an audit and its repetition. Work that it signed, that was seen in time and that was too little, twice, is fraud:
+/// what its leases need is forfeited, which is what makes the value limit hold. Without that only so many failures in a row
+/// suspend it: being late or silent costs no deposit.
+pub(crate) fn audit_failed(s: &mut dyn StateWrite, env: &Env, id: &NodeId, in_a_row: u32, weak: bool, events: &mut Vec<Event>) {
+    let Some(node) = tables::node(s, id) else { return };
+    let params = env.zone.params.stake;
+    if weak {
+        let needs = node_bond(s, id).locked;
+        let _ = take_from_all(s, env, &node.provider, Cut::Amount(needs), Fault::FailedAudit, None, events);
+    }
+    if weak || in_a_row.is_multiple_of(params.failed_audits.max(1)) {
+        jail(s, env, &node.provider, Some(id), params.suspension, Fault::FailedAudit, events);
+    }
+}
+
+fn take_from_all(
+    s: &mut dyn StateWrite,
+    env: &Env,
+    id: &AccountId,
+    cut: Cut,
+    fault: Fault,
+    reporter: Option<&AccountId>,
+    events: &mut Vec<Event>,
+) -> Forfeit {
     let mut forfeit = Forfeit::default();
     let Some(mut p) = tables::provider(s, id) else { return forfeit };
     let mut theirs = sponsors(s, id);
     let all = theirs.iter().fold(p.stake.saturating_add(total(&p.bond.leaving)), |a, x| a.saturating_add(whole(x)));
-    let mut rest = part(all, amount_ppm);
+    let mut rest = match cut {
+        Cut::Ppm(ppm) => part(all, ppm),
+        Cut::Amount(amount) => amount.min(all),
+    };
     forfeit.own = take(&mut p.stake, &mut rest);
     forfeit.unbonding = take_leaving(&mut p.bond.leaving, &mut rest);
     // Whoever pays for the fault earns nothing by reporting it.
@@ -118,7 +156,6 @@ pub(crate) fn jail_for(env: &Env, old: Option<Jail>, length: Millis, fault: Faul
 }
 
 /// Suspends a provider, or one of its nodes: open leases go on, no new one comes and none is extended.
-#[allow(dead_code, reason = "audits and disputes find the faults")]
 pub(crate) fn jail(
     s: &mut dyn StateWrite,
     env: &Env,

@@ -55,7 +55,7 @@ pub fn newcomers(s: &dyn StateRead) -> NewcomerCount {
 #[must_use]
 pub fn rate_room(s: &dyn StateRead, node: &NodeId) -> Option<Amount> {
     let record = tables::node(s, node)?;
-    Some(value::rate_room(s, &Env::load(s)?, &record.provider, node))
+    Some(value::rate_room(s, &Env::load(s)?, &record.provider, node, None))
 }
 
 /// Whether a node takes no new leases now: it or its provider is suspended, or the deposit is missing.

@@ -88,6 +88,10 @@ pub struct NodeBond {
     pub locked: Amount,
     /// Its suspension.
     pub jail: Option<Jail>,
+    /// Leases that hold its machine and must not be disturbed: it is not audited meanwhile.
+    pub quiet: u32,
+    /// When the last of them ends at the latest, less halts; nothing without any.
+    pub quiet_until_shifted: Timestamp,
 }
 
 /// What an open lease needs of the deposit behind it.

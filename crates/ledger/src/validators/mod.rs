@@ -131,8 +131,9 @@ fn stand(s: &mut dyn StateWrite, env: &Env, v: &Validator) -> Result<(), TxError
     let stands = s.get(&standing_key(&v.id)).is_some();
     let may = may_stand(env, v);
     if may && !stands {
-        let all = standing(s);
-        if all.len() >= MAX_STANDING {
+        // Their records are read only when there is no place left.
+        if keys_with(s, &[STANDING], MAX_STANDING).len() >= MAX_STANDING {
+            let all = standing(s);
             let smallest = all.iter().min_by(|a, b| a.bond.cmp(&b.bond).then_with(|| b.id.cmp(&a.id)));
             match smallest.filter(|x| x.bond < v.bond) {
                 Some(x) => s.delete(&standing_key(&x.id)),
@@ -237,7 +238,6 @@ pub(crate) fn release(s: &mut dyn StateWrite, env: &Env, id: &NodeId, events: &m
 }
 
 /// Forfeits a part of a validator's deposit, what of it is on its way back included, in parts per million.
-#[allow(dead_code, reason = "evidence of equivocation comes with the engine's second validator")]
 pub(crate) fn slash(
     s: &mut dyn StateWrite,
     env: &Env,
@@ -261,7 +261,6 @@ pub(crate) fn slash(
 }
 
 /// Suspends a validator: it is not elected and earns nothing of the pool until its operator ends that after the time.
-#[allow(dead_code, reason = "evidence of equivocation comes with the engine's second validator")]
 pub(crate) fn jail(s: &mut dyn StateWrite, env: &Env, id: &NodeId, length: Millis, fault: Fault, events: &mut Vec<Event>) {
     let Some(mut v) = validator(s, id) else { return };
     let jail = jail_for(env, v.jail, length, fault);

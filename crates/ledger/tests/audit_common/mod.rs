@@ -76,7 +76,7 @@ pub fn world_of(operators: &[AccountId], params: Params) -> World {
 }
 
 /// What a witness says it saw.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Word {
     InTime,
     Late,
