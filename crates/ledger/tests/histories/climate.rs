@@ -53,8 +53,8 @@ impl Climate {
             disputes: (seed >> 2) & 3 == 0,
             adaptive: (seed >> 4) & 3 == 0,
             old_rules: (seed >> 6) & 1 == 0,
-            dev: seed % 17 != 0,
-            opened: seed % 9 != 0,
+            dev: !seed.is_multiple_of(17),
+            opened: !seed.is_multiple_of(9),
         }
     }
 

@@ -123,7 +123,7 @@ pub(super) fn usage(zone: &mut Zone) -> Option<Deed> {
 
 pub(super) fn wrong_usage(zone: &mut Zone) -> Option<Deed> {
     let taken_over = |l: &Lease| l.generation > 1 && LIVE.contains(&l.state);
-    let lease = some_lease(zone, taken_over).filter(|_| zone.height % 2 == 0).or_else(|| in_state(zone, &LIVE))?;
+    let lease = some_lease(zone, taken_over).filter(|_| zone.height.is_multiple_of(2)).or_else(|| in_state(zone, &LIVE))?;
     let mut usage = statement(zone, &lease);
     match zone.rng.below(9) {
         // A bit too early: fair for a first generation, whose clock may be behind.
