@@ -33,7 +33,8 @@ fi
 cd "$root"
 # Apart from the usual builds: theirs stay as they are.
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/mutants
-export CARGO_TARGET_DIR CARGO_INCREMENTAL=0
+# Each is built once, run once: neither increments nor lines help.
+export CARGO_TARGET_DIR CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
 mkdir -p "$CARGO_TARGET_DIR"
 survived=()
 printf '%-3s %-68s %-9s %s\n' "no" "fault" "histories" "caught by"
@@ -59,7 +60,7 @@ for n in "$@"; do
     fi
     after=$(sed -n 's/^history [0-9]* broke after \([0-9]*\) others.*/\1/p' "$log" | head -n 1)
     # The rule is the first line of what the judge said; the ledger's own check names its rule further down.
-    rule=$(grep -m 1 -A 1 'panicked at .*oracle\|panicked at .*zone.rs' "$log" | tail -n 1 | cut -c 1-100)
+    rule=$(grep -m 1 -A 1 'panicked at .*oracle\|panicked at .*zone.rs' "$log" | tail -n 1 | sed 's/^assertion .* failed: //' | cut -c 1-100)
     own=$(sed -n 's/^ *rule: "\(.*\)",$/\1/p' "$log" | head -n 1)
     printf '%-3s %-68s %-9s %s\n' "$n" "${faults[n - 1]}" "$((after + 1))" "${own:-$rule}"
 done
