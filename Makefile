@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all bench examples fuzz sim dist
+.PHONY: help demo test check test-all histories mutants bench examples fuzz sim dist
 
 LOCKED := $(if $(filter true,$(CI)),--locked)
 FOLD := --manifest-path examples/fold/Cargo.toml
@@ -29,8 +29,14 @@ check: ## formatting, lints, repository checks and unit tests of the pure crates
 	cargo test $(LOCKED) --quiet $(PURE:%=--package %)
 	cargo test $(LOCKED) --quiet $(FOLD)
 
-test-all: test demo sim ## test, the light verifier as wasm, the simulation of a month, and the demo
+test-all: test demo histories mutants sim ## test, all random histories, seeded faults, wasm, the simulation of a month, the demo
 	@scripts/wasm.sh
+
+histories: ## 10,000 random histories of the ledger; HISTORIES=n for fewer or more
+	HISTORIES=$(or $(HISTORIES),10000) cargo test $(LOCKED) --package pasture-ledger --test histories -- --nocapture every_history
+
+mutants: ## seeded faults in the ledger, one at a time: each must be caught by the histories
+	@scripts/mutants.sh
 
 bench: ## measures, in the release profile; docs/PERFORMANCE.md says how to read it
 	@engine=$$(scripts/engine.sh base); export FARM_TEST_ENGINE=$$engine; \

@@ -21,7 +21,7 @@ use pasture_types::{LeaseId, Millis, NodeId, PublicKey, Timestamp};
 /// How far a node's clock may differ at a lease's beginning and end: not at all where a generation or a standby borders on it.
 pub(crate) const fn clock_slack(lease: &Lease) -> Millis {
     match lease.role {
-        Role::Primary if lease.generation == 1 => USAGE_SLACK,
+        Role::Primary if lease.generation == 1 || cfg!(mutant_1) => USAGE_SLACK,
         Role::Primary | Role::Standby { .. } | Role::Past { .. } => Millis(0),
     }
 }

@@ -85,5 +85,8 @@ impl Standing {
 
 /// What is free of an offer: what it offers less what all leases of its node hold, line by line, never below nothing.
 pub(crate) fn free(offer: &Offer, node: &Node) -> Resources {
+    if cfg!(mutant_10) {
+        return offer.terms.resources.saturating_sub(&Resources { memory_bytes: 0, ..node.committed.clone() });
+    }
     offer.terms.resources.saturating_sub(&node.committed)
 }

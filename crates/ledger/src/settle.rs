@@ -125,9 +125,10 @@ fn prove(class: &mut Proven, capacity: Capacity, time: Millis) {
 
 /// Provider's and model's share of a charge, each rounded down; the treasury gets what is left at the end.
 fn shares(params: &Params, lease: &Lease, charged: Amount) -> (Amount, Amount) {
+    let up = if cfg!(mutant_3) && lease.model.is_some() && !charged.is_zero() { Amount(1) } else { Amount::ZERO };
     let part = |ppm: u32| charged.mul_div(u128::from(ppm), PPM).unwrap_or(Amount::ZERO);
     match lease.model {
-        Some(_) => (part(params.provider_ppm), part(params.model_ppm)),
+        Some(_) => (part(params.provider_ppm).saturating_add(up), part(params.model_ppm)),
         None => (part(params.provider_ppm.saturating_add(params.model_ppm)), Amount::ZERO),
     }
 }
@@ -258,7 +259,7 @@ fn undisputed(env: &Env, lease: &Lease) -> Claim {
     // Only service that can be paid counts: a claim beyond the close or the cap would move the reach.
     let started = lease.started_at.unwrap_or_default();
     let payable = payable_until(lease, claim).since(started);
-    let reach = env.epochs(WITHHELD_EPOCHS);
+    let reach = env.epochs(if cfg!(mutant_12) && lease.watch.is_some() { 0 } else { WITHHELD_EPOCHS });
     let served = payable.0.saturating_sub(reach.0).max(accepted.served.0.min(payable.0));
     let left = reach.0.saturating_sub(payable.0.saturating_sub(served));
     claim.served = Millis(served);

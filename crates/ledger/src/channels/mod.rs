@@ -179,7 +179,8 @@ fn cash(s: &mut dyn StateWrite, tx: &mut Tx<'_>, channel: &mut Channel, signed: 
     if env.shifted() >= channel.closes_shifted {
         return Err(TxError::BadState { what: "the channel", state: "over".into(), hint: "its cash window has passed" });
     }
-    let amount = channel.terms(env.zone.id).payable(channel.paid, signed).map_err(TxError::Voucher)?;
+    let before = if cfg!(mutant_9) && channel.model.is_some() { Amount::ZERO } else { channel.paid };
+    let amount = channel.terms(env.zone.id).payable(before, signed).map_err(TxError::Voucher)?;
     channel.paid = channel.paid.saturating_add(amount);
     let params = &env.zone.params;
     let part = |ppm: u32| amount.mul_div(u128::from(ppm), PPM).ok_or(TxError::AmountTooLarge);

@@ -201,7 +201,9 @@ fn vote(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &ProposalId, choice: VoteCh
             return Err(TxError::VoteFixed);
         }
         let sum = p.tally.of(old.choice);
-        *sum = sum.saturating_sub(old.weight);
+        if !(cfg!(mutant_11) && old.choice == VoteChoice::Veto) {
+            *sum = sum.saturating_sub(old.weight);
+        }
     }
     let sum = p.tally.of(choice);
     *sum = sum.saturating_add(weight);

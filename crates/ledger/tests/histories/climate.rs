@@ -65,6 +65,7 @@ impl Climate {
         let mut p = Params::dev();
         p.dev = self.dev;
         p.max_open_orders = 3;
+        p.accept_window = Millis::secs(4);
         p.start_window = Millis::secs(45);
         p.build_allowance = Millis::secs(20);
         p.min_stake = Amount(100_000_000);
@@ -81,12 +82,12 @@ impl Climate {
         p.stake.min_sponsorship = Amount(20_000_000);
         p.stake.newcomers_per_block = 1;
         p.stake.newcomer_fees_for = Millis::secs(30);
-        p.validators.min_bond = Amount::credits(1);
+        p.validators.min_bond = Amount(500_000_000);
         p.validators.unbond_delay = Millis::secs(15);
         p.validators.term = Millis::secs(20);
         p.validators.seats = if self.many_validators { 4 } else { 1 };
         p.audits =
-            AuditParams { active: self.audits, interval: Millis(8_000), burst: Millis(100), places: true, pool: 4, ..AuditParams::dev() };
+            AuditParams { active: self.audits, interval: Millis(14_000), burst: Millis(100), places: true, pool: 3, ..AuditParams::dev() };
         p.market.low_ppm = 999_000;
         p.market.free_draws = 1;
         p.market.preempt_notice = Millis::secs(5);

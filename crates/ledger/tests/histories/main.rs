@@ -20,7 +20,7 @@ use coverage::{Coverage, FULL};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zone::Zone;
 
-/// Actions of one history, at least.
+/// Transactions of one history, each of one action or more.
 const ACTIONS: usize = 200;
 /// Histories of a normal run.
 const USUAL: u64 = 300;

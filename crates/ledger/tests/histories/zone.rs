@@ -78,12 +78,8 @@ impl Zone {
         let climate = Climate::of(seed);
         let keys = Keys::all();
         let mut rng = Rng(seed);
-        let machines = keys
-            .nodes
-            .iter()
-            .enumerate()
-            .map(|(n, k)| Machine { key: k.clone(), owner: n % 3, boasts: n == 1 && rng.once_in(2) })
-            .collect();
+        let machines =
+            keys.nodes.iter().enumerate().map(|(n, k)| Machine { key: k.clone(), owner: n % 3, boasts: n < 2 && rng.once_in(2) }).collect();
         let genesis_of = climate.genesis();
         let state = genesis(&genesis_of);
         let oracle = Oracle::new(&state, &genesis_of);
@@ -112,7 +108,7 @@ impl Zone {
         self.block(10, &mut unseen, |zone, ctx, coverage| deeds.iter().flat_map(|deed| zone.perform(ctx, deed, coverage)).collect());
     }
 
-    /// One block with a few deeds in it; how many actions they had.
+    /// One block with a few deeds in it; how many there were, each of one action or more.
     pub(crate) fn turn(&mut self, coverage: &mut Coverage) -> usize {
         let count = 1 + self.rng.below(MOST_IN_BLOCK);
         let ms = self.pause();
@@ -121,7 +117,7 @@ impl Zone {
             let mut events = vec![];
             for _ in 0..count {
                 let deed = deeds::any(zone);
-                done += deed.envelope.body.actions.len();
+                done += 1;
                 events.extend(zone.perform(ctx, &deed, coverage));
             }
             events
@@ -173,8 +169,8 @@ impl Zone {
     fn pause(&mut self) -> u64 {
         match self.rng.below(50) {
             0 => 60_000 + self.rng.below(600_000),
-            1..=16 => 3_000 + self.rng.below(4_000),
-            17..=30 => 1_000 + self.rng.below(1_500),
+            1..=11 => 3_000 + self.rng.below(4_000),
+            12..=30 => 1_000 + self.rng.below(1_500),
             _ => 10 + self.rng.below(200),
         }
     }

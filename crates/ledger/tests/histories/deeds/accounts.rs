@@ -120,13 +120,13 @@ fn kinds(zone: &mut Zone) -> Vec<ActionKind> {
 pub(super) fn grant(zone: &mut Zone) -> Option<Deed> {
     let who = zone.someone();
     let key = Keys::all().spare(zone.rng.below(8) as usize, 0).public();
-    let credits = Amount(u128::from(1 + zone.rng.below(20)) * 20_000_000);
+    let credits = Amount(u128::from(1 + zone.rng.below(6)) * 20_000_000);
     let mut budget = vec![Budget { asset: AssetId::CREDIT, amount: credits }];
     let may = match zone.rng.below(5) {
         0 | 1 => GrantUse::Invite,
-        2 => GrantUse::Watch { watcher: zone.someone().account() },
+        2 if zone.rng.once_in(3) => GrantUse::Watch { watcher: zone.someone().account() },
         _ => {
-            budget.push(Budget { asset: DOLLAR, amount: Amount(300_000_000) });
+            budget.push(Budget { asset: DOLLAR, amount: Amount(100_000_000) });
             let mut recipients: Vec<_> = (0..zone.rng.below(3)).map(|_| zone.someone().account()).collect();
             recipients.sort_unstable();
             recipients.dedup();
@@ -137,6 +137,24 @@ pub(super) fn grant(zone: &mut Zone) -> Option<Deed> {
     let expires = zone.now.plus(Millis::secs(5 + zone.rng.below(50)));
     let key = if may == GrantUse::Invite { Keys::all().spare(0, 0).public() } else { key };
     let terms = Box::new(GrantTerms { key, may, budget, expires });
+    Some(zone.by(&who, vec![Action::Grant(GrantAction::Create { terms })]))
+}
+
+/// A user lets the watcher of one of its leases confirm, with one of the watcher's own keys.
+pub(super) fn watch_grant(zone: &mut Zone) -> Option<Deed> {
+    let ids: Vec<_> = zone.seen.leases.iter().rev().take(12).copied().collect();
+    let leases = ids.iter().filter_map(|id| query::lease(&zone.state, id)).filter(|l| l.state != LeaseState::Closed);
+    let watched: Vec<_> = leases.filter_map(|l| Some((l.account, l.watch?.account))).collect();
+    let granted = |user: &AccountId, watcher: &AccountId| {
+        let all = query::grants_of_account(&zone.state, user);
+        user == watcher || all.iter().any(|g| g.terms.may == GrantUse::Watch { watcher: *watcher })
+    };
+    let (user, watcher) = watched.into_iter().find(|(user, watcher)| !granted(user, watcher))?;
+    let key = zone.signer(&watcher)?.public();
+    let budget = ASSETS.iter().map(|asset| Budget { asset: *asset, amount: Amount(200_000_000) }).collect();
+    let expires = zone.now.plus(Millis::secs(90));
+    let terms = Box::new(GrantTerms { key, may: GrantUse::Watch { watcher }, budget, expires });
+    let who = zone.key_of(&user).cloned()?;
     Some(zone.by(&who, vec![Action::Grant(GrantAction::Create { terms })]))
 }
 

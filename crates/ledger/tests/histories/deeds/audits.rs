@@ -81,7 +81,8 @@ fn carry(zone: &mut Zone) -> Option<Deed> {
     let who = zone.someone();
     let boasts = zone.machine_of(&audit.node).is_some_and(|m| m.boasts);
     let (silent, late) = (zone.rng.once_in(8), zone.rng.once_in(6));
-    let percent = if boasts && !zone.rng.once_in(4) { 38 } else { 100 };
+    // Who boasts is found out and mends its ways.
+    let percent = if boasts && zone.height < 100 { 25 } else { 100 };
     let nonce = zone.rng.next() >> 30;
     let answer = answer(zone, &audit, nonce, percent)?;
     let mut actions = vec![];

@@ -21,7 +21,9 @@ fn change(zone: &mut Zone) -> Change {
         6 => Change::StartWindow(Millis::secs(1)),
         7 | 8 => Change::Unpause,
         9..=11 => {
-            let amount = Amount(u128::from(zone.rng.below(4)) * 2_000_000);
+            // All of it is too much for two such proposals.
+            let has = query::treasury(&zone.state, AssetId::CREDIT);
+            let amount = if zone.rng.once_in(3) { has } else { Amount(has.0 / 3) };
             Change::Spend { to: zone.someone().account(), asset: AssetId::CREDIT, amount }
         }
         12 => Change::Asset { asset: DOLLAR, terms: AssetTerms { symbol: "USD".into(), decimals: 6, bridged: true, per_credit: None } },
@@ -29,8 +31,8 @@ fn change(zone: &mut Zone) -> Change {
         14 => Change::DropIssuer(zone.someone().account()),
         15 => Change::Guardian(Guardian::default()),
         16 => Change::Governance(params.governance.rules),
-        17 if version == 1 || zone.rng.once_in(6) => Change::Rules { version: version + 1, height: zone.height + zone.rng.below(20) },
-        18 => Change::Rules { version: version + 2, height: 0 },
+        17 | 18 if version == 1 || zone.rng.once_in(3) => Change::Rules { version: version + 1, height: zone.height + zone.rng.below(20) },
+        17 => Change::Rules { version: version + 2, height: 0 },
         19 => Change::Reputation(params.reputation),
         20 => Change::MinStake(Amount(90_000_000 + u128::from(zone.rng.below(20_000_000)))),
         _ => Change::MaxLease(Millis::secs(3_600 * (1 + zone.rng.below(48)))),
@@ -40,6 +42,7 @@ fn change(zone: &mut Zone) -> Change {
 pub(super) fn propose(zone: &mut Zone) -> Option<Deed> {
     let who = zone.someone();
     let changes: Vec<_> = (0..1 + zone.rng.below(2)).map(|_| change(zone)).collect();
+    zone.next.extend([vote as super::Maker; 2]);
     let title = if zone.rng.once_in(20) { "" } else { "a change" };
     let action = GovernanceAction::Propose { title: title.into(), text: BlobHash([4; 32]), changes };
     Some(zone.by(&who, vec![Action::Governance(action)]))
@@ -49,7 +52,7 @@ pub(super) fn vote(zone: &mut Zone) -> Option<Deed> {
     let ids: Vec<_> = zone.seen.proposals.iter().rev().take(6).copied().collect();
     let all: Vec<_> = ids.iter().filter_map(|id| query::governance::proposal(&zone.state, id)).collect();
     let open: Vec<_> = all.iter().filter(|p| matches!(p.state, ProposalState::Voting { .. })).cloned().collect();
-    let p = if open.is_empty() || zone.rng.once_in(16) { zone.rng.pick(&all)?.clone() } else { zone.rng.pick(&open)?.clone() };
+    let p = if zone.rng.once_in(16) { zone.rng.pick(&all)?.clone() } else { zone.rng.pick(&open)?.clone() };
     // Mostly those who have a deposit.
     let who = if zone.rng.once_in(6) { zone.someone() } else { voter(zone) };
     let choice = match zone.rng.below(10) {

@@ -30,7 +30,7 @@ pub(crate) fn opening(zone: &mut Zone) -> Vec<Deed> {
             if m.owner == 2 {
                 actions.push(super::stake::stamped(zone));
             } else {
-                actions.push(Action::Stake { amount: Amount(500_000_000) });
+                actions.push(Action::Stake { amount: Amount(180_000_000) });
             }
         }
         let price = 100_000_000 * u128::from(1 + zone.rng.below(9));
@@ -227,7 +227,7 @@ fn term(zone: &mut Zone) -> Term {
 }
 
 pub(super) fn terms(zone: &mut Zone) -> OrderTerms {
-    let size = 1 + zone.rng.below(2) as u32;
+    let size = 1 + zone.rng.below(3) as u32;
     let mut resources = resources(size, u64::from(size));
     if zone.rng.once_in(8) {
         resources.gpus = vec![gpu(1)];
@@ -305,7 +305,7 @@ fn some_order(zone: &mut Zone, fits: impl Fn(&OrderState) -> bool) -> Option<pas
     let ids: Vec<OrderId> = zone.seen.orders.iter().rev().take(24).copied().collect();
     let all: Vec<_> = ids.iter().filter_map(|id| query::order(&zone.state, id)).collect();
     let fitting: Vec<_> = all.iter().filter(|o| fits(&o.state)).cloned().collect();
-    if fitting.is_empty() || zone.rng.once_in(8) { zone.rng.pick(&all).cloned() } else { zone.rng.pick(&fitting).cloned() }
+    if zone.rng.once_in(8) { zone.rng.pick(&all).cloned() } else { zone.rng.pick(&fitting).cloned() }
 }
 
 pub(super) fn cancel(zone: &mut Zone) -> Option<Deed> {

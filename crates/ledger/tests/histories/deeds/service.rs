@@ -22,8 +22,8 @@ fn act(action: ServiceAction) -> Vec<Action> {
 pub(super) fn any(zone: &mut Zone) -> Option<Deed> {
     match zone.rng.below(12) {
         0 => halt_grace(zone),
-        1 | 2 => register_model(zone),
-        3..=6 => report_failure(zone),
+        1 => register_model(zone),
+        2..=8 => report_failure(zone),
         _ => report_loss(zone),
     }
 }
@@ -69,7 +69,12 @@ pub(super) fn watch(zone: &mut Zone) -> Option<Deed> {
 
 fn report_failure(zone: &mut Zone) -> Option<Deed> {
     let named = |l: &pasture_ledger::Lease| l.watch.is_some_and(|w| w.named) && l.evidence.is_none();
-    let lease = some_lease(zone, |l| named(l) && (l.state == LeaseState::Running || l.state == LeaseState::Closing))?;
+    let served = |l: &pasture_ledger::Lease| l.state == LeaseState::Running && l.last_claim() != l.accepted_claim();
+    let lease = if zone.rng.once_in(3) {
+        some_lease(zone, |l| named(l) && (l.state == LeaseState::Running || l.state == LeaseState::Closing))?
+    } else {
+        some_lease(zone, |l| named(l) && served(l))?
+    };
     let watcher = lease.watch?.account;
     let alive = query::order(&zone.state, &lease.order).map_or(AliveCheck::Exec, |o| o.terms.alive);
     let check = if zone.rng.once_in(10) { AliveCheck::Port(9) } else { alive };

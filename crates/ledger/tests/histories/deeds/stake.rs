@@ -31,7 +31,12 @@ fn deposit(zone: &Zone, who: &SigningKey, action: DepositAction) -> Deed {
 }
 
 pub(super) fn unbond(zone: &mut Zone) -> Option<Deed> {
-    let who = provider(zone);
+    let owes = |k: &SigningKey| {
+        let record = query::provider(&zone.state, &k.account());
+        record.is_some_and(|p| p.bond.start == Start::Owing && p.bond.locked.is_zero() && !p.stake.is_zero())
+    };
+    let owing = zone.accounts.iter().find(|k| owes(k)).cloned();
+    let who = owing.unwrap_or_else(|| provider(zone));
     let has = query::provider(&zone.state, &who.account())?.stake;
     let amount = match zone.rng.below(6) {
         0 => has,

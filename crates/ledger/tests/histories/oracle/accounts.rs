@@ -7,11 +7,12 @@ use pasture_ledger::query;
 use pasture_types::audit::AuditAction;
 use pasture_types::channel::{ChannelAction, ChannelEvent, SignedVoucher};
 use pasture_types::event::Event;
-use pasture_types::grant::{GrantEnd, GrantEvent, GrantUse};
+use pasture_types::grant::{ActionKind, GrantEvent, GrantUse};
 use pasture_types::market::Term;
+use pasture_types::stake::DepositEvent;
 use pasture_types::state::MemoryState;
 use pasture_types::tx::{Action, Auth, TxBody};
-use pasture_types::{AccountId, AssetId, ChannelId, GrantId, TxId};
+use pasture_types::{AssetId, ChannelId, GrantId, TxId};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
@@ -24,9 +25,11 @@ pub(super) struct Accounts {
     before: Vec<(AssetId, u128)>,
     allowed: Vec<(AssetId, u128)>,
     over: BTreeSet<GrantId>,
-    /// Largest promise that was shown for each opening of a channel.
-    promised: BTreeMap<(ChannelId, u64), u128>,
+    /// What each opening of a channel paid.
+    cashed: BTreeMap<(ChannelId, u64), u128>,
     shown: Option<SignedVoucher>,
+    /// Audits whose statements are in the transaction that is looked at, if they are of one.
+    accused: Option<u64>,
     convicted: BTreeSet<u64>,
 }
 
@@ -34,9 +37,17 @@ impl Accounts {
     pub(super) fn before(&mut self, state: &MemoryState, body: &TxBody) {
         self.before.clear();
         self.shown = None;
+        self.accused = None;
         for action in &body.actions {
             if let Action::Channel(ChannelAction::Cash { voucher } | ChannelAction::Close { last: Some(voucher), .. }) = action {
                 self.shown = Some(*voucher);
+            }
+            if let Action::Audit(said) = action {
+                match said.as_ref() {
+                    AuditAction::Contradiction { audit, .. } => self.accused = Some(*audit),
+                    AuditAction::Answers(answers) => self.accused = answers.first().map(|a| a.audit),
+                    _ => {}
+                }
             }
         }
         let Auth::Delegated(id) = body.auth else { return };
@@ -46,7 +57,7 @@ impl Accounts {
         self.allowed = grant.terms.budget.iter().map(|b| (b.asset, b.amount.0)).collect();
         self.before = crate::climate::ASSETS.iter().map(|a| (*a, query::balance(state, &body.account, *a).0)).collect();
         if let GrantUse::Act { kinds, .. } = &grant.terms.may {
-            let fits = body.actions.iter().all(|a| kinds.contains(&pasture_types::grant::ActionKind::of(a)));
+            let fits = body.actions.iter().all(|a| kinds.contains(&ActionKind::of(a)));
             assert!(fits, "a delegate did what was not granted");
         }
     }
@@ -73,27 +84,20 @@ impl Accounts {
         }
     }
 
-    /// An action that was done.
-    pub(super) fn did(&mut self, _sender: AccountId, action: &Action) {
-        if let Action::Audit(audit) = action
-            && let AuditAction::Contradiction { audit, .. } = audit.as_ref()
-        {
-            assert!(self.convicted.insert(*audit), "audit {audit}: one contradiction was punished twice");
-        }
-    }
-
-    pub(super) fn saw(&mut self, _state: &MemoryState, event: &Event) {
+    pub(super) fn saw(&mut self, event: &Event) {
         match event {
-            Event::Grant(GrantEvent::Ended { grant, why, .. }) => {
-                assert!(self.over.insert(*grant), "a grant ended twice");
-                let _: &GrantEnd = why;
+            Event::Grant(GrantEvent::Ended { grant, .. }) => assert!(self.over.insert(*grant), "a grant ended twice"),
+            Event::Deposit(DepositEvent::Forfeited { .. }) => {
+                let audit = self.accused.expect("a deposit is forfeited for what somebody showed");
+                assert!(self.convicted.insert(audit), "audit {audit}: one contradiction was punished twice");
             }
             Event::Channel(ChannelEvent::Cashed { channel, amount, paid, .. }) => {
                 let v = self.shown.expect("who cashes shows a voucher").voucher;
                 assert_eq!(v.channel, *channel, "a voucher of another channel was cashed");
-                let before = self.promised.insert((*channel, v.generation), v.amount.0).unwrap_or(0);
-                assert!(v.amount.0 > before, "a voucher was cashed twice");
-                assert!(paid.0 <= v.amount.0 && amount.0 <= v.amount.0 - before, "a voucher paid more than it promises");
+                let cashed = self.cashed.entry((*channel, v.generation)).or_default();
+                assert!(v.amount.0 > *cashed, "a voucher was cashed twice");
+                *cashed += amount.0;
+                assert!(*cashed <= v.amount.0 && paid.0 == *cashed, "a voucher paid more than it promises");
             }
             _ => {}
         }

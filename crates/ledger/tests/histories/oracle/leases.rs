@@ -75,6 +75,10 @@ impl Leases {
         let id = if usage.generation < current.generation { generation_id(&usage.lease, usage.generation) } else { usage.lease };
         let lease = query::lease(state, &id).expect("a generation that was served");
         assert_eq!(lease.generation, usage.generation, "usage of another generation was taken");
+        if lease.generation > 1 || matches!(lease.role, Role::Standby { .. }) {
+            // The generation before may be paid until that very moment.
+            assert!(Some(usage.started) >= lease.accepted_at, "{id:?}: served before it was taken over");
+        }
         let claims = self.all.entry(id).or_default();
         if let Some(counter) = &signed.countersignature {
             if counter.account != lease.account {

@@ -158,7 +158,7 @@ impl Lives {
         let (before, generation) = self.leases.insert(lease.id, (name, lease.generation)).unwrap_or(("-", lease.generation));
         let role = role_name(&lease.role);
         if generation != lease.generation {
-            coverage.edge(format!("{role} {before} > {name}, next generation"));
+            coverage.edge(format!("{role} {before} > next generation"));
         } else if before != name {
             coverage.edge(format!("{role} {before} > {name}"));
         }

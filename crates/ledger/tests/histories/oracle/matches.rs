@@ -69,19 +69,18 @@ fn holds(state: &MemoryState, lease: &Lease, terms: &OfferTerms, constraint: &Co
 }
 
 impl Matches {
+    /// Whoever takes a lease over holds it whatever its deposit is.
+    pub(super) fn saw(&mut self, state: &MemoryState, event: &Event) {
+        if let Event::Service(ServiceEvent::LeaseMoved { lease, to, .. }) = event {
+            self.needs.remove(lease);
+            self.took_over.extend(query::node(state, to).map(|n| n.provider));
+        }
+    }
+
     /// The matches of a block's end. Offers change in transactions only, so that those of now are those of the draw.
     pub(super) fn ended(&mut self, state: &MemoryState, events: &[Event]) {
-        let mut drawn = BTreeSet::new();
-        for event in events {
-            match event {
-                Event::LeaseMatched { lease, .. } => drop(drawn.insert(*lease)),
-                Event::Service(ServiceEvent::LeaseMoved { lease, to, .. }) => {
-                    self.needs.remove(lease);
-                    self.took_over.extend(query::node(state, to).map(|n| n.provider));
-                }
-                _ => {}
-            }
-        }
+        let drawn: BTreeSet<LeaseId> =
+            events.iter().filter_map(|e| if let Event::LeaseMatched { lease, .. } = e { Some(*lease) } else { None }).collect();
         self.needs.retain(|id, _| query::lease(state, id).is_some_and(|l| l.state != LeaseState::Closed));
         for id in &drawn {
             let lease = query::lease(state, id).expect("a lease that was drawn");
@@ -159,9 +158,13 @@ fn room(state: &MemoryState, node: &NodeId) {
     }
     let all = sizes(&record.declaration.resources);
     assert!(sum.iter().zip(all).all(|(held, has)| *held <= has), "{node:?} is leased beyond what it has: {sum:?} of {all:?}");
-    let newest = open.iter().filter(|l| l.state == LeaseState::Matched).max_by_key(|l| l.matched_at);
-    if let Some(offer) = newest.and_then(|l| query::offer(state, &l.offer)) {
-        let offered = sizes(&offer.terms.resources);
-        assert!(sum[0] <= offered[0].max(all[0]) && sum[0] <= all[0], "{node:?} is leased beyond what it offers");
+    // What an offer gives counts less what the machine held before: of one fresh match, all that it holds now is within its offer.
+    let now = query::clock(state).time;
+    let fresh: Vec<_> = open.iter().filter(|l| l.matched_at == now && l.state == LeaseState::Matched).collect();
+    if let [one] = fresh.as_slice()
+        && let Some(offer) = query::offer(state, &one.offer)
+    {
+        let within = sizes(&offer.terms.resources);
+        assert!(sum.iter().zip(within).take(3).all(|(held, has)| *held <= has), "{node:?} is leased beyond what it offers");
     }
 }

@@ -68,10 +68,8 @@ impl Oracle {
         self.accounts.included(state, body, events.is_some());
         if let Some(events) = events {
             for action in &body.actions {
-                match action {
-                    Action::SubmitUsage { usage } => self.leases.took(state, usage),
-                    Action::Governance(_) | Action::Channel(_) | Action::Audit(_) => self.accounts.did(body.account, action),
-                    _ => {}
+                if let Action::SubmitUsage { usage } = action {
+                    self.leases.took(state, usage);
                 }
             }
             self.events(state, events);
@@ -92,9 +90,10 @@ impl Oracle {
         for event in events {
             self.book.saw(state, event, self.sender);
             self.leases.saw(state, event);
-            self.accounts.saw(state, event);
+            self.accounts.saw(event);
             self.deposits.saw(state, event);
             self.votes.saw(state, event);
+            self.matches.saw(state, event);
             self.lives.saw(event);
         }
     }
