@@ -10,7 +10,7 @@ use crate::problem::Problem;
 use crate::sse::SseDecoder;
 use crate::views::{
     AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress,
-    NodeView, OfferView, OrderView, StateValue, TransactionView, TxResult,
+    NodeView, OfferView, OrderView, ProposalView, StateValue, TransactionView, TxResult,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -146,6 +146,14 @@ impl ApiClient {
     }
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
         self.json(self.http.get(self.url(path))).await
+    }
+
+    /// The newest proposals to change the network, newest first.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn proposals(&self) -> Result<Vec<ProposalView>, ApiError> {
+        self.get("/v1/proposals").await
     }
 
     /// The network's status.

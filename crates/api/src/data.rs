@@ -17,7 +17,7 @@
 //! | `GET output?offset=N` | tar of the output folder, after the end; `x-blake3` and `x-length` headers |
 
 use pasture_types::lease::{EndReason, Usage};
-use pasture_types::{BlobHash, LeaseId, Millis, Timestamp};
+use pasture_types::{AccountId, BlobHash, LeaseId, Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Header with the BLAKE3 hash of the whole body.
@@ -123,11 +123,14 @@ pub struct AliveAnswer {
     pub detail: String,
 }
 
-/// The client confirms a usage.
+/// The client, or the lease's watcher, confirms a usage.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct CountersignRequest {
     /// What is confirmed.
     pub usage: Usage,
+    /// For which account it is signed: the watcher's; `None`: the lease's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountId>,
     /// With which key of the account, as text.
     pub key: String,
     /// Over [`Usage::counter_digest`].

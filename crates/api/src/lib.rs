@@ -15,6 +15,7 @@
 //! | `GET /v1/accounts/{id}/jobs`, `GET /v1/nodes/{id}/leases` | lists |
 //! | `GET /v1/accounts/{id}/grants`, `GET /v1/grants/{id}` | an account's grants and invites, or one: [`GrantView`] |
 //! | `GET /v1/epochs/{n}` | [`EpochView`] |
+//! | `GET /v1/proposals` | the newest [`ProposalView`]s, newest first |
 //! | `POST /v1/explain` ([`OrderTerms`](pasture_types::market::OrderTerms)) | [`ExplainView`] |
 //! | `GET /v1/ledger/head`, `/v1/ledger/blocks/{height}`, `/v1/ledger/state/{hex key}`, `/v1/ledger/check` | the ledger itself |
 //! | `PUT /v1/nodes/{id}/address` ([`NodeAddress`]) | where a node's data plane listens |
@@ -23,6 +24,7 @@
 pub mod auth;
 pub mod client;
 pub mod data;
+pub mod deposit;
 pub mod frames;
 pub mod invite;
 pub mod newcomer;
@@ -31,5 +33,6 @@ pub mod sse;
 pub mod views;
 
 pub use client::{ApiClient, ApiError};
+pub use deposit::*;
 pub use problem::Problem;
 pub use views::*;

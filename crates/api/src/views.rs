@@ -1,12 +1,15 @@
 //! What the API shows of the ledger. Amounts are nano-credits as decimal strings, times are milliseconds.
 
+use crate::deposit::{DepositView, StandingView};
 use pasture_types::event::{Event, Hash32, Settlement};
 use pasture_types::genesis::Params;
+use pasture_types::governance::{Change, PauseKind, Rejection};
 use pasture_types::grant::{Budget, GrantUse};
 use pasture_types::lease::{EndReason, LeaseState};
-use pasture_types::market::{AliveCheck, Egress, OfferTerms};
+use pasture_types::market::{AliveCheck, Egress, OfferTerms, Term};
 use pasture_types::{
-    AccountId, Amount, AssetId, BlobHash, GrantId, Height, LeaseId, Millis, NodeId, OfferId, OrderId, Resources, Timestamp, TxId, ZoneId,
+    AccountId, Amount, AssetId, BlobHash, GrantId, Height, LeaseId, Millis, NodeId, OfferId, OrderId, ProposalId, Resources, Timestamp,
+    TxId, ZoneId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +32,7 @@ pub struct NetworkStatus {
     pub pending_transactions: u64,
     /// Seated validators.
     pub validators: u32,
-    /// `trusted sequencer` with one validator, `permissioned` below the rule for seats, else `open`.
+    /// `trusted sequencer` with one validator, `permissioned` below the rule for seats, else `by stake` (`docs/specs/stake.md` §8).
     pub mode: String,
     /// Parameters in force.
     pub params: Params,
@@ -38,6 +41,21 @@ pub struct NetworkStatus {
     pub funder: Option<AccountId>,
     /// Genesis time: epochs are counted from it.
     pub genesis_time: Timestamp,
+    /// What the guardian holds back now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<PauseView>,
+    /// Proposals that are voted on, or passed and wait.
+    #[serde(default)]
+    pub open_proposals: u32,
+}
+
+/// The guardian's pause while it lasts.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PauseView {
+    /// What is held back.
+    pub kinds: Vec<PauseKind>,
+    /// Until when, unless the network halts meanwhile.
+    pub until: Timestamp,
 }
 
 /// A final transaction.
@@ -107,6 +125,23 @@ pub struct AccountView {
     pub provider: Option<String>,
     /// Building left for free today.
     pub build_allowance_left: Millis,
+    /// What stands behind it, if it is a provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Box<DepositView>>,
+    /// Free balances in other assets than the credit; those of nothing are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assets: Vec<AssetBalance>,
+}
+
+/// A balance in another asset than the credit.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AssetBalance {
+    /// Which.
+    pub asset: AssetId,
+    /// Its short name.
+    pub symbol: String,
+    /// How much, in billionths.
+    pub balance: Amount,
 }
 
 /// A right that an account lent to a key.
@@ -164,6 +199,9 @@ pub struct NodeView {
     pub lanes: Vec<(u8, u64)>,
     /// Whether the gateway can reach its data plane now.
     pub reachable: bool,
+    /// Whether it is taken for new leases, and what is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Box<StandingView>>,
 }
 
 /// An offer.
@@ -282,6 +320,30 @@ pub struct LeaseView {
     pub reason: Option<EndReason>,
     /// The final account, once settled.
     pub settlement: Option<Settlement>,
+    /// On which terms it was taken, and how it goes on.
+    #[serde(default)]
+    pub tenure: TenureView,
+}
+
+/// On which terms a lease was taken, and how it goes on.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct TenureView {
+    /// How long it is meant to be.
+    pub term: Term,
+    /// A rental goes on by itself.
+    pub renews: bool,
+    /// Its node may end it early, with notice.
+    pub preemptible: bool,
+    /// Its node has given that notice.
+    pub preempting: bool,
+    /// What leaving it early cost.
+    pub cancel_fee: Amount,
+    /// Who may confirm in the user's place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watcher: Option<AccountId>,
+    /// The lease that it is kept ready for; it is no job of its own then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standby_of: Option<LeaseId>,
 }
 
 /// A settlement epoch ("period" on the screen).
@@ -304,11 +366,26 @@ pub struct ExplainView {
     pub excluded: Vec<Exclusion>,
     /// The best suitable offers, best first, at most three.
     pub best: Vec<BestOffer>,
-    /// The smallest changes that would help, cheapest first.
-    pub relaxations: Vec<String>,
+    /// The smallest changes that would help, nearest first, at most three.
+    pub relaxations: Vec<RelaxationView>,
     /// Offers too new to be drawn: they can be in two blocks.
     #[serde(default)]
     pub ageing: u64,
+}
+
+/// A change of an order, or two, that would help, and what the order would cost then.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RelaxationView {
+    /// What to change, for people.
+    pub change: String,
+    /// How many of the offers looked at it would admit.
+    pub offers: u64,
+    /// Price per hour of the cheapest of them; `None` where only waiting helps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_per_hour: Option<Amount>,
+    /// What that one would cost at most, for as long as the changed order runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<Amount>,
 }
 
 /// One reason that excluded offers.
@@ -331,6 +408,73 @@ pub struct BestOffer {
     pub region: String,
     /// Its price for this order per hour.
     pub rate_per_hour: Amount,
+}
+
+/// A proposal to change the network.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProposalView {
+    /// Its id.
+    pub id: ProposalId,
+    /// Its number in the network, from 1.
+    pub number: u64,
+    /// Who made it.
+    pub proposer: AccountId,
+    /// What it is, in a line.
+    pub title: String,
+    /// Hash of the text that explains it.
+    pub text: BlobHash,
+    /// What is done if it passes.
+    pub changes: Vec<Change>,
+    /// When it was made.
+    pub opened: Timestamp,
+    /// All that could be voted when it was made.
+    pub power: Amount,
+    /// Voted for it.
+    pub yes: Amount,
+    /// Against it.
+    pub no: Amount,
+    /// Against it and its deposit.
+    pub veto: Amount,
+    /// Counts for the quorum only.
+    pub abstain: Amount,
+    /// Where it is.
+    #[serde(flatten)]
+    pub state: ProposalState,
+    /// Whether it would pass, or has passed, with what was voted so far.
+    pub passing: bool,
+}
+
+/// Where a proposal is. Times are those if the network does not halt meanwhile.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum ProposalState {
+    /// It is voted on.
+    Voting {
+        /// Until when.
+        until: Timestamp,
+    },
+    /// It passed, and is done at this time.
+    Passed {
+        /// When.
+        done_at: Timestamp,
+    },
+    /// It did not pass.
+    Rejected {
+        /// Why.
+        why: Rejection,
+    },
+    /// It is done.
+    Executed {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// It passed, and could not be done any more.
+    Failed {
+        /// The ledger's error number.
+        code: u16,
+        /// When that was.
+        at: Timestamp,
+    },
 }
 
 /// A block's header and what certifies it.

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::oneshot;
 
 pub(crate) use pasture_node::{
-    Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Imported, Machine, Moved, Proven, RecordKind, ReplayReport, UpOptions,
-    UpReady,
+    Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Imported, Machine, MissingDeposit, Moved, OfferLimits, Proven, RecordKind,
+    ReplayReport, UpOptions, UpReady,
 };
 
 impl From<NodeError> for Failure {

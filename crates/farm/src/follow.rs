@@ -10,26 +10,28 @@
 //! signal. What is confirmed is decided in [`crate::job`]. The machine may go away and come back: the job goes on. Every end
 //! has a receipt, or says where to get it.
 
+use crate::commands::watch;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, FromLog, FromNode, Signal, Signals};
 use crate::job::{Verdict, Watch};
 use crate::pack::Packed;
-use crate::patience::{Pause, while_away};
+use crate::patience::while_away;
 use crate::receipt::{Periods, Receipt};
 use crate::render::Progress;
-use crate::render::number::{count, duration, per_hour};
+use crate::render::number::{count, credits, duration, per_hour};
 use crate::session::{Session, now_ms};
 use crate::transfer;
 use crate::words::plainly;
 use pasture_api::client::{EventFilter, LeaseClient};
-use pasture_api::data::{CountersignRequest, LeaseStatus, NodeEvent, Phase};
+use pasture_api::data::{LeaseStatus, NodeEvent, Phase};
 use pasture_api::frames::{Frame, LogStream};
 use pasture_api::{ApiError, LeaseView};
 use pasture_rt::{TaskKind, spawn, spawn_blocking};
-use pasture_types::PublicKey;
 use pasture_types::event::Event;
-use pasture_types::keys::{Signature, SignatureText};
+use pasture_types::keys::SignatureText;
 use pasture_types::lease::{EndReason, LeaseState, Usage};
+use pasture_types::market::Term;
+use pasture_types::market_rules::MarketEvent;
 use pasture_types::resources::display_bytes;
 use pasture_types::tx::Action;
 use pasture_types::{Millis, Timestamp};
@@ -43,8 +45,6 @@ use tokio::time::Instant;
 const END_WAIT: Duration = Duration::from_secs(15);
 /// How long the machine may be away, while the network answers, before the job counts as gone.
 const NODE_PATIENCE: Duration = Duration::from_secs(120);
-/// Attempts to deliver a confirmation: the machine waits two seconds for it.
-const CONFIRM_ATTEMPTS: u32 = 4;
 /// Periods that a settlement may take beyond its windows.
 const SPARE_PERIODS: u64 = 4;
 /// Finished work that waits for the loop.
@@ -314,11 +314,14 @@ impl Follower<'_> {
             self.progress.line("the time or money cap is reached: the job is being stopped");
             return;
         }
-        let left = duration(Millis::secs(seconds_left));
-        self.progress.line(&format!(
-            "80 % of the time or money is used, {left} left; for more:  farm extend {} --for 1h  (or a longer --timeout from the start)",
-            self.plan.handle
-        ));
+        let (left, handle) = (duration(Millis::secs(seconds_left)), &self.plan.handle);
+        let more = match self.plan.lease.tenure.term {
+            Term::Fixed => format!("farm extend {handle} --for 1h  (or a longer --timeout from the start)"),
+            Term::Open => format!("farm top-up {handle} CREDITS"),
+            Term::Rental { .. } if self.plan.lease.tenure.renews => return,
+            Term::Rental { .. } => format!("farm extend {handle} --for 1h  (by whole hours or months)"),
+        };
+        self.progress.line(&format!("80 % of the time or money is used, {left} left; for more:  {more}"));
     }
 
     fn on_log(&mut self, item: Option<FromLog>) {
@@ -338,9 +341,7 @@ impl Follower<'_> {
     // ---- confirming ------------------------------------------------------------------------------------------------
 
     async fn on_usage(&mut self, usage: Box<Usage>, signature: &SignatureText, last: bool) {
-        let verified =
-            Signature::try_from(signature).and_then(|signature| PublicKey::from(self.plan.lease.node).verify(&usage.digest(), &signature));
-        if verified.is_err() {
+        if !watch::is_signed(&usage, &self.plan.lease.node, signature) {
             self.progress.line("the machine's statement of service is not signed by it; it is not confirmed");
             return;
         }
@@ -366,20 +367,7 @@ impl Follower<'_> {
     fn confirm(&self, usage: Box<Usage>, last: bool) {
         let (client, done, key) = (self.client.clone(), self.done.clone(), self.session.key.clone());
         spawn(TaskKind::ClientFollow, async move {
-            let signature = SignatureText::from(&key.sign(&usage.counter_digest()));
-            let request = CountersignRequest { usage: (*usage).clone(), key: key.public().to_string(), signature };
-            let mut pause = Pause::new();
-            let mut delivered = false;
-            for _ in 0..CONFIRM_ATTEMPTS {
-                match client.countersign(&request).await {
-                    Ok(()) => {
-                        delivered = true;
-                        break;
-                    }
-                    Err(e) if e.is_transient() => pause.wait().await,
-                    Err(_) => break,
-                }
-            }
+            let delivered = watch::countersign(&client, &key, None, &usage).await;
             let _ = done.send(Done::Confirmed { usage, last, delivered }).await;
         });
     }
@@ -434,10 +422,29 @@ impl Follower<'_> {
                 self.plan.lease.settlement = Some(*settlement);
                 self.end_soon();
             }
+            Event::Market(event) => self.on_market(&event),
             Event::HeartbeatRecorded { node, epoch } if node == self.plan.lease.node => {
                 self.checked.insert(epoch);
             }
             Event::UsageRecorded { lease, served_ms, countersigned: false, .. } if lease == ours => self.maybe_object(served_ms).await,
+            _ => {}
+        }
+    }
+
+    fn on_market(&self, event: &MarketEvent) {
+        let ours = self.plan.lease.id;
+        match event {
+            MarketEvent::RentalRenewed { lease, escrow, .. } if *lease == ours => {
+                self.progress.line(&format!("the rental goes on: {} cr more are on hold for it", credits(*escrow)));
+            }
+            MarketEvent::RentalCancelled { lease, fee, .. } if *lease == ours => {
+                self.progress.line(&format!("the rental was left early, which costs {} cr", credits(*fee)));
+            }
+            MarketEvent::PreemptNotice { lease, at, .. } if *lease == ours => {
+                let left = duration(at.since(self.session.time()));
+                self.progress.line(&format!("the machine's owner needs it back, as agreed: the job ends in {left}"));
+            }
+            // The machine's own warning comes at the same share.
             _ => {}
         }
     }
@@ -585,7 +592,10 @@ impl Follower<'_> {
             out.data(handle);
         }
         out.note(&format!("{handle} runs on at {}, up to its cap", per_hour(self.plan.lease.rate_per_hour)));
-        out.note("nobody confirms its service now: it counts unless you object");
+        match &self.plan.lease.tenure.watcher {
+            Some(watcher) => out.note(&format!("{} may confirm its service:  farm watch {}", watcher.short(), self.plan.lease.id)),
+            None => out.note("nobody confirms its service now: it counts unless you object"),
+        }
         out.note(&format!("  farm logs -f {handle}   farm stop {handle}   farm receipt {handle}"));
         Exit::Ok
     }

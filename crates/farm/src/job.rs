@@ -71,6 +71,11 @@ impl Watch {
         }
     }
 
+    /// Begins to watch somebody's lease, which its node accepted some time ago: nothing ran before that.
+    pub(crate) const fn joining(lease: LeaseId, generation: u32, alive: AliveCheck, accepted: u64, now: u64) -> Self {
+        Self { not_running: accepted, not_building: accepted, ..Self::new(lease, generation, alive, now) }
+    }
+
     /// The machine said what it is doing.
     pub(crate) const fn on_phase(&mut self, phase: Phase, now: u64) {
         match phase {
@@ -223,6 +228,14 @@ mod tests {
     }
 
     const LOG: AliveCheck = AliveCheck::Log(Millis(3_000));
+
+    #[test]
+    fn whoever_joins_late_believes_no_more_than_can_have_been_since_the_lease_was_taken() {
+        let mut w = Watch::joining(LeaseId([1; 32]), 1, AliveCheck::Exec, 10_000, 60_000);
+        w.on_phase(Phase::Running, 60_000);
+        assert_eq!(w.on_usage(&usage(49_000), false, 61_000), Verdict::Ask);
+        assert!(matches!(w.on_usage(&usage(54_000), false, 61_000), Verdict::Refuse(_)));
+    }
 
     #[test]
     fn a_talking_job_is_confirmed() {

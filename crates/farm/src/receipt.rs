@@ -65,6 +65,10 @@ pub(crate) struct Receipt {
     pub(crate) machine: String,
     /// A part of the time was not confirmed: for how long it was.
     pub(crate) free_after: Option<Millis>,
+    /// What leaving a rental early cost.
+    pub(crate) cancel_fee: Amount,
+    /// Who watched, by name, where one is known.
+    pub(crate) watcher: Option<String>,
 }
 
 impl Receipt {
@@ -91,6 +95,8 @@ impl Receipt {
             rate_per_hour: lease.rate_per_hour,
             machine,
             free_after: stopped.then_some(served),
+            cancel_fee: lease.tenure.cancel_fee,
+            watcher: None,
         };
         match &lease.settlement {
             Some(s) => Self {
@@ -135,7 +141,11 @@ impl Receipt {
                 )
             });
         }
+        if !self.cancel_fee.is_zero() {
+            lines.push(format!("  leaving the rented time early cost {} cr more", credits(self.cancel_fee)));
+        }
         lines.push(format!("  {}", self.service_line()));
+        lines.extend(self.capacity_lines());
         if self.test {
             lines.push("  test credits, no value".into());
         }
@@ -163,7 +173,7 @@ impl Receipt {
 
     fn service_line(&self) -> String {
         let service = match &self.service {
-            Service::Settled(by) => words::confirmed(by),
+            Service::Settled(by) => words::confirmed(by, self.watcher.as_deref()),
             Service::Confirmed => "service confirmed by you".into(),
             Service::ConfirmedTo(t) => format!("service confirmed by you up to {}", duration(*t)),
             Service::Open => "service not confirmed yet".into(),
@@ -189,6 +199,19 @@ impl Receipt {
         }
     }
 
+    /// What a final account says of the capacity, besides the periods.
+    fn capacity_lines(&self) -> Vec<String> {
+        let Some(s) = self.settlement.as_ref().filter(|s| s.billed_ms.0 > 0) else { return vec![] };
+        let mut lines = vec![];
+        if !s.audited {
+            lines.push("  unaudited: nobody else has measured this machine, its own benchmark stood in".into());
+        }
+        if s.steal_ms.0 > 0 {
+            lines.push(format!("  capacity checks took {} from the job, which is not charged", duration(s.steal_ms)));
+        }
+        lines
+    }
+
     fn details(&self) -> Vec<String> {
         let mut lines = vec![format!("  machine  {}", self.machine), format!("  price    {} cr per hour", credits(self.rate_per_hour))];
         let Some(s) = &self.settlement else { return lines };
@@ -201,9 +224,6 @@ impl Receipt {
         ));
         if !s.withheld.is_zero() {
             lines.push(format!("  withheld {} after an objection", credits(s.withheld)));
-        }
-        if !s.audited {
-            lines.push("  capacity unaudited: the machine's own benchmark stood behind it".into());
         }
         lines
     }
@@ -230,6 +250,7 @@ impl Receipt {
             "test_credits": self.test,
             "final": self.settlement.is_some(),
             "settlement": self.settlement,
+            "cancel_fee": self.cancel_fee,
         })
     }
 }
@@ -237,7 +258,7 @@ impl Receipt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pasture_types::AssetId;
+    use pasture_types::{AccountId, AssetId};
 
     fn plain() -> Output {
         Output::new(false, false, true, false)
@@ -258,6 +279,8 @@ mod tests {
             rate_per_hour: Amount(598_674_000),
             machine: "alice · eu-west".into(),
             free_after: None,
+            cancel_fee: Amount::ZERO,
+            watcher: None,
         }
     }
 
@@ -306,14 +329,22 @@ mod tests {
             "✓ fold finished in 1m 12s (exit 0)\n\
              \x20 charged 0.0120 cr · on hold returned 0.9880 · network fee included\n\
              \x20 service confirmed by you · capacity checked 13 of 14 periods\n\
+             \x20 unaudited: nobody else has measured this machine, its own benchmark stood in\n\
              \x20 test credits, no value\n\
              \x20 machine  alice · eu-west\n\
              \x20 price    0.5987 cr per hour\n\
              \x20 billed   1m 12s of running, 0s of building\n\
-             \x20 split    provider 0.0102 · network fee 0.0018 · model 0.0000\n\
-             \x20 capacity unaudited: the machine's own benchmark stood behind it"
+             \x20 split    provider 0.0102 · network fee 0.0018 · model 0.0000"
         );
         assert!(!receipt.text(&plain(), false).contains("split"));
+        let watcher = AccountId([0xab; 32]);
+        let watched = Receipt { watcher: Some("dora".into()), service: Service::Settled(ConfirmedBy::Watcher(watcher)), ..receipt.clone() };
+        let said = watched.text(&plain(), false);
+        assert!(said.contains(&format!("service confirmed by your watcher dora ({})", watcher.short())), "{said}");
+        let audited = receipt.settlement.clone().map(|s| Settlement { audited: true, steal_ms: Millis(1_300), ..s });
+        let said = Receipt { settlement: audited, cancel_fee: Amount(2_000_000_000), ..receipt.clone() }.text(&plain(), false);
+        assert!(said.contains("capacity checks took 1.3s from the job, which is not charged") && !said.contains("unaudited"), "{said}");
+        assert!(said.contains("leaving the rented time early cost 2.0000 cr more"), "{said}");
         assert_eq!(receipt.json()["settlement"]["to_provider"], "10234000");
         assert_eq!(receipt.json()["service"], "user");
     }

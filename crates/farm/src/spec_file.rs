@@ -3,10 +3,10 @@
 //! Guarantees: a mistake in a file is reported with file, line and, where a name is close to a known one, what was
 //! probably meant; a mistake in a flag with the flag. Flags win over the file. It reads no folder but for `farm.yaml`.
 
-use crate::args::SpecArgs;
+use crate::args::{SpecArgs, TermArgs};
 use crate::exit::Failure;
 use pasture_types::market::Egress;
-use pasture_types::spec::{AliveSpec, BuildSpec, CheckedSource, CheckedSpec, JobSpec, MAX_NAME, Scalar, SpecError};
+use pasture_types::spec::{AliveSpec, BuildSpec, CheckedSource, CheckedSpec, JobSpec, MAX_NAME, Scalar, SpecError, TermSpec};
 use std::path::{Path, PathBuf};
 
 /// The job file that is used without being named.
@@ -209,7 +209,18 @@ fn flag_for(field: &str, args: &SpecArgs) -> Option<&'static str> {
         ("price.max", "--max-price", args.max_price.is_some()),
         ("constraints.region", "--region", args.region.is_some()),
         ("alive", "--alive", args.alive.is_some()),
+        ("price.target", "--target-price", args.terms.target_price.is_some()),
+        ("priority", "--priority", args.terms.priority.is_some()),
+        ("term.renew", "--renew", args.terms.renew),
+        ("term", "--lock", args.terms.lock.is_some()),
+        ("term", "--hourly", args.terms.hourly.is_some()),
+        ("term", "--monthly", args.terms.monthly.is_some()),
+        ("term", "--open", args.terms.open),
+        ("term", "--renew", args.terms.renew),
+        ("watcher", "--watch", args.terms.watch.is_some()),
         ("env", "--env", !args.env.is_empty()),
+        ("constraints.attributes", "--label", !args.label.is_empty()),
+        ("constraints.certificates", "--certificate", !args.certificate.is_empty()),
     ];
     let matches = |name: &str| field == name || field.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
     flags.iter().find(|(name, _, given)| *given && matches(name)).map(|(_, flag, _)| *flag)
@@ -239,6 +250,11 @@ fn apply(args: &SpecArgs, command: &[String], spec: &mut JobSpec) -> Result<(), 
         let (name, value) = pair.split_once('=').ok_or_else(|| Failure::usage(format!("--env: `{pair}` is not NAME=VALUE")))?;
         spec.env.insert(name.into(), value.into());
     }
+    for pair in &args.label {
+        let (name, value) = pair.split_once('=').ok_or_else(|| Failure::usage(format!("--label: `{pair}` is not NAME=VALUE")))?;
+        spec.constraints.attributes.insert(name.into(), value.into());
+    }
+    spec.constraints.certificates.extend(args.certificate.iter().cloned());
     if let Some(text) = &args.egress {
         spec.egress = Some(match text.as_str() {
             "none" => Egress::None,
@@ -249,10 +265,30 @@ fn apply(args: &SpecArgs, command: &[String], spec: &mut JobSpec) -> Result<(), 
     if let Some(text) = &args.alive {
         spec.alive = Some(parse_alive(text)?);
     }
+    apply_terms(&args.terms, spec);
     if !command.is_empty() {
         spec.args = Some(command.to_vec());
     }
     Ok(())
+}
+
+fn apply_terms(args: &TermArgs, spec: &mut JobSpec) {
+    if let Some(price) = &args.target_price {
+        spec.price.target = Some(Scalar::Text(price.clone()));
+    }
+    spec.priority = args.priority.or(spec.priority);
+    // A term is one thing: a flag for it puts aside what the file says.
+    if args.open || args.hourly.is_some() || args.monthly.is_some() {
+        spec.term = TermSpec { open: args.open.then_some(true), hours: args.hourly, months: args.monthly, lock: None, renew: None };
+    }
+    spec.term.lock = args.lock.or(spec.term.lock);
+    if args.renew {
+        spec.term.renew = Some(true);
+    }
+    if args.preemptible {
+        spec.preemptible = Some(true);
+    }
+    spec.watcher = args.watch.clone().or(spec.watcher.take());
 }
 
 fn parse_alive(text: &str) -> Result<AliveSpec, Failure> {
@@ -286,7 +322,7 @@ fn default_name(spec: &CheckedSpec, folder: Option<&Path>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pasture_types::market::AliveCheck;
+    use pasture_types::market::{AliveCheck, BillingUnit, Term};
 
     fn with_file(yaml: &str) -> Result<Asked, Failure> {
         let dir = tempfile::tempdir().unwrap();
@@ -343,11 +379,34 @@ mod tests {
             (SpecArgs { alive: Some("pulse".into()), ..SpecArgs::default() }, "--alive"),
             (SpecArgs { alive: Some("port:0".into()), ..SpecArgs::default() }, "--alive"),
             (SpecArgs { egress: Some("all".into()), ..SpecArgs::default() }, "--egress"),
+            (SpecArgs { certificate: vec!["tier".into()], ..SpecArgs::default() }, "--certificate"),
+            (with_terms(TermArgs { priority: Some(101), ..TermArgs::default() }), "--priority"),
+            (with_terms(TermArgs { lock: Some(2), ..TermArgs::default() }), "--lock"),
+            (with_terms(TermArgs { hourly: Some(0), ..TermArgs::default() }), "--hourly"),
+            (with_terms(TermArgs { hourly: Some(1), renew: true, ..TermArgs::default() }), "--renew"),
+            (with_terms(TermArgs { watch: Some("bob".into()), ..TermArgs::default() }), "--watch"),
         ] {
             let e = bad(args);
             assert!(e.message.starts_with(flag), "{e:?}");
             assert_eq!(e.exit.code(), 2);
         }
+    }
+
+    fn with_terms(terms: TermArgs) -> SpecArgs {
+        SpecArgs { terms, ..SpecArgs::default() }
+    }
+
+    #[test]
+    fn a_flag_for_the_term_puts_the_files_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("job.yaml");
+        std::fs::write(&path, "image: a\nterm: {hours: 2, lock: 4}\n").unwrap();
+        let resolve = |terms| resolve(&SpecArgs { file: Some(path.clone()), terms, ..SpecArgs::default() }, &[]).unwrap().spec.term;
+        let rental = |committed, locked, renew| Term::Rental { unit: BillingUnit::Hour, committed, locked, renew };
+        assert_eq!(resolve(TermArgs::default()), rental(2, 4, false));
+        assert_eq!(resolve(TermArgs { renew: true, ..TermArgs::default() }), rental(2, 4, true));
+        assert_eq!(resolve(TermArgs { hourly: Some(3), ..TermArgs::default() }), rental(3, 3, false));
+        assert_eq!(resolve(TermArgs { open: true, ..TermArgs::default() }), Term::Open);
     }
 
     #[test]

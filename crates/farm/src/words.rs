@@ -3,10 +3,17 @@
 //! Guarantees: whatever a lease, an order or a settlement can say has one plain sentence here. `cargo xtask tidy` reads the
 //! table and holds every other text of this crate to it.
 
+use crate::render::number::{count, credits, duration, per_hour};
 use pasture_api::data::Phase;
-use pasture_api::{JobView, OrderState};
+use pasture_api::{AuditView, JobView, OrderState, RelaxationView, SuspensionView};
+use pasture_types::credential::Assertion;
 use pasture_types::event::ConfirmedBy;
+use pasture_types::governance::PauseKind;
 use pasture_types::lease::{EndReason, LeaseState};
+use pasture_types::market::{BillingUnit, DAY_MINUTES, Term, Window};
+use pasture_types::market_rules::PPM;
+use pasture_types::stake::Fault;
+use pasture_types::{AccountId, Millis, Timestamp};
 
 /// The ledger's word, and ours.
 pub(crate) const PLAIN: [(&str, &str); 14] = [
@@ -131,21 +138,122 @@ pub(crate) fn machine(provider: &str, region: &str) -> String {
     if region.is_empty() { provider.into() } else { format!("{provider} · {region}") }
 }
 
-/// Who confirmed the service, for a receipt.
-pub(crate) fn confirmed(by: &ConfirmedBy) -> String {
+/// Who confirmed the service, for a receipt. `name`: the watcher's, where it has one.
+pub(crate) fn confirmed(by: &ConfirmedBy, name: Option<&str>) -> String {
+    let watcher = |account: &AccountId| name.map_or_else(|| account.short(), |name| format!("{name} ({})", account.short()));
     match by {
         ConfirmedBy::User => "service confirmed by you".into(),
-        ConfirmedBy::Watcher(account) => format!("service confirmed by your watcher {}", account.short()),
+        ConfirmedBy::Watcher(account) => format!("service confirmed by your watcher {}", watcher(account)),
         ConfirmedBy::NoObjection => "service counted, nobody objected".into(),
         ConfirmedBy::Nothing => "no service was delivered".into(),
         ConfirmedBy::Objection => "you objected to a part of the service".into(),
-        ConfirmedBy::Evidence(account) => format!("your watcher {} showed that a part of the service failed", account.short()),
+        ConfirmedBy::Evidence(account) => format!("your watcher {} showed that a part of the service failed", watcher(account)),
+    }
+}
+
+/// On which terms a machine is taken; nothing for a job of fixed length.
+pub(crate) fn term(term: &Term) -> Option<String> {
+    match term {
+        Term::Fixed => None,
+        Term::Open => Some("runs until it is stopped".into()),
+        Term::Rental { unit, committed, locked, renew } => {
+            let unit = match unit {
+                BillingUnit::Hour => "hour",
+                BillingUnit::Month => "month",
+            };
+            let stays = if locked > committed { format!(", at a price that stays for {locked}") } else { String::new() };
+            let goes_on = if *renew { ", renewed by itself" } else { "" };
+            Some(format!("rented for {}{stays}{goes_on}", count((*committed).into(), unit)))
+        }
+    }
+}
+
+/// A change of an order that would help, and what it costs.
+pub(crate) fn way_out(r: &RelaxationView) -> String {
+    let price = r.rate_per_hour.map_or_else(String::new, |rate| format!(", from {}", per_hour(rate)));
+    let in_all = r.at_most.map_or_else(String::new, |cost| format!(", at most {} cr in all", credits(cost)));
+    format!("{} ({}{price}{in_all})", plainly(&r.change), count(r.offers, "offer"))
+}
+
+/// What the guardian holds back.
+pub(crate) const fn paused(kind: PauseKind) -> &'static str {
+    match kind {
+        PauseKind::Registrations => "new accounts and machines",
+        PauseKind::Offers => "new offers",
+        PauseKind::Orders => "new orders and extensions",
+        PauseKind::Matches => "matching",
+        PauseKind::Transfers => "payments between accounts",
+        PauseKind::Withdrawals => "taking deposits back",
+        PauseKind::Sessions => "new pay-as-you-go sessions",
+    }
+}
+
+/// Why a provider or a machine takes no jobs.
+pub(crate) fn suspension(s: &SuspensionView, now: Timestamp) -> String {
+    let why = match s.fault {
+        Fault::FailedAudit => "a capacity check failed twice",
+        Fault::LostDispute => "a result was found wrong",
+        Fault::Equivocation => "it signed two statements that contradict each other",
+        Fault::Absence => "it did not do what its seat asks",
+    };
+    match s.until.since(now) {
+        Millis(0) => format!("until its owner ends it, since {why}"),
+        left => format!("for {} at least, since {why}", duration(left)),
+    }
+}
+
+/// What capacity checks say of a machine.
+pub(crate) fn capacity(audits: Option<&AuditView>) -> String {
+    let Some(a) = audits.filter(|a| a.passes + a.failures > 0) else {
+        return "not checked by others yet: the machine's own benchmark stands in".into();
+    };
+    let state = match (a.failing_from, a.last_pass) {
+        (Some(from), _) => format!("failed from period {from} on"),
+        (None, Some(last)) => format!("checked, last in period {last}"),
+        (None, None) => "not proven yet".into(),
+    };
+    let share = if a.proven_ppm < PPM { format!(", {} % of what it declared", a.proven_ppm / 10_000) } else { String::new() };
+    format!("{state}{share} ({} passed, {} failed)", a.passes, a.failures)
+}
+
+/// When a machine takes jobs.
+pub(crate) fn hours(windows: &[Window]) -> String {
+    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    if windows.is_empty() {
+        return "always".into();
+    }
+    let minute = |m: u16| format!("{:02}:{:02}", m / 60, m % 60);
+    let day = |m: u16| DAYS.get(usize::from(m / DAY_MINUTES)).copied().unwrap_or_default();
+    let one = |w: &Window| {
+        let last = w.to.saturating_sub(1);
+        let to = minute(w.to - (last / DAY_MINUTES) * DAY_MINUTES);
+        let until = if day(w.from) == day(last) { to } else { format!("{} {to}", day(last)) };
+        format!("{} {} to {until}", day(w.from), minute(w.from % DAY_MINUTES))
+    };
+    format!("{} (UTC)", windows.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
+/// What a certificate states.
+pub(crate) fn certificate(claim: &Assertion) -> String {
+    match claim {
+        Assertion::DataCentreTier { tier } => format!("data centre of tier {tier}"),
+        Assertion::Carbon { grams_per_kwh } => format!("{grams_per_kwh} g CO2 per kWh"),
+        Assertion::Region { region, level } => {
+            let how = match level {
+                1 => "by documents",
+                2 => "by a visit",
+                _ => "by measuring",
+            };
+            format!("stands in {region}, checked {how}")
+        }
+        Assertion::Audit { level, .. } => format!("was inspected, level {level}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pasture_types::Amount;
 
     #[test]
     fn what_the_ledger_says_is_said_plainly() {
@@ -155,6 +263,31 @@ mod tests {
         assert_eq!(plainly("horizon, zones!"), "horizon, networks!");
         assert_eq!(plainly("/data/zone/genesis is damaged, like its zone"), "/data/zone/genesis is damaged, like its network");
         assert_eq!(plainly(""), "");
+    }
+
+    #[test]
+    fn a_way_out_names_its_price() {
+        let change = "allow 0.6 per hour".to_string();
+        let r = RelaxationView { change, offers: 2, rate_per_hour: Some(Amount(600_000_000)), at_most: Some(Amount(300_000_000)) };
+        assert_eq!(way_out(&r), "allow 0.6 per hour (2 offers, from 0.6000 cr per hour, at most 0.3000 cr in all)");
+        let waiting = RelaxationView { change: "wait".into(), offers: 1, rate_per_hour: None, at_most: None };
+        assert_eq!(way_out(&waiting), "wait (1 offer)");
+    }
+
+    #[test]
+    fn a_term_says_what_is_promised() {
+        assert_eq!(term(&Term::Fixed), None);
+        let rental = Term::Rental { unit: BillingUnit::Hour, committed: 2, locked: 6, renew: true };
+        assert_eq!(term(&rental).unwrap(), "rented for 2 hours, at a price that stays for 6, renewed by itself");
+        let month = Term::Rental { unit: BillingUnit::Month, committed: 1, locked: 1, renew: false };
+        assert_eq!(term(&month).unwrap(), "rented for 1 month");
+    }
+
+    #[test]
+    fn hours_are_days_and_times() {
+        assert_eq!(hours(&[]), "always");
+        let night = [Window { from: 1_320, to: 1_800 }, Window { from: 8_640, to: 10_080 }];
+        assert_eq!(hours(&night), "Mon 22:00 to Tue 06:00, Sun 00:00 to 24:00 (UTC)");
     }
 
     #[test]

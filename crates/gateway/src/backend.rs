@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
     AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, NetworkStatus, NodeView, OfferView, OrderView,
-    Problem, StateValue, TransactionView, TxResult,
+    Problem, ProposalView, StateValue, TransactionView, TxResult,
 };
 use pasture_types::event::Event;
 use pasture_types::market::OrderTerms;
@@ -108,6 +108,11 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// A problem.
     fn epoch(&self, epoch: u64) -> Result<Option<EpochView>, Problem>;
+    /// The newest proposals, newest first.
+    ///
+    /// # Errors
+    /// A problem.
+    fn proposals(&self) -> Result<Vec<ProposalView>, Problem>;
     /// What would happen to an order now.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use pasture_api::auth::{self, AuthError};
 use pasture_api::{
     AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, NetworkStatus, NodeAddress, NodeView,
-    OfferView, OrderView, Problem, StateValue, TransactionView, TxResult,
+    OfferView, OrderView, Problem, ProposalView, StateValue, TransactionView, TxResult,
 };
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::{Envelope, MAX_TX_BYTES};
@@ -29,7 +29,7 @@ type Shared = State<Arc<App>>;
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let views: [(&'static str, MethodRouter<Arc<App>>); 21] = [
+    let views: [(&'static str, MethodRouter<Arc<App>>); 22] = [
         ("/healthz", get(healthz)),
         ("/readyz", get(readyz)),
         ("/metrics", get(show_metrics)),
@@ -49,6 +49,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         ("/v1/orders/{id}", get(order)),
         ("/v1/leases/{id}", get(lease)),
         ("/v1/epochs/{n}", get(epoch)),
+        ("/v1/proposals", get(proposals)),
         ("/v1/explain", post(explain)),
         ("/v1/ledger/head", get(head)),
     ];
@@ -199,6 +200,10 @@ async fn lease(State(app): Shared, Arg(id): Arg<LeaseId>) -> Answer<LeaseView> {
 
 async fn epoch(State(app): Shared, Arg(number): Arg<Number>) -> Answer<EpochView> {
     found("epoch", app.backend.epoch(number.0))
+}
+
+async fn proposals(State(app): Shared) -> Answer<Vec<ProposalView>> {
+    Ok(Json(app.backend.proposals()?))
 }
 
 async fn explain(State(app): Shared, headers: HeaderMap, body: Body) -> Answer<ExplainView> {

@@ -4,16 +4,16 @@
 //! development zone it also co-signs newcomers, and nothing but newcomers.
 
 use crate::recent::Recent;
-use crate::{machine, moving, views};
+use crate::{machine, moving, standing, views, votes};
 use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
     AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, NetworkStatus, NodeView, OfferView, OrderView,
-    Problem, StateValue, TransactionView, TxResult,
+    Problem, ProposalView, StateValue, TransactionView, TxResult,
 };
 use pasture_chain::{Chain, ChainError, Dropped, FinalizedBlock, Header, NextBlock, Snapshot, SubmitError, TxOutcome};
 use pasture_gateway::{Backend, BlockEvents, ExportStream};
-use pasture_ledger::query;
+use pasture_ledger::{Ordering, query};
 use pasture_light::StateProof;
 use pasture_rt::{Clock, ShutdownToken, TaskHandle, TaskKind, spawn, spawn_blocking};
 use pasture_types::genesis::Genesis;
@@ -214,7 +214,14 @@ impl Backend for NodeBackend {
             time: Timestamp(snapshot.header().timestamp_ms),
             pending_transactions: status.waiting as u64,
             validators: zone.validators,
-            mode: if zone.validators == 1 { "trusted sequencer" } else { "permissioned" }.into(),
+            mode: match query::validators::ordering(&snapshot) {
+                Some(Ordering::TrustedSequencer) | None => "trusted sequencer",
+                Some(Ordering::Permissioned) => "permissioned",
+                Some(Ordering::ByStake) => "by stake",
+            }
+            .into(),
+            paused: standing::pause(&snapshot),
+            open_proposals: query::governance::proposal_counts(&snapshot).open,
             funder: self.funder.as_ref().filter(|_| zone.params.dev).map(SigningKey::account),
             params: zone.params,
             genesis_time: zone.genesis_at,
@@ -250,6 +257,9 @@ impl Backend for NodeBackend {
     }
     fn epoch(&self, epoch: u64) -> Result<Option<EpochView>, Problem> {
         Ok(views::epoch(&self.snapshot()?, epoch))
+    }
+    fn proposals(&self) -> Result<Vec<ProposalView>, Problem> {
+        Ok(votes::proposals(&self.snapshot()?))
     }
     fn explain(&self, terms: OrderTerms) -> Result<ExplainView, Problem> {
         let snapshot = self.snapshot()?;

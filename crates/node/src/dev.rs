@@ -3,17 +3,21 @@
 //! Guarantees: validator and gateway are up before the provider starts, and outlive it at shutdown, so that its last
 //! transactions are final. Without a data directory everything is gone afterwards.
 
-use crate::up::{UpOptions, UpReady, up};
+use crate::up::{OfferLimits, UpOptions, UpReady, up};
 use crate::validator::Validator;
 use crate::{Failpoint, NodeError};
 use pasture_light::ValidatorSet;
+use pasture_provider::MissingDeposit;
 use pasture_rt::{Shutdown, ShutdownToken, SystemClock};
 use pasture_store::{DataDir, keys};
-use pasture_types::{Resources, ZoneId};
+use pasture_types::{Millis, Resources, ZoneId};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+
+/// For how long the machine of a local network keeps a price.
+const DEV_PRICE_LOCK: Millis = Millis(366 * 24 * 3_600_000);
 
 /// A local network.
 #[derive(Clone)]
@@ -87,7 +91,10 @@ async fn with_provider(
         resources: options.resources.clone(),
         rates: None,
         region: options.region.clone(),
+        // A playground: rentals by the month can be tried out as well.
+        limits: OfferLimits { price_lock: DEV_PRICE_LOCK, ..OfferLimits::default() },
         name: "this machine".into(),
+        missing_deposit: MissingDeposit::Post,
         stop_jobs: options.stop_jobs,
         failpoint: options.failpoint.clone(),
     };

@@ -38,8 +38,8 @@ impl RecordKind {
     #[must_use]
     pub const fn unproven(self) -> &'static [&'static str] {
         match self {
-            Self::Account => &["on_hold", "lanes", "build_allowance_left"],
-            Self::Node => &["lanes", "reachable"],
+            Self::Account => &["on_hold", "lanes", "build_allowance_left", "standing", "assets"],
+            Self::Node => &["lanes", "reachable", "standing"],
             Self::Lease | Self::Order => &[],
         }
     }

@@ -2,14 +2,17 @@
 //!
 //! Guarantees: reads one snapshot per answer; leaves out what only rules need. `reachable` is the gateway's to fill in.
 
+use crate::standing;
 use pasture_api::{
-    AccountView, BestOffer, EpochView, Exclusion, ExplainView, GrantView, JobView, LeaseView, NodeView, OfferView, OrderState, OrderView,
+    AccountView, AssetBalance, BestOffer, EpochView, Exclusion, ExplainView, GrantView, JobView, LeaseView, NodeView, OfferView,
+    OrderState, OrderView, RelaxationView, TenureView,
 };
-use pasture_ledger::{Channel, Grant, Lease, Order, query};
+use pasture_ledger::service::query as service;
+use pasture_ledger::{Channel, Grant, Lease, Order, Role, query};
 use pasture_types::market::{AliveCheck, Egress, OrderTerms};
 use pasture_types::state::StateRead;
 use pasture_types::tx::MAX_LANES;
-use pasture_types::{AccountId, Amount, AssetId, GrantId, LeaseId, NodeId, OrderId, Resources, Timestamp};
+use pasture_types::{AccountId, Amount, AssetId, GrantId, LeaseId, Millis, NodeId, OrderId, Resources, Timestamp};
 
 /// Most jobs of one account that are listed; older ones are found by their id.
 const MAX_JOBS: usize = 2_000;
@@ -28,7 +31,15 @@ pub(crate) fn account(state: &dyn StateRead, id: &AccountId) -> Option<AccountVi
         keys: account.keys.iter().map(ToString::to_string).collect(),
         provider: provider.map(|p| p.name),
         build_allowance_left: query::build_allowance_left(state, id),
+        standing: standing::deposit(state, id).map(Box::new),
+        assets: assets(state, id),
     })
+}
+
+fn assets(state: &dyn StateRead, id: &AccountId) -> Vec<AssetBalance> {
+    let listed = service::assets(state).into_iter();
+    let balances = listed.map(|a| AssetBalance { asset: a.id, symbol: a.symbol, balance: query::balance(state, id, a.id) });
+    balances.filter(|b| !b.balance.is_zero()).collect()
 }
 
 pub(crate) fn grants(state: &dyn StateRead, account: &AccountId) -> Vec<GrantView> {
@@ -66,6 +77,7 @@ pub(crate) fn node(state: &dyn StateRead, id: &NodeId) -> Option<NodeView> {
         cpu_model: node.declaration.cpu_model,
         lanes: lanes(state, &id.0),
         reachable: false,
+        standing: standing::node(state, id).map(Box::new),
     })
 }
 
@@ -182,6 +194,18 @@ fn lease_view(state: &dyn StateRead, lease: Lease) -> LeaseView {
         paid,
         reason: lease.end_reason().cloned(),
         settlement: lease.settlement.clone(),
+        tenure: TenureView {
+            term: lease.tenure.term,
+            renews: lease.tenure.renew,
+            preemptible: lease.tenure.preemptible,
+            preempting: lease.tenure.preempt_shifted.is_some(),
+            cancel_fee: lease.tenure.cancel_fee,
+            watcher: lease.watch.map(|w| w.account),
+            standby_of: match lease.role {
+                Role::Standby { of } => Some(of),
+                Role::Primary | Role::Past { .. } => None,
+            },
+        },
         resources: lease.resources,
     }
 }
@@ -229,11 +253,22 @@ pub(crate) fn explain(state: &dyn StateRead, terms: &OrderTerms, now: Timestamp)
         .collect();
     let ageing = e.steps.iter().find(|s| s.filter == AGEING).map_or(0, |s| u64::from(s.excluded));
     let way_out = |r: &pasture_ledger::Relaxation| {
-        let price = r.rate_per_hour.map_or_else(String::new, |rate| format!(", from {rate} per hour"));
-        format!("{} ({} offer{}{price})", r.change, r.offers, if r.offers == 1 { "" } else { "s" })
+        let changed = r.apply(terms);
+        RelaxationView {
+            change: r.change.clone(),
+            offers: u64::from(r.offers),
+            rate_per_hour: r.rate_per_hour,
+            at_most: r.rate_per_hour.map(|rate| cost(rate, changed.max_duration).min(changed.budget)),
+        }
     };
     let relaxations = e.relaxations.iter().map(way_out).collect();
     ExplainView { offers: u64::from(e.offers), suitable: u64::from(e.matching), excluded, best, relaxations, ageing }
+}
+
+/// What a machine costs for a time, rounded up as a hold is.
+fn cost(rate: Amount, time: Millis) -> Amount {
+    const HOUR_MS: u128 = 3_600_000;
+    Amount(rate.0.saturating_mul(u128::from(time.0)).div_ceil(HOUR_MS))
 }
 
 /// What a clean check looked at, in words.
@@ -249,6 +284,14 @@ pub(crate) fn checked(report: &pasture_ledger::CheckReport) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use pasture_types::{Amount, Millis};
+
+    #[test]
+    fn a_way_outs_cost_rounds_up() {
+        assert_eq!(super::cost(Amount(3_600_001), Millis(1_000)), Amount(1_001));
+        assert_eq!(super::cost(Amount(u128::MAX), Millis(3_600_000)), Amount(u128::MAX.div_ceil(3_600_000)), "no overflow");
+    }
+
     #[test]
     fn matching_still_says_that_an_offer_is_too_new_in_the_words_that_are_looked_for() {
         let matching = include_str!("../../scheduler/src/words.rs");

@@ -1,9 +1,9 @@
 //! Which epochs are still to be proven: the decisions of the prover, without clock or I/O.
 //!
 //! ```text
-//!  need ──▶ wanted ──▶ search, submit ──┬▶ recorded (also by an earlier process) ──▶ done, for ever
-//!              ▲                        ├▶ not known ──▶ wanted
-//!              └──────── need ──────────┴▶ refused: rests until a lease asks for it again
+//!  need ──▶ wanted ──▶ search, wait for others, submit ──┬▶ recorded (also by an earlier process) ──▶ done, for ever
+//!              ▲                                         ├▶ not known ──▶ wanted
+//!              └──────────────── need ───────────────────┴▶ refused: rests until a lease asks for it again
 //! ```
 //! Guarantees: an epoch is done only once its heartbeat is on the ledger; a refusal is never repeated by itself, only when
 //! a lease begins or is served in that epoch; nonces once found are kept, so that asking again costs no second search.
@@ -13,6 +13,15 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Most heartbeats submitted for one epoch. Each needs a lease that asked for it, so only many short leases in one epoch,
 /// each closed before the ledger saw the heartbeat, come near; beyond it the ledger will not take a further one either.
 const MAX_ATTEMPTS: u32 = 64;
+
+/// How heartbeats are put together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pace {
+    /// Each at once: nothing waits for more of them.
+    Single,
+    /// Those of so many epochs together, where they have the time to wait for each other.
+    Bundled(u64),
+}
 
 /// What became of a heartbeat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +76,21 @@ impl Agenda {
     pub(crate) fn wanted(&self) -> Vec<u64> {
         self.wanted.iter().copied().collect()
     }
+    /// Which of the epochs whose shares are found are to be submitted now, those that go together in one list, ascending.
+    pub(crate) fn due(&self, current: u64, pace: Pace) -> Vec<Vec<u64>> {
+        let found: Vec<u64> = self.wanted.iter().copied().filter(|epoch| self.found.contains_key(epoch)).collect();
+        let Pace::Bundled(most) = pace else { return found.into_iter().map(|epoch| vec![epoch]).collect() };
+        let mut out: Vec<Vec<u64>> = vec![];
+        for epoch in found {
+            match out.last_mut() {
+                Some(group) if group.first().is_some_and(|first| epoch - first < most) => group.push(epoch),
+                _ => out.push(vec![epoch]),
+            }
+        }
+        // The last one may still grow until its first epoch is as old as a bundle is long.
+        out.retain(|group| group.first().is_some_and(|first| current.saturating_sub(*first) >= most.saturating_sub(1)));
+        out
+    }
     /// Drops what came before an epoch.
     pub(crate) fn forget_before(&mut self, oldest: u64) {
         self.wanted.retain(|epoch| *epoch >= oldest);
@@ -120,6 +144,24 @@ mod tests {
         assert!(a.is_idle());
         a.need(3);
         assert!(a.is_idle());
+    }
+
+    #[test]
+    fn heartbeats_wait_for_each_other_and_not_too_long() {
+        let mut a = Agenda::default();
+        for epoch in [3, 4, 5, 7] {
+            a.need(epoch);
+            a.keep(epoch, vec![epoch]);
+        }
+        a.need(8);
+        assert_eq!(a.due(5, Pace::Bundled(5)), Vec::<Vec<u64>>::new(), "the third epoch may have two more beside it");
+        assert_eq!(a.due(7, Pace::Bundled(5)), [vec![3, 4, 5, 7]]);
+        assert_eq!(a.due(7, Pace::Single), [[3], [4], [5], [7]], "nobody waits when there is nothing to wait for");
+        a.keep(8, vec![8]);
+        assert_eq!(a.due(8, Pace::Bundled(5)), [vec![3, 4, 5, 7]], "the eighth begins another bundle");
+        assert_eq!(a.due(12, Pace::Bundled(5)), [vec![3, 4, 5, 7], vec![8]]);
+        a.answered(3, Answer::Recorded);
+        assert_eq!(a.due(8, Pace::Bundled(5)), [vec![4, 5, 7, 8]]);
     }
 
     #[test]

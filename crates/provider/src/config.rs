@@ -14,6 +14,16 @@ use std::time::Duration;
 /// Lanes of a node's own key that lifecycle transactions use; one transaction at a time in each.
 pub(crate) const NODE_LANES: u8 = 4;
 
+/// What a provider does about a deposit that is missing.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum MissingDeposit {
+    /// Posts it if its account has the credits; else begins without.
+    #[default]
+    Post,
+    /// Begins without, whatever its account has: a proof of work stands in, and what it earns is kept for the deposit.
+    Earn,
+}
+
 /// How a provider runs.
 #[derive(Clone)]
 pub struct Options {
@@ -31,6 +41,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Exactly what is offered, and at which price.
     pub offer: OfferTerms,
+    /// What it does about a deposit that is missing.
+    pub missing_deposit: MissingDeposit,
     /// Most to pay for one transaction.
     pub max_fee: Amount,
     /// How long a client may take to hand over the manifest.
@@ -71,6 +83,7 @@ impl Options {
             provider_lane: 32,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             offer,
+            missing_deposit: MissingDeposit::default(),
             max_fee: Amount(100_000_000),
             manifest_wait: Duration::from_secs(60),
             context_wait: Duration::from_secs(600),

@@ -47,18 +47,25 @@ pub enum ProviderError {
         /// The network that was found.
         found: ZoneId,
     },
-    /// The provider's account is not on the ledger.
-    #[error("account {} is not registered on this network. Fund it first: any transfer or test credits do", .0.short())]
-    NoAccount(AccountId),
     /// Not enough money for the deposit.
-    #[error("the deposit needs {needs} credits, the account has {has}. Add credits to account {}", account.short())]
+    #[error(
+        "the deposit needs {needs} credits more, the account has {has}. Add credits to account {account}, or let somebody post its deposit"
+    )]
     Deposit {
         /// Whose.
         account: AccountId,
-        /// How much is missing from the deposit.
+        /// How much is missing.
         needs: Amount,
         /// The free balance.
         has: Amount,
+    },
+    /// The network did not take it as a newcomer.
+    #[error("this machine could not begin without a deposit: {why}. Add credits to account {account}, or let somebody post its deposit")]
+    Newcomer {
+        /// Whose.
+        account: AccountId,
+        /// What the network said.
+        why: String,
     },
     /// The node belongs to another account.
     #[error("this node is registered under account {}. Use that account's key, or a fresh node key", .0.short())]

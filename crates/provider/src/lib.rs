@@ -31,7 +31,7 @@ mod register;
 mod server;
 mod submit;
 
-pub use config::Options;
+pub use config::{MissingDeposit, Options};
 pub use detect::{Machine, detect};
 pub use error::ProviderError;
 pub use failpoint::{FAILPOINTS, Failpoint};

@@ -1,14 +1,17 @@
 //! Answers the heartbeat: hash shares for each epoch in which a lease of this node is served.
 //!
 //! Guarantees: one search at a time, on one thread, with work for about one per cent of an epoch; what is to be proven is
-//! decided in [`crate::agenda`]; an epoch whose randomness is not known yet is kept until it is, or until its grace has passed.
+//! decided in [`crate::agenda`]; an epoch whose randomness is not known yet is kept until it is, or until its grace has passed. Where the network
+//! waits long enough, five epochs go on the ledger together (`docs/specs/audits.md` §9).
 
-use crate::agenda::{Agenda, Answer};
+use crate::agenda::{Agenda, Answer, Pace};
 use crate::context::Context;
 use crate::submit::SubmitError;
 use pasture_proofs::find_shares;
 use pasture_rt::{ShutdownToken, TaskKind};
 use pasture_types::Timestamp;
+use pasture_types::audit::{AuditAction, HeartbeatBundle, MAX_BUNDLED_EPOCHS, PackedShares};
+use pasture_types::event::Event;
 use pasture_types::proof::{Heartbeat, ResourceClass, heartbeat_seed};
 use pasture_types::tx::Action;
 use std::sync::Arc;
@@ -108,6 +111,9 @@ impl Prover {
         self.forget_old();
         let Some(rate) = self.declared_rate().await else { return };
         for epoch in self.agenda.wanted() {
+            if self.agenda.nonces(epoch).is_some() {
+                continue;
+            }
             let randomness = match self.agenda.randomness(epoch) {
                 Some(known) => known,
                 None => match self.ctx.network.epoch(epoch).await {
@@ -120,21 +126,83 @@ impl Prover {
                 },
             };
             self.agenda.learn(epoch, randomness);
-            let begun = self.ctx.now();
-            let nonces = match self.agenda.nonces(epoch) {
-                Some(found) => found,
-                None => {
-                    let Some(found) = self.search(rate, randomness, epoch).await else { return };
-                    found
+            let Some(found) = self.search(rate, randomness, epoch).await else { return };
+            self.agenda.keep(epoch, found);
+        }
+        let current = self.ctx.facts.epochs().of(self.ctx.now());
+        for group in self.agenda.due(current, self.pace()) {
+            self.submit(&group).await;
+        }
+    }
+
+    /// Bundles are for networks that wait that long for a heartbeat, and for as long as something is served: at the end the
+    /// user waits for the final account.
+    fn pace(&self) -> Pace {
+        let most = MAX_BUNDLED_EPOCHS as u64;
+        if self.ctx.facts.params.heartbeat_grace_epochs >= most && self.ctx.leases.any_served() {
+            Pace::Bundled(most)
+        } else {
+            Pace::Single
+        }
+    }
+
+    /// Several epochs in one transaction; if that is refused as a whole, one by one.
+    async fn submit(&mut self, epochs: &[u64]) {
+        let begun = self.ctx.now();
+        if let Some(bundle) = self.bundle(epochs) {
+            self.ctx.failpoints.hit("provider.heartbeat.before_submit");
+            let sent = self.ctx.submitter.submit(vec![Action::Audit(Box::new(AuditAction::Heartbeats(bundle)))]).await;
+            self.ctx.failpoints.hit("provider.heartbeat.after_submit");
+            match sent {
+                Ok(result) => {
+                    // One that came too late does not take the others with it, so each is looked for.
+                    let recorded = |epoch: u64| {
+                        result
+                            .events
+                            .iter()
+                            .any(|e| matches!(e, Event::HeartbeatRecorded { node, epoch: of } if *node == self.ctx.node && *of == epoch))
+                    };
+                    let taken: Vec<(u64, bool)> = epochs.iter().map(|epoch| (*epoch, recorded(*epoch))).collect();
+                    for (epoch, taken) in taken {
+                        let outcome =
+                            if taken { Ok(()) } else { Err(SubmitError::Refused("it is not among those that were taken".into())) };
+                        self.report(epoch, begun, outcome);
+                    }
+                    return;
                 }
-            };
-            self.agenda.keep(epoch, nonces.clone());
-            let heartbeat = Heartbeat { node: self.ctx.node, class: ResourceClass::Cpu, device: 0, epoch, nonces };
+                Err(SubmitError::Refused(detail)) => tracing::debug!(detail, "the bundle was refused; its heartbeats are sent one by one"),
+                Err(error) => {
+                    for epoch in epochs {
+                        self.report(*epoch, begun, Err(error.clone()));
+                    }
+                    return;
+                }
+            }
+        }
+        for epoch in epochs {
+            let Some(nonces) = self.agenda.nonces(*epoch) else { continue };
+            let heartbeat = Heartbeat { node: self.ctx.node, class: ResourceClass::Cpu, device: 0, epoch: *epoch, nonces };
             self.ctx.failpoints.hit("provider.heartbeat.before_submit");
             let sent = self.ctx.submitter.submit(vec![Action::SubmitHeartbeat { heartbeat }]).await;
             self.ctx.failpoints.hit("provider.heartbeat.after_submit");
-            self.report(epoch, begun, sent.map(|_| ()));
+            self.report(*epoch, begun, sent.map(|_| ()));
         }
+    }
+
+    /// What goes on the ledger for several epochs; `None` for one alone, and for shares that cannot be packed.
+    fn bundle(&self, epochs: &[u64]) -> Option<HeartbeatBundle> {
+        let (first, last) = (*epochs.first()?, *epochs.last()?);
+        if first == last {
+            return None;
+        }
+        let mut shares = vec![];
+        for epoch in first..=last {
+            shares.push(match epochs.contains(&epoch) {
+                true => PackedShares::pack(&self.agenda.nonces(epoch)?)?,
+                false => PackedShares(vec![]),
+            });
+        }
+        Some(HeartbeatBundle { node: self.ctx.node, class: ResourceClass::Cpu, device: 0, first, shares })
     }
 
     async fn declared_rate(&mut self) -> Option<u64> {

@@ -16,6 +16,8 @@ use pasture_api::views::{LeaseView, LedgerEvent, NodeAddress};
 use pasture_rt::TaskKind;
 use pasture_types::event::Event as LedgerChange;
 use pasture_types::lease::{EndReason, LeaseState};
+use pasture_types::market::open_for;
+use pasture_types::market_rules::{MarketAction, MarketEvent};
 use pasture_types::tx::Action;
 use pasture_types::{LeaseId, Millis, Timestamp};
 use std::collections::BTreeSet;
@@ -28,8 +30,17 @@ use std::time::Duration;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// How often a machine with hours looks at the clock: well below the shortest notice.
+const LOOK_AT_HOURS: Duration = Duration::from_secs(5);
 /// How often everything is compared although no event came.
 const COMPARE_EVERY: Duration = Duration::from_secs(60);
+
+/// Notice is given so much earlier than it has to be: two looks at the clock, and the job's grace.
+const NOTICE_SPARE: Millis = Millis(20_000);
+/// How much later than its time a notice is acted upon: the ledger must agree that the time has come.
+const NOTICE_SLACK: Millis = Millis(1_000);
+/// How long a job that we end is given.
+const STOP_GRACE: Millis = Millis(10_000);
 
 /// The data plane's address as the gateway is told it, signed.
 pub(crate) fn announcement(ctx: &Context, address: SocketAddr) -> NodeAddress {
@@ -81,6 +92,8 @@ async fn connection(ctx: &Arc<Context>, address: SocketAddr, registered: &mut bo
     ctx.counters.set_connected(true);
     let mut timer = tokio::time::interval(COMPARE_EVERY);
     timer.tick().await;
+    let has_hours = !ctx.options.offer.windows.is_empty();
+    let mut hours = tokio::time::interval(LOOK_AT_HOURS);
     let mut renew = tokio::time::interval(ctx.options.announce_every);
     renew.tick().await;
     loop {
@@ -91,6 +104,7 @@ async fn connection(ctx: &Arc<Context>, address: SocketAddr, registered: &mut bo
                 None => return Ok(()),
             },
             _ = timer.tick() => compare(ctx).await?,
+            _ = hours.tick(), if has_hours => give_notice(ctx),
             _ = renew.tick() => ctx.network.announce(&ctx.node, &announcement(ctx, address)).await?,
         }
     }
@@ -133,6 +147,11 @@ async fn apply(ctx: &Arc<Context>, event: LedgerEvent) -> Result<(), NetworkErro
                 shared.tell(Event::LedgerClosed { reason: None, settled: true }).await;
             }
         }
+        LedgerChange::Market(MarketEvent::PreemptNotice { lease, node, at, .. }) if node == ctx.node => {
+            if let Some(shared) = ctx.leases.get(&lease) {
+                end_at(ctx, shared, at);
+            }
+        }
         LedgerChange::EpochStarted { epoch, randomness } => ctx.prover.started(epoch, randomness.0).await,
         _ => {}
     }
@@ -162,6 +181,39 @@ async fn compare(ctx: &Arc<Context>) -> Result<(), NetworkError> {
     Ok(())
 }
 
+/// Our hours are nearly over: jobs that agreed to it are given notice, in time to be gone by then.
+fn give_notice(ctx: &Arc<Context>) {
+    let (now, notice) = (ctx.now(), ctx.facts.params.market.preempt_notice);
+    let left = open_for(&ctx.options.offer.windows, now).unwrap_or_default();
+    if left.0 > notice.0.saturating_add(NOTICE_SPARE.0) {
+        return;
+    }
+    for shared in ctx.leases.all().into_iter().filter(|l| l.is_accepted() && l.status().end.is_none()) {
+        // Asked once in a process; the ledger refuses a second notice, and one for a job that did not agree.
+        if shared.terms.preemptible && !shared.noticed.swap(true, Ordering::Relaxed) {
+            let lease = shared.id();
+            spawn_action(Arc::clone(ctx), Action::Market(MarketAction::Preempt { lease }));
+        }
+    }
+}
+
+/// Ends a job, whose notice was given, at that time.
+fn end_at(ctx: &Arc<Context>, shared: Arc<Shared>, at: Timestamp) {
+    shared.noticed.store(true, Ordering::Relaxed);
+    if shared.ending.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    // The ledger's time is its last block's, so a little later than ours.
+    let wait = Duration::from_millis(at.plus(NOTICE_SLACK).since(ctx.now()).0);
+    let cancel = ctx.cancel.clone();
+    let work = async move {
+        tokio::time::sleep(wait).await;
+        let detail = "the machine's hours are over".to_owned();
+        shared.tell(Event::Stop { reason: EndReason::Preempted, grace: STOP_GRACE, detail }).await;
+    };
+    pasture_rt::spawn(TaskKind::Lease, async move { cancel.guard(work).await });
+}
+
 /// Tells a lease that we have what the ledger says of it.
 async fn inform(ctx: &Arc<Context>, shared: &Arc<Shared>, view: &LeaseView) {
     let accepted = view.accepted.filter(|_| !shared.is_accepted());
@@ -173,6 +225,10 @@ async fn inform(ctx: &Arc<Context>, shared: &Arc<Shared>, view: &LeaseView) {
                 shared.tell(Event::Accepted(at)).await;
             }
             shared.tell(Event::Extended { max_duration: view.max_duration, escrow: view.escrow }).await;
+            if view.tenure.preempting {
+                // When the notice was given is not known here; the whole of it is surely enough.
+                end_at(ctx, Arc::clone(shared), ctx.now().plus(ctx.facts.params.market.preempt_notice));
+            }
         }
         LeaseState::Closing | LeaseState::Closed => {
             if let Some(at) = accepted {
@@ -190,8 +246,14 @@ async fn consider(ctx: &Arc<Context>, view: LeaseView) {
         ctx.leases.held().checked_add(&view.resources).is_some_and(|sum| offered.covers(&sum))
     };
     match view.state {
-        LeaseState::Matched if ctx.is_draining() || !fits() => {
-            tracing::info!(lease = %view.id, "refused: {}", if ctx.is_draining() { "draining" } else { "no room" });
+        // Keeping a copy ready for another lease takes more than this version does.
+        LeaseState::Matched if ctx.is_draining() || view.tenure.standby_of.is_some() || !fits() => {
+            let why = match (ctx.is_draining(), view.tenure.standby_of) {
+                (true, _) => "draining",
+                (false, Some(_)) => "standbys are not kept",
+                (false, None) => "no room",
+            };
+            tracing::info!(lease = %view.id, "refused: {why}");
             let (ctx, lease) = (Arc::clone(ctx), view.id);
             spawn_action(ctx, Action::RejectLease { lease });
         }
@@ -273,7 +335,7 @@ fn accept(ctx: Arc<Context>, shared: Arc<Shared>) {
 /// Asks all leases to end, and says when they have.
 pub(crate) async fn stop_all(ctx: &Context) {
     for shared in ctx.leases.all() {
-        let (grace, detail) = (Millis(10_000), "the provider is shutting down".to_owned());
+        let (grace, detail) = (STOP_GRACE, "the provider is shutting down".to_owned());
         shared.tell(Event::Stop { reason: EndReason::StoppedByProvider, grace, detail }).await;
     }
     for shared in ctx.leases.all() {

@@ -1,21 +1,28 @@
 //! Brings the ledger to what this provider stands for: provider, deposit, node, offer.
 //!
 //! Guarantees: the gateway knows the way to this node before its offer stands; what stands already is left alone, so that an
-//! offer keeps its age across restarts. A node is registered with what was detected and benchmarked, and again only when more is to be offered than it declared.
+//! offer keeps its age across restarts. Without the credits for a deposit a provider begins as a newcomer (`docs/specs/stake.md` §5). A node is registered with what was detected and benchmarked, and again only when more is to be offered than it declared.
 
 use crate::ProviderError;
+use crate::config::MissingDeposit;
 use crate::context::Context;
 use crate::detect;
 use crate::reconcile::announcement;
+use pasture_api::{AccountView, Beginning, DepositView};
 use pasture_proofs::{BENCHMARK_LENGTH, benchmark_cpu};
 use pasture_rt::TaskKind;
+use pasture_types::stake::{DepositAction, Stamp};
 use pasture_types::tx::{Action, NodeDeclaration, node_registration_digest, offer_id};
+use pasture_types::{AccountId, Amount};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// The number of a node's one offer.
 const OFFER_NUMBER: u32 = 0;
+/// Tries of a stamp between two looks at whether we are to stop: some 400 ms.
+const STAMP_TRIES: u64 = 64;
+const DAY_MS: u64 = 24 * 3_600_000;
 
 /// Registers what is missing, announces where the data plane listens, and offers.
 pub(crate) async fn ensure(ctx: &Arc<Context>, address: SocketAddr) -> Result<(), ProviderError> {
@@ -35,38 +42,109 @@ async fn submit(ctx: &Context, actions: Vec<Action>) -> Result<(), ProviderError
     ctx.account_submitter.submit(actions).await.map(|_| ()).map_err(|e| ProviderError::Refused(e.to_string()))
 }
 
-/// Provider, deposit and node: one transaction with what is missing, or none.
+/// Account, provider, deposit or a newcomer's stamp, and node: one transaction with what is missing, or none.
 async fn register(ctx: &Arc<Context>) -> Result<(), ProviderError> {
     let account = ctx.options.provider_key.account();
-    let view = ctx.network.account(&account).await?.ok_or(ProviderError::NoAccount(account))?;
+    let view = ctx.network.account(&account).await?;
     let mut actions = vec![];
-    if view.provider.is_none() {
+    if view.is_none() {
+        actions.push(Action::RegisterAccount { keys: vec![ctx.options.provider_key.public()], threshold: 1 });
+    }
+    if view.as_ref().is_none_or(|v| v.provider.is_none()) {
         actions.push(Action::RegisterProvider { name: ctx.options.provider_name.clone() });
     }
-    let missing = ctx.facts.params.min_stake.saturating_sub(view.deposit);
-    if !missing.is_zero() {
-        if view.balance < missing {
-            return Err(ProviderError::Deposit { account, needs: missing, has: view.balance });
+    let begins = match deposit(ctx, view.as_ref())? {
+        Deposit::Stands => false,
+        Deposit::Post(amount) => {
+            actions.push(Action::Stake { amount });
+            false
         }
-        actions.push(Action::Stake { amount: missing });
+        Deposit::Earn => {
+            actions.push(Action::Deposit(DepositAction::Newcomer { stamp: stamp(ctx).await? }));
+            true
+        }
+    };
+    if let Some(action) = node(ctx, &account).await? {
+        actions.push(action);
     }
-    let terms = &ctx.options.offer;
-    let too_large = |has| ProviderError::OfferTooLarge { offered: Box::new(terms.resources.clone()), has: Box::new(has) };
-    match ctx.network.node(&ctx.node).await? {
-        Some(node) if node.provider != account => return Err(ProviderError::OtherProvider(node.provider)),
-        Some(node) if node.resources.covers(&terms.resources) => {}
-        // New, or grown since it was declared.
-        _ => {
-            let declaration = declare(ctx).await;
-            if !declaration.resources.covers(&terms.resources) {
-                return Err(too_large(declaration.resources));
+    if actions.is_empty() {
+        return Ok(());
+    }
+    match ctx.account_submitter.submit(actions).await {
+        Ok(_) => Ok(()),
+        Err(e) if begins => Err(ProviderError::Newcomer { account, why: e.to_string() }),
+        Err(e) => Err(ProviderError::Refused(e.to_string())),
+    }
+}
+
+/// What is to be done about the deposit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Deposit {
+    /// It is there, or its leases are small enough to do without.
+    Stands,
+    /// So much has to be posted.
+    Post(Amount),
+    /// It is to be earned.
+    Earn,
+}
+
+fn deposit(ctx: &Context, view: Option<&AccountView>) -> Result<Deposit, ProviderError> {
+    let standing = view.and_then(|v| v.standing.as_deref());
+    let missing = standing.map_or(ctx.facts.params.min_stake, DepositView::missing);
+    let beginning = standing.map(|s| s.beginning).unwrap_or_default();
+    if missing.is_zero() || beginning == Beginning::Newcomer {
+        return Ok(Deposit::Stands);
+    }
+    let has = view.map_or(Amount::ZERO, |v| v.balance);
+    // The registration's own fee comes from the balance as well.
+    let affords = has >= missing.saturating_add(ctx.options.max_fee);
+    // Nobody begins twice, and a fault is not forgotten.
+    let may_earn = beginning == Beginning::Deposit && standing.is_none_or(|s| s.forfeited.is_zero());
+    match ctx.options.missing_deposit {
+        MissingDeposit::Post if affords => Ok(Deposit::Post(missing)),
+        _ if may_earn => Ok(Deposit::Earn),
+        _ if has >= missing => Ok(Deposit::Post(missing)),
+        _ => Err(ProviderError::Deposit { account: ctx.options.provider_key.account(), needs: missing, has }),
+    }
+}
+
+/// The proof of work of a provider that begins without a deposit.
+async fn stamp(ctx: &Context) -> Result<Stamp, ProviderError> {
+    let (zone, account) = (ctx.facts.zone, ctx.options.provider_key.account());
+    let bits = ctx.facts.params.stake.stamp_bits;
+    let (day, cancel) = (ctx.now().0 / DAY_MS, ctx.cancel.clone());
+    tracing::info!(bits, "searching the proof of work of a provider without a deposit");
+    let search = pasture_rt::spawn_blocking(TaskKind::Prover, move || {
+        let mut from = 0u64;
+        loop {
+            if let Some(stamp) = Stamp::search(&zone, &account, day, bits, from, STAMP_TRIES) {
+                return Some(stamp);
             }
-            let digest = node_registration_digest(&ctx.facts.zone, &account, &ctx.node, &declaration);
-            let node_signature = ctx.options.node_key.sign(&digest);
-            actions.push(Action::RegisterNode { node: ctx.node, declaration, node_signature });
+            if cancel.is_requested() {
+                return None;
+            }
+            from = from.saturating_add(STAMP_TRIES);
         }
+    });
+    search.join().await.flatten().ok_or_else(|| ProviderError::Refused("the provider is shutting down".into()))
+}
+
+/// The node's registration, if it is new or has grown since it was declared.
+async fn node(ctx: &Arc<Context>, account: &AccountId) -> Result<Option<Action>, ProviderError> {
+    let terms = &ctx.options.offer;
+    match ctx.network.node(&ctx.node).await? {
+        Some(node) if node.provider != *account => return Err(ProviderError::OtherProvider(node.provider)),
+        Some(node) if node.resources.covers(&terms.resources) => return Ok(None),
+        _ => {}
     }
-    if actions.is_empty() { Ok(()) } else { submit(ctx, actions).await }
+    let declaration = declare(ctx).await;
+    if !declaration.resources.covers(&terms.resources) {
+        let (offered, has) = (Box::new(terms.resources.clone()), Box::new(declaration.resources));
+        return Err(ProviderError::OfferTooLarge { offered, has });
+    }
+    let digest = node_registration_digest(&ctx.facts.zone, account, &ctx.node, &declaration);
+    let node_signature = ctx.options.node_key.sign(&digest);
+    Ok(Some(Action::RegisterNode { node: ctx.node, declaration, node_signature }))
 }
 
 async fn declare(ctx: &Context) -> NodeDeclaration {

@@ -7,9 +7,10 @@
 mod support;
 
 use pasture_api::data::{AliveAnswer, ContextStatus, NodeEvent, Phase};
-use pasture_provider::ShutdownMode;
+use pasture_provider::{MissingDeposit, ShutdownMode};
 use pasture_runtime::InstanceId;
 use pasture_types::lease::{EndReason, LeaseState};
+use pasture_types::market::Window;
 use pasture_types::spec::Source;
 use pasture_types::{Millis, SigningKey, blob};
 use std::collections::BTreeMap;
@@ -242,5 +243,76 @@ async fn a_network_that_is_away_stops_nothing_and_hears_of_it_later() {
     until("closed", || async { closed_with(&bench.network, lease).is_some() }).await;
     let usages = bench.network.ledger.lock().unwrap().usages.len();
     assert_eq!(usages, 1, "the statement went there once");
+    assert!(provider.shutdown(ShutdownMode::Drain).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_without_a_deposit_begins_with_a_stamp_and_goes_on_with_it() {
+    let bench = Bench::new("newcomer").await;
+    let options = || pasture_provider::Options { missing_deposit: MissingDeposit::Earn, ..bench.options() };
+    let provider = bench.start_with(options()).await;
+    {
+        let ledger = bench.network.ledger.lock().unwrap();
+        assert!(ledger.newcomer && ledger.deposit.is_zero(), "the account has credits, but is to keep them");
+        assert!(ledger.offer.is_some());
+    }
+    assert!(provider.shutdown(ShutdownMode::Detach).await);
+    // A second stamp is neither made nor asked for, whatever the options say.
+    let again = bench.start_with(pasture_provider::Options { missing_deposit: MissingDeposit::Post, ..bench.options() }).await;
+    assert!(bench.network.ledger.lock().unwrap().deposit.is_zero());
+    assert!(again.shutdown(ShutdownMode::Drain).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_that_agreed_to_it_are_told_and_ended_when_the_machines_hours_are_over() {
+    const WEEK_MINUTES: u64 = 7 * 24 * 60;
+    let bench = Bench::new("hours").await;
+    // An hour of the week that is not now. 1970 began on a Thursday.
+    let minute = (support::network::now().0 / 60_000 + 3 * 24 * 60 + 2_000) % (WEEK_MINUTES - 60);
+    let from = u16::try_from(minute).unwrap();
+    let mut options = bench.options();
+    options.offer.windows = vec![Window { from, to: from + 60 }];
+    let provider = bench.start_with(options).await;
+    let manifest = script("while true; do sleep 0.1; done");
+    let stays = bench.network.match_lease(&manifest, 1, HOUR);
+    let client = bench.client(&provider, stays);
+    client.found().await;
+    client.ok("PUT", "manifest", manifest.to_bytes()).await;
+    bench.network.ledger.lock().unwrap().preemptible = true;
+    let goes = bench.network.match_lease(&manifest, 1, HOUR);
+    let other = bench.client(&provider, goes);
+    other.found().await;
+    other.ok("PUT", "manifest", manifest.to_bytes()).await;
+    until("the lease that agreed is closed", || async { bench.network.lease_view(goes).reason == Some(EndReason::Preempted) }).await;
+    assert_eq!(bench.network.ledger.lock().unwrap().noticed, [goes]);
+    assert_eq!(bench.network.lease_view(stays).reason, None, "nobody agreed to an early end of this one");
+    assert!(provider.shutdown(ShutdownMode::Drain).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heartbeats_go_on_the_ledger_together_where_it_waits_that_long() {
+    let bench = Bench::new("bundles").await;
+    bench.network.ledger.lock().unwrap().patient = Some(5);
+    let provider = bench.start().await;
+    let manifest = script("trap 'exit 0' TERM; while true; do sleep 0.1; done");
+    let lease = bench.network.match_lease(&manifest, 1, HOUR);
+    let client = bench.client(&provider, lease);
+    client.found().await;
+    client.ok("PUT", "manifest", manifest.to_bytes()).await;
+    until("five go together", || async {
+        bench.network.tick();
+        bench.network.ledger.lock().unwrap().bundles.contains(&5)
+    })
+    .await;
+    // At the end nothing waits for more: what was found goes at once.
+    client.ok("POST", "stop", vec![]).await;
+    until("the lease is closed", || async { bench.network.lease_view(lease).reason.is_some() }).await;
+    until("each period of service is proven", || async {
+        let ledger = bench.network.ledger.lock().unwrap();
+        let closed = ledger.leases[&lease].closed.unwrap();
+        let served = ledger.epochs.keys().filter(|epoch| **epoch < bench.network.epoch_of(closed));
+        served.clone().count() >= 5 && served.into_iter().all(|epoch| ledger.heartbeats.contains(epoch))
+    })
+    .await;
     assert!(provider.shutdown(ShutdownMode::Drain).await);
 }

@@ -3,10 +3,11 @@
 //! Guarantees: [`JobSpec::check`] is the border: a [`Manifest`] has limits that make sense, no contradictory fields and
 //! no value out of range. The ledger sees only the manifest's hash. Reading YAML (and its line numbers) is the client's.
 
+use crate::credential::{CredentialKind, CredentialQuery};
 use crate::ids::BlobHash;
-use crate::market::{AliveCheck, Constraint, Egress, MAX_ATTRIBUTE, MAX_CONSTRAINTS, Verification};
+use crate::market::{AliveCheck, BillingUnit, Constraint, Egress, MAX_ATTRIBUTE, MAX_CONSTRAINTS, Term, Verification};
 use crate::resources::{parse_bytes, parse_cpu};
-use crate::{Amount, Millis, Resources};
+use crate::{AccountId, Amount, Millis, Resources};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -62,8 +63,14 @@ pub struct JobSpec {
     pub budget: Option<String>,
     /// Price range.
     pub price: PriceSpec,
-    /// 0 to 100.
+    /// 0 to 100; each point costs a little, so nothing is the default.
     pub priority: Option<u8>,
+    /// How long it is meant to run, where that is not `timeout`.
+    pub term: TermSpec,
+    /// The machine may end it early, with notice.
+    pub preemptible: Option<bool>,
+    /// An account that confirms the service in the user's place.
+    pub watcher: Option<String>,
     /// What must hold for the node.
     pub constraints: ConstraintSpec,
     /// What the job may reach: `none` or `open`.
@@ -140,6 +147,24 @@ impl std::fmt::Display for Scalar {
 pub struct PriceSpec {
     /// Most credits per hour for the whole job.
     pub max: Option<Scalar>,
+    /// What is hoped for: cheaper machines are not preferred any more below it.
+    pub target: Option<Scalar>,
+}
+
+/// How long a job is meant to run; at most one of `open`, `hours` and `months`.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TermSpec {
+    /// Until it is stopped; `timeout` is what the first hold pays for.
+    pub open: Option<bool>,
+    /// Rented for so many hours.
+    pub hours: Option<u32>,
+    /// Rented for so many months of thirty days.
+    pub months: Option<u32>,
+    /// For how many units the price is locked (default: the rented ones).
+    pub lock: Option<u32>,
+    /// Further units follow by themselves, up to the locked ones and within the budget.
+    pub renew: Option<bool>,
 }
 
 /// Conditions on the node.
@@ -150,6 +175,9 @@ pub struct ConstraintSpec {
     pub region: Option<String>,
     /// Attributes that must be equal.
     pub attributes: BTreeMap<String, String>,
+    /// Certificates that its provider or machine must have: `tier:3`, `carbon:200`, `region:2` or `inspection:1`, each with `@` and
+    /// an account if only that issuer's word counts.
+    pub certificates: Vec<String>,
 }
 
 /// What is checked while the job runs; exactly one field.
@@ -274,8 +302,16 @@ pub struct CheckedSpec {
     pub budget: Option<Amount>,
     /// Most per hour, if given.
     pub max_price_per_hour: Option<Amount>,
+    /// What is hoped for per hour, if given.
+    pub target_price_per_hour: Option<Amount>,
     /// Priority.
     pub priority: u8,
+    /// How long it is meant to run.
+    pub term: Term,
+    /// The machine may end it early, with notice.
+    pub preemptible: bool,
+    /// Who confirms the service in the user's place.
+    pub watcher: Option<AccountId>,
     /// Conditions.
     pub constraints: Vec<Constraint>,
     /// What it may reach.
@@ -337,7 +373,7 @@ impl JobSpec {
         if budget == Some(Amount::ZERO) {
             return Err(bad("budget", "a budget of 0 buys nothing: leave it out or write how many credits to spend at most"));
         }
-        let priority = self.priority.unwrap_or(50);
+        let priority = self.priority.unwrap_or(0);
         if priority > 100 {
             return Err(bad("priority", format!("{priority} is out of range: 0 (lowest) to 100")));
         }
@@ -348,6 +384,16 @@ impl JobSpec {
             }
             Some(other) => return Err(bad("verify.mode", format!("`{other}` is not a mode: none, replicate, audit, zk or tee"))),
         }
+        let timeout = duration("timeout", self.timeout)?;
+        let (term, timeout) = check_term(&self.term, timeout)?;
+        let max_price_per_hour = money("price.max", self.price.max.map(|p| p.to_string()))?;
+        let target_price_per_hour = money("price.target", self.price.target.map(|p| p.to_string()))?;
+        if let (Some(target), Some(max)) = (target_price_per_hour, max_price_per_hour)
+            && target > max
+        {
+            return Err(bad("price.target", format!("{target} is more than the highest price, {max}")));
+        }
+        let watcher = self.watcher.map(|w| w.parse::<AccountId>().map_err(|e| bad("watcher", e.to_string()))).transpose()?;
         Ok(CheckedSpec {
             name: self.name,
             kind: self.kind.unwrap_or_default(),
@@ -357,16 +403,48 @@ impl JobSpec {
             env: self.env,
             resources,
             pids,
-            timeout: duration("timeout", self.timeout)?,
+            timeout,
             budget,
-            max_price_per_hour: money("price.max", self.price.max.map(|p| p.to_string()))?,
+            max_price_per_hour,
+            target_price_per_hour,
             priority,
+            term,
+            preemptible: self.preemptible.unwrap_or(false),
+            watcher,
             constraints: check_constraints(self.constraints, egress)?,
             egress,
             alive: check_alive(self.alive)?,
             verification: Verification::None,
         })
     }
+}
+
+/// The term, and how long the first hold is for where that was said.
+fn check_term(t: &TermSpec, timeout: Option<Millis>) -> Result<(Term, Option<Millis>), SpecError> {
+    let open = t.open.unwrap_or(false);
+    let (unit, committed) = match (t.hours, t.months, open) {
+        (None, None, _) => {
+            if t.lock.is_some() || t.renew.is_some() {
+                return Err(bad("term", "`lock` and `renew` are for rentals: say for how many hours or months"));
+            }
+            return Ok((if open { Term::Open } else { Term::Fixed }, timeout));
+        }
+        (Some(hours), None, false) => (BillingUnit::Hour, hours),
+        (None, Some(months), false) => (BillingUnit::Month, months),
+        _ => return Err(bad("term", "fields contradict each other: keep one of open, hours and months")),
+    };
+    if timeout.is_some() {
+        return Err(bad("timeout", "a rental runs for its hours or months: leave the timeout out"));
+    }
+    let (locked, renew) = (t.lock.unwrap_or(committed), t.renew.unwrap_or(false));
+    if committed == 0 || locked < committed {
+        return Err(bad("term", "a rental is for at least one hour or month, and its price is locked for at least as many as are rented"));
+    }
+    if renew && locked == committed {
+        return Err(bad("term.renew", "the price is locked for the rented units only, so nothing can follow: lock it for more"));
+    }
+    let length = Millis(unit.length().0.saturating_mul(u64::from(committed)));
+    Ok((Term::Rental { unit, committed, locked, renew }, Some(length)))
 }
 
 fn check_name(name: Option<&str>) -> Result<(), SpecError> {
@@ -456,6 +534,9 @@ fn check_constraints(c: ConstraintSpec, egress: Egress) -> Result<Vec<Constraint
         }
         out.push(Constraint::Attribute { name, value });
     }
+    for text in &c.certificates {
+        out.push(Constraint::Credential(parse_certificate(text).map_err(|e| bad("constraints.certificates", e))?));
+    }
     if egress != Egress::None {
         out.push(Constraint::Egress(egress));
     }
@@ -463,6 +544,22 @@ fn check_constraints(c: ConstraintSpec, egress: Egress) -> Result<Vec<Constraint
         return Err(bad("constraints", format!("{} where at most {MAX_CONSTRAINTS} are allowed", out.len())));
     }
     Ok(out)
+}
+
+/// The certificate that a condition such as `tier:3@ACCOUNT` asks for; the number of carbon is at most, of the others at least.
+fn parse_certificate(text: &str) -> Result<CredentialQuery, String> {
+    let wrong = || format!("`{text}` is no certificate: write for example tier:3, carbon:200 or region:2@ACCOUNT");
+    let (what, issuer) = text.split_once('@').map_or((text, None), |(what, issuer)| (what, Some(issuer)));
+    let (kind, number) = what.split_once(':').ok_or_else(wrong)?;
+    let kind = match kind {
+        "tier" => CredentialKind::DataCentreTier,
+        "carbon" => CredentialKind::Carbon,
+        "region" => CredentialKind::Region,
+        "inspection" => CredentialKind::Audit,
+        _ => return Err(wrong()),
+    };
+    let issuer = issuer.map(str::parse::<AccountId>).transpose().map_err(|e| e.to_string())?;
+    Ok(CredentialQuery { issuer, kind, at_least: number.parse().map_err(|_| wrong())? })
 }
 
 fn check_alive(alive: Option<AliveSpec>) -> Result<AliveCheck, SpecError> {
@@ -500,6 +597,20 @@ mod tests {
     }
 
     #[test]
+    fn a_term_is_fixed_open_or_a_rental() {
+        assert_eq!(check("timeout: 5m").unwrap().term, Term::Fixed);
+        let open = check("{term: {open: true}, timeout: 2h}").unwrap();
+        assert_eq!((open.term, open.timeout), (Term::Open, Some(Millis(7_200_000))));
+        let rental = check("term: {months: 1, lock: 3, renew: true}").unwrap();
+        assert_eq!(rental.term, Term::Rental { unit: BillingUnit::Month, committed: 1, locked: 3, renew: true });
+        assert_eq!(rental.timeout, Some(BillingUnit::Month.length()));
+        let constraints = check("{egress: none, constraints: {certificates: ['carbon:200']}}").unwrap().constraints;
+        let query = CredentialQuery { issuer: None, kind: CredentialKind::Carbon, at_least: 200 };
+        assert_eq!(constraints, [Constraint::Credential(query)]);
+        assert_eq!(check("{}").unwrap().priority, 0, "what costs is asked for");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (yaml, words) in [
             ("image: a\nbuild: {}", "contradicts"),
@@ -513,6 +624,15 @@ mod tests {
             ("timeout: +5s", "not a duration"),
             ("env: {FARM_X: a}", "set by the network"),
             ("budget: '0'", "buys nothing"),
+            ("price: {max: 1, target: 2}", "more than the highest price"),
+            ("watcher: me", "watcher: "),
+            ("constraints: {certificates: ['tier']}", "is no certificate"),
+            ("constraints: {certificates: ['age:3']}", "is no certificate"),
+            ("term: {open: true, hours: 2}", "contradict"),
+            ("term: {lock: 2}", "are for rentals"),
+            ("term: {hours: 2, lock: 1}", "at least as many"),
+            ("term: {hours: 2, renew: true}", "nothing can follow"),
+            ("{term: {hours: 2}, timeout: 1h}", "leave the timeout out"),
             ("build: {dockerfile: ../x}", "inside the build folder"),
         ] {
             let e = check(yaml).unwrap_err();

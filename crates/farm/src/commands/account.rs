@@ -3,6 +3,7 @@
 //! Guarantees: the key is never shown; money moves only by `transfer`, to an id that is a whole one.
 
 use super::grants;
+use super::overview::account_rows;
 use crate::args::{AccountArgs, AccountCommand};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::render::Table;
@@ -40,18 +41,11 @@ async fn show(app: &App) -> Outcome {
     let view = session.ensure_account().await?;
     session.out.either(&view, || {
         let mut table = Table::pairs();
-        let note = if session.is_test() { " (test credits, no value)" } else { "" };
-        table.row(["account".into(), view.id.to_string()]);
         table.row(["network".into(), format!("{} {}", session.status.name, session.status.zone.short())]);
-        table.row(["balance".into(), format!("{} cr{note}", credits(view.balance))]);
-        table.row(["on hold".into(), format!("{} cr", credits(view.on_hold))]);
-        if !view.deposit.is_zero() {
-            table.row(["deposit".into(), format!("{} cr", credits(view.deposit))]);
+        for (name, text) in account_rows(&view, session.is_test()) {
+            table.row([name.into(), text]);
         }
         table.row(["free building".into(), format!("{} left today", duration(view.build_allowance_left))]);
-        if let Some(name) = &view.provider {
-            table.row(["provider".into(), name.clone()]);
-        }
         table.text()
     });
     Ok(Exit::Ok)

@@ -11,9 +11,9 @@ use crate::render::number::{count, credits, duration, per_hour};
 use crate::render::{Output, Table};
 use crate::session::{App, Session, too_poor};
 use crate::spec_file;
-use crate::words::plainly;
+use crate::words::{self, plainly};
 use pasture_api::{ApiError, ExplainView};
-use pasture_types::market::{Constraint, Disclose, Egress, Failover, Fence, OrderTerms};
+use pasture_types::market::{Constraint, Disclose, Egress, Failover, Fence, OrderTerms, Term};
 use pasture_types::spec::CheckedSpec;
 use pasture_types::{Amount, AssetId, BlobHash, Millis, Timestamp};
 use std::time::Duration;
@@ -40,13 +40,14 @@ pub(crate) async fn run(app: &App, args: &ExplainArgs) -> Outcome {
     let mut view = session.ask(|| session.api.explain(&opened)).await?;
     if let Some(best) = view.best.first().filter(|_| view.suitable > 0) {
         // Once more at the price that would really be allowed: a budget is held against that.
-        let real = OrderTerms { max_price_per_hour: highest(&asked.spec, best.rate_per_hour, period(&session, &terms)), ..terms.clone() };
+        let most = highest(&asked.spec, best.rate_per_hour, period(&session, &terms), asked.spec.budget);
+        let real = OrderTerms { max_price_per_hour: most, ..terms.clone() };
         view = session.ask(|| session.api.explain(&real)).await?;
     }
     app.out.either(&view, || {
         let mut text = format!("asked for: {}\n{}", conditions(&terms), explanation(&view));
         for change in &view.relaxations {
-            text.push_str(&format!("\nwould help: {}", plainly(change)));
+            text.push_str(&format!("\nwould help: {}", words::way_out(change)));
         }
         text
     });
@@ -70,10 +71,12 @@ pub(crate) fn terms(spec: &CheckedSpec, spec_hash: BlobHash, now: Timestamp) -> 
         disclose: Disclose::default(),
         spec_hash,
         model: None,
-        watcher: None,
+        watcher: spec.watcher,
         preferences: vec![],
         expires: now.plus(ORDER_WAIT),
-        ..OrderTerms::default()
+        target_price_per_hour: spec.target_price_per_hour.unwrap_or(Amount::ZERO),
+        term: spec.term,
+        preemptible: spec.preemptible,
     }
 }
 
@@ -83,20 +86,31 @@ fn open(terms: &OrderTerms) -> OrderTerms {
     OrderTerms { budget, ..terms.clone() }
 }
 
-/// The shortest time that a budget must pay for.
+/// The shortest time that a budget must pay for: a period, or all that is rented.
 fn period(session: &Session, terms: &OrderTerms) -> Millis {
-    session.status.params.epoch.min(terms.max_duration)
+    match terms.term {
+        Term::Rental { .. } => terms.max_duration,
+        Term::Fixed | Term::Open => session.status.params.epoch.min(terms.max_duration),
+    }
+}
+
+/// How long the ledger may put more on hold by itself.
+const fn budgeted(terms: &OrderTerms) -> Millis {
+    match terms.term {
+        Term::Rental { unit, locked, renew: true, .. } => Millis(unit.length().0.saturating_mul(locked as u64)),
+        _ => terms.max_duration,
+    }
 }
 
 fn cost(rate: Amount, time: Millis) -> Amount {
     Amount(rate.0.saturating_mul(u128::from(time.0)).div_ceil(HOUR_MS))
 }
 
-/// The highest price that is allowed: the user's, else a little above the best offer's, as far as the budget pays a period of it.
-fn highest(spec: &CheckedSpec, best: Amount, period: Millis) -> Amount {
+/// The highest price that is allowed: the user's, else a little above the best offer's, as far as the money pays a period of it.
+fn highest(spec: &CheckedSpec, best: Amount, period: Millis, money: Option<Amount>) -> Amount {
     spec.max_price_per_hour.unwrap_or_else(|| {
         let room = round_up(best.mul_div(ROOM.0, ROOM.1).unwrap_or(best));
-        let paid = spec.budget.and_then(|b| b.mul_div(HOUR_MS, u128::from(period.0.max(1))));
+        let paid = money.and_then(|b| b.mul_div(HOUR_MS, u128::from(period.0.max(1))));
         paid.map_or(room, |paid| room.min(paid).max(best))
     })
 }
@@ -132,7 +146,7 @@ pub(crate) async fn quote(session: &Session, spec: &CheckedSpec, spec_hash: Blob
     let Some(best) = view.best.first().filter(|_| view.suitable > 0) else {
         let text = format!("asked for: {}\n{}", conditions(&asked), explanation(&view));
         let mut failure = Failure::new("nobody", format!("no machine suits this job; nothing was sent and nothing charged\n{text}"));
-        failure.next.extend(view.relaxations.iter().map(|r| plainly(r)));
+        failure.next.extend(view.relaxations.iter().map(words::way_out));
         if view.offers == 0 {
             failure = failure.next("offer a machine yourself:  farm up  (or farm dev, for a local network)");
         }
@@ -157,8 +171,10 @@ pub(crate) async fn quote(session: &Session, spec: &CheckedSpec, spec_hash: Blob
 /// Sets the limits that were not given: a price a little above the best offer's, a budget that covers the whole time as far as
 /// the account reaches. An error is the least that would have to be put on hold.
 fn priced(asked: OrderTerms, spec: &CheckedSpec, best: Amount, period: Millis, available: Amount) -> Result<OrderTerms, Amount> {
-    let max_price = highest(spec, best, period);
-    let hold = |rate: Amount| rate.mul_div(u128::from(asked.max_duration.0), HOUR_MS).map_or(ANY_PRICE, round_up);
+    let rented = matches!(asked.term, Term::Rental { .. });
+    let max_price = highest(spec, best, period, spec.budget.or(rented.then_some(available)));
+    let hold_for = |rate: Amount, time: Millis| rate.mul_div(u128::from(time.0), HOUR_MS).map_or(ANY_PRICE, round_up);
+    let hold = |rate: Amount| hold_for(rate, asked.max_duration);
     let budget = match spec.budget {
         // A budget of the user's is a limit, not a wish: it is not made smaller.
         Some(budget) => {
@@ -173,7 +189,13 @@ fn priced(asked: OrderTerms, spec: &CheckedSpec, best: Amount, period: Millis, a
             if least > available {
                 return Err(least);
             }
-            hold(max_price).min(available)
+            match budgeted(&asked) {
+                // What follows is put on hold when its time comes, if it is there then.
+                longer if longer > asked.max_duration => hold_for(max_price, longer),
+                // The ledger wants to see the whole of it; rounding may have gone above what there is.
+                _ if rented => hold(max_price).min(available).max(cost(max_price, period)),
+                _ => hold(max_price).min(available),
+            }
         }
     };
     Ok(OrderTerms { max_price_per_hour: max_price, budget, ..asked })
@@ -193,6 +215,13 @@ pub(crate) fn conditions(terms: &OrderTerms) -> String {
             Constraint::Egress(Egress::None) => continue,
             Constraint::Credential(query) => format!("certificate: {:?} {}", query.kind, query.at_least),
         });
+    }
+    all.extend(words::term(&terms.term));
+    if terms.preemptible {
+        all.push("may be ended early, with notice".into());
+    }
+    if let Some(watcher) = &terms.watcher {
+        all.push(format!("watched by {}", watcher.short()));
     }
     if terms.max_price_per_hour < ANY_PRICE {
         all.push(format!("at most {}", per_hour(terms.max_price_per_hour)));
@@ -246,6 +275,18 @@ mod tests {
         assert_eq!(price("{image: a, price: {max: 3}}", cr, 100 * cr), Ok((Amount(3 * cr), Amount(3 * cr))));
         let scarce = price("{image: a, budget: '0.018'}", cr, cr).unwrap();
         assert_eq!(scarce, (Amount(1_080_000_000), Amount(18_000_000)), "a period at the highest price is what the budget pays");
+        let hourly = "{image: a, term: {hours: 2}}";
+        let term = |spec: &str, available: u128| {
+            let checked = self::spec(spec);
+            let asked = terms(&checked, BlobHash([0; 32]), Timestamp(0));
+            let rented = asked.max_duration;
+            priced(asked, &checked, Amount(cr), rented, Amount(available)).map(|t| (t.max_price_per_hour, t.budget))
+        };
+        assert_eq!(term(hourly, 100 * cr), Ok((Amount(6 * cr / 5), Amount(12 * cr / 5))), "all that is rented is on hold");
+        assert_eq!(term(hourly, 21 * cr / 10), Ok((Amount(21 * cr / 20), Amount(21 * cr / 10))), "as dear as the account can rent it");
+        assert_eq!(term(hourly, 3 * cr / 2), Err(Amount(2 * cr)));
+        let renewed = term("{image: a, term: {hours: 2, lock: 10, renew: true}}", 100 * cr).unwrap();
+        assert_eq!(renewed.1, Amount(12 * cr), "what may follow is within the budget");
         assert_eq!(price("image: a", 1, 100 * cr).unwrap().0, Amount(100_000), "prices are rounded up");
     }
 

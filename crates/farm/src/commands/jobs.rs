@@ -3,8 +3,9 @@
 //! Guarantees: any beginning of a job's name is enough; what the ledger knows is the ledger's, what only the machine knows
 //! (its phase, its log) is asked of the machine and missing when it does not answer.
 
-use crate::args::{ExtendArgs, JobArg, LogsArgs, PsArgs, ReceiptArgs, StopArgs};
+use crate::args::{ExtendArgs, LogsArgs, PsArgs, ReceiptArgs, StopArgs};
 use crate::backend::RecordKind;
+use crate::commands::tenure;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, FromLog};
 use crate::follow::{final_in, show_frame};
@@ -20,7 +21,7 @@ use futures::stream;
 use pasture_api::client::EventFilter;
 use pasture_api::data::LeaseStatus;
 use pasture_api::{JobView, LeaseView, OrderState};
-use pasture_types::event::Event;
+use pasture_types::event::{ConfirmedBy, Event};
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::spec::parse_duration;
 use pasture_types::tx::Action;
@@ -86,9 +87,9 @@ pub(crate) async fn ps(app: &App, args: &PsArgs) -> Outcome {
 }
 
 /// `farm status`.
-pub(crate) async fn status(app: &App, args: &JobArg) -> Outcome {
+pub(crate) async fn status(app: &App, job: &str) -> Outcome {
     let session = Session::open(app).await?;
-    let job = session.job(&args.job).await?;
+    let job = session.job(job).await?;
     let live = live(&session, job.lease.as_ref()).await;
     let view = JobView { order: job.order.clone(), lease: job.lease.clone() };
     let state = words::state(&view, live.as_ref().map(|s| s.phase));
@@ -106,6 +107,15 @@ pub(crate) async fn status(app: &App, args: &JobArg) -> Outcome {
         if let Some(lease) = &job.lease {
             row("machine", words::machine(&lease.provider_name, &lease.region));
             row("price", format!("{}, at most {} cr", per_hour(lease.rate_per_hour), credits(lease.escrow)));
+            if let Some(term) = words::term(&lease.tenure.term) {
+                row("term", term);
+            }
+            if lease.tenure.preempting {
+                row("notice", "the machine's owner ends it early, as agreed".into());
+            }
+            if let Some(watcher) = &lease.tenure.watcher {
+                row("watcher", watcher.to_string());
+            }
             let served = live.as_ref().map_or(lease.served_ms, |s| s.served_ms.max(lease.served_ms));
             row("served", format!("{}, of it confirmed by you {}", duration(served), duration(lease.confirmed_ms)));
             row("charged", format!("{} cr", credits(cost(lease))));
@@ -147,6 +157,16 @@ pub(crate) async fn stop(app: &App, args: &StopArgs) -> Outcome {
     let grace = parse_duration(&args.grace).map_err(|e| Failure::usage(format!("--grace: {e}")))?;
     let session = Session::open(app).await?;
     let job = session.job(&args.job).await?;
+    if args.at_the_end {
+        return tenure::stop_renewal(&session, &job).await;
+    }
+    if let Some(warning) = job.lease.as_ref().and_then(|l| tenure::leaving(&session, l.tenure.term)) {
+        let question = format!("{warning}. Stop {} now? [y/N] ", job.handle);
+        if !app.yes && session.out.ask(&question).is_some_and(|answer| !matches!(answer.as_str(), "y" | "yes")) {
+            return Err(Failure::new("declined", format!("{} goes on", job.handle))
+                .next(format!("let it end with what is paid:  farm stop {} --at-the-end", job.handle)));
+        }
+    }
     let how = match &job.lease {
         Some(lease) if matches!(lease.state, LeaseState::Closing | LeaseState::Closed) => "had ended already",
         Some(lease) if lease.state == LeaseState::Matched => {
@@ -209,7 +229,8 @@ pub(crate) async fn receipt(app: &App, args: &ReceiptArgs) -> Outcome {
         lease = settled(&session, &job, &lease).await?;
     }
     let evidence = if args.details { verified(app, &session, &mut lease).await? } else { None };
-    let receipt = Receipt::of(job.handle.clone(), &lease, session.is_test(), None, final_in(&session, &lease));
+    let mut receipt = Receipt::of(job.handle.clone(), &lease, session.is_test(), None, final_in(&session, &lease));
+    receipt.watcher = watcher_name(&session, &lease).await;
     let mut json = receipt.json();
     if let (Some(fields), Some(evidence)) = (json.as_object_mut(), &evidence) {
         fields.insert("verified".into(), evidence.json());
@@ -219,6 +240,14 @@ pub(crate) async fn receipt(app: &App, args: &ReceiptArgs) -> Outcome {
         receipt.text(&session.out, args.details) + &verified
     });
     Ok(Exit::Ok)
+}
+
+/// The name of a watcher that had the last word, if it is a provider and so has one.
+async fn watcher_name(session: &Session, lease: &LeaseView) -> Option<String> {
+    match lease.settlement.as_ref()?.confirmed_by {
+        ConfirmedBy::Watcher(account) | ConfirmedBy::Evidence(account) => session.api.account(&account).await.ok()?.provider,
+        _ => None,
+    }
 }
 
 /// Holds the lease against the records that the validators signed, where we know whom to trust.

@@ -1,7 +1,9 @@
 //! One file a command; this one chooses among them.
 
 mod account;
+mod certificate;
 mod context;
+mod deposit;
 mod dev;
 mod doctor;
 mod explain;
@@ -9,11 +11,16 @@ mod grants;
 mod init;
 mod jobs;
 mod ledger;
+mod limits;
 mod man;
 mod moving;
 mod offers;
+mod overview;
 pub(crate) mod run;
+mod tenure;
 mod up;
+mod vote;
+pub(crate) mod watch;
 
 use crate::args::{Cli, Command};
 use crate::exit::{Exit, Outcome};
@@ -25,17 +32,26 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
     match command {
         Command::Run(args) => Box::pin(run::run(app, args)).await,
         Command::Ps(args) => jobs::ps(app, args).await,
-        Command::Status(args) => jobs::status(app, args).await,
+        Command::Status(args) => match &args.job {
+            Some(job) => jobs::status(app, job).await,
+            None => overview::run(app).await,
+        },
         Command::Logs(args) => jobs::logs(app, args).await,
         Command::Stop(args) => jobs::stop(app, args).await,
+        Command::Watch(args) => Box::pin(watch::run(app, args)).await,
+        Command::Watcher(args) => watch::name(app, args).await,
         Command::Receipt(args) => jobs::receipt(app, args).await,
         Command::Extend(args) => jobs::extend(app, args).await,
+        Command::TopUp(args) => tenure::top_up(app, args).await,
         Command::Account(args) => account::run(app, args).await,
         Command::Invite(args) => grants::invite(app, args).await,
-        Command::Offers => offers::run(app).await,
+        Command::Offers(args) => offers::run(app, args).await,
         Command::Explain(args) => explain::run(app, args).await,
         Command::Dev(args) => Box::pin(dev::run(app, args)).await,
         Command::Up(args) => Box::pin(up::run(app, args)).await,
+        Command::Deposit(args) => deposit::run(app, args).await,
+        Command::Certificate(args) => certificate::run(app, args).await,
+        Command::Vote(args) => vote::run(app, args).await,
         Command::Doctor(args) => doctor::run(app, args).await,
         Command::Ledger(args) => ledger::run(app, args).await,
         Command::Context(args) => context::run(app, args),

@@ -1,13 +1,19 @@
-//! `farm offers`: what machines are offered at which price.
+//! `farm offers`: what machines are offered at which price, and what is known of one.
 
+use crate::args::OffersArgs;
+use crate::commands::deposit::{one_machine, standing_rows};
 use crate::exit::{Exit, Outcome};
 use crate::patience::first_call;
 use crate::render::Table;
-use crate::render::number::credits;
-use crate::session::App;
+use crate::render::number::{credits, duration};
+use crate::session::{App, Session};
+use crate::words::hours;
 
 /// Runs the command.
-pub(crate) async fn run(app: &App) -> Outcome {
+pub(crate) async fn run(app: &App, args: &OffersArgs) -> Outcome {
+    if let Some(machine) = &args.machine {
+        return one(app, machine).await;
+    }
     let client = app.client()?;
     let offers = first_call(app.out, || client.offers()).await?;
     if app.out.json {
@@ -33,5 +39,40 @@ pub(crate) async fn run(app: &App) -> Outcome {
         ]);
     }
     app.out.data(table.text().trim_end());
+    Ok(Exit::Ok)
+}
+
+/// One machine: what it has and offers, and what stands behind it.
+async fn one(app: &App, machine: &str) -> Outcome {
+    let session = Session::open(app).await?;
+    let id = one_machine(&session, machine).await?;
+    let node = session.ask(|| session.api.node(&id)).await?;
+    let offers = session.ask(|| session.api.offers()).await?;
+    let offers: Vec<_> = offers.into_iter().filter(|o| o.node == id).collect();
+    let value = serde_json::json!({"machine": node, "offers": offers});
+    session.out.either(&value, || {
+        let mut table = Table::pairs();
+        let mut row = |name: &str, text: String| table.row([name.into(), text]);
+        row("machine", node.id.to_string());
+        row("provider", format!("{} {}", node.provider_name, node.provider));
+        row("has", format!("{}, {}", node.resources, node.cpu_model));
+        row("in jobs", node.leased.to_string());
+        for o in &offers {
+            let t = &o.terms;
+            let lasting = format!("jobs of {} to {}", duration(t.min_duration), duration(t.max_duration));
+            let most = if t.max_leases == 0 { String::new() } else { format!(", {} at once", t.max_leases) };
+            row("offers", format!("{} in {}: {lasting}{most}", t.resources, t.region));
+            row("hours", hours(&t.windows));
+            row("price", format!("kept for {}", duration(t.price_lock)));
+            for (name, value) in &t.attributes {
+                row("label", format!("{name}={value}"));
+            }
+        }
+        row("reachable", if node.reachable { "yes" } else { "no" }.into());
+        for (name, text) in node.standing.iter().flat_map(|s| standing_rows(s, session.time())) {
+            row(name, text);
+        }
+        table.text()
+    });
     Ok(Exit::Ok)
 }

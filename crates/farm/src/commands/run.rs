@@ -19,9 +19,9 @@ use crate::render::Progress;
 use crate::render::number::{credits, per_hour};
 use crate::session::{App, Session, now_ms, random};
 use crate::spec_file::{self, Asked};
-use crate::words::{machine, plainly};
+use crate::words::{self, machine};
 use pasture_api::client::EventFilter;
-use pasture_api::{LeaseView, OrderState};
+use pasture_api::{LeaseView, OrderState, OrderView};
 use pasture_rt::{Shutdown, TaskKind, spawn, spawn_blocking};
 use pasture_types::event::Event;
 use pasture_types::lease::{EndReason, LeaseState};
@@ -216,16 +216,11 @@ async fn matching(
                 _ => continue,
             },
         };
-        let lease = match news {
-            Some(lease) => lease,
-            // After a gap the order itself says where it is.
-            None => match session.ask(|| session.api.order(order)).await? {
-                o if matches!(o.state, OrderState::Expired | OrderState::Cancelled) => return nobody(session, terms).await,
-                o => match o.lease {
-                    Some(lease) => lease,
-                    None => continue,
-                },
-            },
+        // The order itself says where it is: after a gap, and because not each match of it is the job's.
+        let lease = match whereabouts(&session.ask(|| session.api.order(order)).await?, news) {
+            Whereabouts::On(lease) => lease,
+            Whereabouts::Ended => return nobody(session, terms).await,
+            Whereabouts::Nothing => continue,
         };
         let lease = session.ask(|| session.api.lease(&lease)).await?;
         if shown.replace(lease.id) != Some(lease.id) {
@@ -240,6 +235,27 @@ async fn matching(
     }
 }
 
+/// Where an order is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Whereabouts {
+    /// This lease is the job's.
+    On(LeaseId),
+    /// Nobody takes it any more.
+    Ended,
+    /// Nothing that concerns the job has happened.
+    Nothing,
+}
+
+/// What a match of an order means: a standby's lease is of the same order, and is not the job's. `matched`: the lease that the
+/// news is of; nothing after a gap.
+fn whereabouts(order: &OrderView, matched: Option<LeaseId>) -> Whereabouts {
+    match (order.state, order.lease) {
+        (OrderState::Expired | OrderState::Cancelled, _) => Whereabouts::Ended,
+        (OrderState::Open | OrderState::Matched, Some(lease)) if matched.is_none_or(|m| m == lease) => Whereabouts::On(lease),
+        _ => Whereabouts::Nothing,
+    }
+}
+
 /// Machine, region, price, and what it costs at most: before anything is billed.
 async fn announce(session: &Session, lease: &LeaseView, progress: &Progress) {
     let cpu = session.api.node(&lease.node).await.map(|n| n.cpu_model).unwrap_or_default();
@@ -247,6 +263,9 @@ async fn announce(session: &Session, lease: &LeaseView, progress: &Progress) {
     let test = if session.is_test() { " (test credits, no value)" } else { "" };
     progress.line(&format!("machine  {}{cpu}", machine(&lease.provider_name, &lease.region)));
     progress.line(&format!("price    {}, at most {} cr{test}", per_hour(lease.rate_per_hour), credits(lease.escrow)));
+    if let Some(term) = words::term(&lease.tenure.term) {
+        progress.line(&format!("term     {term}"));
+    }
     if session.out.json {
         session.out.json(&serde_json::json!({
             "event": "matched", "lease": lease.id, "order": lease.order, "node": lease.node, "provider": lease.provider_name,
@@ -262,7 +281,7 @@ async fn nobody(session: &Session, terms: &OrderTerms) -> Result<Option<LeaseVie
         return Err(failure.next("the machines that could were busy or away: try again in a moment"));
     }
     let mut failure = Failure { message: format!("{}\n{}", failure.message, explanation(&view)), ..failure };
-    failure.next.extend(view.relaxations.iter().map(|r| plainly(r)));
+    failure.next.extend(view.relaxations.iter().map(words::way_out));
     Err(failure)
 }
 
@@ -282,4 +301,31 @@ async fn give_up(session: &Session, order: &OrderId) -> Result<Option<LeaseView>
 pub(crate) fn round_up(amount: Amount) -> Amount {
     const UNIT: u128 = 100_000;
     Amount(amount.0.div_ceil(UNIT).saturating_mul(UNIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pasture_types::{AccountId, Resources, Timestamp};
+
+    #[test]
+    fn a_standbys_match_is_not_taken_for_the_jobs() {
+        let (job, standby) = (LeaseId([1; 32]), LeaseId([2; 32]));
+        let order = |state, lease| OrderView {
+            id: OrderId([3; 32]),
+            account: AccountId([4; 32]),
+            state,
+            placed: Timestamp(0),
+            expires: Timestamp(1),
+            resources: Resources::default(),
+            lease,
+        };
+        let matched = order(OrderState::Matched, Some(job));
+        assert_eq!(whereabouts(&matched, Some(job)), Whereabouts::On(job));
+        assert_eq!(whereabouts(&matched, Some(standby)), Whereabouts::Nothing);
+        assert_eq!(whereabouts(&matched, None), Whereabouts::On(job), "after a gap the order says it");
+        assert_eq!(whereabouts(&order(OrderState::Open, None), None), Whereabouts::Nothing);
+        assert_eq!(whereabouts(&order(OrderState::Open, Some(job)), Some(job)), Whereabouts::On(job));
+        assert_eq!(whereabouts(&order(OrderState::Expired, None), Some(job)), Whereabouts::Ended);
+    }
 }

@@ -4,12 +4,15 @@
 //! again at the next start.
 
 use crate::args::UpArgs;
-use crate::backend::{self, UpOptions, UpReady};
+use crate::backend::{self, MissingDeposit, UpOptions, UpReady};
+use crate::commands::deposit;
 use crate::commands::dev::offered;
+use crate::commands::limits::limits;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, Signals};
 use crate::render::number::credits;
 use crate::session::{App, Session};
+use pasture_api::DepositView;
 use pasture_api::client::EventFilter;
 use pasture_rt::Shutdown;
 use pasture_types::Amount;
@@ -29,6 +32,8 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
         engine_socket: args.machine.engine.clone(),
         rates: rates(args)?,
         region: args.machine.region.clone(),
+        limits: limits(&args.limits)?,
+        missing_deposit: if args.no_deposit { MissingDeposit::Earn } else { MissingDeposit::Post },
         name: args.name.clone().unwrap_or_else(|| format!("provider-{}", session.account().short())),
         account_key: session.key.clone(),
         stop_jobs: false,
@@ -55,7 +60,7 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
         let mut events = feeds::ledger(&session, filter).await?;
         tokio::select! {
             ended = &mut machine => return ended.map(|()| Exit::Ok),
-            () = report(app, ready, &mut events) => {}
+            () = report(app, &session, ready, &mut events) => {}
             _ = signals.next() => {}
         }
     }
@@ -84,7 +89,7 @@ fn rates(args: &UpArgs) -> Result<Option<Rates>, Failure> {
 
 fn show(app: &App, ready: &UpReady) {
     if app.out.json {
-        app.out.json(&serde_json::json!({"event": "ready", "node": ready.node, "resources": ready.resources, "rates": ready.rates, "unheld": ready.unheld}));
+        app.out.json(&serde_json::json!({"event": "ready", "node": ready.node, "resources": ready.resources, "rates": ready.rates, "unheld": ready.unheld, "deposit": ready.deposit}));
         return;
     }
     let r = &ready.rates;
@@ -95,6 +100,9 @@ fn show(app: &App, ready: &UpReady) {
         credits(r.memory_gib),
         credits(r.disk_gib)
     ));
+    if let Some(d) = &ready.deposit {
+        app.out.note(&format!("  deposit  {}", deposit::line(d)));
+    }
     for limit in &ready.unheld {
         app.out.warn(&format!("! not held on this machine: {limit}"));
     }
@@ -102,8 +110,10 @@ fn show(app: &App, ready: &UpReady) {
 }
 
 /// Says what the machine earns, until the events end.
-async fn report(app: &App, ready: &UpReady, events: &mut mpsc::Receiver<FromLedger>) {
+async fn report(app: &App, session: &Session, ready: &UpReady, events: &mut mpsc::Receiver<FromLedger>) {
     let mut earned = Amount::ZERO;
+    let ours = session.account();
+    let mut owes = ready.deposit.as_ref().is_some_and(DepositView::keeps_earnings);
     while let Some(item) = events.recv().await {
         let FromLedger::Event(event) = item else { continue };
         match event.event {
@@ -114,6 +124,14 @@ async fn report(app: &App, ready: &UpReady, events: &mut mpsc::Receiver<FromLedg
                 earned = earned.saturating_add(settlement.to_provider);
                 let (paid, all) = (credits(settlement.to_provider), credits(earned));
                 app.out.note(&format!("  job {} paid {paid} cr; {all} cr since this began", lease.short()));
+                // A newcomer is paid into its deposit first.
+                if owes
+                    && let Ok(view) = session.api.account(&ours).await
+                    && let Some(d) = &view.standing
+                {
+                    owes = d.keeps_earnings();
+                    app.out.note(&format!("  deposit  {}", deposit::line(d)));
+                }
                 if app.out.json {
                     app.out.json(&serde_json::json!({"event": "paid", "lease": lease, "amount": settlement.to_provider, "total": earned}));
                 }

@@ -1,6 +1,6 @@
 //! Inviting somebody who has nothing, and taking it back.
 
-use crate::support::{Net, Options, shared};
+use crate::support::{Folder, Net, Options, paid, shared};
 use pasture_types::Amount;
 
 /// The code that `farm invite` printed.
@@ -55,4 +55,26 @@ fn a_grant_is_listed_and_taken_back() {
     let _ = host.farm(&["account", "grants"]).exits(0).says(&["no grant stands"]);
     let _ =
         host.farm(&["account", "grant", "--key", &key, "--allow", "keys", "--credits", "2"]).exits(2).says(&["cannot be granted by name"]);
+}
+
+#[test]
+fn a_guest_runs_a_job_on_what_an_invite_carried_and_on_nothing_else() {
+    let host = shared().stranger().with_credits();
+    let code = code_of(&host.farm(&["invite", "--credits", "2", "--json"]).exits(0).json());
+    let guest = shared().stranger();
+    let _ = guest.farm(&["account", "claim", &code]).exits(0);
+    let before = guest.books();
+    // More than the invite carried cannot be put on hold.
+    let folder = Folder::script("guest", "echo invited; sleep 2");
+    let _ = guest.run(&folder, &["--budget", "5", "--max-price", "5"]).exits(125).says(&["you have"]);
+    assert_eq!(guest.books(), before);
+    let done = guest.run(&folder, &["--budget", "1"]).exits(0);
+    assert_eq!(done.stdout, "invited\n", "{}", done.all());
+    let (lease, _) = guest.settled();
+    let charged = paid(&lease).charged;
+    let after = guest.books();
+    assert_eq!(after.on_hold, Amount::ZERO);
+    let spent = before.free.saturating_sub(after.free);
+    assert!(!charged.is_zero() && spent >= charged && spent < Amount(charged.0 + 10_000_000), "{spent} for {charged}, fees included");
+    let _ = guest.farm(&["receipt", "guest", "--wait"]).exits(0).says(&["service confirmed by you", "unaudited"]);
 }

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod away;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod cheats;
 #[cfg(test)]
 mod files;
@@ -21,6 +23,8 @@ mod limits;
 #[cfg(test)]
 mod machines;
 #[cfg(test)]
+mod newcomers;
+#[cfg(test)]
 mod operator;
 #[cfg(test)]
 mod projects;
@@ -34,3 +38,9 @@ mod stopping;
 mod support;
 #[cfg(test)]
 mod terminal;
+#[cfg(test)]
+mod terms;
+#[cfg(test)]
+mod votes;
+#[cfg(test)]
+mod watchers;

@@ -134,7 +134,8 @@ async fn method_path_query_headers_and_signature_pass_unchanged() {
         log_bytes: 0,
         steal_ms: pasture_types::Millis(0),
     };
-    let request = CountersignRequest { usage, key: user().public().to_string(), signature: SignatureText("ed25519:00".into()) };
+    let request =
+        CountersignRequest { usage, account: None, key: user().public().to_string(), signature: SignatureText("ed25519:00".into()) };
     let length = serde_json::to_vec(&request).unwrap().len();
     soon(client.countersign(&request)).await.unwrap();
     assert_eq!(

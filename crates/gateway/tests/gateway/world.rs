@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
     AccountView, ApiClient, BestOffer, CheckView, EpochView, Exclusion, ExplainView, GrantView, HeadView, JobView, LeaseView,
-    NetworkStatus, NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, StateValue, TransactionView, TxResult, auth,
+    NetworkStatus, NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, ProposalView, StateValue, TenureView, TransactionView,
+    TxResult, auth,
 };
 use pasture_gateway::{Backend, BlockEvents, ExportStream, Gateway, GatewayOptions};
 use pasture_rt::{ManualClock, Shutdown};
@@ -95,6 +96,7 @@ impl Ledger {
             paid: Amount(0),
             reason: None,
             settlement: None,
+            tenure: TenureView::default(),
         }
     }
     fn grant_view() -> GrantView {
@@ -177,6 +179,8 @@ impl Backend for Ledger {
             params: Params::dev(),
             funder: Some(funder().account()),
             genesis_time: Timestamp(NOW),
+            paused: None,
+            open_proposals: 0,
         })
     }
     fn account(&self, id: AccountId) -> Result<Option<AccountView>, Problem> {
@@ -189,6 +193,8 @@ impl Backend for Ledger {
             keys: vec![user().public().to_string()],
             provider: None,
             build_allowance_left: Millis(1),
+            standing: None,
+            assets: vec![],
         }))
     }
     fn jobs(&self, account: AccountId) -> Result<Vec<JobView>, Problem> {
@@ -212,6 +218,7 @@ impl Backend for Ledger {
             cpu_model: "model".into(),
             lanes: vec![],
             reachable: false,
+            standing: None,
         }))
     }
     fn node_leases(&self, node: NodeId) -> Result<Vec<LeaseView>, Problem> {
@@ -246,6 +253,9 @@ impl Backend for Ledger {
     }
     fn epoch(&self, epoch: u64) -> Result<Option<EpochView>, Problem> {
         Ok((epoch <= 3).then_some(EpochView { epoch, randomness: Hash32([6; 32]) }))
+    }
+    fn proposals(&self) -> Result<Vec<ProposalView>, Problem> {
+        Ok(vec![])
     }
     fn explain(&self, terms: OrderTerms) -> Result<ExplainView, Problem> {
         let best = BestOffer {

@@ -297,7 +297,8 @@ impl Actor {
         let countersignature = confirmed.and_then(|c| {
             let key = parse_public_key(&c.key).ok()?;
             let signature = Signature::try_from(&c.signature).ok()?;
-            Some(Countersignature { account: self.shared.terms.account, key, signature })
+            let account = c.account.unwrap_or(self.shared.terms.account);
+            Some(Countersignature { account, key, signature })
         });
         Action::SubmitUsage { usage: Box::new(SignedUsage { usage, node: self.ctx.node, node_signature, countersignature }) }
     }

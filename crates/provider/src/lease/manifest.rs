@@ -100,6 +100,7 @@ pub(crate) mod tests {
             egress: manifest.egress,
             spec_hash: manifest.hash(),
             matched: Timestamp(1_000),
+            preemptible: false,
         }
     }
 

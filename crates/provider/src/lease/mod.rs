@@ -22,5 +22,5 @@ mod work;
 pub(crate) use actor::{Started, spawn};
 pub(crate) use event::{Epochs, Event};
 pub(crate) use record::{LeaseRecord, Terms};
-pub(crate) use shared::Shared;
+pub(crate) use shared::{Shared, Watcher};
 pub(crate) use work::image_tag;

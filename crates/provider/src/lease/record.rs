@@ -25,6 +25,9 @@ pub(crate) struct Terms {
     pub(crate) egress: Egress,
     pub(crate) spec_hash: BlobHash,
     pub(crate) matched: Timestamp,
+    /// It may be ended early, with notice.
+    #[serde(default)]
+    pub(crate) preemptible: bool,
 }
 
 impl From<&LeaseView> for Terms {
@@ -42,6 +45,7 @@ impl From<&LeaseView> for Terms {
             egress: v.egress,
             spec_hash: v.spec_hash,
             matched: v.matched,
+            preemptible: v.tenure.preemptible,
         }
     }
 }

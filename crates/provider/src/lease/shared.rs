@@ -8,7 +8,7 @@ use super::record::Terms;
 use pasture_api::data::{LeaseStatus, NodeEvent, OutputInfo, Phase};
 use pasture_types::lease::Usage;
 use pasture_types::spec::Manifest;
-use pasture_types::{LeaseId, PublicKey, Timestamp};
+use pasture_types::{AccountId, LeaseId, PublicKey, Timestamp};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -35,6 +35,13 @@ pub(crate) struct View {
     pub(crate) finished: bool,
 }
 
+/// Who may confirm in the user's place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Watcher {
+    pub(crate) account: AccountId,
+    pub(crate) keys: Vec<PublicKey>,
+}
+
 /// One lease.
 pub(crate) struct Shared {
     pub(crate) terms: Terms,
@@ -45,8 +52,14 @@ pub(crate) struct Shared {
     pub(crate) mailbox: mpsc::Sender<Event>,
     /// Keys of the lease's account and when they were read (milliseconds). Kept for when the network is away.
     pub(crate) keys: watch::Sender<(Vec<PublicKey>, u64)>,
+    /// Its watcher with its keys and when they were read, in the same manner.
+    pub(crate) watcher: watch::Sender<(Option<Watcher>, u64)>,
     /// This process has asked the ledger to accept the lease.
     pub(crate) accepting: AtomicBool,
+    /// This process has given notice of its early end, or knows that it was given.
+    pub(crate) noticed: AtomicBool,
+    /// Its early end is on its way.
+    pub(crate) ending: AtomicBool,
     /// One upload at a time.
     pub(crate) upload: Mutex<()>,
 }
@@ -72,7 +85,10 @@ impl Shared {
             events: broadcast::Sender::new(BROADCAST),
             mailbox,
             keys: watch::Sender::new((vec![], 0)),
+            watcher: watch::Sender::new((None, 0)),
             accepting: AtomicBool::new(false),
+            noticed: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             upload: Mutex::new(()),
         };
         (this, receiver)

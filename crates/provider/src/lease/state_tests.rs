@@ -57,7 +57,12 @@ impl Case {
 }
 
 fn confirm(usage: &Usage) -> Event {
-    Event::Countersigned(Box::new(CountersignRequest { usage: usage.clone(), key: "k".into(), signature: SignatureText("s".into()) }))
+    Event::Countersigned(Box::new(CountersignRequest {
+        usage: usage.clone(),
+        account: None,
+        key: "k".into(),
+        signature: SignatureText("s".into()),
+    }))
 }
 
 fn offered(effects: &[Effect]) -> Vec<(Usage, bool)> {

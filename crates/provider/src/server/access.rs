@@ -1,65 +1,148 @@
-//! Who may: each request is signed by a key of the lease's account.
+//! Who may: each request is signed by a key of the lease's account or, where it only looks and confirms, of its watcher's.
+//!
+//! Guarantees: a watcher reads a lease's status and events, makes the order's check and confirms; inputs, logs and output are the
+//! user's alone, and so is stopping. Nothing is told of leases to anybody else.
 
 use crate::context::Context;
-use crate::lease::Shared;
+use crate::lease::{Shared, Watcher};
 use axum::extract::{FromRequestParts, Path};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use pasture_api::{Problem, auth};
 use pasture_types::keys::parse_public_key;
-use pasture_types::{LeaseId, PublicKey};
+use pasture_types::{AccountId, LeaseId, PublicKey};
 use std::sync::Arc;
 
-/// How long an account's keys are used before they are read again: the longest that a removed key still works.
-const KEYS_FRESH_MS: u64 = 60_000;
+/// How long an account's keys, and who watches, are used before they are read again: the longest that a removed key still works.
+const FRESH_MS: u64 = 60_000;
 /// Least time between two readings because of an unknown key.
-const KEYS_PAUSE_MS: u64 = 1_000;
+const PAUSE_MS: u64 = 1_000;
 
-/// The lease of a request, if its signer may ask for it. Nothing is told of leases to those who may not. It comes before the
-/// request's query and body, so that nothing of a stranger's is read.
+/// Who signed a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Who {
+    /// The lease's account.
+    User,
+    /// Its watcher, by this account.
+    Watcher(AccountId),
+}
+
+/// The lease of a request by its user. It comes before the request's query and body, so that nothing of a stranger's is read.
 pub(crate) struct Lease(pub(crate) Arc<Shared>);
+
+/// The lease of a request by its user or its watcher.
+pub(crate) struct Watched(pub(crate) Arc<Shared>, pub(crate) Who);
 
 impl FromRequestParts<Arc<Context>> for Lease {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Arc<Context>) -> Result<Self, Problem> {
-        let Path(id) = Path::<String>::from_request_parts(parts, ctx).await.map_err(|e| Problem::bad_request(e.body_text()))?;
-        let header = parts.headers.get(AUTHORIZATION).and_then(|h| h.to_str().ok());
-        let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-        let key = auth::verify(header, parts.method.as_str(), path, &ctx.node, ctx.clock.now_ms())
-            .map_err(|e| Problem::unauthorized(e.to_string()))?;
-        let known = id.parse::<LeaseId>().ok().and_then(|id| ctx.leases.get(&id));
-        let lease = known.ok_or_else(|| Problem::not_found("lease on this node"))?;
-        check_key(ctx, &lease, &key).await?;
-        Ok(Self(lease))
+        let (lease, key) = signed(parts, ctx).await?;
+        if is_user(ctx, &lease, &key).await? { Ok(Self(lease)) } else { Err(forbidden()) }
+    }
+}
+
+impl FromRequestParts<Arc<Context>> for Watched {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Arc<Context>) -> Result<Self, Problem> {
+        let (lease, key) = signed(parts, ctx).await?;
+        let who = who(ctx, &lease, &key).await?;
+        Ok(Self(lease, who))
+    }
+}
+
+async fn signed(parts: &mut Parts, ctx: &Arc<Context>) -> Result<(Arc<Shared>, PublicKey), Problem> {
+    let Path(id) = Path::<String>::from_request_parts(parts, ctx).await.map_err(|e| Problem::bad_request(e.body_text()))?;
+    let header = parts.headers.get(AUTHORIZATION).and_then(|h| h.to_str().ok());
+    let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
+    let key = auth::verify(header, parts.method.as_str(), path, &ctx.node, ctx.clock.now_ms())
+        .map_err(|e| Problem::unauthorized(e.to_string()))?;
+    let known = id.parse::<LeaseId>().ok().and_then(|id| ctx.leases.get(&id));
+    Ok((known.ok_or_else(|| Problem::not_found("lease on this node"))?, key))
+}
+
+/// Whose key this is; nobody else's is told more.
+pub(crate) async fn who(ctx: &Context, lease: &Shared, key: &PublicKey) -> Result<Who, Problem> {
+    if is_user(ctx, lease, key).await? {
+        return Ok(Who::User);
+    }
+    match watcher(ctx, lease, key).await? {
+        Some(account) => Ok(Who::Watcher(account)),
+        None => Err(forbidden()),
+    }
+}
+
+/// What to do about something known for so long.
+enum Known {
+    Good,
+    Bad,
+    Ask,
+}
+
+const fn known(fits: bool, age: u64) -> Known {
+    match (fits, age) {
+        (true, ..FRESH_MS) => Known::Good,
+        (false, ..PAUSE_MS) => Known::Bad,
+        _ => Known::Ask,
     }
 }
 
 /// Whether a key belongs to the lease's account.
-pub(crate) async fn check_key(ctx: &Context, lease: &Shared, key: &PublicKey) -> Result<(), Problem> {
+async fn is_user(ctx: &Context, lease: &Shared, key: &PublicKey) -> Result<bool, Problem> {
     let now = ctx.clock.now_ms();
-    let (known, age) = {
+    let (fits, age) = {
         let keys = lease.keys.borrow();
         (keys.0.contains(key), if keys.0.is_empty() { u64::MAX } else { now.abs_diff(keys.1) })
     };
-    if known && age < KEYS_FRESH_MS {
-        return Ok(());
+    match known(fits, age) {
+        Known::Good => return Ok(true),
+        Known::Bad => return Ok(false),
+        Known::Ask => {}
     }
-    if age < KEYS_PAUSE_MS {
-        return Err(forbidden());
-    }
-    match ctx.network.account(&lease.terms.account).await {
-        Ok(account) => {
-            let keys: Vec<PublicKey> =
-                account.map(|a| a.keys.iter().filter_map(|k| parse_public_key(k).ok()).collect()).unwrap_or_default();
+    match keys_of(ctx, &lease.terms.account).await {
+        Ok(keys) => {
             let allowed = keys.contains(key);
             lease.keys.send_replace((keys, now));
-            if allowed { Ok(()) } else { Err(forbidden()) }
+            Ok(allowed)
         }
         // What was known a while ago still counts while the network is away.
-        Err(_) if known => Ok(()),
-        Err(error) => Err(Problem::unavailable(format!("whose key this is cannot be looked up now: {error}"))),
+        Err(_) if fits => Ok(true),
+        Err(problem) => Err(problem),
     }
+}
+
+/// The watcher's account, if the key is one of its.
+async fn watcher(ctx: &Context, lease: &Shared, key: &PublicKey) -> Result<Option<AccountId>, Problem> {
+    let now = ctx.clock.now_ms();
+    let (was, age) = {
+        let watcher = lease.watcher.borrow();
+        let fits = watcher.0.as_ref().filter(|w| w.keys.contains(key)).map(|w| w.account);
+        (fits, now.abs_diff(watcher.1))
+    };
+    match known(was.is_some(), age) {
+        Known::Good => return Ok(was),
+        Known::Bad => return Ok(None),
+        Known::Ask => {}
+    }
+    let named = match ctx.network.lease(&lease.id()).await {
+        Ok(view) => view.and_then(|v| v.tenure.watcher),
+        Err(_) if was.is_some() => return Ok(was),
+        Err(error) => return Err(Problem::unavailable(format!("who watches cannot be looked up now: {error}"))),
+    };
+    let watcher = match named {
+        Some(account) => Some(Watcher { account, keys: keys_of(ctx, &account).await? }),
+        None => None,
+    };
+    let fits = watcher.as_ref().filter(|w| w.keys.contains(key)).map(|w| w.account);
+    lease.watcher.send_replace((watcher, now));
+    Ok(fits)
+}
+
+async fn keys_of(ctx: &Context, account: &AccountId) -> Result<Vec<PublicKey>, Problem> {
+    let view = ctx.network.account(account).await;
+    let view = view.map_err(|error| Problem::unavailable(format!("whose key this is cannot be looked up now: {error}")))?;
+    Ok(view.map(|a| a.keys.iter().filter_map(|k| parse_public_key(k).ok()).collect()).unwrap_or_default())
 }
 
 fn forbidden() -> Problem {

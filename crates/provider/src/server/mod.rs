@@ -1,6 +1,6 @@
 //! The data plane: HTTP on loopback, spoken by clients through a gateway. Routes: see `pasture_api::data`.
 //!
-//! Guarantees: nothing is done before the request's signature is that of a key of the lease's account; every body has a limit
+//! Guarantees: nothing is done before the request's signature is that of a key of the lease's account, or of its watcher's where that may look; every body has a limit
 //! before it is stored; a slow reader of events is disconnected, it never holds a lease up. It decides nothing about leases:
 //! what changes one goes through its mailbox.
 
@@ -12,7 +12,7 @@ mod upload;
 use crate::context::Context;
 use crate::error::ProviderError;
 use crate::lease::Event;
-use access::Lease;
+use access::{Lease, Watched, Who};
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
@@ -71,19 +71,26 @@ async fn manifest(State(ctx): Ctx, Lease(lease): Lease, body: Bytes) -> Result<S
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn status(State(ctx): Ctx, Lease(lease): Lease) -> Result<Json<LeaseStatus>, Problem> {
+async fn status(State(ctx): Ctx, Watched(lease, _): Watched) -> Result<Json<LeaseStatus>, Problem> {
     Ok(Json(lease.status_at(Timestamp(ctx.clock.now_ms()))))
 }
 
-async fn alive(State(ctx): Ctx, Lease(lease): Lease) -> Result<Json<AliveAnswer>, Problem> {
+async fn alive(State(ctx): Ctx, Watched(lease, _): Watched) -> Result<Json<AliveAnswer>, Problem> {
     Ok(Json(alive::check(&ctx, &lease).await))
 }
 
-async fn countersign(State(ctx): Ctx, Lease(lease): Lease, body: Bytes) -> Result<StatusCode, Problem> {
-    let request: CountersignRequest = serde_json::from_slice(&body).map_err(|e| Problem::bad_request(e.to_string()))?;
+async fn countersign(State(ctx): Ctx, Watched(lease, _): Watched, body: Bytes) -> Result<StatusCode, Problem> {
+    let mut request: CountersignRequest = serde_json::from_slice(&body).map_err(|e| Problem::bad_request(e.to_string()))?;
     let bad = |e: pasture_types::keys::SignatureError| Problem::bad_request(format!("the confirmation is not signed as it must be: {e}"));
     let key = parse_public_key(&request.key).map_err(bad)?;
-    access::check_key(&ctx, &lease, &key).await?;
+    let account = match access::who(&ctx, &lease, &key).await? {
+        Who::User => lease.terms.account,
+        Who::Watcher(account) => account,
+    };
+    if request.account.is_some_and(|named| named != account) {
+        return Err(Problem::forbidden("the key that confirms is not one of the account that is named"));
+    }
+    request.account = Some(account);
     let signature = Signature::try_from(&request.signature).map_err(bad)?;
     key.verify(&request.usage.counter_digest(), &signature).map_err(bad)?;
     if !lease.view.borrow().offered.contains(&request.usage) {

@@ -1,6 +1,6 @@
 //! What a client reads as it comes: events, log frames, the output.
 
-use super::access::Lease;
+use super::access::{Lease, Watched, Who};
 use crate::context::Context;
 use crate::lease::log::LogSeen;
 use axum::body::Body;
@@ -34,7 +34,7 @@ fn until_shutdown<T: Send + 'static>(
     stream.take_until(Box::pin(async move { cancel.requested().await }))
 }
 
-pub(super) async fn events(State(ctx): State<Arc<Context>>, Lease(lease): Lease) -> Result<Response, Problem> {
+pub(super) async fn events(State(ctx): State<Arc<Context>>, Watched(lease, who): Watched) -> Result<Response, Problem> {
     // Subscribed before the status is read: a change in between comes twice rather than never.
     let live = BroadcastStream::new(lease.events.subscribe());
     let status = NodeEvent::Status { status: Box::new(lease.status_at(Timestamp(ctx.clock.now_ms()))) };
@@ -42,6 +42,8 @@ pub(super) async fn events(State(ctx): State<Arc<Context>>, Lease(lease): Lease)
     // One who is too far behind is disconnected, and begins again with the status.
     let live = live.take_while(|e| std::future::ready(e.is_ok())).filter_map(|e| std::future::ready(e.ok()));
     let all = stream::iter(std::iter::once(status).chain(pending)).chain(live);
+    // What a build prints is the user's alone.
+    let all = all.filter(move |e| std::future::ready(who == Who::User || !matches!(e, NodeEvent::Output { .. })));
     let all = all
         .map(|event| Ok::<_, Infallible>(Event::default().json_data(&event).unwrap_or_else(|_| Event::default().comment("unprintable"))));
     Ok(Sse::new(until_shutdown(ctx.cancel.clone(), all)).keep_alive(KeepAlive::default()).into_response())

@@ -218,7 +218,7 @@ impl Client {
 
     pub(crate) async fn countersign(&self, usage: &Usage) -> reqwest::StatusCode {
         let signature = SignatureText::from(&self.key.sign(&usage.counter_digest()));
-        let request = CountersignRequest { usage: usage.clone(), key: self.key.public().to_string(), signature };
+        let request = CountersignRequest { usage: usage.clone(), account: None, key: self.key.public().to_string(), signature };
         self.send("POST", "countersign", serde_json::to_vec(&request).unwrap()).await.status()
     }
 

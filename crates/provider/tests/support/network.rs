@@ -3,14 +3,18 @@
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use pasture_api::views::{AccountView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TxResult};
+use pasture_api::views::{AccountView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TenureView, TxResult};
+use pasture_api::{Beginning, DepositView};
 use pasture_provider::{LedgerEvents, Network, NetworkError};
+use pasture_types::audit::AuditAction;
 use pasture_types::event::{Event, Hash32};
 use pasture_types::genesis::Params;
 use pasture_types::ids::derive;
 use pasture_types::lease::{EndReason, LeaseState, SignedUsage};
-use pasture_types::proof::{Heartbeat, ResourceClass, heartbeat_seed, threshold, verify_shares};
+use pasture_types::market_rules::{MarketAction, MarketEvent};
+use pasture_types::proof::{Heartbeat, ResourceClass, heartbeat_seed, share_hash, threshold, verify_shares};
 use pasture_types::spec::Manifest;
+use pasture_types::stake::DepositAction;
 use pasture_types::tx::{Action, Auth, Envelope, NodeDeclaration, node_registration_digest, offer_id};
 use pasture_types::{
     AccountId, Amount, AssetId, Height, LeaseId, Millis, NodeId, OrderId, PublicKey, Resources, SigningKey, Timestamp, ZoneId,
@@ -25,6 +29,16 @@ const RATE: Amount = Amount(3_600_000_000);
 
 #[derive(Default)]
 pub(crate) struct Ledger {
+    /// Whether it began without a deposit.
+    pub(crate) newcomer: bool,
+    /// Whether leases that are matched may be ended early.
+    pub(crate) preemptible: bool,
+    /// How many epochs a heartbeat may be late; none: as in development.
+    pub(crate) patient: Option<u64>,
+    /// How many heartbeats came together, transaction by transaction.
+    pub(crate) bundles: Vec<usize>,
+    /// Leases whose early end was told.
+    pub(crate) noticed: Vec<LeaseId>,
     height: u64,
     lanes: BTreeMap<([u8; 32], u8), u64>,
     pub(crate) provider: Option<String>,
@@ -36,7 +50,7 @@ pub(crate) struct Ledger {
     pub(crate) heartbeats: BTreeSet<u64>,
     pub(crate) announced: Option<String>,
     pub(crate) announcements: u32,
-    epochs: BTreeMap<u64, [u8; 32]>,
+    pub(crate) epochs: BTreeMap<u64, [u8; 32]>,
 }
 
 pub(crate) struct SimulatedNetwork {
@@ -56,6 +70,25 @@ pub(crate) fn now() -> Timestamp {
 
 fn params() -> Params {
     Params { epoch: Millis(1_000), heartbeat_work: Millis(5), ..Params::dev() }
+}
+
+impl Ledger {
+    fn standing(&self) -> DepositView {
+        DepositView {
+            own: self.deposit,
+            sponsored: Amount::ZERO,
+            least: Params::dev().min_stake,
+            in_use: Amount::ZERO,
+            rate_per_hour: Amount::ZERO,
+            beginning: if self.newcomer { Beginning::Newcomer } else { Beginning::Deposit },
+            withheld: Amount::ZERO,
+            forfeited: Amount::ZERO,
+            first_fees: Amount::ZERO,
+            leaving: vec![],
+            sponsors: vec![],
+            suspended: None,
+        }
+    }
 }
 
 impl SimulatedNetwork {
@@ -96,6 +129,7 @@ impl SimulatedNetwork {
             paid: Amount::ZERO,
             reason: None,
             settlement: None,
+            tenure: TenureView { preemptible: self.ledger.lock().unwrap().preemptible, ..TenureView::default() },
         };
         let matched = Event::LeaseMatched {
             lease: id,
@@ -109,6 +143,10 @@ impl SimulatedNetwork {
         self.ledger.lock().unwrap().leases.insert(id, view);
         self.emit(matched);
         id
+    }
+
+    pub(crate) fn epoch_of(&self, at: Timestamp) -> u64 {
+        at.since(self.genesis).0 / params().epoch.0
     }
 
     pub(crate) fn lease_view(&self, id: LeaseId) -> LeaseView {
@@ -150,6 +188,13 @@ impl SimulatedNetwork {
                 who(false)?;
                 ledger.deposit = ledger.deposit.saturating_add(*amount);
             }
+            Action::Deposit(DepositAction::Newcomer { stamp }) => {
+                who(false)?;
+                if !stamp.verify(&ZONE, &self.provider) {
+                    return Err("the stamp's work was not done".into());
+                }
+                ledger.newcomer = true;
+            }
             Action::RegisterNode { node, declaration, node_signature } => {
                 who(false)?;
                 let digest = node_registration_digest(&ZONE, &self.provider, node, declaration);
@@ -173,6 +218,10 @@ impl SimulatedNetwork {
                     reachable: true,
                 });
             }
+            Action::Market(MarketAction::Preempt { lease }) => {
+                who(true)?;
+                self.take_notice(ledger, lease)?;
+            }
             Action::WithdrawOffer { .. } => {
                 who(false)?;
                 ledger.offer = None;
@@ -193,6 +242,10 @@ impl SimulatedNetwork {
             Action::SubmitHeartbeat { heartbeat } => {
                 who(true)?;
                 self.take_heartbeat(ledger, heartbeat)?;
+            }
+            Action::Audit(said) => {
+                who(true)?;
+                self.take_bundle(ledger, said)?;
             }
             Action::CloseLease { lease, reason } => {
                 who(true)?;
@@ -238,6 +291,34 @@ impl SimulatedNetwork {
         Ok(())
     }
 
+    fn take_notice(&self, ledger: &mut Ledger, lease: &LeaseId) -> Result<(), String> {
+        let view = ledger.leases.get_mut(lease).ok_or("no such lease")?;
+        if !view.tenure.preemptible || view.tenure.preempting {
+            return Err("no notice can be given".into());
+        }
+        view.tenure.preempting = true;
+        ledger.noticed.push(*lease);
+        let (account, node, at) = (view.account, view.node, now().plus(Millis(300)));
+        self.emit(Event::Market(MarketEvent::PreemptNotice { lease: *lease, account, node, at }));
+        Ok(())
+    }
+
+    fn take_bundle(&self, ledger: &mut Ledger, said: &AuditAction) -> Result<(), String> {
+        let AuditAction::Heartbeats(bundle) = said else { return Err(format!("not of a provider: {said:?}")) };
+        let mut taken = 0;
+        for (shares, epoch) in bundle.shares.iter().zip(bundle.first..).filter(|(s, _)| !s.0.is_empty()) {
+            let randomness = *ledger.epochs.get(&epoch).ok_or("no such period")?;
+            let seed = heartbeat_seed(&randomness, &bundle.node, bundle.class, bundle.device, epoch);
+            let mut nonces = shares.unpack().ok_or("the shares are not packed as they must be")?;
+            nonces.sort_unstable_by_key(|n| share_hash(&seed, *n));
+            let heartbeat = Heartbeat { node: bundle.node, class: bundle.class, device: bundle.device, epoch, nonces };
+            self.take_heartbeat(ledger, &heartbeat)?;
+            taken += 1;
+        }
+        ledger.bundles.push(taken);
+        Ok(())
+    }
+
     fn take_heartbeat(&self, ledger: &mut Ledger, heartbeat: &Heartbeat) -> Result<(), String> {
         let randomness = ledger.epochs.get(&heartbeat.epoch).ok_or("no such period")?;
         let rate = ledger.node.as_ref().ok_or("no such node")?.cpu_hashes_per_s;
@@ -264,9 +345,14 @@ impl Network for SimulatedNetwork {
             pending_transactions: 0,
             validators: 1,
             mode: "trusted sequencer".into(),
-            params: params(),
+            params: {
+                let patient = self.ledger.lock().unwrap().patient;
+                Params { heartbeat_grace_epochs: patient.unwrap_or(params().heartbeat_grace_epochs), ..params() }
+            },
             funder: None,
             genesis_time: self.genesis,
+            paused: None,
+            open_proposals: 0,
         })
     }
 
@@ -293,7 +379,17 @@ impl Network for SimulatedNetwork {
         let outcome = tx.body.actions.iter().try_for_each(|a| self.apply(&mut ledger, tx.body.auth, a));
         self.record_epoch(&mut ledger);
         let (ok, message) = (outcome.is_ok(), outcome.err().unwrap_or_default());
-        Ok(TxResult { id, height: Height(ledger.height), time: now(), ok, code: u16::from(!ok), message, events: vec![] })
+        // What the rules say of each heartbeat of a bundle; nobody here reads other events of a result.
+        let recorded = tx.body.actions.iter().flat_map(|a| match a {
+            Action::Audit(said) if ok => {
+                let AuditAction::Heartbeats(b) = &**said else { return vec![] };
+                let epochs = b.shares.iter().zip(b.first..).filter(|(s, _)| !s.0.is_empty());
+                epochs.map(|(_, epoch)| Event::HeartbeatRecorded { node: b.node, epoch }).collect()
+            }
+            _ => vec![],
+        });
+        let events = recorded.collect();
+        Ok(TxResult { id, height: Height(ledger.height), time: now(), ok, code: u16::from(!ok), message, events })
     }
 
     async fn account(&self, id: &AccountId) -> Result<Option<AccountView>, NetworkError> {
@@ -311,6 +407,8 @@ impl Network for SimulatedNetwork {
             keys,
             provider: ledger.provider.clone().filter(|_| is_provider),
             build_allowance_left: Millis(600_000),
+            standing: ledger.provider.as_ref().filter(|_| is_provider).map(|_| Box::new(ledger.standing())),
+            assets: vec![],
         }))
     }
 
@@ -327,6 +425,7 @@ impl Network for SimulatedNetwork {
             cpu_model: declaration.cpu_model.clone(),
             lanes: ledger.lanes.iter().filter(|((who, _), _)| *who == id.0).map(|((_, lane), next)| (*lane, *next)).collect(),
             reachable: true,
+            standing: None,
         }))
     }
 

@@ -2,9 +2,12 @@
 //!
 //! Guarantees: every flag here is read by a command. Help texts use the words of [`crate::words`].
 
+mod machines;
+
+pub(crate) use machines::*;
+
 use crate::project::Language;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 const AFTER: &str = "\
@@ -66,30 +69,42 @@ pub(crate) enum Command {
     /// List your jobs
     #[command(alias = "list")]
     Ps(PsArgs),
-    /// Show one job
-    Status(JobArg),
+    /// Show one job, or without one the network and what you have on it
+    Status(StatusArgs),
     /// Show what a job wrote
     Logs(LogsArgs),
     /// Stop a job
     #[command(alias = "close")]
     Stop(StopArgs),
+    /// Confirm the service of somebody's job that named you its watcher
+    Watch(WatchArgs),
+    /// Name who confirms a job's service in your place, or nobody
+    Watcher(WatcherArgs),
     /// Show what a job cost
     Receipt(ReceiptArgs),
     /// Give a job more time
     Extend(ExtendArgs),
+    /// Put more on hold for a job that runs until it is stopped
+    TopUp(TopUpArgs),
     /// Show your account, get test credits, or pay somebody
     #[command(alias = "wallet")]
     Account(AccountArgs),
     /// Invite somebody: a code that opens a new account with some of your credits
     Invite(InviteArgs),
-    /// List what machines are offered at which price
-    Offers,
+    /// List what machines are offered at which price, or show one
+    Offers(OffersArgs),
     /// Say who would run a job, and if nobody, why
     Explain(ExplainArgs),
     /// Run a whole network on this machine, for trying things out
     Dev(DevArgs),
     /// Offer this machine to a network
     Up(UpArgs),
+    /// Show what stands behind a provider, post a deposit for one, take it back
+    Deposit(DepositArgs),
+    /// Certify somebody's machines, or put a certificate about yours on the ledger
+    Certificate(CertificateArgs),
+    /// Vote on changes of the network, or propose one
+    Vote(VoteArgs),
     /// Look for what keeps farm from working
     Doctor(DoctorArgs),
     /// Read and check the ledger
@@ -148,12 +163,54 @@ pub(crate) struct SpecArgs {
     /// Region, or the beginning of one: eu, eu-west
     #[arg(long)]
     pub(crate) region: Option<String>,
+    /// What the machine must say of itself; can be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// A certificate that the machine or its provider must have: tier:3 or better, carbon:200 or less, region:2, inspection:1; with
+    /// @ACCOUNT only of that issuer; can be given several times
+    #[arg(long, value_name = "KIND:NUMBER[@ACCOUNT]")]
+    pub(crate) certificate: Vec<String>,
     /// What the job may reach: none, or open (DNS and HTTPS to public addresses)
     #[arg(long, value_name = "none|open")]
     pub(crate) egress: Option<String>,
     /// What must hold for you to confirm the service: exec, port:80, log:30s
     #[arg(long, value_name = "CHECK")]
     pub(crate) alive: Option<String>,
+    /// When it runs, for how long, and on which terms.
+    #[command(flatten)]
+    pub(crate) terms: TermArgs,
+}
+
+/// On which terms a machine is taken.
+#[derive(Args, Clone, Default, Debug)]
+pub(crate) struct TermArgs {
+    /// What you hope to pay, in credits per hour: below it a lower price counts for nothing in the choice
+    #[arg(long, value_name = "CREDITS")]
+    pub(crate) target_price: Option<String>,
+    /// Go before jobs of a lower one, 0 to 100; each point costs a little [default: 0]
+    #[arg(long, value_name = "0-100")]
+    pub(crate) priority: Option<u8>,
+    /// Run until stopped; --timeout is what is paid for at first, more with farm top-up
+    #[arg(long, conflicts_with_all = ["hourly", "monthly"])]
+    pub(crate) open: bool,
+    /// Rent the machine for so many hours at a price that stays
+    #[arg(long, value_name = "HOURS", conflicts_with = "monthly")]
+    pub(crate) hourly: Option<u32>,
+    /// Rent the machine for so many months of 30 days at a price that stays
+    #[arg(long, value_name = "MONTHS")]
+    pub(crate) monthly: Option<u32>,
+    /// Have the price of a rental stay for so many hours or months [default: the rented ones]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) lock: Option<u32>,
+    /// Let a rental go on by itself, an hour or month at a time, as far as --lock and --budget allow
+    #[arg(long)]
+    pub(crate) renew: bool,
+    /// Allow the machine's owner to end the job early, with notice
+    #[arg(long)]
+    pub(crate) preemptible: bool,
+    /// An account that may confirm the service in your place, while you are away
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(crate) watch: Option<String>,
 }
 
 /// `farm run`.
@@ -189,12 +246,12 @@ pub(crate) struct PsArgs {
     pub(crate) all: bool,
 }
 
-/// A job.
+/// `farm status`.
 #[derive(Args, Debug)]
-pub(crate) struct JobArg {
-    /// The job, or the beginning of its name
+pub(crate) struct StatusArgs {
+    /// The job, or the beginning of its name [default: the network and your account]
     #[arg(value_name = "JOB")]
-    pub(crate) job: String,
+    pub(crate) job: Option<String>,
 }
 
 /// `farm logs`.
@@ -220,6 +277,28 @@ pub(crate) struct StopArgs {
     /// Time between asking the job to end and killing it
     #[arg(long, default_value = "10s", value_name = "TIME")]
     pub(crate) grace: String,
+    /// Do not renew a rental: it runs to the end of what is paid
+    #[arg(long, conflicts_with = "grace")]
+    pub(crate) at_the_end: bool,
+}
+
+/// `farm watch`.
+#[derive(Args, Debug)]
+pub(crate) struct WatchArgs {
+    /// The lease, as its user is told it
+    #[arg(value_name = "LEASE")]
+    pub(crate) lease: String,
+}
+
+/// `farm watcher`.
+#[derive(Args, Debug)]
+pub(crate) struct WatcherArgs {
+    /// The job, or the beginning of its name
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+    /// The account that watches from now on [default: nobody]
+    #[arg(value_name = "ACCOUNT")]
+    pub(crate) account: Option<String>,
 }
 
 /// `farm receipt`.
@@ -245,6 +324,17 @@ pub(crate) struct ExtendArgs {
     /// How much longer: 30m, 1h
     #[arg(long = "for", value_name = "TIME")]
     pub(crate) duration: String,
+}
+
+/// `farm top-up`.
+#[derive(Args, Debug)]
+pub(crate) struct TopUpArgs {
+    /// The job, or the beginning of its name
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+    /// At most how many credits to add
+    #[arg(value_name = "CREDITS")]
+    pub(crate) amount: String,
 }
 
 /// `farm account`.
@@ -344,89 +434,54 @@ pub(crate) enum InviteCommand {
     },
 }
 
-/// `farm dev`.
+/// `farm vote`.
 #[derive(Args, Debug)]
-pub(crate) struct DevArgs {
-    /// Keep the network in this folder [default: in a temporary one, gone at the end]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
-    /// Where the API listens; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:8730", value_name = "ADDRESS")]
-    pub(crate) listen: SocketAddr,
-    /// No machine offers itself
-    #[arg(long)]
-    pub(crate) no_provider: bool,
-    /// What this machine offers.
-    #[command(flatten)]
-    pub(crate) machine: MachineArgs,
-    /// How it logs.
-    #[command(flatten)]
-    pub(crate) log: LogArgs,
+pub(crate) struct VoteArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: VoteCommand,
 }
 
-/// How a node logs.
-#[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct LogArgs {
-    /// Write the log as JSON
-    #[arg(long)]
-    pub(crate) log_json: bool,
+/// What can be done with proposals.
+#[derive(Subcommand, Debug)]
+pub(crate) enum VoteCommand {
+    /// List proposals
+    #[command(alias = "ls")]
+    List,
+    /// Vote, with what you have as deposits; a later vote replaces an earlier one
+    Cast {
+        /// The proposal's number
+        #[arg(value_name = "NUMBER")]
+        number: u64,
+        /// How
+        #[arg(value_enum)]
+        choice: Choice,
+    },
+    /// Propose changes; puts a deposit on hold, which comes back unless the proposal is vetoed
+    Propose {
+        /// What it is, in a line
+        #[arg(value_name = "TITLE")]
+        title: String,
+        /// The changes, as a JSON list: [{"change": "min_stake", "to": "2000000000"}]
+        #[arg(long, value_name = "FILE")]
+        changes: PathBuf,
+        /// The text that explains it; its hash goes on the ledger, the text is yours to publish
+        #[arg(long, value_name = "FILE")]
+        text: PathBuf,
+    },
 }
 
-/// What a machine offers.
-#[derive(Args, Debug)]
-pub(crate) struct MachineArgs {
-    /// Socket of the container engine [default: found]
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) engine: Option<PathBuf>,
-    /// Cores to offer [default: half]
-    #[arg(long)]
-    pub(crate) cpu: Option<String>,
-    /// Memory to offer [default: half]
-    #[arg(long)]
-    pub(crate) memory: Option<String>,
-    /// Disk to offer [default: half]
-    #[arg(long)]
-    pub(crate) disk: Option<String>,
-    /// Where the machine stands
-    #[arg(long, default_value = "local")]
-    pub(crate) region: String,
-}
-
-/// `farm up`.
-#[derive(Args, Debug)]
-pub(crate) struct UpArgs {
-    /// The machine's files
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
-    /// The provider's name, for people
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// What this machine offers.
-    #[command(flatten)]
-    pub(crate) machine: MachineArgs,
-    /// Credits for one core an hour [default: suggested]
-    #[arg(long, value_name = "CREDITS", requires_all = ["price_memory", "price_disk"])]
-    pub(crate) price_cpu: Option<String>,
-    /// Credits for one GiB of memory an hour
-    #[arg(long, value_name = "CREDITS", requires = "price_cpu")]
-    pub(crate) price_memory: Option<String>,
-    /// Credits for one GiB of disk an hour
-    #[arg(long, value_name = "CREDITS", requires = "price_cpu")]
-    pub(crate) price_disk: Option<String>,
-    /// How it logs.
-    #[command(flatten)]
-    pub(crate) log: LogArgs,
-}
-
-/// `farm doctor`.
-#[derive(Args, Debug)]
-pub(crate) struct DoctorArgs {
-    /// Install or start what is missing (asks first)
-    #[arg(long)]
-    pub(crate) fix: bool,
-    /// Socket of the container engine [default: found]
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) engine: Option<PathBuf>,
+/// How to vote.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Choice {
+    /// For it
+    Yes,
+    /// Against it
+    No,
+    /// Against it, and its deposit shall be forfeited
+    Veto,
+    /// Neither; counts as having voted
+    Abstain,
 }
 
 /// `farm ledger`.

@@ -1,0 +1,114 @@
+//! `farm status` without a job: the network, and what we have on it.
+//!
+//! Guarantees: reads only; an account that does not exist yet is said to be that, and is not opened.
+
+use crate::commands::deposit;
+use crate::exit::{Exit, Outcome};
+use crate::render::Table;
+use crate::render::number::{count, credits, duration};
+use crate::session::{App, Session};
+use crate::words;
+use pasture_api::{AccountView, NetworkStatus, OrderState};
+use pasture_types::Timestamp;
+use pasture_types::lease::LeaseState;
+
+/// Runs the command.
+pub(crate) async fn run(app: &App) -> Outcome {
+    let session = Session::open(app).await?;
+    let ours = session.account();
+    let account = match session.ask(|| session.api.account(&ours)).await {
+        Ok(view) => Some(view),
+        Err(e) if e.problem().is_some_and(|p| p.status == 404) => None,
+        Err(e) => return Err(e.into()),
+    };
+    let (jobs, _) = session.jobs().await?;
+    let live = |state: LeaseState| matches!(state, LeaseState::Matched | LeaseState::Accepted | LeaseState::Running);
+    let open = jobs.iter().filter(|j| j.lease.as_ref().map_or(j.order.state == OrderState::Open, |l| live(l.state))).count() as u64;
+    let value = serde_json::json!({"network": session.status, "account": account, "open_jobs": open});
+    session.out.either(&value, || {
+        let mut table = Table::pairs();
+        for (name, text) in network_rows(&session.status, session.time()) {
+            table.row([name.into(), text]);
+        }
+        match &account {
+            Some(view) => account_rows(view, session.is_test()).into_iter().for_each(|(name, text)| table.row([name.into(), text])),
+            None => table.row(["account".into(), format!("{}, not known to this network yet", session.account())]),
+        }
+        table.row(["jobs".into(), format!("{open} open")]);
+        table.text()
+    });
+    Ok(Exit::Ok)
+}
+
+/// What a network says of itself.
+fn network_rows(s: &NetworkStatus, now: Timestamp) -> Vec<(&'static str, String)> {
+    let mut rows = vec![
+        ("network", format!("{} {}", s.name, s.zone.short())),
+        ("ordering", format!("{}, {}", s.mode, count(s.validators.into(), "validator"))),
+        ("block", format!("{}, rules {}", s.height.0, s.rules_version)),
+    ];
+    if let Some(pause) = &s.paused {
+        let kinds: Vec<&str> = pause.kinds.iter().map(|k| words::paused(*k)).collect();
+        rows.push(("paused", format!("{}, by the guardian, for {} more", kinds.join(", "), duration(pause.until.since(now)))));
+    }
+    if s.open_proposals > 0 {
+        rows.push(("votes", format!("{}:  farm vote list", count(s.open_proposals.into(), "open proposal"))));
+    }
+    rows
+}
+
+/// What an account has: here and in `farm account`.
+pub(crate) fn account_rows(view: &AccountView, test: bool) -> Vec<(&'static str, String)> {
+    let note = if test { " (test credits, no value)" } else { "" };
+    let mut rows = vec![
+        ("account", view.id.to_string()),
+        ("balance", format!("{} cr{note}", credits(view.balance))),
+        ("on hold", format!("{} cr", credits(view.on_hold))),
+    ];
+    for asset in &view.assets {
+        rows.push(("balance", format!("{} {}", credits(asset.balance), asset.symbol)));
+    }
+    if let Some(name) = &view.provider {
+        rows.push(("provider", name.clone()));
+    }
+    if let Some(standing) = &view.standing {
+        rows.push(("deposit", deposit::line(standing)));
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pasture_api::PauseView;
+    use pasture_types::genesis::Params;
+    use pasture_types::governance::PauseKind;
+    use pasture_types::{Height, ZoneId};
+
+    #[test]
+    fn a_pause_and_open_votes_are_shown() {
+        let status = NetworkStatus {
+            version: "1".into(),
+            name: "meadow".into(),
+            zone: ZoneId([3; 32]),
+            rules_version: 2,
+            height: Height(77),
+            time: Timestamp(1_000),
+            pending_transactions: 0,
+            validators: 4,
+            mode: "permissioned".into(),
+            params: Params::dev(),
+            funder: None,
+            genesis_time: Timestamp(0),
+            paused: Some(PauseView { kinds: vec![PauseKind::Orders, PauseKind::Transfers], until: Timestamp(61_000) }),
+            open_proposals: 1,
+        };
+        let rows = network_rows(&status, Timestamp(1_000));
+        let said = |name: &str| rows.iter().find(|(n, _)| *n == name).map(|(_, t)| t.as_str()).unwrap_or_default();
+        assert_eq!(said("paused"), "new orders and extensions, payments between accounts, by the guardian, for 1m 00s more");
+        assert_eq!(said("ordering"), "permissioned, 4 validators");
+        assert_eq!(said("votes"), "1 open proposal:  farm vote list");
+        let calm = network_rows(&NetworkStatus { paused: None, open_proposals: 0, ..status }, Timestamp(1_000));
+        assert!(calm.iter().all(|(name, _)| !matches!(*name, "paused" | "votes")));
+    }
+}
