@@ -169,3 +169,24 @@ pub mod costs {
     /// A core's 0.3 s of 60 and a burst now and then, while there is a lease to prove for.
     pub const PROVING_PPM: u128 = 15_000;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_is_counted_once_and_the_rules_make_sense() {
+        for nodes in [40, 200, 1_000] {
+            let config = Config { nodes, users: nodes, ..Config::full(1) };
+            assert_eq!(Serving::ALL.iter().map(|s| config.nodes_of(*s)).sum::<u32>(), nodes);
+            let honest: u32 = Using::ALL.iter().filter(|u| u.is_honest()).map(|u| config.users_of(*u)).sum();
+            assert_eq!(honest, nodes);
+        }
+        let config = Config { absent_ppm: 0, deceived_ppm: 0, reputation_weight: 300_000, ..Config::full(1) };
+        assert_eq!((config.users_of(Using::Absent), config.users_of(Using::Deceived)), (0, 0));
+        let params = config.params();
+        assert_eq!((params.market.check(), params.reputation.check().is_ok()), (Ok(()), true));
+        assert_eq!((params.epoch, params.min_stake, params.dev), (Params::production().epoch, Params::production().min_stake, false));
+        assert_eq!(list_rates(1_000_000).hourly(&machine(1)), Some(LIST_RATE));
+    }
+}
