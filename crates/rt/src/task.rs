@@ -23,6 +23,8 @@ pub enum TaskKind {
     Signals,
     /// A client's background follow-up (log stream, countersigning).
     ClientFollow,
+    /// A part of a herd: its queue, its journal, one of its workers.
+    Herd,
 }
 
 /// What the end of a task means for its process.
@@ -40,7 +42,9 @@ impl TaskKind {
     pub const fn on_end(self) -> OnEnd {
         match self {
             Self::Connection | Self::Signals | Self::ClientFollow => OnEnd::Fine,
-            Self::Server | Self::BlockFeed | Self::Reconciler | Self::Lease | Self::LogFollower | Self::Prover => OnEnd::WarnOnPanic,
+            Self::Server | Self::BlockFeed | Self::Reconciler | Self::Lease | Self::LogFollower | Self::Prover | Self::Herd => {
+                OnEnd::WarnOnPanic
+            }
         }
     }
 }
