@@ -183,5 +183,10 @@ async fn a_block_that_this_program_cannot_execute_stops_it_before_it_signs_anyth
     let _ = chain.shutdown(SOON).await;
     // What is on disk is whole, and ends with the last block that it knew.
     let stored = stored_state(dir.path(), &genesis()).unwrap();
-    assert!(stored.height() >= last.height && stored.height() <= last.height + 1, "{} after {}", stored.height(), last.height);
+    assert!(
+        stored.state.height() >= last.height && stored.state.height() <= last.height + 1,
+        "{} after {}",
+        stored.state.height(),
+        last.height
+    );
 }

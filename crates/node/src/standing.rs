@@ -82,7 +82,7 @@ fn audits(a: &NodeAudit) -> AuditView {
 
 /// Those that have not expired; a halt does not lengthen them.
 fn credentials(state: &dyn StateRead, provider: &AccountId, node: &NodeId) -> Vec<CredentialView> {
-    let issuers = query::zone(state).map(|z| z.params.accounts.issuers).unwrap_or_default();
+    let issuers = query::governance::accepted_issuers(state);
     let now = query::clock(state).time;
     let subjects = [Subject::Provider(*provider), Subject::Node(*node)];
     let all = subjects.iter().flat_map(|subject| query::credentials_of(state, subject));
@@ -93,7 +93,7 @@ fn credentials(state: &dyn StateRead, provider: &AccountId, node: &NodeId) -> Ve
                 Subject::Node(node) => Some(node),
                 Subject::Provider(_) => None,
             },
-            listed: issuers.contains(&Some(s.issuer)),
+            listed: issuers.contains(&s.issuer),
             claim: s.claim,
             issuer: s.issuer,
             expires: s.expires,

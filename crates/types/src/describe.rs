@@ -221,6 +221,7 @@ fn service(action: &ServiceAction) -> String {
         ServiceAction::ReportLoss { report, .. } => format!("report that the node of lease {} is lost", report.lease),
         ServiceAction::RegisterModel { claim } => format!("collect the share of model {}", claim.model),
         ServiceAction::TestAsset { to, asset, amount } => format!("test money: {} for {to}", money(*amount, *asset)),
+        ServiceAction::Usage(bundle) => format!("report the usage of {} leases at once", bundle.usages.len()),
     }
 }
 

@@ -57,6 +57,7 @@ pub(crate) async fn run(app: &App, args: &ExplainArgs) -> Outcome {
 /// What is asked, with generous limits where none were given.
 pub(crate) fn terms(spec: &CheckedSpec, spec_hash: BlobHash, now: Timestamp) -> OrderTerms {
     OrderTerms {
+        uninterrupted: false,
         resources: spec.resources.clone(),
         constraints: spec.constraints.clone(),
         max_price_per_hour: spec.max_price_per_hour.unwrap_or(ANY_PRICE),

@@ -98,7 +98,6 @@ impl Climate {
             ..ServiceParams::dev()
         };
         p.accounts.cash_window = Millis::secs(8);
-        p.accounts.issuers[0] = Some(account(ISSUER));
         p.reputation.min_age = Millis::secs(1);
         p.reputation.rating_window = Millis::secs(60);
         p
