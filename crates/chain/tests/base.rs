@@ -181,12 +181,9 @@ async fn a_block_that_this_program_cannot_execute_stops_it_before_it_signs_anyth
     let failed = tokio::time::timeout(SOON, chain.failed()).await.unwrap();
     assert!(failed.to_string().contains("install a newer version"), "{failed}");
     let _ = chain.shutdown(SOON).await;
-    // What is on disk is whole, and ends with the last block that it knew.
-    let stored = stored_state(dir.path(), &genesis()).unwrap();
-    assert!(
-        stored.state.height() >= last.height && stored.state.height() <= last.height + 1,
-        "{} after {}",
-        stored.state.height(),
-        last.height
-    );
+    // A newer program goes on from there.
+    let chain = start(dir.path());
+    let next = chain.submit(tx(1, 0, 2, ADD, b"")).unwrap().finalized().await.unwrap();
+    assert!(next.height > last.height);
+    stop(chain).await;
 }
