@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all histories mutants bench examples fuzz
+.PHONY: help demo test check test-all histories mutants bench examples fuzz sim dist
 
 LOCKED := $(if $(filter true,$(CI)),--locked)
 FOLD := --manifest-path examples/fold/Cargo.toml
@@ -29,8 +29,7 @@ check: ## formatting, lints, repository checks and unit tests of the pure crates
 	cargo test $(LOCKED) --quiet $(PURE:%=--package %)
 	cargo test $(LOCKED) --quiet $(FOLD)
 
-test-all: test demo histories mutants ## test, all random histories and seeded faults, the kill test of a network, wasm, demo
-	cargo test $(LOCKED) --workspace kills::
+test-all: test demo sim histories mutants ## test, the light verifier as wasm, a month simulated, all random histories, the demo
 	@scripts/wasm.sh
 
 histories: ## 10,000 random histories of the ledger; HISTORIES=n for fewer or more
@@ -46,5 +45,11 @@ bench: ## measures, in the release profile; docs/PERFORMANCE.md says how to read
 examples: ## builds the example programs beside their Dockerfiles
 	@scripts/examples.sh
 
+sim: ## a month of a thousand nodes, honest and dishonest, on the real ledger; docs/SIMULATION.md says how to read it
+	cargo run $(LOCKED) --release --package pasture-sim -- --nodes $(or $(NODES),1000) --days $(or $(DAYS),30) --seed $(or $(SEED),1)
+
 fuzz: ## hostile bytes for everything that reads bytes; SECONDS=20 for each target
 	@scripts/fuzz.sh $(or $(SECONDS),20)
+
+dist: ## a release in dist/: archive, checksum, bill of materials, installer; DIST_IMAGE=yes adds a container image
+	@scripts/dist.sh

@@ -28,8 +28,8 @@ flags=(
 )
 export RUSTC_BOOTSTRAP=1 RUSTFLAGS="${flags[*]}"
 # shellcheck disable=SC2046  # no flag or one
-cargo build --release --target "$host" $(cargo_flags) --bins
-built=${CARGO_TARGET_DIR:-$root/fuzz/target}/$host/release
+cargo build --profile fuzz --target "$host" $(cargo_flags) --package pasture-fuzz --features libfuzzer --bins
+built=$(target_dir)/$host/fuzz
 "$built/seeds" corpus
 
 if [ $# = 0 ]; then

@@ -10,5 +10,6 @@ export FARM_TEST_ENGINE
 scripts/examples.sh
 # Builds all programs and tests before it runs the first, so that the black-box suite finds every program.
 # shellcheck disable=SC2046  # no flag or one
-# The whole-network kill test is in `make test-all`: docs/adr/0001 says what it found and what is still open.
-cargo test $(cargo_flags) --workspace -- --skip kills:: "$@"
+cargo test $(cargo_flags) --workspace -- "$@"
+
+scripts/dist-test.sh

@@ -4,7 +4,10 @@
 //! Guarantees: it is the same in every run, so that an input reproduces its crash; [`World::submit`] holds each transaction
 //! to all or nothing, and the ledger's own `check` follows. It runs no consensus.
 
+pub mod areas;
 pub mod light;
+pub mod seeds;
+pub mod targets;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use pasture_ledger::{Applied, BlockCtx, Due, Signatures, admit, apply, begin_block, check, end_block, next_due, query};
@@ -15,7 +18,7 @@ use pasture_types::proof::{HEARTBEAT_SHARES, Heartbeat, ResourceClass, heartbeat
 use pasture_types::state::MemoryState;
 use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, Envelope, NodeDeclaration, TxBody, node_registration_digest, offer_id};
 use pasture_types::{
-    AccountId, Amount, AssetId, BlobHash, LeaseId, Millis, NodeId, OrderId, Resources, SigningKey, Timestamp, ZoneId, ids,
+    AccountId, Amount, AssetId, BlobHash, LeaseId, Millis, NodeId, OfferId, OrderId, Resources, SigningKey, Timestamp, ZoneId, ids,
 };
 use std::sync::LazyLock;
 
@@ -99,6 +102,7 @@ pub fn genesis() -> Genesis {
             operator: key(who::OPERATOR).account(),
         }],
         accounts: vec![account(who::USER), account(who::OTHER), account(who::PROVIDER)],
+        assets: vec![],
     }
 }
 
@@ -337,13 +341,10 @@ impl World {
                 register_node(ours.unwrap_or(node.0[0]), declaration)
             }
             Action::PutOffer { node, number, terms } => Action::PutOffer { node: known_node(node), number: number % 4, terms },
-            Action::WithdrawOffer { offer } => {
-                let node = key(if offer.0[0] % 2 == 0 { who::NODE } else { who::SECOND_NODE }).node_id();
-                Action::WithdrawOffer { offer: offer_id(&node, u32::from(offer.0[1] % 4)) }
-            }
+            Action::WithdrawOffer { offer } => Action::WithdrawOffer { offer: known_offer(offer) },
             Action::SubmitUsage { usage } => self.signed_usage(*usage),
             Action::SubmitHeartbeat { heartbeat } => Action::SubmitHeartbeat { heartbeat: self.shares(heartbeat) },
-            other => other,
+            other => self.lead_area(other),
         }
     }
 
@@ -392,6 +393,15 @@ impl World {
         let nonces = all.into_iter().take(HEARTBEAT_SHARES).map(|(_, n)| n).collect();
         Heartbeat { node, class: ResourceClass::Cpu, device: 0, epoch: epoch.number, nonces }
     }
+}
+
+fn zone_id() -> ZoneId {
+    *ZONE
+}
+
+fn known_offer(offer: OfferId) -> OfferId {
+    let node = key(if offer.0[0].is_multiple_of(2) { who::NODE } else { who::SECOND_NODE }).node_id();
+    offer_id(&node, u32::from(offer.0[1] % 4))
 }
 
 fn known_node(node: NodeId) -> NodeId {

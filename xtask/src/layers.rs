@@ -210,6 +210,7 @@ mod tests {
         let dependency =
             |name: &str, kind: Option<&str>| Dependency { name: name.into(), kind: kind.map(str::to_owned), rename: None, path: None };
         let package = Package {
+            id: String::new(),
             name: "pasture-types".into(),
             version: "0".into(),
             license: None,

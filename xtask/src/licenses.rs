@@ -198,6 +198,7 @@ mod tests {
         let text = "[licenses]\nallow = [\"MIT\"]\n[[licenses.exceptions]]\nallow = [\"Zlib\"]\ncrate = \"a\"\n";
         let deny: Deny = toml::from_str(text).unwrap();
         let package = |name: &str, license: Option<&str>| Package {
+            id: String::new(),
             name: name.into(),
             version: "1".into(),
             license: license.map(str::to_owned),

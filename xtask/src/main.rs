@@ -14,6 +14,7 @@ mod lexer;
 mod licenses;
 mod purity;
 mod rust_files;
+mod sbom;
 mod tree;
 mod unused;
 mod words;
@@ -31,7 +32,8 @@ const USAGE: &str = "usage: cargo xtask <command>
   layers     crate edges against layers.toml, and what the pure crates may not name
   tidy       file heads and sizes, dead links, the life of a job, words on the screen, stale exceptions
   licenses   licences of all dependencies against deny.toml
-  unused     dependencies that no file mentions";
+  unused     dependencies that no file mentions
+  sbom       what the released program is built from, as CycloneDX; no check";
 
 /// What the checks found, as lines for a person.
 #[derive(Debug, Default)]
@@ -58,7 +60,8 @@ pub(crate) struct Repository {
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
-    match run(&command) {
+    let done = if command == "sbom" { print_sbom() } else { run(&command) };
+    match done {
         Ok(None) => {
             println!("{USAGE}");
             ExitCode::from(2)
@@ -70,6 +73,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn print_sbom() -> Result<Option<usize>> {
+    let document = sbom::document(&Workspace::load(&workspace::root()?)?)?;
+    println!("{}", serde_json::to_string_pretty(&document)?);
+    Ok(Some(0))
 }
 
 /// Runs a command and prints its findings; gives their number, or nothing if there is no such command.

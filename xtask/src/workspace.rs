@@ -1,6 +1,7 @@
 //! What `cargo metadata` says: the crates of this repository and everything they are built from on Linux.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -29,6 +30,8 @@ pub(crate) struct Dependency {
 /// A package, ours or not.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Package {
+    /// What cargo calls it in the graph.
+    pub(crate) id: String,
     /// Its name.
     pub(crate) name: String,
     /// Its version.
@@ -55,10 +58,34 @@ pub(crate) fn short(name: &str) -> &str {
     name.strip_prefix(PREFIX).unwrap_or(name)
 }
 
+/// Who uses whom, as resolved by the lock file.
+#[derive(Debug, Deserialize)]
+struct Graph {
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Node {
+    id: String,
+    deps: Vec<Edge>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Edge {
+    pkg: String,
+    dep_kinds: Vec<EdgeKind>,
+}
+
+#[derive(Debug, Deserialize)]
+struct EdgeKind {
+    kind: Option<String>,
+}
+
 /// All packages of a build.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Workspace {
     packages: Vec<Package>,
+    resolve: Graph,
     #[serde(skip)]
     root: PathBuf,
 }
@@ -78,6 +105,24 @@ impl Workspace {
         let mut workspace: Self = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
         workspace.root = root.to_owned();
         Ok(workspace)
+    }
+
+    /// The packages that end up in a package's program, itself included, each with those it uses directly.
+    pub(crate) fn needed_by(&self, id: &str) -> Result<BTreeMap<String, Vec<String>>> {
+        let nodes: BTreeMap<&str, &Node> = self.resolve.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
+        let mut needed = BTreeMap::new();
+        let mut waiting = vec![id];
+        while let Some(id) = waiting.pop() {
+            if needed.contains_key(id) {
+                continue;
+            }
+            let node = nodes.get(id).with_context(|| format!("{id} is not in the graph"))?;
+            let used = node.deps.iter().filter(|edge| edge.dep_kinds.iter().any(|kind| kind.kind.is_none()));
+            let used: Vec<&str> = used.map(|edge| edge.pkg.as_str()).collect();
+            needed.insert(id.to_owned(), used.iter().map(|id| (*id).to_owned()).collect());
+            waiting.extend(used);
+        }
+        Ok(needed)
     }
 
     /// Our own packages.

@@ -2,6 +2,7 @@
 //!
 //! Guarantees: every flag here is read by a command. Help texts use the words of [`crate::words`].
 
+use crate::project::Language;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -95,8 +96,12 @@ pub(crate) enum Command {
     Ledger(LedgerArgs),
     /// Choose between networks
     Context(ContextArgs),
+    /// Write a Dockerfile and a .dockerignore for a Python, Node.js or Rust project
+    Init(InitArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
     /// Print the version
     Version,
 }
@@ -515,6 +520,31 @@ pub(crate) enum ContextCommand {
         #[arg(long, value_name = "FILE")]
         trust: Option<PathBuf>,
     },
+}
+
+/// `farm init`.
+#[derive(Args, Debug)]
+pub(crate) struct InitArgs {
+    /// The project's folder [default: the current folder]
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// What it is written in, where the folder leaves a doubt
+    #[arg(long, value_enum)]
+    pub(crate) language: Option<Language>,
+    /// Print the Dockerfile and write nothing
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) print: bool,
+    /// Replace files that are there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `farm man`.
+#[derive(Args, Debug)]
+pub(crate) struct ManArgs {
+    /// Where to: a folder; `man -M DIR farm` reads them there
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
 }
 
 /// `farm completions`.

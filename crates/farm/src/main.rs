@@ -15,6 +15,7 @@ mod handles;
 mod job;
 mod pack;
 mod patience;
+mod project;
 mod receipt;
 mod render;
 mod session;

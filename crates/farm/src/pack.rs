@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 /// Largest folder in bytes.
 pub(crate) const MAX_CONTEXT_BYTES: u64 = 1 << 30;
+/// The code of the failure to find what to build.
+pub(crate) const NO_DOCKERFILE: &str = "no-dockerfile";
 /// Most entries of a folder.
 const MAX_ENTRIES: usize = 200_000;
 /// Largest `.dockerignore`.
@@ -73,7 +75,7 @@ impl Plan {
             return Err(Failure::new("no-folder", format!("there is no folder {}", root.display())));
         }
         if !root.join(dockerfile).is_file() {
-            return Err(Failure::new("no-dockerfile", format!("{} has no {dockerfile}, so there is nothing to build", root.display()))
+            return Err(Failure::new(NO_DOCKERFILE, format!("{} has no {dockerfile}, so there is nothing to build", root.display()))
                 .next("write one; two lines are enough:  FROM an image,  CMD what to run")
                 .next("or run an image as it is:  farm run IMAGE -- COMMAND"));
         }

@@ -168,7 +168,7 @@ mod tests {
         let (a, b, c) = (AccountId([1; 32]), AccountId([2; 32]), AccountId([3; 32]));
         let (node, lease) = (NodeId([4; 32]), LeaseId([5; 32]));
         let transfer = Event::Transferred { from: Some(a), to: b, asset: AssetId::CREDIT, amount: Amount(1) };
-        let usage = Event::UsageRecorded { lease, account: a, served_ms: Millis(1), countersigned: true };
+        let usage = Event::UsageRecorded { lease, account: a, served_ms: Millis(1), countersigned: true, confirmed_by: Some(a) };
         let extended = Event::LeaseExtended { lease, node, ends: Timestamp(1) };
         let channel = ChannelId([7; 32]);
         let closed = ChannelEvent::Closed { channel, client: a, provider: b, paid: Amount(0), refunded: Amount(0) };

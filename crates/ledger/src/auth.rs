@@ -14,6 +14,7 @@ use crate::validate::at_most;
 use crate::{audits, bank, cost, governance, load, seams, service};
 use pasture_types::channel::ChannelAction;
 use pasture_types::market_rules::MarketAction;
+use pasture_types::service::ServiceAction;
 use pasture_types::state::StateRead;
 use pasture_types::tx::{
     Action, Auth, ENVELOPE_VERSION, Envelope, MAX_ACTIONS, MAX_LANES, MAX_SIGNATURES, MAX_TX_BYTES, MAX_VALIDITY, TxBody,
@@ -316,6 +317,7 @@ fn node_rights(s: &dyn StateRead, envelope: &Envelope, node: pasture_types::Node
                 | Action::Market(MarketAction::Preempt { .. })
                 | Action::Channel(ChannelAction::Cash { .. })
         ) || matches!(a, Action::Audit(said) if audits::node_may(said, &node))
+            || matches!(a, Action::Service(said) if matches!(**said, ServiceAction::Usage(_)))
     });
     if allowed { Ok(()) } else { Err(TxError::NotForNodeKeys) }
 }

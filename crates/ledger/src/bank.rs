@@ -117,6 +117,17 @@ pub(crate) fn pool(s: &dyn StateRead, asset: AssetId) -> Amount {
     get(s, &asset_meta(META_POOL, asset)).unwrap_or_default()
 }
 
+/// The assets in which anything waits for them.
+pub(crate) fn pools(s: &dyn StateRead) -> Vec<AssetId> {
+    assets_of(s, META_POOL)
+}
+
+/// The assets that a pot holds anything of; at most the credit and every listed asset has one.
+fn assets_of(s: &dyn StateRead, pot: u8) -> Vec<AssetId> {
+    let pots = keys_with(s, &tables::meta(pot), MAX_ASSETS + 1);
+    pots.iter().filter_map(|k| k.last_chunk::<4>()).map(|id| AssetId(u32::from_be_bytes(*id))).collect()
+}
+
 /// Takes all of it; the caller pays it out.
 pub(crate) fn empty_pool(s: &mut dyn StateWrite, asset: AssetId) -> Amount {
     let all = pool(s, asset);
@@ -129,9 +140,7 @@ pub(crate) fn empty_pool(s: &mut dyn StateWrite, asset: AssetId) -> Amount {
 pub(crate) fn distribute_fees(s: &mut dyn StateWrite, env: &Env, proposer: &[u8; 32]) {
     let mut paid_in = BTreeSet::new();
     for pot in [META_FEES, META_TIPS] {
-        // At most the credit and every listed asset has a pot.
-        let pots = keys_with(s, &tables::meta(pot), MAX_ASSETS + 1);
-        paid_in.extend(pots.iter().filter_map(|k| k.last_chunk::<4>()).map(|id| AssetId(u32::from_be_bytes(*id))));
+        paid_in.extend(assets_of(s, pot));
     }
     for asset in paid_in {
         distribute(s, env, proposer, asset);

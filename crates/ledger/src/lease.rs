@@ -12,10 +12,11 @@ use crate::tables::{self, TimerKind, mark, put_lease, timer_key, update_counts};
 use crate::{bank, market, seams, settle, validate};
 use pasture_scheduler::price_for;
 use pasture_types::event::Event;
+use pasture_types::keys::Signature;
 use pasture_types::lease::{Countersignature, EndReason, LeaseState, SignedUsage, Usage};
 use pasture_types::service::generation_id;
 use pasture_types::state::{StateRead, StateWrite};
-use pasture_types::{LeaseId, Millis, PublicKey, Timestamp};
+use pasture_types::{LeaseId, Millis, NodeId, PublicKey, Timestamp};
 
 /// How far a node's clock may differ at a lease's beginning and end: not at all where a generation or a standby borders on it.
 pub(crate) const fn clock_slack(lease: &Lease) -> Millis {
@@ -105,23 +106,34 @@ fn served_generation(s: &dyn StateRead, usage: &Usage) -> Result<Lease, TxError>
 }
 
 pub(crate) fn submit_usage(s: &mut dyn StateWrite, tx: &mut Tx<'_>, signed: &SignedUsage) -> Result<(), TxError> {
-    let usage = &signed.usage;
+    take_usage(s, tx, &signed.usage, signed.node, Some(&signed.node_signature), signed.countersignature.as_ref())
+}
+
+/// Takes a node's usage. Its signature is absent where the envelope's stands for it. A refusal has written nothing.
+pub(crate) fn take_usage(
+    s: &mut dyn StateWrite,
+    tx: &mut Tx<'_>,
+    usage: &Usage,
+    node: NodeId,
+    signature: Option<&Signature>,
+    countersignature: Option<&Countersignature>,
+) -> Result<(), TxError> {
     let mut lease = served_generation(s, usage)?;
     let by = party(tx, &lease)?;
     let env = tx.env;
     if !lease.is_live() && lease.state != LeaseState::Closing {
         return Err(bad_state(&lease, "usage is taken once the lease is accepted and until it is settled"));
     }
-    check_usage(env, &lease, signed)?;
-    PublicKey::from(signed.node)
-        .verify(&usage.digest(), &signed.node_signature)
-        .map_err(|source| TxError::Signature { whose: "usage", source })?;
+    check_usage(env, &lease, usage, node)?;
+    if let Some(signature) = signature {
+        PublicKey::from(node).verify(&usage.digest(), signature).map_err(|source| TxError::Signature { whose: "usage", source })?;
+    }
     settle::ripen(env, &mut lease);
     if lease.last_claim().served.0 == 0 {
         lease.started_at = Some(usage.started);
         lease.metered.until = usage.started;
     }
-    match &signed.countersignature {
+    match countersignature {
         Some(counter) => {
             check_countersignature(s, env, &mut lease, usage, counter)?;
             take_confirmed(&mut lease, usage, by)?;
@@ -132,7 +144,8 @@ pub(crate) fn submit_usage(s: &mut dyn StateWrite, tx: &mut Tx<'_>, signed: &Sig
         lease: lease.id,
         account: lease.account,
         served_ms: usage.served_ms,
-        countersigned: signed.countersignature.is_some(),
+        countersigned: countersignature.is_some(),
+        confirmed_by: countersignature.map(|c| c.account),
     });
     if lease.state == LeaseState::Accepted {
         lease.state = LeaseState::Running;
@@ -143,9 +156,8 @@ pub(crate) fn submit_usage(s: &mut dyn StateWrite, tx: &mut Tx<'_>, signed: &Sig
         _ => {
             let end = end_timer(env, &lease);
             set_timer(s, &mut lease, Some(end));
-            if signed.countersignature.is_some() {
-                settle::interim(s, env, &mut lease);
-            }
+            // What nobody objected to in time is as good as confirmed: a lease without a countersigner is paid as it goes, too.
+            settle::interim(s, env, &mut lease);
         }
     }
     put_lease(s, &lease.id.clone(), &lease);
@@ -164,10 +176,9 @@ fn end_timer(env: &Env, lease: &Lease) -> Timestamp {
 }
 
 /// What every usage must satisfy, countersigned or not.
-fn check_usage(env: &Env, lease: &Lease, signed: &SignedUsage) -> Result<(), TxError> {
-    let usage = &signed.usage;
+fn check_usage(env: &Env, lease: &Lease, usage: &Usage, node: NodeId) -> Result<(), TxError> {
     let no = |why| Err(TxError::Usage(why));
-    if signed.node != lease.node {
+    if node != lease.node {
         return no("another node serves this lease; only its usage counts");
     }
     if usage.generation != lease.generation {
@@ -199,7 +210,7 @@ fn check_usage(env: &Env, lease: &Lease, signed: &SignedUsage) -> Result<(), TxE
 }
 
 fn check_countersignature(
-    s: &dyn StateRead,
+    s: &mut dyn StateWrite,
     env: &Env,
     lease: &mut Lease,
     usage: &Usage,
@@ -211,13 +222,12 @@ fn check_countersignature(
         return Err(TxError::KeyNotAllowed { key: counter.key.to_string(), whose: "the lease's account" });
     }
     let account = tables::account(s, &counter.account).ok_or_else(|| TxError::UnknownAccount(counter.account.short()))?;
-    if account.keys.binary_search(&counter.key).is_err() {
-        let whose = if by_user { "the lease's account" } else { "the lease's watcher" };
-        return Err(TxError::KeyNotAllowed { key: counter.key.to_string(), whose });
+    if by_user && account.keys.binary_search(&counter.key).is_err() {
+        return Err(TxError::KeyNotAllowed { key: counter.key.to_string(), whose: "the lease's account" });
     }
     counter.key.verify(&usage.counter_digest(), &counter.signature).map_err(|source| TxError::Signature { whose, source })?;
     if !by_user {
-        watch::confirm(s, env, lease, usage, &counter.account)?;
+        watch::confirm(s, env, lease, usage, &counter.account, &counter.key)?;
     }
     lease.confirmed_by = (!by_user).then_some(counter.account);
     Ok(())

@@ -54,7 +54,7 @@ impl Standing {
             leases: if offer.terms.max_leases == 0 { 0 } else { index::leases_of_offer(s, id) },
             refused: asker.refused.contains(&on),
             suspended: seams::suspended(s, env, &provider, &on),
-            rate_room: seams::rate_room(s, env, &provider, &on),
+            rate_room: seams::rate_room(s, env, &provider, &on, offer.terms.asset),
             reputation_ppm: seams::reputation_ppm(s, env, &provider),
             history_ppm: history::part(own),
             credentials,

@@ -66,7 +66,9 @@ pub(crate) fn submit_heartbeat(s: &mut dyn StateWrite, tx: &mut Tx<'_>, heartbea
         return Err(TxError::Heartbeat("the node has no lease; nothing is to be proven"));
     }
     let seed = heartbeat_seed(&epoch.randomness.0, &id, heartbeat.class, heartbeat.device, epoch.number);
-    let limit = threshold(node.declaration.cpu_hashes_per_s, tx.env.zone.params.heartbeat_work);
+    // The node hashed by what held when the period began.
+    let work = seams::params_at(s, tx.env, epoch.recorded_at).heartbeat_work;
+    let limit = threshold(node.declaration.cpu_hashes_per_s, work);
     verify_shares(&seed, &heartbeat.nonces, limit).map_err(TxError::Shares)?;
     put(s, heartbeat_key(epoch.number, &id, heartbeat.class, heartbeat.device), &tx.env.clock.height);
     for mut l in open.into_iter().filter(|l| l.state == LeaseState::Closing) {

@@ -7,6 +7,7 @@ use crate::env::Env;
 use crate::error::TxError;
 use crate::records::{Lease, Node};
 use crate::reputation::records::Side;
+use crate::service::assets;
 use crate::stake::{forfeit, newcomers, value};
 use crate::validators::{self, beacon};
 use crate::{audits, credentials, governance, grants, reputation, tables};
@@ -14,20 +15,21 @@ use pasture_types::credential::CredentialQuery;
 use pasture_types::event::{Event, Settlement};
 use pasture_types::genesis::Params;
 use pasture_types::governance::AssetTerms;
+use pasture_types::service::ServiceParams;
 use pasture_types::stake::Fault;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::tx::{Action, NodeDeclaration, TxBody};
-use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId, PublicKey, Resources};
+use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId, PublicKey, Resources, Timestamp};
 
 /// Asked at each match and by `explain`: whether a provider or node is suspended and takes no new leases.
 pub(crate) fn suspended(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &NodeId) -> bool {
     value::suspended(s, env, provider, node)
 }
 
-/// Asked at each match and by `explain`: the highest rate per hour that a node may still take on under its deposit, beside
-/// what it holds; `None` without a bound.
-pub(crate) fn rate_room(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &NodeId) -> Option<Amount> {
-    Some(value::rate_room(s, env, provider, node))
+/// Asked at each match and by `explain`: the highest rate per hour, in the asset of an offer, that a node may still take on under
+/// its deposit, beside what it holds; `None` without a bound.
+pub(crate) fn rate_room(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &NodeId, asset: AssetId) -> Option<Amount> {
+    Some(credits_in(env, asset, value::rate_room(s, env, provider, node)))
 }
 
 /// Told once when a lease is matched: it holds part of its provider's deposit.
@@ -68,7 +70,7 @@ pub(crate) enum Capacity {
     /// The last audit stands.
     Audited,
     /// An audit of this node is open; look again after this time (less halts).
-    Open(pasture_types::Timestamp),
+    Open(Timestamp),
     /// The last audit failed.
     Failed,
 }
@@ -168,7 +170,8 @@ pub(crate) fn settled(s: &mut dyn StateWrite, env: &Env, lease: &Lease, settleme
 }
 
 /// Told when a channel pays a voucher's growth; `fee` is the treasury's part.
-pub(crate) fn channel_paid(_s: &mut dyn StateWrite, _env: &Env, _client: &AccountId, _provider: &AccountId, _asset: AssetId, _fee: Amount) {
+pub(crate) fn channel_paid(s: &mut dyn StateWrite, env: &Env, client: &AccountId, provider: &AccountId, asset: AssetId, fee: Amount) {
+    reputation::channel_paid(s, env, client, provider, asset, fee);
 }
 
 /// Asked at each match and by `explain`: whether a node or its provider has a credential that an order asks for.
@@ -190,7 +193,6 @@ pub(crate) fn watch_left(
 }
 
 /// Told when a watcher's countersignature is taken: counts the value that it newly confirmed, or refuses it.
-#[allow(dead_code, reason = "usage takes no watcher's countersignature yet")]
 pub(crate) fn watch_spend(
     s: &mut dyn StateWrite,
     env: &Env,
@@ -230,6 +232,11 @@ pub(crate) fn params_of(s: &dyn StateRead, env: &Env, lease: &Lease) -> Params {
     governance::params_at(s, env, lease.matched_at)
 }
 
+/// Asked where somebody worked by the parameters of a moment: those that were in force then, whatever was voted since.
+pub(crate) fn params_at(s: &dyn StateRead, env: &Env, at: Timestamp) -> Params {
+    governance::params_at(s, env, at)
+}
+
 /// Asked when old epochs are deleted: the longest lease that may still be open, whatever votes allow now.
 pub(crate) fn longest_lease(s: &dyn StateRead, env: &Env) -> Millis {
     env.zone.params.max_lease.max(governance::longest_lease(s))
@@ -241,7 +248,37 @@ pub(crate) fn issuer_accepted(s: &dyn StateRead, _env: &Env, issuer: &AccountId)
     governance::issuer_since(s, issuer).is_some()
 }
 
+/// Asked by votes that name an asset.
+pub(crate) fn asset_known(s: &dyn StateRead, asset: AssetId) -> Result<(), TxError> {
+    assets::must_be_known(s, asset)
+}
+
+/// Told when a vote changed what elections go by: the next term comes even if nothing else asks for it.
+pub(crate) fn election_changed(s: &mut dyn StateWrite) {
+    validators::election_changed(s);
+}
+
 /// A vote admits an asset or changes its terms.
-pub(crate) fn set_asset(_s: &mut dyn StateWrite, _env: &Env, _asset: AssetId, _terms: &AssetTerms) -> Result<(), TxError> {
-    Err(TxError::NotActive("other assets than credits are"))
+pub(crate) fn set_asset(s: &mut dyn StateWrite, asset: AssetId, terms: &AssetTerms) -> Result<(), TxError> {
+    assets::set(s, asset, terms)
+}
+
+/// The same vote says what fees cost in it.
+pub(crate) fn set_fee_rate(params: &mut ServiceParams, asset: AssetId, per_credit: Option<Amount>) -> Result<(), TxError> {
+    assets::set_fee_rate(params, asset, per_credit)
+}
+
+/// Asked by deposits: what an amount of any asset counts in credits, rounded up. Without a rate it counts one to one.
+pub(crate) fn value_in_credits(env: &Env, asset: AssetId, amount: Amount) -> Option<Amount> {
+    assets::value_in_credits(&env.zone.params.service, asset, amount)
+}
+
+/// Asked by deposits: what an amount of credits is in an asset, rounded down, by the same rate.
+pub(crate) fn credits_in(env: &Env, asset: AssetId, credits: Amount) -> Amount {
+    assets::credits_in(&env.zone.params.service, asset, credits)
+}
+
+/// Asked by reputation: what an amount of any asset is worth in credits, rounded down; nothing where no rate is known.
+pub(crate) fn worth_in_credits(env: &Env, asset: AssetId, amount: Amount) -> Amount {
+    assets::worth_in_credits(&env.zone.params.service, asset, amount)
 }

@@ -20,8 +20,10 @@ use pasture_types::{AccountId, Amount, Millis, Timestamp};
 
 /// A running lease pays what is confirmed and proven so often.
 pub(crate) const INTERIM_EPOCHS: u64 = 15;
-/// Most epochs that one usage or one timer walks; the rest is walked next time.
+/// Most epochs that one timer of a closing lease walks; the rest is walked next time.
 const MAX_EPOCHS_PER_STEP: usize = 512;
+/// Most epochs that one usage walks: four periods of interim payment, so that what was missed is made up for, at the price of a usage.
+const MAX_EPOCHS_PER_USAGE: usize = 4 * INTERIM_EPOCHS as usize;
 /// An objection reaches back over so many epochs.
 const WITHHELD_EPOCHS: u64 = 2;
 pub(crate) const DAY_MS: u64 = 24 * 3_600_000;
@@ -62,6 +64,15 @@ enum Reach {
     Everything,
 }
 
+impl Reach {
+    const fn most_epochs(self) -> usize {
+        match self {
+            Self::WholeEpochs => MAX_EPOCHS_PER_USAGE,
+            Self::Everything => MAX_EPOCHS_PER_STEP,
+        }
+    }
+}
+
 /// The moment until which service is payable for a claim: never past the cap or the close.
 fn payable_until(lease: &Lease, claim: Claim) -> Timestamp {
     let started = lease.started_at.unwrap_or_default();
@@ -76,7 +87,7 @@ fn payable_until(lease: &Lease, claim: Claim) -> Timestamp {
 fn count(s: &dyn StateRead, env: &Env, lease: &Lease, metered: &mut Metered, until: Timestamp, reach: Reach) -> Counted {
     let started = lease.started_at.unwrap_or_default();
     metered.until = metered.until.max(started);
-    let mut budget = MAX_EPOCHS_PER_STEP;
+    let mut budget = reach.most_epochs();
     while metered.until < until {
         let epoch = env.zone.epoch_of(metered.until);
         let end = env.zone.epoch_start(epoch.saturating_add(1));

@@ -313,3 +313,21 @@ proptest! {
         prop_assert_eq!(w.balance(&w.user).0 - before.0, hold - largest);
     }
 }
+
+#[test]
+fn a_channels_network_fee_lifts_both_sides_once_and_capped() {
+    use pasture_ledger::query::reputation as rep;
+    let mut w = World::offered();
+    w.wait(11_000);
+    let c = open(&mut w, 10_000_000_000);
+    let fees = |w: &World, side, who: AccountId| rep::reputation(&w.state, side, &who).unwrap().standing.fees;
+    let (provider, user) = (w.provider.account(), w.user.account());
+    let v = voucher(&w, &c, 1_000_000);
+    cash(&mut w, v).unwrap();
+    assert_eq!(fees(&w, Side::Provider, provider), Amount(150_000), "15 % of a thousandth of a credit");
+    assert_eq!(fees(&w, Side::User, user), Amount(150_000));
+    // Attack: one pair moves money to and fro. It gives what a pair may give, and no more.
+    let v = voucher(&w, &c, 9_000_000_000);
+    cash(&mut w, v).unwrap();
+    assert_eq!(fees(&w, Side::Provider, provider), w.genesis.params.reputation.pair_cap);
+}

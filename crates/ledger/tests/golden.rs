@@ -156,7 +156,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("lease_matched", Event::LeaseMatched { lease, order, account, node, rate_per_hour, escrow, accept_by }),
         ("lease_changed", Event::LeaseChanged { lease, account, node, state: LeaseState::Closing, reason: Some(EndReason::OutOfMemory) }),
         ("lease_extended", Event::LeaseExtended { lease, node, ends: Timestamp(START) }),
-        ("usage_recorded", Event::UsageRecorded { lease, account, served_ms: Millis(5), countersigned: true }),
+        ("usage_recorded", Event::UsageRecorded { lease, account, served_ms: Millis(5), countersigned: true, confirmed_by: Some(account) }),
         ("epoch_started", Event::EpochStarted { epoch: 6, randomness: Hash32([6; 32]) }),
         ("heartbeat_recorded", Event::HeartbeatRecorded { node, epoch: 6 }),
         ("lease_settled", Event::LeaseSettled { lease, account, node, settlement: Box::new(settlement()) }),

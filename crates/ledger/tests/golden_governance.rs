@@ -8,11 +8,17 @@ mod common;
 
 use common::*;
 use pasture_ledger::*;
+use pasture_types::account::AccountParams;
+use pasture_types::audit::AuditParams;
 use pasture_types::event::Event;
 use pasture_types::governance::Change;
 use pasture_types::governance::*;
+use pasture_types::market_rules::MarketParams;
 use pasture_types::reputation::*;
+use pasture_types::service::ServiceParams;
+use pasture_types::stake::StakeParams;
 use pasture_types::tx::*;
+use pasture_types::validator::ValidatorParams;
 use pasture_types::*;
 use std::fmt::Write as _;
 
@@ -55,10 +61,19 @@ fn changes() -> Vec<(&'static str, Change)> {
         ("guardian", Change::Guardian(Guardian { members: vec![account], threshold: 1 })),
         ("unpause", Change::Unpause),
         ("spend", Change::Spend { to: account, asset, amount }),
-        ("asset", Change::Asset { asset, terms: AssetTerms { symbol: "USDx".into(), decimals: 6, fee_rate: Some(amount) } }),
+        (
+            "asset",
+            Change::Asset { asset, terms: AssetTerms { symbol: "USDx".into(), decimals: 6, bridged: true, per_credit: Some(amount) } },
+        ),
         ("accept_issuer", Change::AcceptIssuer(account)),
         ("drop_issuer", Change::DropIssuer(account)),
         ("rules", Change::Rules { version: 3, height: 16 }),
+        ("market", Change::Market(Box::new(MarketParams::production()))),
+        ("service", Change::Service(Box::new(ServiceParams::production()))),
+        ("audits", Change::Audits(Box::new(AuditParams::production()))),
+        ("stake", Change::Stake(Box::new(StakeParams::production()))),
+        ("validators", Change::Validators(Box::new(ValidatorParams::production()))),
+        ("accounts", Change::Accounts(Box::new(AccountParams::production()))),
     ]
 }
 
@@ -91,6 +106,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("executed", of(GovernanceEvent::Executed { proposal })),
         ("failed", of(GovernanceEvent::Failed { proposal, code: 31 })),
         ("spent", of(spent)),
+        ("asset_set", of(GovernanceEvent::AssetSet { asset: AssetId(7) })),
         ("guardian_called", of(GovernanceEvent::GuardianCalled { member: account })),
         ("paused", of(GovernanceEvent::Paused { kinds: PauseSet::all(), until: Timestamp(START) })),
         ("unpaused", of(GovernanceEvent::Unpaused)),

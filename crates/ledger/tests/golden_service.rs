@@ -13,6 +13,7 @@ use pasture_ledger::service as area;
 use pasture_ledger::service::query as more;
 use pasture_ledger::*;
 use pasture_types::asset::{Allocation, Asset, FeeRate, GenesisAsset};
+use pasture_types::bundle::{BundledUsage, Confirmed, Confirmer, LogMark, Short, UsageBundle};
 use pasture_types::event::{ConfirmedBy, Event, Hash32};
 use pasture_types::lease::EndReason;
 use pasture_types::market::{AliveCheck, Failover};
@@ -52,7 +53,24 @@ fn actions() -> Vec<(&'static str, ServiceAction)> {
         ("report_loss", ServiceAction::ReportLoss { report, signatures: vec![ObserverSignature { observer: [11; 32], signature }] }),
         ("register_model", ServiceAction::RegisterModel { claim }),
         ("test_asset", ServiceAction::TestAsset { to: account, asset: DOLLAR, amount: Amount(12) }),
+        ("usage", ServiceAction::Usage(bundle(signature))),
     ]
+}
+
+fn bundle(signature: keys::Signature) -> UsageBundle {
+    let first = BundledUsage {
+        lease: [1; 8],
+        epochs_ago: Short(2),
+        started: Some(Timestamp(START)),
+        served_ms: Short(900_000),
+        build_ms: Short(0),
+        steal_ms: Short(130),
+        log: Some(LogMark { root: BlobHash([9; 32]), bytes: Short(300) }),
+        confirmed: Some(Confirmed { by: Confirmer::User, key: 0, signature }),
+    };
+    let watched = Some(Confirmed { by: Confirmer::Watcher, key: 1, signature });
+    let later = BundledUsage { lease: [2; 8], started: None, log: None, confirmed: watched, ..first.clone() };
+    UsageBundle { epoch: 7, usages: vec![first, later] }
 }
 
 fn events() -> Vec<(&'static str, ServiceEvent)> {

@@ -94,7 +94,7 @@ fn events(book: &mut Book) {
         ("suspended", ValidatorEvent::Suspended { validator, until, fault: Fault::Absence }),
         ("reinstated", ValidatorEvent::Reinstated { validator }),
         ("term_began", ValidatorEvent::TermBegan { term: 4, seats: 7, seating: Seating::Elected }),
-        ("fees_paid", ValidatorEvent::FeesPaid { term: 4, validator, operator, amount }),
+        ("fees_paid", ValidatorEvent::FeesPaid { term: 4, validator, operator, asset: pasture_types::AssetId(7), amount }),
     ] {
         let event = Event::Validator(event);
         let json = serde_json::to_string(&event).unwrap();

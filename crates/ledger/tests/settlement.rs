@@ -377,3 +377,49 @@ fn heartbeats_are_checked_in_every_part() {
     let idle = w.lease(&lease);
     assert_eq!(idle.state, LeaseState::Accepted);
 }
+
+/// A month-long rental whose user never looks: the node is paid as the windows pass, not only at the end.
+#[test]
+fn what_nobody_objected_to_in_time_is_paid_as_the_lease_goes() {
+    let mut w = World::offered();
+    let terms = pasture_types::market::OrderTerms { budget: Amount::credits(9), ..w.order_terms() };
+    let lease = w.accepted(terms);
+    let started = w.now;
+    let mut paid = vec![];
+    for _ in 0..4 {
+        w.wait_beating(80_000);
+        let served = w.now.since(started).0;
+        w.bare(&lease, started, served).unwrap();
+        paid.push(w.lease(&lease).paid.provider);
+    }
+    assert_eq!(paid[0], Amount::ZERO, "nothing was waiting long enough");
+    assert!(paid[1] > cost(60_000).mul_div(85, 100).unwrap() && paid[2] > paid[1] && paid[3] > paid[2], "{paid:?}");
+    let l = w.lease(&lease);
+    assert!(l.paid.provider <= cost(l.accepted_claim().served.0), "no more than what is as good as confirmed");
+    assert!(l.confirmed.is_none());
+    // The user is back and objects: what is older than the objection reaches was the node's already.
+    let claimed = l.last_claim().served.0;
+    w.user_act(vec![Action::Object { lease }]).unwrap();
+    w.wait_beating(30_000);
+    let s = w.lease(&lease).settlement.unwrap();
+    assert_eq!((s.billed_ms, s.withheld), (Millis(claimed - 10_000), cost(claimed).checked_sub(cost(claimed - 10_000)).unwrap()));
+    assert!(s.to_provider >= l.paid.provider);
+}
+
+/// Attack: the node claims much at once and has it paid before the user can look.
+#[test]
+fn a_bare_claim_is_never_paid_before_its_window() {
+    let mut w = World::offered();
+    let lease = w.accepted(w.order_terms());
+    let started = w.now;
+    w.wait_beating(80_000);
+    for n in 0..5 {
+        let served = w.now.since(started).0;
+        w.bare(&lease, started, served).unwrap();
+        assert_eq!(w.lease(&lease).paid.provider, Amount::ZERO, "{n}");
+        w.wait_beating(1_900);
+    }
+    w.user_act(vec![Action::Object { lease }]).unwrap();
+    w.wait_beating(30_000);
+    assert!(w.lease(&lease).settlement.unwrap().withheld > Amount::ZERO);
+}

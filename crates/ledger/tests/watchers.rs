@@ -11,7 +11,8 @@ use crowd::*;
 use pasture_ledger::*;
 use pasture_types::event::{ConfirmedBy, Event, Settlement};
 use pasture_types::genesis::Params;
-use pasture_types::lease::{EndReason, LeaseState};
+use pasture_types::grant::*;
+use pasture_types::lease::{Countersignature, EndReason, LeaseState, SignedUsage};
 use pasture_types::market::{AliveCheck, Failover, OrderTerms};
 use pasture_types::service::*;
 use pasture_types::tx::Action;
@@ -61,6 +62,82 @@ fn a_watcher_confirms_in_the_users_place_and_the_receipt_names_it() {
     w.confirmed(&lease, started, 6_000).unwrap();
     w.close_by_node(&lease);
     assert_eq!(settled(&mut w, &lease).confirmed_by, ConfirmedBy::User);
+}
+
+/// Attack: a watcher that confirms everything, over many leases, within each lease's cap.
+#[test]
+fn over_all_leases_a_watcher_confirms_no_more_than_its_grant() {
+    let (mut w, watcher) = watched(Params::dev());
+    let user = w.user.account();
+    let grant = let_watch(&mut w, &watcher, cost(20_000));
+    let left = |w: &World| query::watch_left(&w.state, &user, &watcher.account(), &watcher.public(), AssetId::CREDIT).unwrap();
+    let one = w.accepted(terms(&w, &watcher));
+    let started = w.now;
+    let two = w.accepted(terms(&w, &watcher));
+    let later = w.now;
+    w.wait_beating(15_000);
+    confirm(&mut w, &one, started, 8_000, &watcher).unwrap();
+    assert_eq!(left(&w), cost(20_000).checked_sub(cost(8_000)).unwrap());
+    confirm(&mut w, &two, later, 8_000, &watcher).unwrap();
+    // What counts already costs nothing again; what is new does, whichever lease it is of.
+    confirm(&mut w, &one, started, 8_500, &watcher).unwrap();
+    assert_eq!(left(&w), cost(20_000).checked_sub(cost(16_500)).unwrap());
+    assert_eq!(code(confirm(&mut w, &two, later, 12_000, &watcher)), 71, "3.5 s are left, 4 s were asked");
+    confirm(&mut w, &two, later, 11_500, &watcher).unwrap();
+    assert_eq!(left(&w), Amount::ZERO);
+    assert_eq!(code(confirm(&mut w, &one, started, 8_501, &watcher)), 71);
+    let spent = query::grant(&w.state, &grant).unwrap().spent;
+    assert_eq!(spent, [cost(20_000), Amount::ZERO], "in the lease's asset");
+    // The user's own word costs the watcher nothing.
+    w.confirmed(&one, started, 9_000).unwrap();
+    w.close_by_node(&one);
+    w.close_by_node(&two);
+    assert_eq!(settled(&mut w, &one).confirmed_by, ConfirmedBy::User);
+    assert_eq!(w.lease(&two).settlement.unwrap().confirmed_by, ConfirmedBy::Watcher(watcher.account()));
+}
+
+#[test]
+fn a_watcher_confirms_by_its_grant_only_and_with_its_key() {
+    let (mut w, watcher) = watched(Params::dev());
+    let lease = w.accepted(terms(&w, &watcher));
+    let started = w.now;
+    w.wait_beating(6_000);
+    let usage = |w: &World, served| w.usage(&lease, started, served);
+    let (node, user) = (w.node.clone(), w.user.clone());
+    let by_account = usage_by(&node, usage(&w, 5_000), Some(&watcher));
+    assert_eq!(code(w.node_act(vec![by_account.clone()])), 70, "the order names it, but nobody gave it a grant");
+    // The grant's key signs, not the account's: the watcher's own keys stay at home.
+    let hot = key(61);
+    let with_key = GrantTerms {
+        key: hot.public(),
+        may: GrantUse::Watch { watcher: watcher.account() },
+        budget: vec![Budget { asset: AssetId::CREDIT, amount: Amount::credits(1) }],
+        expires: w.now.plus(Millis::secs(3600)),
+    };
+    let events = w.user_act(vec![Action::Grant(GrantAction::Create { terms: Box::new(with_key) })]).unwrap();
+    let Event::Grant(GrantEvent::Created { grant, .. }) = events[0] else { panic!("{events:?}") };
+    assert_eq!(code(w.node_act(vec![by_account])), 70);
+    let signed = |w: &World, served| {
+        let usage = usage(w, served);
+        let signature = hot.sign(&usage.counter_digest());
+        let countersignature = Some(Countersignature { account: watcher.account(), key: hot.public(), signature });
+        let node_signature = node.sign(&usage.digest());
+        Action::SubmitUsage { usage: Box::new(SignedUsage { usage, node: node.node_id(), node_signature, countersignature }) }
+    };
+    let action = signed(&w, 4_000);
+    let events = w.node_act(vec![action]).unwrap();
+    assert!(matches!(events[0], Event::UsageRecorded { confirmed_by: Some(by), .. } if by == watcher.account()), "{events:?}");
+    // For a lease that the user did not put under its watch, the grant is worth nothing.
+    w.user_act(vec![act(ServiceAction::Watch { lease, watcher: None })]).unwrap();
+    let action = signed(&w, 5_000);
+    assert_eq!(code(w.node_act(vec![action])), 21);
+    w.user_act(vec![act(ServiceAction::Watch { lease, watcher: Some(watcher.account()) })]).unwrap();
+    // Taken back, it ends at once.
+    w.act(&user, vec![Action::Grant(GrantAction::Revoke { grant })]).unwrap();
+    let action = signed(&w, 5_000);
+    assert_eq!(code(w.node_act(vec![action])), 70);
+    let events = w.confirmed(&lease, started, 5_000).unwrap();
+    assert!(matches!(events[0], Event::UsageRecorded { confirmed_by: Some(by), .. } if by == user.account()), "{events:?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use pasture_types::spec::Source;
 use pasture_types::{Millis, SigningKey, blob};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::network::closed_with;
 use support::{Bench, Client, file_in_tar, script, tar_of, until};
 
@@ -59,6 +59,7 @@ async fn a_folder_is_built_run_confirmed_proven_and_closed() {
         let client = client.clone();
         async move { client.follow().await }
     });
+    let sent = Instant::now();
     client.ok("PUT", "manifest", manifest.to_bytes()).await;
     // In two pieces, the second of which knows where to go on.
     let (head, tail) = context.split_at(700);
@@ -86,7 +87,8 @@ async fn a_folder_is_built_run_confirmed_proven_and_closed() {
     let view = bench.network.lease_view(lease);
     assert_eq!(view.reason, Some(EndReason::Exited { code: 3 }));
     assert_eq!((view.served_ms, view.confirmed_ms), (ended.served_ms, ended.served_ms));
-    assert!((2_400..4_000).contains(&view.served_ms.0), "{}", view.served_ms);
+    // At least what the script sleeps; at most what passed here, however busy the machine.
+    assert!((2_400..=sent.elapsed().as_millis().try_into().unwrap()).contains(&view.served_ms.0), "{}", view.served_ms);
     let log = client.ok("GET", "logs", vec![]).await;
     {
         let ledger = bench.network.ledger.lock().unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Guarantees: an account's id never changes, whatever its keys become. It does not judge signatures: see `ledger`.
 
+use crate::governance::{OutOfBounds, within};
 use crate::{AccountId, Millis, PublicKey, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,17 @@ impl AccountParams {
     #[must_use]
     pub const fn production() -> Self {
         Self { cash_window: Millis(24 * 3_600_000), issuers: [None; MAX_ISSUERS] }
+    }
+}
+
+impl AccountParams {
+    /// Checks their bounds.
+    ///
+    /// # Errors
+    /// The bound that is broken.
+    pub fn check(&self, dev: bool) -> Result<(), OutOfBounds> {
+        let least = if dev { 1_000u64 } else { 3_600_000 };
+        within("accounts.cash_window", self.cash_window.0, least, 30 * 24 * 3_600_000u64)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Assets besides the native credit: what a zone lists, and what fees cost in them. Spec: `docs/specs/assets.md`.
 //!
-//! Guarantees: an asset's id, symbol and decimals are fixed at genesis; all amounts count in billionths of a unit (as credits
+//! Guarantees: an asset's id, decimals and origin never change once it is listed, at genesis or by a vote; all amounts count in billionths of a unit (as credits
 //! do), whatever the decimals, which only say how exactly the asset is known elsewhere. It moves nothing.
 
 use crate::amount::NANOS_PER_CREDIT;
@@ -16,6 +16,9 @@ pub const MAX_SYMBOL: usize = 12;
 pub const MAX_DECIMALS: u8 = 9;
 /// Most assets that fees may be paid in, besides the credit.
 pub const MAX_FEE_ASSETS: usize = 8;
+
+/// Most that one credit may cost in an asset: amounts of any supply can still be converted.
+pub const MAX_PER_CREDIT: Amount = Amount::credits(1_000_000_000);
 
 /// Somebody's first money in an asset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]

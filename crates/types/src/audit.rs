@@ -11,6 +11,7 @@ pub use shares::{MAX_NONCE, MAX_PACKED, PackedShares};
 pub use test_of_rate::{AUDIT_SHARES, SAMPLE_UNIT, audit_threshold, full_rate, largest_share, overclaims, pooled_rate_ppm, sample};
 
 use crate::event::Hash32;
+use crate::governance::{OutOfBounds, within};
 use crate::ids::derive;
 use crate::keys::Signature;
 use crate::proof::ResourceClass;
@@ -91,6 +92,26 @@ impl AuditParams {
             stands_epochs: 60,
             places: true,
         }
+    }
+    /// Checks the bounds of each and of the set, in a zone with this epoch.
+    ///
+    /// # Errors
+    /// The first bound that is broken.
+    pub fn check(&self, epoch: Millis) -> Result<(), OutOfBounds> {
+        within("audits.interval", self.interval.0, 1_000u64, 24 * 3_600_000u64)?;
+        within("audits.tick", self.tick.0, 1_000u64, self.interval.0)?;
+        // A burst takes the machine from its tenants: a fiftieth of the time at most. A receipt's time has sixteen bits.
+        within("audits.burst", self.burst.0, 100u64, (self.interval.0 / 50).min(epoch.0).min(30_000))?;
+        within("audits.slack_ppm", self.slack_ppm, 10_000u32, 1_000_000u32)?;
+        within("audits.punctual_ppm", self.punctual_ppm, 1_000u32, self.slack_ppm)?;
+        within("audits.rtt_cap", self.rtt_cap.0, 1u64, 1_000u64)?;
+        within("audits.witnesses", u64::from(self.witnesses), 1u64, MAX_WITNESSES as u64)?;
+        // Each node's record holds so many samples.
+        within("audits.pool", self.pool, 8u16, 256u16)?;
+        within("audits.tolerance_ppm", self.tolerance_ppm, 0u32, 500_000u32)?;
+        // Below, honest nodes would be convicted; above, nobody.
+        within("audits.error_exponent", self.error_exponent, 8u32, 64u32)?;
+        within("audits.stands_epochs", self.stands_epochs, 1u64, 10_080u64)
     }
     /// The longest burst, without the round trip: `T x (1 + slack)`.
     #[must_use]

@@ -206,6 +206,8 @@ pub enum Event {
         served_ms: Millis,
         /// Whether it was countersigned.
         countersigned: bool,
+        /// By whom: the user, or a watcher by its account.
+        confirmed_by: Option<AccountId>,
     },
     /// An epoch began; nodes with leases compute their shares from its randomness.
     EpochStarted {

@@ -3,9 +3,15 @@
 //! Guarantees: a change names exactly what it sets, and [`check_params`] bounds each parameter alone and the whole set, so that
 //! no vote can leave a zone that cannot be governed. It does not count votes: rules are in `ledger`.
 
+use crate::account::AccountParams;
+use crate::audit::AuditParams;
 use crate::genesis::Params;
 use crate::ids::{ProposalId, derive};
+use crate::market_rules::MarketParams;
 use crate::reputation::ReputationParams;
+use crate::service::ServiceParams;
+use crate::stake::StakeParams;
+use crate::validator::ValidatorParams;
 use crate::{AccountId, Amount, AssetId, BlobHash, Millis, TxId};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -18,8 +24,6 @@ pub const MAX_TITLE: usize = 128;
 pub const MAX_GUARDIANS: usize = 16;
 /// Most open proposals that a zone may allow in all: snapshots of an account's power are kept for each.
 pub const MAX_OPEN_PROPOSALS: u32 = 32;
-/// Longest symbol of an asset, in bytes.
-pub const MAX_SYMBOL: usize = 16;
 
 const PROPOSAL_DOMAIN: &str = "pasture 2026-11 proposal id v1";
 const PPM: u32 = 1_000_000;
@@ -271,12 +275,14 @@ impl FeeParams {
 /// An asset that a vote admits.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct AssetTerms {
-    /// Its symbol, for people.
+    /// Its symbol, for people; no other asset's, whatever the case of its letters.
     pub symbol: String,
-    /// Its decimals, for people.
+    /// Decimals that it has where it comes from; they never change.
     pub decimals: u8,
-    /// How many nano-credits a million of its nano-units pay as fee; `None`: no fees in it.
-    pub fee_rate: Option<Amount>,
+    /// It stands for money on another chain; that never changes either.
+    pub bridged: bool,
+    /// What one credit costs in it, where fees are paid in it; `None`: no fees in it, and its leases earn no standing.
+    pub per_credit: Option<Amount>,
 }
 
 /// One thing that a vote does. Variants are only ever added at the end. Not changeable: `dev`, `epoch` (periods are counted from
@@ -354,13 +360,25 @@ pub enum Change {
         /// First height under it, if that is still ahead when the timelock ends.
         height: u64,
     },
+    /// The market's parameters.
+    Market(Box<MarketParams>),
+    /// Watchers, disputes, halts, failover, fees in other assets.
+    Service(Box<ServiceParams>),
+    /// Capacity audits. One that is open goes on under those of its draw.
+    Audits(Box<AuditParams>),
+    /// Deposits, sponsors, newcomers, what a fault costs.
+    Stake(Box<StakeParams>),
+    /// Validators, seats, terms.
+    Validators(Box<ValidatorParams>),
+    /// Channels.
+    Accounts(Box<AccountParams>),
 }
 
 impl Change {
     /// Whether it takes the larger majority: what could take the zone from its members.
     #[must_use]
     pub const fn is_grave(&self) -> bool {
-        matches!(self, Self::Governance(_) | Self::Guardian(_) | Self::Rules { .. } | Self::Spend { .. })
+        matches!(self, Self::Governance(_) | Self::Guardian(_) | Self::Rules { .. } | Self::Spend { .. } | Self::Validators(_))
     }
 
     /// Sets the parameter that it names; `false` if it names none.
@@ -385,6 +403,12 @@ impl Change {
             Self::Reputation(v) => params.reputation = *v,
             Self::Governance(v) => params.governance.rules = *v,
             Self::Guardian(v) => params.governance.guardian = v.clone(),
+            Self::Market(v) => params.market = v.as_ref().clone(),
+            Self::Service(v) => params.service = **v,
+            Self::Audits(v) => params.audits = v.as_ref().clone(),
+            Self::Stake(v) => params.stake = **v,
+            Self::Validators(v) => params.validators = **v,
+            Self::Accounts(v) => params.accounts = **v,
             Self::Unpause | Self::Spend { .. } | Self::Asset { .. } | Self::AcceptIssuer(_) | Self::DropIssuer(_) | Self::Rules { .. } => {
                 return false;
             }
@@ -439,6 +463,14 @@ pub fn check_params(p: &Params) -> Result<(), OutOfBounds> {
     within("max_lease", p.max_lease.0, p.epoch.0, 366 * DAY)?;
     check_fees(p)?;
     p.reputation.check()?;
+    p.market.check()?;
+    // Nothing proves a GPU yet: `docs/specs/proofs.md` §3.
+    within("market.gpu_leases, outside development,", u8::from(p.market.gpu_leases), 0u8, u8::from(p.dev))?;
+    p.service.check()?;
+    p.audits.check(p.epoch)?;
+    p.stake.check(p)?;
+    p.validators.check(p.dev)?;
+    p.accounts.check(p.dev)?;
     check_rules(&p.governance.rules, p.dev)?;
     check_guardian(&p.governance.guardian)
 }
@@ -553,6 +585,11 @@ pub enum GovernanceEvent {
         asset: AssetId,
         /// How much.
         amount: Amount,
+    },
+    /// An asset was admitted, or its terms changed.
+    AssetSet {
+        /// Which.
+        asset: AssetId,
     },
     /// A member of the guardian asked for something that others have not asked for yet.
     GuardianCalled {

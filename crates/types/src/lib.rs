@@ -9,6 +9,7 @@ pub mod amount;
 pub mod asset;
 pub mod audit;
 pub mod blob;
+pub mod bundle;
 pub mod channel;
 pub mod codec;
 pub mod credential;

@@ -2,6 +2,7 @@
 //!
 //! Guarantees: frozen formats; a set of parameters can say whether it makes sense. It draws nothing: see `scheduler`.
 
+use crate::governance::{OutOfBounds, within};
 use crate::{AccountId, Amount, LeaseId, Millis, NodeId, OfferId, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub const PPM: u32 = 1_000_000;
 /// Most offers that one draw may score.
 pub const MAX_CANDIDATES: u32 = 256;
+/// Most that all draws of one block may cost: what its own work leaves of the time that a block keeps for it.
+pub const MAX_DRAW_COST_US: u32 = 40_000;
 /// Typical jobs that placement against fragmentation looks at.
 pub const TYPICAL_JOBS: usize = 8;
 
@@ -213,26 +216,31 @@ impl MarketParams {
         Self { gpu_leases: false, preempt_notice: Millis(120_000), ..Self::dev() }
     }
 
-    /// What is wrong with them, if anything.
+    /// Checks the bounds of each and of the set.
     ///
     /// # Errors
-    /// The first rule that they break.
-    pub fn check(&self) -> Result<(), &'static str> {
+    /// The first bound that is broken.
+    pub fn check(&self) -> Result<(), OutOfBounds> {
+        const DAY: u64 = 24 * 3_600_000;
         let w = &self.weights;
-        let sum = [w.price, w.preference, w.fit, w.region, w.reputation, w.history].iter().try_fold(0u32, |a, b| a.checked_add(*b));
-        if sum != Some(PPM) {
-            return Err("the weights of a score add up to one million");
+        let sum: u64 = [w.price, w.preference, w.fit, w.region, w.reputation, w.history].iter().map(|x| u64::from(*x)).sum();
+        within("the sum of market.weights", sum, PPM, PPM)?;
+        for job in &self.typical {
+            within("market.typical, thousandths of each GPU,", job.gpu_millis, 0u16, 1_000u16)?;
+            within("market.typical, GPUs,", job.gpus, 0u16, 1_024u16)?;
+            within("market.typical, weight,", job.weight, 0u32, PPM)?;
         }
-        if self.candidates == 0 || self.candidates > MAX_CANDIDATES {
-            return Err("a draw scores 1 to 256 offers");
-        }
-        if self.early_cancel_ppm > PPM || self.low_ppm > PPM {
-            return Err("a share is at most one million");
-        }
-        if self.typical.iter().any(|j| j.gpu_millis > 1_000) {
-            return Err("a typical job takes at most a whole of each GPU");
-        }
-        Ok(())
+        within("market.candidates", self.candidates, 1u32, MAX_CANDIDATES)?;
+        // More would not fit into what a block keeps for its own work; however little it is, one order is drawn.
+        within("market.draw_cost_us", self.draw_cost_us, 100u32, MAX_DRAW_COST_US)?;
+        within("market.priority_price", self.priority_price.0, 0u32, Amount::credits(1_000).0)?;
+        within("market.free_draws", self.free_draws, 0u32, 10_000u32)?;
+        within("market.draw_price", self.draw_price.0, 0u32, Amount::credits(1).0)?;
+        within("market.max_rental", self.max_rental.0, 3_600_000u64, 366 * DAY)?;
+        within("market.early_cancel_ppm", self.early_cancel_ppm, 0u32, PPM)?;
+        // A renewal or a warning needs time before the end.
+        within("market.low_ppm", self.low_ppm, 10_000u32, PPM)?;
+        within("market.preempt_notice", self.preempt_notice.0, 1_000u64, DAY)
     }
 }
 
@@ -247,7 +255,9 @@ mod tests {
             assert!(MarketParams { candidates: 257, ..p.clone() }.check().is_err());
             assert!(MarketParams { weights: Weights { price: 1, ..p.weights }, ..p.clone() }.check().is_err());
             assert!(MarketParams { weights: Weights { price: u32::MAX, ..p.weights }, ..p.clone() }.check().is_err());
-            assert!(MarketParams { low_ppm: PPM + 1, ..p }.check().is_err());
+            assert!(MarketParams { low_ppm: PPM + 1, ..p.clone() }.check().is_err());
+            let unknown = MarketParams { draw_cost_us: MAX_DRAW_COST_US + 1, ..p }.check().unwrap_err();
+            assert_eq!(unknown.to_string(), "market.draw_cost_us may be 100 to 40000, not 40001");
         }
         assert!(!MarketParams::production().gpu_leases, "no proofs of GPUs yet");
     }

@@ -3,8 +3,9 @@
 //! Guarantees: whatever a third party signs binds lease, generation and epoch, so that it cannot be shown again elsewhere or
 //! later. It decides nothing: the rules are in `ledger`.
 
-use crate::asset::{FeeRate, MAX_FEE_ASSETS};
+use crate::asset::{FeeRate, MAX_FEE_ASSETS, MAX_PER_CREDIT};
 use crate::event::Hash32;
+use crate::governance::{OutOfBounds, within};
 use crate::ids::derive;
 use crate::keys::Signature;
 use crate::market::AliveCheck;
@@ -74,6 +75,30 @@ impl ServiceParams {
     #[must_use]
     pub const fn production() -> Self {
         Self { dispute_epochs: 10, lost_epochs: 5, ..Self::dev() }
+    }
+
+    /// Checks the bounds of each and of the set.
+    ///
+    /// # Errors
+    /// The first bound that is broken.
+    pub fn check(&self) -> Result<(), OutOfBounds> {
+        within("service.watcher_per_day", self.watcher_per_day.0, 0u64, 24 * 3_600_000u64)?;
+        within("service.dispute_epochs", self.dispute_epochs, 1u64, 1_440u64)?;
+        within("service.halt_grace_epochs", self.halt_grace_epochs, 0u32, MAX_HALT_GRACE)?;
+        within("service.observers", u64::from(self.observers), 1u64, MAX_OBSERVERS as u64)?;
+        within("service.report_epochs", self.report_epochs, 1u64, 60u64)?;
+        // Each look at a lease reads so many epochs.
+        within("service.lost_epochs", self.lost_epochs, 1u64, 120u64)?;
+        within("service.fence_epochs", self.fence_epochs, 1u64, 1_440u64)?;
+        within("service.standby_ppm", self.standby_ppm, 1_000u32, 1_000_000u32)?;
+        let mut rates: Vec<&FeeRate> = self.fee_rates.iter().flatten().collect();
+        for rate in &rates {
+            within("service.fee_rates, its asset (credits need no rate),", rate.asset.0, 1u32, u32::MAX)?;
+            within("service.fee_rates, what a credit costs,", rate.per_credit.0, 1u32, MAX_PER_CREDIT.0)?;
+        }
+        rates.sort_unstable_by_key(|r| r.asset);
+        let twice = rates.windows(2).any(|pair| matches!(pair, [a, b] if a.asset == b.asset));
+        within("service.fee_rates, assets that have two,", u8::from(twice), 0u8, 0u8)
     }
 }
 
@@ -211,6 +236,8 @@ pub enum ServiceAction {
         /// How much.
         amount: Amount,
     },
+    /// Usage of many leases of the acting node.
+    Usage(crate::bundle::UsageBundle),
 }
 
 /// What this area did.

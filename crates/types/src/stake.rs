@@ -3,6 +3,8 @@
 //! Guarantees: a stamp is bound to zone, account and day; whether its work was done depends on its bytes alone, so that it is
 //! verified where signatures are. It does not say who may use one: rules are in `ledger`.
 
+use crate::genesis::Params;
+use crate::governance::{OutOfBounds, within};
 use crate::ids::derive;
 use crate::{AccountId, Amount, Millis, NodeId, Timestamp, ZoneId};
 use argon2::{Algorithm, Argon2, Params as Argon2Params, Version};
@@ -16,6 +18,8 @@ pub const STAMP_MEMORY_KIB: u32 = 16 * 1024;
 /// Leading zero bits of the cheap hash in front: whoever sends a false stamp hashes some 2^18 times (about as long as ten
 /// verifications take) to have one evaluation done in vain.
 pub const STAMP_FRONT_BITS: u32 = 18;
+
+const PPM: u32 = 1_000_000;
 
 /// Parameters of deposits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -72,6 +76,35 @@ impl StakeParams {
             stamp_bits: 10,
             ..Self::dev()
         }
+    }
+}
+
+impl StakeParams {
+    /// Checks the bounds of each, and of the set with the zone's other parameters.
+    ///
+    /// # Errors
+    /// The first bound that is broken.
+    pub fn check(&self, p: &Params) -> Result<(), OutOfBounds> {
+        const DAY: u64 = 24 * 3_600_000;
+        // Whoever leaves answers for every lease that was open when it did.
+        let epochs = p.objection_epochs.saturating_add(p.heartbeat_grace_epochs).saturating_add(16);
+        let windows = p.epoch.0.saturating_mul(epochs).saturating_add(p.start_window.0);
+        let least = if p.dev { 1_000 } else { p.max_lease.0.saturating_add(windows) };
+        within("stake.unbond_delay, which outlasts the longest lease and its windows,", self.unbond_delay.0, least, 400 * DAY)?;
+        // Without any chance nothing that costs anything could be leased.
+        within("stake.audit_chance_ppm", self.audit_chance_ppm, 10_000u32, PPM)?;
+        // Whoever reports himself under another name must lose most of it.
+        within("stake.reporter_ppm", self.reporter_ppm, 0u32, 500_000u32)?;
+        within("stake.equivocation_ppm", self.equivocation_ppm, 1_000u32, PPM)?;
+        within("stake.min_sponsorship", self.min_sponsorship.0, 1u32, Amount::credits(1_000_000).0)?;
+        let most = if p.dev { Amount::credits(1_000_000) } else { p.min_stake };
+        within("stake.newcomer_rate, in production at most min_stake,", self.newcomer_rate.0, 0u32, most.0)?;
+        within("stake.newcomer_fees_per_day", self.newcomer_fees_per_day.0, 0u32, Amount::credits(1_000_000).0)?;
+        within("stake.newcomer_fees", self.newcomer_fees.0, 0u32, self.newcomer_fees_per_day.0)?;
+        within("stake.newcomer_fees_for", self.newcomer_fees_for.0, 0u64, 366 * DAY)?;
+        // Each costs 10 ms of a block.
+        within("stake.newcomers_per_block", self.newcomers_per_block, 0u32, 8u32)?;
+        within("stake.stamp_bits", self.stamp_bits, 0u8, 32u8)
     }
 }
 

@@ -3,9 +3,10 @@
 //! Guarantees: a consensus key consents to its operator by signing zone, operator and its key for the randomness. It does
 //! not verify the proof of possession of that key: who knows the curve does (the node, where it verifies signatures).
 
+use crate::governance::{OutOfBounds, within};
 use crate::ids::derive;
 use crate::stake::{Fault, Forfeit};
-use crate::{AccountId, Amount, Millis, NodeId, Timestamp, ZoneId};
+use crate::{AccountId, Amount, AssetId, Millis, NodeId, Timestamp, ZoneId};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,25 @@ impl ValidatorParams {
     #[must_use]
     pub const fn production() -> Self {
         Self { term: Millis(24 * 3_600_000), min_bond: Amount::credits(10_000), unbond_delay: Millis(21 * 24 * 3_600_000), ..Self::dev() }
+    }
+}
+
+/// Most seats of a term.
+pub const MAX_SEATS: u32 = 64;
+
+impl ValidatorParams {
+    /// Checks the bounds of each and of the set.
+    ///
+    /// # Errors
+    /// The first bound that is broken.
+    pub fn check(&self, dev: bool) -> Result<(), OutOfBounds> {
+        const DAY: u64 = 24 * 3_600_000;
+        let (term, delay) = if dev { (1_000u64, 1_000u64) } else { (3_600_000, DAY.max(self.term.0)) };
+        within("validators.seats", self.seats, 1u32, MAX_SEATS)?;
+        within("validators.term", self.term.0, term, 90 * DAY)?;
+        // A seat that costs nothing would be anybody's.
+        within("validators.min_bond", self.min_bond.0, 1u32, Amount::credits(100_000_000).0)?;
+        within("validators.unbond_delay, which outlasts a term,", self.unbond_delay.0, delay, 366 * DAY)
     }
 }
 
@@ -147,6 +167,8 @@ pub enum ValidatorEvent {
         validator: NodeId,
         /// To whom.
         operator: AccountId,
+        /// In which asset.
+        asset: AssetId,
         /// How much.
         amount: Amount,
     },

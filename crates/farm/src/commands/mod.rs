@@ -6,8 +6,10 @@ mod dev;
 mod doctor;
 mod explain;
 mod grants;
+mod init;
 mod jobs;
 mod ledger;
+mod man;
 mod moving;
 mod offers;
 pub(crate) mod run;
@@ -43,6 +45,8 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
             app.out.bytes(&script);
             Ok(Exit::Ok)
         }
+        Command::Init(args) => init::run(app, args),
+        Command::Man(args) => man::run(app, args),
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             app.out.either(&serde_json::json!({"version": version}), || format!("farm {version}"));

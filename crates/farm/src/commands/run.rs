@@ -8,13 +8,13 @@
 
 use crate::args::RunArgs;
 use crate::backend;
-use crate::commands::dev;
 use crate::commands::explain::{explanation, quote};
+use crate::commands::{dev, init};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, Signals};
 use crate::follow::{self, Plan as FollowPlan};
 use crate::handles::{JobRecord, remember};
-use crate::pack::{MAX_CONTEXT_BYTES, Packed, Plan};
+use crate::pack::{MAX_CONTEXT_BYTES, NO_DOCKERFILE, Packed, Plan};
 use crate::render::Progress;
 use crate::render::number::{credits, per_hour};
 use crate::session::{App, Session, now_ms, random};
@@ -37,7 +37,7 @@ pub(crate) const GRACE: Millis = Millis(10_000);
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &RunArgs) -> Outcome {
     let asked = spec_file::resolve(&args.spec, &args.command)?;
-    let plan = look(&asked)?;
+    let plan = look(app, &asked)?;
     match Session::open(app).await {
         Ok(session) => Box::pin(go(&session, args, asked, plan, false)).await,
         Err(failure) if failure.is_unreachable() && app.api_url.is_none() && !args.detach && wants_local(app, &failure) => {
@@ -47,10 +47,13 @@ pub(crate) async fn run(app: &App, args: &RunArgs) -> Outcome {
     }
 }
 
-fn look(asked: &Asked) -> Result<Option<Plan>, Failure> {
-    match (&asked.spec.source, &asked.folder) {
-        (CheckedSource::Build { dockerfile, .. }, Some(folder)) => Plan::scan(folder, dockerfile, MAX_CONTEXT_BYTES).map(Some),
-        _ => Ok(None),
+fn look(app: &App, asked: &Asked) -> Result<Option<Plan>, Failure> {
+    let (CheckedSource::Build { dockerfile, .. }, Some(folder)) = (&asked.spec.source, &asked.folder) else { return Ok(None) };
+    match Plan::scan(folder, dockerfile, MAX_CONTEXT_BYTES) {
+        Err(failure) if failure.code == NO_DOCKERFILE && dockerfile == "Dockerfile" && init::offer(app, folder, &failure)? => {
+            Plan::scan(folder, dockerfile, MAX_CONTEXT_BYTES).map(Some)
+        }
+        plan => plan.map(Some),
     }
 }
 

@@ -23,6 +23,8 @@ mod machines;
 #[cfg(test)]
 mod operator;
 #[cfg(test)]
+mod projects;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod runs;

@@ -44,7 +44,7 @@ async fn after_ready_nothing_is_missed_and_filters_hold() {
     let lease = EventFilter { lease: Some(LEASE), ..EventFilter::default() };
     let mut lease = w.api.events(lease).await.unwrap();
 
-    let usage = Event::UsageRecorded { lease: LEASE, account: user().account(), served_ms: Millis(5), countersigned: true };
+    let usage = Event::UsageRecorded { lease: LEASE, account: user().account(), served_ms: Millis(5), countersigned: true, confirmed_by: Some(user().account()) };
     let beat = Event::HeartbeatRecorded { node: node_key().node_id(), epoch: 3 };
     let epoch = Event::EpochStarted { epoch: 4, randomness: Hash32([4; 32]) };
     w.ledger.publish(8, vec![transfer(NOBODY, 1), transfer(user().account(), 2), usage.clone()]);

@@ -229,6 +229,7 @@ fn open(
         declared: record.declared,
         attempt,
         epoch,
+        drawn_at: env.now(),
         randomness: Hash32(*mix),
         rate: rate::proven(&node.declaration, record.proven_ppm),
         said: vec![Said::Nothing; witnesses.len()],

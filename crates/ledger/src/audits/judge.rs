@@ -7,7 +7,7 @@ use super::draw::{dequeue, enqueue, repeat_key};
 use super::records::{AuditRecord, AuditState, NodeAudit, OpenAudit, Said};
 use super::{AUDIT_DUE, KEEP, KEEP_EPOCHS, audit, due_keys, node_audit, put_audit, put_node_audit, queue_key, rate, roster, tail_number};
 use crate::env::Env;
-use crate::seams::Capacity;
+use crate::seams::{self, Capacity};
 use pasture_types::audit::{
     AUDIT_SHARES, AuditEvent, AuditParams, Receipt, SAMPLE_UNIT, Verdict, audit_threshold, quorum, receipt_tag, sample,
 };
@@ -88,7 +88,9 @@ pub(super) fn verdict(record: &AuditRecord, params: &AuditParams, count: &Count)
 }
 
 fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: AuditRecord, events: &mut Vec<Event>) {
-    let params = env.zone.params.audits.clone();
+    // The node worked, and its witnesses measured, by what held when it was drawn; whether audits are on is asked now.
+    let then = seams::params_at(s, env, record.drawn_at).audits;
+    let params = AuditParams { active: env.zone.params.audits.active, ..then };
     let digest = record.answer.map(|a| a.statement.digest(&env.zone.id, record.number, &record.node));
     let count = count(&record, &params, digest.as_ref());
     let mut verdict = verdict(&record, &params, &count);

@@ -178,6 +178,8 @@ pub struct AuditRecord {
     pub attempt: u8,
     /// The epoch of the draw.
     pub epoch: u64,
+    /// When it was drawn: the parameters of that time judge it.
+    pub drawn_at: Timestamp,
     /// Part of the seed.
     pub randomness: Hash32,
     /// Hashes per second that it is held to.

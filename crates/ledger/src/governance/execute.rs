@@ -10,7 +10,7 @@ use crate::tables::{self, META_ZONE, get, key, keys_between, meta, put};
 use crate::{bank, seams};
 use pasture_types::event::Event;
 use pasture_types::genesis::Params;
-use pasture_types::governance::{Change, GovernanceEvent, Guardian, MAX_SYMBOL, check_params};
+use pasture_types::governance::{Change, GovernanceEvent, Guardian, check_params};
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{AccountId, Millis, Timestamp};
 
@@ -23,13 +23,22 @@ pub(crate) fn all(s: &mut dyn StateWrite, env: &Env, changes: &[Change], events:
             may_change_guardian(env, &before.governance.guardian, guardian)?;
         }
         change.set(&mut zone.params);
+        if let Change::Asset { asset, terms } = change {
+            seams::set_fee_rate(&mut zone.params.service, *asset, terms.per_credit)?;
+        }
     }
     if zone.params != before {
         check_params(&zone.params).map_err(TxError::Bounds)?;
         remember(s, env, &before);
         put(s, meta(META_ZONE), &zone);
     }
-    changes.iter().try_for_each(|change| one(s, env, change, events))
+    if zone.params.validators != before.validators {
+        seams::election_changed(s);
+    }
+    changes.iter().try_for_each(|change| one(s, env, change, events))?;
+    // After all of them: one may have admitted the asset that another names.
+    let rates = zone.params.service.fee_rates;
+    rates.iter().flatten().filter(|r| !before.service.fee_rates.contains(&Some(**r))).try_for_each(|r| seams::asset_known(s, r.asset))
 }
 
 fn one(s: &mut dyn StateWrite, env: &Env, change: &Change, events: &mut Vec<Event>) -> Result<(), TxError> {
@@ -48,8 +57,9 @@ fn one(s: &mut dyn StateWrite, env: &Env, change: &Change, events: &mut Vec<Even
             Ok(())
         }
         Change::Asset { asset, terms } => {
-            crate::validate::at_most("bytes of the symbol", terms.symbol.len() as u64, MAX_SYMBOL as u64)?;
-            seams::set_asset(s, env, *asset, terms)
+            seams::set_asset(s, *asset, terms)?;
+            events.push(Event::Governance(GovernanceEvent::AssetSet { asset: *asset }));
+            Ok(())
         }
         Change::AcceptIssuer(issuer) => {
             put(s, issuer_key(issuer), &env.now());

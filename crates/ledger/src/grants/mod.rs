@@ -269,7 +269,8 @@ pub(crate) fn watch_spend(
     asset: AssetId,
     amount: Amount,
 ) -> Result<(), TxError> {
-    let mut grant = watch_grant(s, env, account, watcher, key).ok_or(TxError::GrantRefused("this watcher has no grant of the account"))?;
+    const NONE: TxError = TxError::GrantRefused("the account has given this watcher no grant for this key; it makes one with `watch`");
+    let mut grant = watch_grant(s, env, account, watcher, key).ok_or(NONE)?;
     spend::take(&mut grant, asset, amount)?;
     records::put_grant(s, &grant);
     Ok(())

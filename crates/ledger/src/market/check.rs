@@ -22,7 +22,7 @@ pub(crate) fn check(
     broken: &mut dyn FnMut(&'static str, String),
 ) {
     if let Some(Err(why)) = market.map(MarketParams::check) {
-        broken("the market's parameters make sense", why.into());
+        broken("the market's parameters make sense", why.to_string());
     }
     let want: BTreeSet<Vec<u8>> = offers.iter().filter_map(|o| Some(keys_of(o, nodes.get(&o.node)?))).flatten().collect();
     let mut have = BTreeSet::new();

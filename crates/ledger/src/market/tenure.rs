@@ -233,7 +233,8 @@ pub(crate) fn leave(s: &mut dyn StateWrite, env: &Env, lease: &mut Lease, reason
     if rest.0 == 0 || !was_there(s, env, lease, started) {
         return;
     }
-    let (params, ppm) = (&env.zone.params, u128::from(PPM));
+    // What leaving costs was agreed to with the rental.
+    let (params, ppm) = (&seams::params_of(s, env, lease), u128::from(PPM));
     let price = lease.rate_per_hour.per_hour_for(rest.0).unwrap_or_default();
     let fee = price.mul_div(u128::from(params.market.early_cancel_ppm), ppm).unwrap_or_default().min(lease.held);
     let to_provider = match reason {

@@ -17,6 +17,7 @@ use crate::apply::Tx;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::records::Lease;
+use crate::seams;
 use crate::tables::{self, get, key, keys_between, keys_with, mark, put};
 use pasture_scheduler::price_for;
 use pasture_types::event::{ConfirmedBy, Event, Settlement};
@@ -118,7 +119,12 @@ fn room(cap: Amount, used: Amount, wanted: Amount) -> Amount {
 /// The fee of service that was promised and not given: at most `penalty_epochs` of it, times `penalty`.
 fn broken(env: &Env, p: &ReputationParams, lease: &Lease) -> Amount {
     let missing = Millis(lease.max_duration.0.saturating_sub(lease.last_claim().served.0)).min(env.epochs(p.penalty_epochs));
-    weighed(env, p, price_for(lease.rate_per_hour, missing))
+    weighed(env, p, seams::worth_in_credits(env, lease.asset, price_for(lease.rate_per_hour, missing)))
+}
+
+/// Whether an asset has a rate in credits.
+fn known(env: &Env, asset: AssetId) -> bool {
+    asset == AssetId::CREDIT || env.zone.params.service.fee_rates.iter().flatten().any(|r| r.asset == asset)
 }
 
 /// What a sum that went wrong takes away: its network fee, times `penalty`.
@@ -131,27 +137,16 @@ fn weighed(env: &Env, p: &ReputationParams, sum: Amount) -> Amount {
 pub(crate) fn settled(s: &mut dyn StateWrite, env: &Env, lease: &Lease, settlement: &Settlement) {
     let p = env.zone.params.reputation;
     let (provider, user) = (&lease.provider, &lease.account);
-    // Who serves itself shows nothing. Other assets count once they have a rate in credits.
-    if provider == user || settlement.asset != AssetId::CREDIT {
+    // Who serves itself shows nothing. Money that has no rate in credits is worth nothing here: anybody could make much of it.
+    if provider == user || !known(env, settlement.asset) {
         return;
     }
-    let mut served = standing(s, env, Side::Provider, provider);
-    let mut paid = standing(s, env, Side::User, user);
-    let mut both = pair(s, env, provider, user);
-    let fee = settlement.to_treasury;
-    if aged(s, env, user) {
-        let counts = room(p.pair_cap, both.provider_fees, fee);
-        both.provider_fees = both.provider_fees.saturating_add(counts);
-        served.fees = plus(served.fees, counts);
-    }
-    if aged(s, env, provider) {
-        let counts = room(p.pair_cap, both.user_fees, fee);
-        both.user_fees = both.user_fees.saturating_add(counts);
-        paid.fees = plus(paid.fees, counts);
-    }
+    let mut between = Between::load(s, env, provider, user);
+    between.pay(s, env, seams::worth_in_credits(env, settlement.asset, settlement.to_treasury));
+    let Between { served, paid, both, .. } = &mut between;
     if settlement.confirmed_by == ConfirmedBy::Objection {
         // Nobody knows who is right: it lowers both, by what it cost the one who objected, and no more for one who repeats it.
-        let harm = room(p.pair_cap, both.harm, weighed(env, &p, settlement.withheld));
+        let harm = room(p.pair_cap, both.harm, weighed(env, &p, seams::worth_in_credits(env, settlement.asset, settlement.withheld)));
         both.harm = both.harm.saturating_add(harm);
         served.harm = plus(served.harm, harm);
         paid.harm = plus(paid.harm, harm);
@@ -162,15 +157,64 @@ pub(crate) fn settled(s: &mut dyn StateWrite, env: &Env, lease: &Lease, settleme
         // Only the node's own doing: no user can cause it, so it needs no cap.
         served.harm = plus(served.harm, broken(env, &p, lease));
     }
-    let nothing = Standing { epoch: epoch_of(env), ..Standing::default() };
-    if both != (Pair { epoch: both.epoch, ..Pair::default() }) {
-        put_pair(s, env, &mut served, provider, user, both);
+    between.save(s, env);
+}
+
+/// Told when a channel pays: its network fee counts like a lease's, under the same cap.
+pub(crate) fn channel_paid(s: &mut dyn StateWrite, env: &Env, client: &AccountId, provider: &AccountId, asset: AssetId, fee: Amount) {
+    let fee = seams::worth_in_credits(env, asset, fee);
+    if client == provider || fee.is_zero() {
+        return;
     }
-    if served != nothing {
-        put(s, standing_key(Side::Provider, provider), &served);
+    let mut between = Between::load(s, env, provider, client);
+    between.pay(s, env, fee);
+    between.save(s, env);
+}
+
+/// Two accounts that deal with each other, as of now.
+struct Between {
+    provider: AccountId,
+    user: AccountId,
+    served: Standing,
+    paid: Standing,
+    both: Pair,
+}
+
+impl Between {
+    fn load(s: &dyn StateRead, env: &Env, provider: &AccountId, user: &AccountId) -> Self {
+        Self {
+            provider: *provider,
+            user: *user,
+            served: standing(s, env, Side::Provider, provider),
+            paid: standing(s, env, Side::User, user),
+            both: pair(s, env, provider, user),
+        }
     }
-    if paid != nothing {
-        put(s, standing_key(Side::User, user), &paid);
+    /// A network fee lifts both, as far as the pair's cap goes and each has been there long enough.
+    fn pay(&mut self, s: &dyn StateRead, env: &Env, fee: Amount) {
+        let cap = env.zone.params.reputation.pair_cap;
+        if aged(s, env, &self.user) {
+            let counts = room(cap, self.both.provider_fees, fee);
+            self.both.provider_fees = self.both.provider_fees.saturating_add(counts);
+            self.served.fees = plus(self.served.fees, counts);
+        }
+        if aged(s, env, &self.provider) {
+            let counts = room(cap, self.both.user_fees, fee);
+            self.both.user_fees = self.both.user_fees.saturating_add(counts);
+            self.paid.fees = plus(self.paid.fees, counts);
+        }
+    }
+    fn save(mut self, s: &mut dyn StateWrite, env: &Env) {
+        let nothing = Standing { epoch: epoch_of(env), ..Standing::default() };
+        if self.both != (Pair { epoch: self.both.epoch, ..Pair::default() }) {
+            put_pair(s, env, &mut self.served, &self.provider, &self.user, self.both);
+        }
+        if self.served != nothing {
+            put(s, standing_key(Side::Provider, &self.provider), &self.served);
+        }
+        if self.paid != nothing {
+            put(s, standing_key(Side::User, &self.user), &self.paid);
+        }
     }
 }
 
@@ -209,7 +253,8 @@ fn ratable(s: &dyn StateRead, tx: &Tx<'_>, lease: &Lease) -> Result<(Timestamp, 
     let (Some(ended), Some(settlement)) = (lease.closed_at, &lease.settlement) else {
         return Err(TxError::Rating("only a settled lease can be rated; wait until it is"));
     };
-    if settlement.to_treasury.is_zero() || settlement.asset != AssetId::CREDIT {
+    let fee = seams::worth_in_credits(env, settlement.asset, settlement.to_treasury);
+    if fee.is_zero() {
         return Err(TxError::Rating("nothing was paid for that lease, so there is nothing to weigh a rating by"));
     }
     if env.now().since(ended) > env.zone.params.reputation.rating_window {
@@ -218,7 +263,7 @@ fn ratable(s: &dyn StateRead, tx: &Tx<'_>, lease: &Lease) -> Result<(Timestamp, 
     if !aged(s, env, &tx.account) {
         return Err(TxError::Rating("your account is too young for its ratings to count; rate a little later"));
     }
-    Ok((ended, settlement.to_treasury))
+    Ok((ended, fee))
 }
 
 fn rate(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &LeaseId, stars: u8) -> Result<(), TxError> {

@@ -6,6 +6,7 @@
 
 pub(crate) mod assets;
 pub(crate) mod billing;
+pub(crate) mod bundle;
 pub(crate) mod check;
 pub(crate) mod failover;
 pub(crate) mod halts;
@@ -42,11 +43,12 @@ pub(crate) fn act(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &ServiceActio
         ServiceAction::ReportLoss { report, signatures } => observers::report(s, tx, report, signatures),
         ServiceAction::RegisterModel { claim } => models::register(s, tx, claim),
         ServiceAction::TestAsset { to, asset, amount } => assets::test_money(s, tx, to, *asset, *amount),
+        ServiceAction::Usage(bundle) => bundle::submit(s, tx, bundle),
     }
 }
 
 /// Cost in microseconds: reading and writing a few records, and a check for each signature inside.
-pub(crate) const fn cost_us(action: &ServiceAction) -> u32 {
+pub(crate) fn cost_us(action: &ServiceAction) -> u32 {
     match action {
         ServiceAction::SetHaltGrace { .. } | ServiceAction::TestAsset { .. } => 5,
         ServiceAction::Watch { .. } => 15,
@@ -54,5 +56,6 @@ pub(crate) const fn cost_us(action: &ServiceAction) -> u32 {
         // As many as there are, even where the rules take fewer: they are counted before they are looked at.
         ServiceAction::ReportLoss { signatures, .. } => 40 + ED25519_US * (signatures.len() as u32),
         ServiceAction::RegisterModel { .. } => 30 + ED25519_US,
+        ServiceAction::Usage(bundle) => bundle::cost_us(bundle),
     }
 }

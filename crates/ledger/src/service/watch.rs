@@ -1,7 +1,7 @@
 //! Watchers: who may confirm in the user's place, how much, and what their evidence does. Spec: `docs/specs/settlement.md` §7.
 //!
 //! Guarantees: a watcher shares no operator with the provider whose service it confirms, as far as the ledger can know; it confirms at
-//! most `watcher_per_day` a lease and day beyond what counts anyway; the user may dismiss it at any time. Its evidence counts only
+//! most `watcher_per_day` a lease and day beyond what counts anyway, and over all leases at most the budget of the user's grant; the user may dismiss it at any time. Its evidence counts only
 //! where the node took the lease knowing it. Nobody here moves money.
 
 use super::failover;
@@ -13,6 +13,7 @@ use crate::records::{Account, Evidence, Lease, Watch, Watched};
 use crate::settle::DAY_MS;
 use crate::tables::{self, VALIDATOR, get, key, put_lease};
 use crate::{seams, settle};
+use pasture_scheduler::price_for;
 use pasture_types::event::Event;
 use pasture_types::keys::Signature;
 use pasture_types::lease::{LeaseState, Usage};
@@ -84,8 +85,16 @@ const fn today(env: &Env) -> u64 {
     env.now().0 / DAY_MS
 }
 
-/// Decides whether a watcher may confirm this usage, and counts it against its cap.
-pub(crate) fn confirm(s: &dyn StateRead, env: &Env, lease: &mut Lease, usage: &Usage, by: &AccountId) -> Result<(), TxError> {
+/// Decides whether a watcher may confirm this usage with this key, and counts it against the lease's cap and against the budget of the
+/// grant that the user gave the watcher.
+pub(crate) fn confirm(
+    s: &mut dyn StateWrite,
+    env: &Env,
+    lease: &mut Lease,
+    usage: &Usage,
+    by: &AccountId,
+    key: &PublicKey,
+) -> Result<(), TxError> {
     if lease.watch.is_none_or(|w| w.account != *by) {
         return Err(TxError::Watcher("it does not watch this lease; the user names its watcher"));
     }
@@ -101,6 +110,8 @@ pub(crate) fn confirm(s: &dyn StateRead, env: &Env, lease: &mut Lease, usage: &U
     if used > env.zone.params.service.watcher_per_day.0 {
         return Err(TxError::Watcher("it has confirmed as much as it may today; let the user confirm, or send the usage without it"));
     }
+    // Each confirmation rounds up, so that many small ones confirm no more than one.
+    seams::watch_spend(s, env, &lease.account, by, key, lease.asset, price_for(lease.rate_per_hour, Millis(more)))?;
     lease.watched = Watched { day, used: Millis(used) };
     Ok(())
 }

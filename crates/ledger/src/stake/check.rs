@@ -9,7 +9,7 @@ use crate::tables::{TimerKind, timer_key};
 use borsh::BorshDeserialize;
 use pasture_types::lease::LeaseState;
 use pasture_types::state::StateRead;
-use pasture_types::{AccountId, Amount, LeaseId, NodeId};
+use pasture_types::{AccountId, Amount, AssetId, LeaseId, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the deposit tables say: their money, their timers, what is broken.
@@ -74,9 +74,9 @@ fn needs(s: &dyn StateRead, providers: &[Provider], leases: &[Lease], found: &mu
     let needs = all::<LeaseNeed>(s, LEASE_NEED, found);
     found.hold(needs.len() == open.len(), "each open lease needs its part of a deposit", || format!("{} of {}", needs.len(), open.len()));
     for (id, need) in &needs {
-        let fits = open
-            .get(&LeaseId(*id))
-            .is_some_and(|l| l.provider == need.provider && l.node == need.node && l.rate_per_hour == need.rate_per_hour);
+        let fits = open.get(&LeaseId(*id)).is_some_and(|l| {
+            l.provider == need.provider && l.node == need.node && (l.asset != AssetId::CREDIT || l.rate_per_hour == need.rate_per_hour)
+        });
         found.hold(fits, "a need belongs to an open lease", || format!("lease {}", LeaseId(*id)));
         by_provider.entry(need.provider).or_default().add(need);
         by_node.entry(need.node).or_default().add(need);

@@ -13,6 +13,7 @@ use crate::settle::DAY_MS;
 use crate::tables::{OFFER_OF_PROVIDER, any, get, key, meta, put, put_provider};
 use pasture_types::event::Event;
 use pasture_types::ids::derive;
+use pasture_types::service::ServiceAction;
 use pasture_types::stake::{DepositAction, DepositEvent, Stamp};
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::tx::{Action, TxBody};
@@ -77,7 +78,7 @@ fn available(s: &dyn StateRead, env: &Env) -> Amount {
 }
 
 /// Whether an action is a provider's own work, which its first fees are for.
-const fn is_own_work(action: &Action) -> bool {
+fn is_own_work(action: &Action) -> bool {
     matches!(
         action,
         Action::RegisterAccount { .. }
@@ -91,7 +92,7 @@ const fn is_own_work(action: &Action) -> bool {
             | Action::SubmitHeartbeat { .. }
             | Action::CloseLease { .. }
             | Action::Deposit(_)
-    )
+    ) || matches!(action, Action::Service(said) if matches!(**said, ServiceAction::Usage(_)))
 }
 
 /// How much of a transaction's fee is paid from what was, or will be, set aside: all or nothing, and only where the payer's

@@ -82,7 +82,7 @@ pub struct Sponsorship {
 /// What a node holds of its provider's deposit, and its own suspension.
 #[derive(Clone, PartialEq, Eq, Default, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct NodeBond {
-    /// The hourly rate of its open leases.
+    /// The hourly rate of its open leases, in credits.
     pub rate_per_hour: Amount,
     /// The deposit that they need.
     pub locked: Amount,
@@ -97,7 +97,7 @@ pub struct LeaseNeed {
     pub provider: AccountId,
     /// On which node.
     pub node: NodeId,
-    /// Its rate per hour.
+    /// Its rate per hour, in credits.
     pub rate_per_hour: Amount,
     /// The deposit it needs.
     pub needs: Amount,

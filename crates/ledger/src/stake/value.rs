@@ -131,8 +131,9 @@ fn count(s: &mut dyn StateWrite, need: &LeaseNeed, change: impl Fn(Amount, Amoun
 pub(crate) fn opened(s: &mut dyn StateWrite, env: &Env, lease: &Lease) {
     let chance = seams::audit_chance_ppm(s, env, &lease.node);
     // Without any chance of an audit only a rate of nothing is matched, which needs nothing.
-    let needs = needs(env, chance, lease.rate_per_hour).unwrap_or(Amount::ZERO);
-    let need = LeaseNeed { provider: lease.provider, node: lease.node, rate_per_hour: lease.rate_per_hour, needs };
+    let rate = seams::value_in_credits(env, lease.asset, lease.rate_per_hour).unwrap_or(lease.rate_per_hour);
+    let needs = needs(env, chance, rate).unwrap_or(Amount::ZERO);
+    let need = LeaseNeed { provider: lease.provider, node: lease.node, rate_per_hour: rate, needs };
     put(s, need_key(&lease.id), &need);
     count(s, &need, Amount::saturating_add);
 }
@@ -155,7 +156,8 @@ pub(crate) fn extend(s: &mut dyn StateWrite, env: &Env, lease: &Lease) -> Result
     let chance = seams::audit_chance_ppm(s, env, &lease.node);
     let has = counted(env, &p, chance);
     let others = p.bond.locked.saturating_sub(lease_need(s, &lease.id).map_or(Amount::ZERO, |n| n.needs));
-    let needs = needs(env, chance, lease.rate_per_hour).and_then(|n| others.checked_add(n)).ok_or(TxError::AmountTooLarge)?;
+    let rate = seams::value_in_credits(env, lease.asset, lease.rate_per_hour).ok_or(TxError::AmountTooLarge)?;
+    let needs = needs(env, chance, rate).and_then(|n| others.checked_add(n)).ok_or(TxError::AmountTooLarge)?;
     if needs > has {
         return Err(TxError::ValueLimit { needs, has });
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// From so many seats on, less than a third of them can be one operator's.
 pub const LEAST_SEATS: usize = 4;
 /// Most seats of a term, whatever the parameter says: an election compares so many times the contenders.
-pub const MAX_SEATS: usize = 64;
+pub const MAX_SEATS: usize = pasture_types::validator::MAX_SEATS as usize;
 
 /// Who stands for election.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

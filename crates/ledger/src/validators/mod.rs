@@ -121,6 +121,11 @@ pub(crate) fn may_stand(env: &Env, v: &Validator) -> bool {
     v.jail.is_none() && !v.bond.is_zero() && v.bond >= env.zone.params.validators.min_bond
 }
 
+/// What elections go by was changed: the next term is to come.
+pub(crate) fn election_changed(s: &mut dyn StateWrite) {
+    mark(s, meta(META_ELECTION));
+}
+
 /// Puts a validator among those who stand, or takes it out, as its deposit and suspension say.
 fn stand(s: &mut dyn StateWrite, env: &Env, v: &Validator) -> Result<(), TxError> {
     let stands = s.get(&standing_key(&v.id)).is_some();

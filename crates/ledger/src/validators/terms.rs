@@ -13,7 +13,7 @@ use pasture_types::event::Event;
 use pasture_types::genesis::Genesis;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::validator::{Seating, ValidatorEvent};
-use pasture_types::{Amount, AssetId, Millis, NodeId, Timestamp};
+use pasture_types::{Amount, Millis, NodeId, Timestamp};
 
 /// Terms that are kept after they are over.
 const TERMS_KEPT: u64 = 128;
@@ -41,16 +41,24 @@ fn length(env: &Env) -> u64 {
     env.zone.params.validators.term.0.max(1)
 }
 
-fn number_of_now(env: &Env) -> u64 {
-    env.now().since(env.zone.genesis_at).0 / length(env)
+/// How many whole terms of today's length lie before a time.
+fn terms_before(env: &Env, at: Timestamp) -> u64 {
+    at.since(env.zone.genesis_at).0 / length(env)
+}
+
+/// The term of now: as many after the last one as beginnings have passed since it began. A vote on the length moves beginnings,
+/// never numbers backwards.
+fn number_of_now(env: &Env, last: &SeatTerm) -> u64 {
+    let passed = terms_before(env, env.now()).saturating_sub(terms_before(env, last.began_at));
+    last.number.saturating_add(passed)
 }
 
 /// When the next term must begin, if anything waits for it: fees in the pool, or another outcome of the election.
 pub(crate) fn due(s: &dyn StateRead, env: &Env) -> Option<Timestamp> {
-    if bank::pool(s, AssetId::CREDIT).is_zero() && s.get(&meta(META_ELECTION)).is_none() {
+    if bank::pools(s).is_empty() && s.get(&meta(META_ELECTION)).is_none() {
         return None;
     }
-    let next = current(s)?.number.saturating_add(1).max(number_of_now(env));
+    let next = terms_before(env, current(s)?.began_at).saturating_add(1).max(terms_before(env, env.now()));
     Some(env.zone.genesis_at.plus(Millis(next.saturating_mul(length(env)))))
 }
 
@@ -63,7 +71,7 @@ pub(crate) fn advance(s: &mut dyn StateWrite, env: &Env, proposer: &[u8; 32], ev
         put(s, k, &blocks.saturating_add(1));
     }
     let Some(old) = current(s) else { return };
-    let number = number_of_now(env);
+    let number = number_of_now(env, &old);
     if number <= old.number {
         return;
     }
@@ -138,17 +146,17 @@ fn pay_pool(s: &mut dyn StateWrite, term: &SeatTerm, events: &mut Vec<Event>) {
             blocks.push((*x, n));
         }
     }
-    let pool = bank::empty_pool(s, AssetId::CREDIT);
-    if pool.is_zero() {
-        return;
-    }
     let all = blocks.iter().fold(0u128, |a, (_, n)| a.saturating_add(u128::from(*n)));
-    let mut rest = pool;
-    for (x, n) in blocks {
-        let amount = pool.mul_div(u128::from(n), all).unwrap_or(Amount::ZERO).min(rest);
-        rest = rest.saturating_sub(amount);
-        bank::credit(s, &x.operator, AssetId::CREDIT, amount);
-        events.push(Event::Validator(ValidatorEvent::FeesPaid { term: term.number, validator: x.validator, operator: x.operator, amount }));
+    for asset in bank::pools(s) {
+        let pool = bank::empty_pool(s, asset);
+        let mut rest = pool;
+        for (x, n) in &blocks {
+            let amount = pool.mul_div(u128::from(*n), all).unwrap_or(Amount::ZERO).min(rest);
+            rest = rest.saturating_sub(amount);
+            bank::credit(s, &x.operator, asset, amount);
+            let (term, validator, operator) = (term.number, x.validator, x.operator);
+            events.push(Event::Validator(ValidatorEvent::FeesPaid { term, validator, operator, asset, amount }));
+        }
+        bank::to_treasury(s, asset, rest);
     }
-    bank::to_treasury(s, AssetId::CREDIT, rest);
 }

@@ -9,6 +9,7 @@ use pasture_ledger::*;
 use pasture_types::asset::{Allocation, Asset, GenesisAsset};
 use pasture_types::event::Event;
 use pasture_types::genesis::Params;
+use pasture_types::grant::*;
 use pasture_types::lease::{Countersignature, LeaseState, SignedUsage, Usage};
 use pasture_types::market::{Failover, OfferTerms, OrderTerms};
 use pasture_types::service::*;
@@ -145,8 +146,22 @@ pub fn usage_by(node: &SigningKey, usage: Usage, by: Option<&SigningKey>) -> Act
     Action::SubmitUsage { usage: Box::new(SignedUsage { usage, node: node.node_id(), node_signature, countersignature }) }
 }
 
-/// Reports service that somebody confirms.
+/// The user's grant by which a watcher confirms with its own key, for so much in credits and dollars.
+pub fn let_watch(w: &mut World, by: &SigningKey, most: Amount) -> GrantId {
+    let budget = [AssetId::CREDIT, DOLLAR].map(|asset| Budget { asset, amount: most }).to_vec();
+    let expires = w.now.plus(Millis::secs(30 * 24 * 3600));
+    let terms = GrantTerms { key: by.public(), may: GrantUse::Watch { watcher: by.account() }, budget, expires };
+    let events = w.user_act(vec![Action::Grant(GrantAction::Create { terms: Box::new(terms) })]).unwrap();
+    let Event::Grant(GrantEvent::Created { grant, .. }) = events[0] else { panic!("{events:?}") };
+    grant
+}
+
+/// Reports service that somebody confirms; a watcher without a grant of the user gets a large one first.
 pub fn confirm(w: &mut World, lease: &LeaseId, started: Timestamp, served: u64, by: &SigningKey) -> Result<Vec<Event>, TxError> {
+    let user = w.user.account();
+    if by.account() != user && query::watch_left(&w.state, &user, &by.account(), &by.public(), AssetId::CREDIT).is_none() {
+        let_watch(w, by, Amount::credits(1_000_000));
+    }
     let mut usage = w.usage(lease, started, served);
     usage.generation = query::lease(&w.state, lease).unwrap().generation;
     let node = w.node.clone();

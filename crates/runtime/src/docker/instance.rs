@@ -30,6 +30,10 @@ use crate::{
 
 /// How long to trust that an event tells of a start; then we look again.
 const START_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long after an end by SIGKILL the engine may still say that it was for want of memory.
+const OOM_WORD_AFTER: Duration = Duration::from_millis(500);
+/// The signal of a kill, also of the kernel's when memory is exhausted.
+const SIGKILL: i32 = 9;
 /// How much longer than the grace a stop may take: killing and clearing up on a busy machine.
 const STOP_SLACK: Duration = Duration::from_secs(30);
 
@@ -174,6 +178,23 @@ impl Inner {
     }
 
     pub(super) async fn wait(&self, id: &InstanceId) -> Result<Exit, RuntimeError> {
+        let mut exit = self.wait_ended(id).await?;
+        if exit.signal == Some(SIGKILL) && !exit.oom {
+            exit.oom = self.hears_of_exhaustion(id, exit.started_at).await;
+        }
+        Ok(exit)
+    }
+
+    /// On a busy machine the engine may note that want of memory was the cause after it notes the end: gives it a moment.
+    async fn hears_of_exhaustion(&self, id: &InstanceId, started_at: Option<EngineTime>) -> bool {
+        let filters = HashMap::from([("container", vec![id.0.as_str()]), ("event", vec!["oom"])]);
+        let since = started_at.unwrap_or_default().to_string();
+        let options = EventsOptionsBuilder::default().filters(&filters).since(&since).build();
+        let mut events = std::pin::pin!(self.docker.events(Some(options)));
+        matches!(timeout(OOM_WORD_AFTER, events.next()).await, Ok(Some(Ok(_))))
+    }
+
+    async fn wait_ended(&self, id: &InstanceId) -> Result<Exit, RuntimeError> {
         loop {
             match self.wait_started(id).await? {
                 Observed::Exited(exit) => return Ok(exit),
@@ -229,7 +250,7 @@ impl Inner {
             Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => return Ok(()),
             Err(error) => return Err(self.engine_error(error)),
         }
-        match timeout(self.config.request_timeout, self.wait(id)).await {
+        match timeout(self.config.request_timeout, self.wait_ended(id)).await {
             Ok(Ok(_) | Err(RuntimeError::NotFound { .. })) => Ok(()),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(RuntimeError::Deadline { doing: "kill", after: self.config.request_timeout }),
