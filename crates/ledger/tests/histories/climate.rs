@@ -17,8 +17,8 @@ pub(crate) const DOLLAR: AssetId = AssetId(1);
 pub(crate) const TOKEN: AssetId = AssetId(2);
 /// Each asset that there is.
 pub(crate) const ASSETS: [AssetId; 3] = [AssetId::CREDIT, DOLLAR, TOKEN];
-/// Credits that one dollar's fees cost: what a fee in dollars is held against.
-pub(crate) const DOLLARS_PER_CREDIT: Amount = Amount(333_333_333);
+/// What one credit costs in dollars at the beginning.
+const DOLLARS_PER_CREDIT: Amount = Amount(333_333_333);
 /// The account whose credentials every history believes.
 pub(crate) const ISSUER: usize = 3;
 /// Guardians, by account.
@@ -40,6 +40,8 @@ pub(crate) struct Climate {
     adaptive: bool,
     /// It begins with providers, nodes and offers.
     pub(crate) opened: bool,
+    /// Few audits decide about a node's rate; fewer than a vote may set, so that no vote changes parameters there.
+    small_pools: bool,
     /// It begins with the oldest rules.
     old_rules: bool,
 }
@@ -52,6 +54,7 @@ impl Climate {
             audits: (seed >> 1) & 1 == 1,
             disputes: (seed >> 2) & 3 == 0,
             adaptive: (seed >> 4) & 3 == 0,
+            small_pools: (seed >> 3) & 3 == 1,
             old_rules: (seed >> 6) & 1 == 0,
             dev: !seed.is_multiple_of(17),
             opened: !seed.is_multiple_of(9),
@@ -86,8 +89,14 @@ impl Climate {
         p.validators.unbond_delay = Millis::secs(15);
         p.validators.term = Millis::secs(20);
         p.validators.seats = if self.many_validators { 4 } else { 1 };
-        p.audits =
-            AuditParams { active: self.audits, interval: Millis(14_000), burst: Millis(100), places: true, pool: 3, ..AuditParams::dev() };
+        p.audits = AuditParams {
+            active: self.audits,
+            interval: Millis(8_000),
+            burst: Millis(100),
+            places: true,
+            pool: if self.small_pools { 3 } else { 8 },
+            ..AuditParams::dev()
+        };
         p.market.low_ppm = 999_000;
         p.market.free_draws = 1;
         p.market.preempt_notice = Millis::secs(5);

@@ -64,6 +64,7 @@ const ACTIONS: &[&str] = &[
     "report loss",
     "register model",
     "test asset",
+    "usage bundle",
     "grant",
     "revoke grant",
     "claim invite",

@@ -3,6 +3,7 @@
 /// Each must come up.
 pub(crate) const EDGES: &[&str] = &[
     "account opened",
+    "asset set",
     "audit contradicted",
     "audit drawn: 1",
     "audit drawn: 2",
@@ -120,7 +121,9 @@ pub(crate) const EDGES: &[&str] = &[
     "network stood still",
     "network unpaused",
     "newcomer began",
-    "node de-rated",
+    "node rated",
+    "node's rate falls",
+    "node's rate rises",
     "node declared",
     "node lost",
     "notice given",

@@ -78,7 +78,7 @@ pub(crate) fn action(action: &Action) -> &'static str {
             ServiceAction::ReportLoss { .. } => "report loss",
             ServiceAction::RegisterModel { .. } => "register model",
             ServiceAction::TestAsset { .. } => "test asset",
-            ServiceAction::Usage(_) => "usage of many",
+            ServiceAction::Usage(_) => "usage bundle",
         },
         Action::Grant(a) => match a {
             GrantAction::Create { .. } => "grant",
@@ -188,10 +188,10 @@ fn governance(event: &GovernanceEvent) -> String {
         GovernanceEvent::Executed { .. } => "proposal executed".into(),
         GovernanceEvent::Failed { .. } => "proposal failed".into(),
         GovernanceEvent::Spent { .. } => "treasury spent".into(),
+        GovernanceEvent::AssetSet { .. } => "asset set".into(),
         GovernanceEvent::GuardianCalled { .. } => "guardian called".into(),
         GovernanceEvent::Paused { .. } => "network paused".into(),
         GovernanceEvent::Unpaused => "network unpaused".into(),
-        GovernanceEvent::AssetSet { .. } => "asset set".into(),
         GovernanceEvent::RulesActivated { version } => format!("rules {version} in force"),
     }
 }
@@ -228,7 +228,7 @@ fn audit(event: &AuditEvent) -> String {
         AuditEvent::Judged { verdict, repeated, .. } => {
             format!("audit {}{}", plain(verdict), if *repeated { ", to be repeated" } else { "" })
         }
-        AuditEvent::Rated { proven_ppm, .. } => if *proven_ppm < 1_000_000 { "node de-rated" } else { "node regained" }.into(),
+        AuditEvent::Rated { .. } => "node rated".into(),
     }
 }
 

@@ -79,7 +79,7 @@ impl Zone {
         let keys = Keys::all();
         let mut rng = Rng(seed);
         let machines =
-            keys.nodes.iter().enumerate().map(|(n, k)| Machine { key: k.clone(), owner: n % 3, boasts: n < 2 && rng.once_in(2) }).collect();
+            keys.nodes.iter().enumerate().map(|(n, k)| Machine { key: k.clone(), owner: n % 3, boasts: n < 3 && rng.once_in(2) }).collect();
         let genesis_of = climate.genesis();
         let state = genesis(&genesis_of);
         let oracle = Oracle::new(&state, &genesis_of);
@@ -153,6 +153,12 @@ impl Zone {
         match event {
             Event::OrderPlaced { order, .. } => seen.orders.push(*order),
             Event::LeaseMatched { lease, .. } | Event::Service(ServiceEvent::LeaseMoved { past: lease, .. }) => seen.leases.push(*lease),
+            Event::UsageRecorded { lease, .. } => {
+                let record = query::lease(&self.state, lease);
+                if let Some((lease, at)) = record.and_then(|l| Some((l.clone(), l.started_at?))) {
+                    seen.started.entry((lease.usage_id(), lease.generation)).or_insert(at);
+                }
+            }
             Event::OfferPut { offer, .. } if !seen.offers.contains(offer) => seen.offers.push(*offer),
             Event::Grant(GrantEvent::Created { grant, .. }) => seen.grants.push(*grant),
             Event::Channel(ChannelEvent::Opened { channel, .. }) if !seen.channels.contains(channel) => seen.channels.push(*channel),
@@ -220,15 +226,9 @@ impl Zone {
     }
 
     fn include(&mut self, deed: &Deed, changes: Changes, events: Option<&[Event]>) {
-        let body = &deed.envelope.body;
         self.oracle.before(&self.state, &deed.envelope);
         merge(&mut self.state, changes);
         self.oracle.after(&self.state, &deed.envelope, events);
-        for action in body.actions.iter().filter(|_| events.is_some()) {
-            if let Action::SubmitUsage { usage } = action {
-                self.seen.started.entry((usage.usage.lease, usage.usage.generation)).or_insert(usage.usage.started);
-            }
-        }
     }
 
     // ---- making envelopes ------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ use crate::zone::Zone;
 use pasture_ledger::{AuditRecord, query};
 use pasture_types::audit::{
     AUDIT_SHARES, Answer, AuditAction, HeartbeatBundle, NonceSet, PackedShares, Placement, Receipt, ReceiptBatch, SignedStatement,
-    Statement, audit_seed, quorum, receipt_tag,
+    Statement, audit_seed, full_rate, quorum, receipt_tag,
 };
 use pasture_types::event::Hash32;
 use pasture_types::keys::Signature;
@@ -15,6 +15,8 @@ use pasture_types::proof::{ResourceClass, share_hash};
 use pasture_types::tx::Action;
 use pasture_types::{NodeId, SigningKey};
 
+/// Audits that one transaction is about, at most.
+const CARRIED: usize = 4;
 /// What a witness's round trip is.
 const RTT_MS: u16 = 20;
 
@@ -44,7 +46,8 @@ fn answer(zone: &Zone, audit: &AuditRecord, nonce: u64, percent: u64) -> Option<
     let members = quorum(audit.witnesses.len());
     let set = NonceSet { mask: (1 << members) - 1, nonces: (0..members as u64).map(|n| nonce + n).collect() };
     let seed = audit_seed(&audit.randomness.0, audit.number, &audit.node, audit.epoch, ResourceClass::Cpu, 0, &set);
-    let full = audit.rate * zone.genesis.params.audits.burst.0 / 1_000;
+    let declared = full_rate(&query::node(&zone.state, &audit.node)?.declaration);
+    let full = declared * zone.genesis.params.audits.burst.0 / 1_000;
     let mut all: Vec<(u64, u64)> = (0..(full * percent / 100).max(AUDIT_SHARES as u64)).map(|n| (share_hash(&seed, n), n)).collect();
     all.sort_unstable();
     let nonces: Vec<u64> = all.into_iter().take(AUDIT_SHARES).map(|(_, n)| n).collect();
@@ -75,29 +78,37 @@ fn some_open(zone: &mut Zone) -> Option<AuditRecord> {
     if quiet.is_empty() { zone.rng.pick(&open).cloned() } else { zone.rng.pick(&quiet).cloned() }
 }
 
-/// Somebody carries an answer and what the witnesses say of it.
+/// Somebody carries answers and what the witnesses say of them.
 fn carry(zone: &mut Zone) -> Option<Deed> {
-    let audit = some_open(zone)?;
     let who = zone.someone();
+    let open: Vec<AuditRecord> = query::open_audits(&zone.state).into_iter().filter(|a| a.answer.is_none()).take(CARRIED).collect();
+    let mut actions = vec![];
+    for audit in &open {
+        actions.extend(one(zone, audit)?);
+    }
+    if actions.is_empty() { None } else { Some(zone.by(&who, actions)) }
+}
+
+fn one(zone: &mut Zone, audit: &AuditRecord) -> Option<Vec<Action>> {
     let boasts = zone.machine_of(&audit.node).is_some_and(|m| m.boasts);
-    let (silent, late) = (zone.rng.once_in(8), zone.rng.once_in(6));
+    let (silent, late) = (zone.rng.once_in(12), zone.rng.once_in(10));
     // Who boasts is found out and mends its ways.
-    let percent = if boasts && zone.height < 100 { 25 } else { 100 };
+    let percent = if boasts && zone.height < 32 { 25 } else { 100 };
     let nonce = zone.rng.next() >> 30;
-    let answer = answer(zone, &audit, nonce, percent)?;
+    let answer = answer(zone, audit, nonce, percent)?;
     let mut actions = vec![];
     if !silent {
         actions.push(act(AuditAction::Answers(vec![answer.clone()])));
     }
     for witness in &audit.witnesses {
         let took = if late { 400 } else { 95 + zone.rng.below(8) as u16 };
-        let said = if silent { missed(zone, &audit, witness) } else { seen(zone, &audit, witness, &answer, took) };
+        let said = if silent { missed(zone, audit, witness) } else { seen(zone, audit, witness, &answer, took) };
         // One of four may be asleep, seldom more.
-        if !zone.rng.once_in(12) {
+        if !zone.rng.once_in(20) {
             actions.extend(said);
         }
     }
-    if actions.is_empty() { None } else { Some(zone.by(&who, actions)) }
+    Some(actions)
 }
 
 /// A witness says two different things.

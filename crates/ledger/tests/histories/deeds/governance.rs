@@ -4,14 +4,20 @@ use super::Deed;
 use crate::climate::{DOLLAR, GUARDIANS};
 use crate::zone::Zone;
 use pasture_ledger::{ProposalState, query};
+use pasture_types::account::AccountParams;
+use pasture_types::audit::AuditParams;
 use pasture_types::governance::{AssetTerms, Change, GovernanceAction, Guardian, PauseKind, PauseSet, VoteChoice};
+use pasture_types::market_rules::MarketParams;
+use pasture_types::service::ServiceParams;
+use pasture_types::stake::StakeParams;
 use pasture_types::tx::Action;
+use pasture_types::validator::ValidatorParams;
 use pasture_types::{Amount, AssetId, BlobHash, Millis};
 
 fn change(zone: &mut Zone) -> Change {
     let params = query::zone(&zone.state).expect("a zone").params;
     let version = query::zone(&zone.state).expect("a zone").rules_version;
-    match zone.rng.below(22) {
+    match zone.rng.below(24) {
         0 => Change::Shares { provider_ppm: 700_000, treasury_ppm: 200_000, model_ppm: 100_000 },
         1 => Change::Shares { provider_ppm: 800_000, treasury_ppm: 150_000, model_ppm: 60_000 },
         2 => Change::OrderDeposit(Amount(2_000_000)),
@@ -26,7 +32,22 @@ fn change(zone: &mut Zone) -> Change {
             let amount = if zone.rng.once_in(3) { has } else { Amount(has.0 / 3) };
             Change::Spend { to: zone.someone().account(), asset: AssetId::CREDIT, amount }
         }
-        12 => Change::Asset { asset: DOLLAR, terms: AssetTerms { symbol: "USD".into(), decimals: 6, bridged: true, per_credit: None } },
+        12 => {
+            let per_credit = zone.rng.once_in(2).then_some(Amount(250_000_000));
+            Change::Asset { asset: DOLLAR, terms: AssetTerms { symbol: "USD".into(), decimals: 6, bridged: true, per_credit } }
+        }
+        20 if zone.rng.once_in(2) => Change::Asset {
+            asset: AssetId(3 + zone.rng.below(2) as u32),
+            terms: AssetTerms { symbol: format!("N{}", zone.rng.below(3)), decimals: 2, bridged: false, per_credit: None },
+        },
+        21 => match zone.rng.below(6) {
+            0 => Change::Market(Box::new(MarketParams { free_draws: 2, ..params.market })),
+            1 => Change::Service(Box::new(ServiceParams { lost_epochs: 2, ..params.service })),
+            2 => Change::Audits(Box::new(AuditParams { pool: 9, ..params.audits })),
+            3 => Change::Stake(Box::new(StakeParams { newcomer_fees_for: Millis::secs(20), ..params.stake })),
+            4 => Change::Validators(Box::new(ValidatorParams { min_bond: Amount(400_000_000), ..params.validators })),
+            _ => Change::Accounts(Box::new(AccountParams { cash_window: Millis::secs(6), ..params.accounts })),
+        },
         13 => Change::AcceptIssuer(zone.someone().account()),
         14 => Change::DropIssuer(zone.someone().account()),
         15 => Change::Guardian(Guardian::default()),

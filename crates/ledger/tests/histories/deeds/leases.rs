@@ -5,11 +5,13 @@ use super::market::HASHES_PER_S;
 use crate::climate::START;
 use crate::zone::{Machine, Zone};
 use pasture_ledger::{Lease, Role, query};
+use pasture_types::bundle::{BundledUsage, Confirmed, Confirmer, Known, UsageBundle};
 use pasture_types::keys::Signature;
 use pasture_types::lease::{Countersignature, EndReason, LeaseState, SignedUsage, Usage};
 use pasture_types::market::Term;
 use pasture_types::market_rules::MarketAction;
 use pasture_types::proof::{HEARTBEAT_SHARES, Heartbeat, ResourceClass, heartbeat_hashes, heartbeat_seed, share_hash};
+use pasture_types::service::ServiceAction;
 use pasture_types::tx::Action;
 use pasture_types::{AccountId, Amount, BlobHash, LeaseId, Millis, NodeId, Timestamp};
 
@@ -119,6 +121,32 @@ pub(super) fn usage(zone: &mut Zone) -> Option<Deed> {
     };
     let action = signed(zone, &lease, usage, by)?;
     for_node(zone, &lease, action)
+}
+
+/// What a node says of all its leases at once.
+pub(super) fn bundle(zone: &mut Zone) -> Option<Deed> {
+    let m = busy(zone);
+    let epoch = query::zone(&zone.state)?.epoch_of(zone.now) + 1;
+    let mut usages = vec![];
+    for lease in query::open_leases_of_node(&zone.state, &m.key.node_id()) {
+        if lease.accepted_at.is_none() {
+            continue;
+        }
+        let usage = statement(zone, &lease);
+        let by = match zone.rng.below(4) {
+            0 => None,
+            1 if lease.watch.is_some() => Some(Confirmer::Watcher),
+            _ => Some(Confirmer::User),
+        };
+        let account = if by == Some(Confirmer::Watcher) { lease.watch?.account } else { lease.account };
+        let key = zone.signer(&account)?;
+        let number = zone.keys_of(&account).iter().position(|k| *k == key.public())? as u8;
+        let confirmed = by.map(|by| Confirmed { by, key: number, signature: key.sign(&usage.counter_digest()) });
+        let known = Known { lease: lease.id, generation: lease.generation, started: lease.started_at, last: lease.last.as_ref() };
+        usages.push(BundledUsage::pack(&usage, epoch, &known, confirmed));
+    }
+    let action = ServiceAction::Usage(UsageBundle { epoch, usages });
+    Some(zone.by_node(&m, vec![Action::Service(Box::new(action))]))
 }
 
 pub(super) fn wrong_usage(zone: &mut Zone) -> Option<Deed> {

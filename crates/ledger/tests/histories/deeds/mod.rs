@@ -49,7 +49,7 @@ impl Deed {
 pub(crate) type Maker = fn(&mut Zone) -> Option<Deed>;
 
 /// Makers and how often each is asked, relative to the others.
-const MAKERS: [(u64, Maker); 59] = [
+const MAKERS: [(u64, Maker); 60] = [
     (5, market::provide),
     (5, market::offer),
     (1, market::withdraw),
@@ -60,7 +60,8 @@ const MAKERS: [(u64, Maker); 59] = [
     (1, market::wrong_offer),
     (34, leases::accept),
     (2, leases::reject),
-    (40, leases::usage),
+    (34, leases::usage),
+    (6, leases::bundle),
     (20, leases::heartbeat),
     (6, leases::close),
     (5, leases::object),
@@ -104,7 +105,7 @@ const MAKERS: [(u64, Maker); 59] = [
     (12, governance::vote),
     (2, governance::pause),
     (1, governance::unpause),
-    (26, audits::any),
+    (36, audits::any),
     (5, service::watch),
     (14, service::any),
     (6, envelopes::wrong),

@@ -10,8 +10,18 @@ use pasture_types::{AccountId, Amount, SigningKey};
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
+/// A newcomer that owes its deposit since a fault, and has no leases.
+fn owing(zone: &Zone) -> Option<SigningKey> {
+    let owes = |k: &&SigningKey| {
+        let record = query::provider(&zone.state, &k.account());
+        record.is_some_and(|p| p.bond.start == Start::Owing && p.bond.locked.is_zero())
+    };
+    zone.accounts.iter().find(owes).cloned()
+}
+
 pub(super) fn stake(zone: &mut Zone) -> Option<Deed> {
-    let who = zone.someone();
+    let owing = owing(zone);
+    let who = owing.unwrap_or_else(|| zone.someone());
     let amount = match zone.rng.below(8) {
         0 => Amount::ZERO,
         1 => Amount::credits(1_000),
@@ -31,11 +41,7 @@ fn deposit(zone: &Zone, who: &SigningKey, action: DepositAction) -> Deed {
 }
 
 pub(super) fn unbond(zone: &mut Zone) -> Option<Deed> {
-    let owes = |k: &SigningKey| {
-        let record = query::provider(&zone.state, &k.account());
-        record.is_some_and(|p| p.bond.start == Start::Owing && p.bond.locked.is_zero() && !p.stake.is_zero())
-    };
-    let owing = zone.accounts.iter().find(|k| owes(k)).cloned();
+    let owing = owing(zone).filter(|k| query::provider(&zone.state, &k.account()).is_some_and(|p| !p.stake.is_zero()));
     let who = owing.unwrap_or_else(|| provider(zone));
     let has = query::provider(&zone.state, &who.account())?.stake;
     let amount = match zone.rng.below(6) {

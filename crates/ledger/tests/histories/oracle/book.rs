@@ -3,7 +3,7 @@
 //! Guarantees: every movement of money is derived here a second time. Records are asked for what a lease or an order holds and has
 //! paid, which the other judges bound; fees, shares, refunds, deposits and vouchers are computed.
 
-use crate::climate::{ASSETS, DOLLAR, DOLLARS_PER_CREDIT};
+use crate::climate::ASSETS;
 use pasture_ledger::{BlockCtx, Lease, Order, OrderState, fee_for, query};
 use pasture_types::channel::ChannelEvent;
 use pasture_types::event::Event;
@@ -47,6 +47,8 @@ pub(super) struct Book {
     minted: BTreeMap<AssetId, i128>,
     leases: BTreeMap<LeaseId, Held>,
     open_leases: BTreeSet<LeaseId>,
+    /// The treasury's part when each lease was matched.
+    treasury: BTreeMap<LeaseId, u32>,
     orders: BTreeMap<OrderId, (AccountId, AssetId, i128)>,
     channels: BTreeMap<ChannelId, Channel>,
     proposals: BTreeMap<ProposalId, (AccountId, i128)>,
@@ -97,6 +99,7 @@ impl Book {
             minted,
             leases: BTreeMap::new(),
             open_leases: BTreeSet::new(),
+            treasury: BTreeMap::new(),
             orders: BTreeMap::new(),
             channels: BTreeMap::new(),
             proposals: BTreeMap::new(),
@@ -150,7 +153,8 @@ impl Book {
         let body = &envelope.body;
         let payer = body.fee_payer.unwrap_or(body.account);
         let credits = fee_for(self.params(), envelope).0;
-        let fee = if body.fee_asset == DOLLAR { (credits * DOLLARS_PER_CREDIT.0).div_ceil(NANOS) } else { credits };
+        let rate = self.params().service.fee_rates.iter().flatten().find(|r| r.asset == body.fee_asset);
+        let fee = rate.map_or(credits, |r| (credits * r.per_credit.0).div_ceil(NANOS));
         let (fee, tip) = (i128::try_from(fee).expect("a fee"), int(body.tip));
         let left = query::deposits::first_fees(state, &payer);
         let count = query::deposits::newcomers(state);
@@ -179,7 +183,10 @@ impl Book {
             Event::AccountRegistered { account } => drop(self.accounts.insert(*account)),
             Event::Staked { account, amount } => self.take(*account, AssetId::CREDIT, int(*amount)),
             Event::OrderPlaced { order, account } => self.placed(state, *order, *account),
-            Event::LeaseMatched { lease, .. } => drop(self.open_leases.insert(*lease)),
+            Event::LeaseMatched { lease, .. } => {
+                self.open_leases.insert(*lease);
+                self.treasury.insert(*lease, query::zone(state).map_or(0, |z| z.params.treasury_ppm));
+            }
             Event::Service(ServiceEvent::LeaseMoved { past, .. }) => drop(self.open_leases.insert(*past)),
             Event::Service(ServiceEvent::ModelRegistered { model, account, .. }) => {
                 // What was paid until now waited; what this transaction pays later is the owner's.
@@ -193,7 +200,8 @@ impl Book {
             Event::Market(MarketEvent::RentalCancelled { lease, fee, .. }) => {
                 let lease = query::lease(state, lease).expect("a lease");
                 let stopped = lease.end_reason() == Some(&EndReason::ServiceStopped);
-                let share = if stopped { 0 } else { int(*fee) - part(int(*fee), self.params().treasury_ppm) };
+                let treasury = self.treasury.get(&lease.id).copied().unwrap_or_default();
+                let share = if stopped { 0 } else { int(*fee) - part(int(*fee), treasury) };
                 self.give(lease.provider, lease.asset, share);
             }
             Event::Governance(e) => self.governance(state, e),
@@ -255,9 +263,8 @@ impl Book {
                 let operator = query::validators::validator(state, validator).expect("a validator").operator;
                 self.take(operator, AssetId::CREDIT, int(*amount));
             }
-            ValidatorEvent::Released { operator, amount, .. } | ValidatorEvent::FeesPaid { operator, amount, .. } => {
-                self.give(*operator, AssetId::CREDIT, int(*amount));
-            }
+            ValidatorEvent::Released { operator, amount, .. } => self.give(*operator, AssetId::CREDIT, int(*amount)),
+            ValidatorEvent::FeesPaid { operator, asset, amount, .. } => self.give(*operator, *asset, int(*amount)),
             ValidatorEvent::Forfeited { forfeit, .. } if !forfeit.to_reporter.is_zero() => {
                 self.give(sender.expect("somebody reported it"), AssetId::CREDIT, int(forfeit.to_reporter));
             }

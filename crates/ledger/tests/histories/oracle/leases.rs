@@ -6,8 +6,8 @@
 use pasture_ledger::{Lease, Role, query};
 use pasture_types::event::{ConfirmedBy, Event, Settlement};
 use pasture_types::genesis::Params;
-use pasture_types::lease::{LeaseState, SignedUsage};
-use pasture_types::service::{ServiceEvent, generation_id};
+use pasture_types::lease::LeaseState;
+use pasture_types::service::ServiceEvent;
 use pasture_types::state::MemoryState;
 use pasture_types::{AccountId, Amount, LeaseId, Millis, NodeId, PublicKey, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,36 +68,33 @@ fn related(state: &MemoryState, a: &AccountId, b: &AccountId) -> bool {
 }
 
 impl Leases {
-    /// A usage that the ledger took.
-    pub(super) fn took(&mut self, state: &MemoryState, signed: &SignedUsage) {
-        let usage = &signed.usage;
-        let current = query::lease(state, &usage.lease).expect("a lease that was served");
-        let id = if usage.generation < current.generation { generation_id(&usage.lease, usage.generation) } else { usage.lease };
-        let lease = query::lease(state, &id).expect("a generation that was served");
-        assert_eq!(lease.generation, usage.generation, "usage of another generation was taken");
+    /// A usage that the ledger took, alone or in a bundle.
+    fn took(&mut self, state: &MemoryState, id: &LeaseId, served: u64, by: Option<AccountId>) {
+        let lease = query::lease(state, id).expect("a lease that was served");
+        let now = query::clock(state).time;
+        let started = lease.started_at.expect("whoever serves has begun");
         if lease.generation > 1 || matches!(lease.role, Role::Standby { .. }) {
             // The generation before may be paid until that very moment.
-            assert!(Some(usage.started) >= lease.accepted_at, "{id:?}: served before it was taken over");
+            assert!(lease.started_at >= lease.accepted_at, "{id:?}: served before it was taken over");
         }
-        let claims = self.all.entry(id).or_default();
-        if let Some(counter) = &signed.countersignature {
-            if counter.account != lease.account {
-                let by = counter.account;
+        let claims = self.all.entry(*id).or_default();
+        if let Some(by) = by {
+            if by != lease.account {
                 assert!(!related(state, &lease.provider, &by), "{by:?} confirmed service of its own operator");
-                let today = query::clock(state).time.0 / DAY_MS;
-                let more = usage.served_ms.0.saturating_sub(claims.confirmed.max(lease.ripened.served.0));
+                let today = now.0 / DAY_MS;
+                let more = served.saturating_sub(claims.confirmed.max(lease.ripened.served.0));
                 claims.watched = if claims.watched.0 == today { (today, claims.watched.1 + more) } else { (today, more) };
                 assert!(claims.watched.1 <= params(state).service.watcher_per_day.0, "watchers confirmed more than they may on a day");
                 assert_eq!(lease.confirmed_by, Some(by), "the receipt says who confirmed");
             }
-            claims.confirmed = claims.confirmed.max(usage.served_ms.0);
+            claims.confirmed = claims.confirmed.max(served);
         }
-        claims.claimed = claims.claimed.max(usage.served_ms.0);
-        if usage.served_ms.0 > 0 {
-            let started = *claims.started.get_or_insert(usage.started);
-            assert_eq!(started, usage.started, "{id:?}: its beginning moved");
+        claims.claimed = claims.claimed.max(served);
+        if served > 0 {
+            let known = *claims.started.get_or_insert(started);
+            assert_eq!(known, started, "{id:?}: its beginning moved");
         }
-        assert!(usage.started.plus(usage.served_ms).0 <= query::clock(state).time.0 + 2_000, "{id:?}: service of the future was taken");
+        assert!(started.0 + served <= now.0 + 2_000, "{id:?}: service of the future was taken");
     }
 
     pub(super) fn saw(&mut self, state: &MemoryState, event: &Event) {
@@ -107,6 +104,7 @@ impl Leases {
                 assert!(self.epochs.contains(epoch), "a heartbeat for an epoch without randomness");
                 assert!(self.beats.insert((*node, *epoch)), "a heartbeat counted twice");
             }
+            Event::UsageRecorded { lease, served_ms, confirmed_by, .. } => self.took(state, lease, served_ms.0, *confirmed_by),
             Event::LeaseMatched { lease, .. } => {
                 let p = params(state);
                 self.all.entry(*lease).or_default().shares = Some((p.provider_ppm, p.model_ppm));

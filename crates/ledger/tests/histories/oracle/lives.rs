@@ -10,7 +10,8 @@ use pasture_types::event::Event;
 use pasture_types::lease::LeaseState;
 use pasture_types::service::ServiceEvent;
 use pasture_types::state::MemoryState;
-use pasture_types::{AccountId, LeaseId, OrderId};
+use pasture_types::{AccountId, LeaseId, NodeId, OrderId};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
@@ -20,6 +21,7 @@ pub(super) struct Lives {
     open: BTreeSet<LeaseId>,
     waiting: BTreeSet<OrderId>,
     others: BTreeMap<(&'static str, [u8; 32]), &'static str>,
+    rates: BTreeMap<NodeId, u32>,
     fresh: Vec<AccountId>,
     halted: u64,
 }
@@ -131,6 +133,12 @@ impl Lives {
                 None => "-",
             };
             self.other("capacity", key.node_id().0, name, coverage);
+            let rate = query::node_audit(state, &key.node_id()).map_or(1_000_000, |a| a.proven_ppm);
+            match rate.cmp(&self.rates.insert(key.node_id(), rate).unwrap_or(1_000_000)) {
+                Ordering::Less => coverage.edge("node's rate falls".into()),
+                Ordering::Greater => coverage.edge("node's rate rises".into()),
+                Ordering::Equal => {}
+            }
         }
         let halted = query::clock(state).halted.0;
         if halted > self.halted {

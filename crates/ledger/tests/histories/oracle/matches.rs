@@ -9,7 +9,7 @@ use pasture_types::lease::LeaseState;
 use pasture_types::market::{Constraint, OfferTerms};
 use pasture_types::service::ServiceEvent;
 use pasture_types::state::MemoryState;
-use pasture_types::{AccountId, Amount, LeaseId, NodeId, Resources};
+use pasture_types::{AccountId, Amount, AssetId, LeaseId, NodeId, Resources};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What open leases were matched for.
@@ -126,7 +126,9 @@ impl Matches {
         }
         let unsettled = u128::from(p.epoch.0 * (15 + p.objection_epochs + p.heartbeat_grace_epochs + 1));
         let need = |rate: u128| ((rate * unsettled).div_ceil(3_600_000) * 2_000_000).div_ceil(u128::from(p.stake.audit_chance_ppm));
-        self.needs.insert(lease.id, (lease.provider, need(lease.rate_per_hour.0)));
+        // What another asset is worth the ledger says; it is the sum that is judged.
+        let own = if lease.asset == AssetId::CREDIT { need(lease.rate_per_hour.0) } else { noted(state, &lease.id) };
+        self.needs.insert(lease.id, (lease.provider, own));
         let provider = query::provider(state, &lease.provider).expect("a provider");
         let all: u128 = self.needs.values().filter(|(of, _)| *of == lease.provider).map(|(_, n)| n).sum();
         let has = provider.stake.0 + provider.bond.sponsored.0;
@@ -138,6 +140,10 @@ impl Matches {
             assert!(all <= has, "leases that need a deposit of {all} were matched under one of {has}");
         }
     }
+}
+
+fn noted(state: &MemoryState, id: &LeaseId) -> u128 {
+    query::deposits::lease_need(state, id).map_or(0, |n| n.needs.0)
 }
 
 /// What an order's leases hold or paid in all.

@@ -17,7 +17,7 @@ use pasture_ledger::{BlockCtx, check};
 use pasture_types::event::Event;
 use pasture_types::genesis::Genesis;
 use pasture_types::state::MemoryState;
-use pasture_types::tx::{Action, Envelope};
+use pasture_types::tx::Envelope;
 use pasture_types::{AccountId, Timestamp};
 
 /// The judge of one history.
@@ -67,11 +67,6 @@ impl Oracle {
         self.book.paid_fee(state, envelope);
         self.accounts.included(state, body, events.is_some());
         if let Some(events) = events {
-            for action in &body.actions {
-                if let Action::SubmitUsage { usage } = action {
-                    self.leases.took(state, usage);
-                }
-            }
             self.events(state, events);
         }
         self.book.settle(state);
