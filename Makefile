@@ -8,8 +8,11 @@ SHELL := bash
 
 LOCKED := $(if $(filter true,$(CI)),--locked)
 FOLD := --manifest-path examples/fold/Cargo.toml
+# What `make bench` runs; bench/README.md says what each is.
+BENCHES := --package pasture-scheduler --bench placement --package pasture-node --bench ledger --bench zone \
+	--package pasture-runtime --bench latency --package pasture-farm --bench run
 # Crates whose unit tests need nothing but a processor.
-PURE := xtask pasture-types pasture-ledger pasture-scheduler pasture-proofs pasture-light pasture-rt pasture-store
+PURE := xtask pasture-types pasture-ledger pasture-scheduler pasture-proofs pasture-light pasture-rt pasture-store pasture-fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,7 +23,7 @@ demo: ## a network on this machine, two jobs and a provider that cheats; install
 test: check ## everything: check, then all tests on a real container engine
 	@scripts/test.sh
 
-check: ## formatting, lints, repository checks and unit tests of the pure crates; no container engine
+check: ## formatting, lints, repository checks, unit tests of the pure crates, short fuzzing; no container engine
 	cargo fmt --all --check
 	cargo fmt $(FOLD) --check
 	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
@@ -38,9 +41,9 @@ histories: ## 10,000 random histories of the ledger; HISTORIES=n for fewer or mo
 mutants: ## seeded faults in the ledger, one at a time: each must be caught by the histories
 	@scripts/mutants.sh
 
-bench: ## measures, in the release profile; docs/PERFORMANCE.md says how to read it
+bench: ## measures, in the release profile; PASTURE_TRACES=FOLDER for placement; docs/PERFORMANCE.md says how to read it
 	@engine=$$(scripts/engine.sh base); export FARM_TEST_ENGINE=$$engine; \
-	cargo bench $(LOCKED) --package pasture-node --package pasture-runtime --package pasture-farm --bench ledger --bench latency --bench run $(if $(QUICK),-- --quick)
+	cargo bench $(LOCKED) $(BENCHES) $(if $(QUICK),-- --quick)
 
 examples: ## builds the example programs beside their Dockerfiles
 	@scripts/examples.sh

@@ -14,6 +14,7 @@ use std::process::Command;
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What Linux counts processor time in, on every architecture that we build for.
+#[allow(dead_code, reason = "each bench uses its part")]
 const TICKS_PER_SECOND: f64 = 100.0;
 const MILLIS_PER_DAY: u64 = 86_400_000;
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../bench/results");
@@ -79,38 +80,39 @@ pub(crate) enum Goal {
 /// One row of the table.
 #[derive(Clone, Debug)]
 pub(crate) struct Figure {
-    name: &'static str,
+    name: String,
     unit: &'static str,
     measured: Spread,
-    against: Option<(&'static str, &'static str, Spread)>,
+    against: Option<(String, &'static str, Spread)>,
     goal: Option<Goal>,
 }
 
 impl Figure {
     /// A figure that stands alone.
-    pub(crate) const fn new(name: &'static str, unit: &'static str, measured: Spread) -> Self {
-        Self { name, unit, measured, against: None, goal: None }
+    pub(crate) fn new(name: impl Into<String>, unit: &'static str, measured: Spread) -> Self {
+        Self { name: name.into(), unit, measured, against: None, goal: None }
     }
 
     /// Compares it with a floor, or a peer, that was measured in the same run.
-    pub(crate) const fn against(mut self, name: &'static str, unit: &'static str, floor: Spread) -> Self {
-        self.against = Some((name, unit, floor));
+    pub(crate) fn against(mut self, name: impl Into<String>, unit: &'static str, floor: Spread) -> Self {
+        self.against = Some((name.into(), unit, floor));
         self
     }
 
     /// Sets what it should be.
-    pub(crate) const fn goal(mut self, goal: Goal) -> Self {
+    #[allow(dead_code, reason = "each bench uses its part")]
+    pub(crate) fn goal(mut self, goal: Goal) -> Self {
         self.goal = Some(goal);
         self
     }
 
     fn ratio(&self) -> Option<f64> {
-        self.against.map(|(_, _, floor)| self.measured.value / floor.value)
+        self.against.as_ref().map(|(_, _, floor)| self.measured.value / floor.value)
     }
 
     /// How far it is above what it is compared with, where that has the same unit.
     fn difference(&self) -> Option<f64> {
-        self.against.filter(|(_, unit, _)| *unit == self.unit).map(|(_, _, floor)| self.measured.value - floor.value)
+        self.against.as_ref().filter(|(_, unit, _)| *unit == self.unit).map(|(_, _, floor)| self.measured.value - floor.value)
     }
 
     fn met(&self) -> Option<bool> {
@@ -126,7 +128,7 @@ impl Figure {
             1 => format!("{} {unit}", number(s.value)),
             n => format!("{} {unit} ({} to {}, n={n})", number(s.value), number(s.min), number(s.max)),
         };
-        let against = self.against.map_or_else(|| "-".into(), |(name, unit, floor)| format!("{name}: {}", spread(&floor, unit)));
+        let against = self.against.as_ref().map_or_else(|| "-".into(), |(name, unit, floor)| format!("{name}: {}", spread(floor, unit)));
         let ratio = match (self.ratio(), self.difference(), self.goal) {
             (Some(ratio), Some(more), Some(Goal::Over(_))) => format!("x{}, {}{} {}", number(ratio), sign(more), number(more), self.unit),
             (Some(ratio), ..) => format!("x{}", number(ratio)),
@@ -155,7 +157,7 @@ impl Figure {
         json!({
             "name": self.name,
             "measured": self.measured.json(self.unit),
-            "against": self.against.map(|(name, unit, floor)| json!({ "name": name, "measured": floor.json(unit) })),
+            "against": self.against.as_ref().map(|(name, unit, floor)| json!({ "name": name, "measured": floor.json(unit) })),
             "ratio": self.ratio(),
             "difference": self.difference(),
             "goal": goal,
@@ -263,6 +265,7 @@ pub(crate) fn say(what: &str) {
 }
 
 /// Processor seconds that a process (`self`, or its number) has used.
+#[allow(dead_code, reason = "each bench uses its part")]
 pub(crate) fn cpu_seconds(process: &str) -> Result<f64, Failure> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The program's name comes before and may hold anything but is in brackets.
@@ -272,6 +275,7 @@ pub(crate) fn cpu_seconds(process: &str) -> Result<f64, Failure> {
 }
 
 /// Memory that a process holds, in MiB.
+#[allow(dead_code, reason = "each bench uses its part")]
 pub(crate) fn resident_mib(process: &str) -> Result<f64, Failure> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     Ok(kib_after(&status, "VmRSS:").ok_or("/proc tells no VmRSS")? / 1024.0)
