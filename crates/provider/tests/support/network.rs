@@ -11,6 +11,7 @@ use pasture_types::event::{Event, Hash32};
 use pasture_types::genesis::Params;
 use pasture_types::ids::derive;
 use pasture_types::lease::{EndReason, LeaseState, SignedUsage};
+use pasture_types::market::Term;
 use pasture_types::market_rules::{MarketAction, MarketEvent};
 use pasture_types::proof::{Heartbeat, ResourceClass, heartbeat_seed, share_hash, threshold, verify_shares};
 use pasture_types::spec::Manifest;
@@ -33,6 +34,8 @@ pub(crate) struct Ledger {
     pub(crate) newcomer: bool,
     /// Whether leases that are matched may be ended early.
     pub(crate) preemptible: bool,
+    /// For how long they are meant.
+    pub(crate) term: Term,
     /// How many epochs a heartbeat may be late; none: as in development.
     pub(crate) patient: Option<u64>,
     /// How many heartbeats came together, transaction by transaction.
@@ -103,6 +106,10 @@ impl SimulatedNetwork {
     /// Draws the node for a job.
     pub(crate) fn match_lease(&self, manifest: &Manifest, number: u8, max_duration: Millis) -> LeaseId {
         let id = LeaseId([number; 32]);
+        let tenure = {
+            let ledger = self.ledger.lock().unwrap();
+            TenureView { preemptible: ledger.preemptible, term: ledger.term, ..TenureView::default() }
+        };
         let view = LeaseView {
             id,
             order: OrderId([number; 32]),
@@ -129,7 +136,7 @@ impl SimulatedNetwork {
             paid: Amount::ZERO,
             reason: None,
             settlement: None,
-            tenure: TenureView { preemptible: self.ledger.lock().unwrap().preemptible, ..TenureView::default() },
+            tenure,
         };
         let matched = Event::LeaseMatched {
             lease: id,
@@ -335,20 +342,21 @@ impl SimulatedNetwork {
 impl Network for SimulatedNetwork {
     async fn status(&self) -> Result<NetworkStatus, NetworkError> {
         self.up()?;
+        let (height, patient) = {
+            let ledger = self.ledger.lock().unwrap();
+            (Height(ledger.height), ledger.patient)
+        };
         Ok(NetworkStatus {
             version: "0".into(),
             name: "test".into(),
             zone: ZONE,
             rules_version: 1,
-            height: Height(self.ledger.lock().unwrap().height),
+            height,
             time: now(),
             pending_transactions: 0,
             validators: 1,
             mode: "trusted sequencer".into(),
-            params: {
-                let patient = self.ledger.lock().unwrap().patient;
-                Params { heartbeat_grace_epochs: patient.unwrap_or(params().heartbeat_grace_epochs), ..params() }
-            },
+            params: Params { heartbeat_grace_epochs: patient.unwrap_or(params().heartbeat_grace_epochs), ..params() },
             funder: None,
             genesis_time: self.genesis,
             paused: None,
