@@ -83,6 +83,9 @@ pub(crate) struct Failure {
     pub(crate) next: Vec<String>,
 }
 
+/// What the codes of the ledger's own refusals begin with.
+pub(crate) const LEDGER: &str = "ledger-";
+
 impl Failure {
     /// A failure of ours or of the network.
     pub(crate) fn new(code: &str, message: impl Into<String>) -> Self {
@@ -100,6 +103,10 @@ impl Failure {
     /// A file operation that failed.
     pub(crate) fn io(what: &str, path: &Path, error: &std::io::Error) -> Self {
         Self::new("io", format!("cannot {what} {}: {error}", path.display()))
+    }
+    /// Whether the ledger said no: what was asked was not done, for sure.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.code.starts_with(LEDGER)
     }
     /// Whether no network answered at all.
     pub(crate) fn is_unreachable(&self) -> bool {

@@ -113,6 +113,11 @@ pub(crate) fn remember(folder: &Path, record: &JobRecord) -> Result<(), Failure>
     RecordFile::new(folder.join(format!("{}.json", record.order))).save(record).map_err(Failure::from)
 }
 
+/// Drops the record of a job that was never placed. One that stays shows as a job that is not on the ledger.
+pub(crate) fn forget(folder: &Path, order: &OrderId) {
+    let _ = std::fs::remove_file(folder.join(format!("{order}.json")));
+}
+
 /// Reads all records. Those that cannot be read are counted, so that the user can be told.
 pub(crate) fn recall(folder: &Path) -> (Vec<JobRecord>, usize) {
     let Ok(items) = std::fs::read_dir(folder) else { return (vec![], 0) };
@@ -137,6 +142,17 @@ mod tests {
         let mut id = [0; 32];
         (id[0], id[1]) = (first, second);
         JobRecord { order: OrderId(id), name: name.into(), network: ZoneId([1; 32]), created_ms: u64::from(first), disk_bytes: 1 }
+    }
+
+    #[test]
+    fn what_was_never_placed_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, refused) = (record(1, 0, "a"), record(2, 0, "a"));
+        for r in [&kept, &refused] {
+            remember(dir.path(), r).unwrap();
+        }
+        forget(dir.path(), &refused.order);
+        assert_eq!(recall(dir.path()).0.iter().map(|r| r.order).collect::<Vec<_>>(), [kept.order]);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! said; a transaction whose answer was lost is looked up by its id before it is sent again.
 
 use crate::config::{ConfigFile, Env, Paths, Target, target};
-use crate::exit::Failure;
+use crate::exit::{Failure, LEDGER};
 use crate::handles::{self, Names};
 use crate::patience::{Patience, first_call, patiently_telling};
 use crate::render::Output;
@@ -365,7 +365,7 @@ fn unknown() -> Failure {
 }
 
 fn refused(code: u16, message: &str) -> Failure {
-    Failure::new(&format!("ledger-{code}"), plainly(message))
+    Failure::new(&format!("{LEDGER}{code}"), plainly(message))
 }
 
 /// What an account that is short of credits is told.

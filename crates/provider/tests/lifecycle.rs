@@ -10,7 +10,7 @@ use pasture_api::data::{AliveAnswer, ContextStatus, NodeEvent, Phase};
 use pasture_provider::{MissingDeposit, ShutdownMode};
 use pasture_runtime::InstanceId;
 use pasture_types::lease::{EndReason, LeaseState};
-use pasture_types::market::Window;
+use pasture_types::market::{BillingUnit, Term, Window};
 use pasture_types::spec::Source;
 use pasture_types::{Millis, SigningKey, blob};
 use std::collections::BTreeMap;
@@ -279,7 +279,7 @@ async fn jobs_that_agreed_to_it_are_told_and_ended_when_the_machines_hours_are_o
     client.found().await;
     client.ok("PUT", "manifest", manifest.to_bytes()).await;
     bench.network.ledger.lock().unwrap().preemptible = true;
-    let goes = bench.network.match_lease(&manifest, 1, HOUR);
+    let goes = bench.network.match_lease(&manifest, 2, HOUR);
     let other = bench.client(&provider, goes);
     other.found().await;
     other.ok("PUT", "manifest", manifest.to_bytes()).await;
@@ -307,12 +307,29 @@ async fn heartbeats_go_on_the_ledger_together_where_it_waits_that_long() {
     // At the end nothing waits for more: what was found goes at once.
     client.ok("POST", "stop", vec![]).await;
     until("the lease is closed", || async { bench.network.lease_view(lease).reason.is_some() }).await;
+    let status = client.status().await;
+    let started = status.started.unwrap();
+    let (first, last) = (bench.network.epoch_of(started), bench.network.epoch_of(started.plus(status.served_ms)));
     until("each period of service is proven", || async {
         let ledger = bench.network.ledger.lock().unwrap();
-        let closed = ledger.leases[&lease].closed.unwrap();
-        let served = ledger.epochs.keys().filter(|epoch| **epoch < bench.network.epoch_of(closed));
-        served.clone().count() >= 5 && served.into_iter().all(|epoch| ledger.heartbeats.contains(epoch))
+        ledger.epochs.range(first..=last).all(|(epoch, _)| ledger.heartbeats.contains(epoch))
     })
     .await;
+    assert!(provider.shutdown(ShutdownMode::Drain).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rental_is_left_on_the_ledger_alone() {
+    let bench = Bench::new("rental").await;
+    let provider = bench.start().await;
+    bench.network.ledger.lock().unwrap().term = Term::Rental { unit: BillingUnit::Hour, committed: 1, locked: 1, renew: false };
+    let manifest = script("trap 'exit 0' TERM; while true; do sleep 0.1; done");
+    let lease = bench.network.match_lease(&manifest, 1, HOUR);
+    let client = bench.client(&provider, lease);
+    client.found().await;
+    client.ok("PUT", "manifest", manifest.to_bytes()).await;
+    client.reach(Phase::Running).await;
+    assert_eq!(client.send("POST", "stop", vec![]).await.status(), 409);
+    assert_eq!(bench.network.lease_view(lease).reason, None);
     assert!(provider.shutdown(ShutdownMode::Drain).await);
 }

@@ -23,6 +23,7 @@ use pasture_api::data::LeaseStatus;
 use pasture_api::{JobView, LeaseView, OrderState};
 use pasture_types::event::{ConfirmedBy, Event};
 use pasture_types::lease::{EndReason, LeaseState};
+use pasture_types::market::Term;
 use pasture_types::spec::parse_duration;
 use pasture_types::tx::Action;
 use pasture_types::{Amount, Millis};
@@ -172,6 +173,11 @@ pub(crate) async fn stop(app: &App, args: &StopArgs) -> Outcome {
         Some(lease) if lease.state == LeaseState::Matched => {
             session.submit(vec![Action::CloseLease { lease: lease.id, reason: EndReason::StoppedByUser }]).await?;
             "was closed before it began"
+        }
+        // A rental is left by its user's word alone: what that costs is the ledger's to say.
+        Some(lease) if matches!(lease.tenure.term, Term::Rental { .. }) => {
+            session.submit(vec![Action::CloseLease { lease: lease.id, reason: EndReason::StoppedByUser }]).await?;
+            "was left"
         }
         Some(lease) => stop_running(&session, lease, grace).await?,
         None if job.order.state == OrderState::Open => {

@@ -13,7 +13,7 @@ use crate::commands::{dev, init};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, Signals};
 use crate::follow::{self, Plan as FollowPlan};
-use crate::handles::{JobRecord, remember};
+use crate::handles::{JobRecord, forget, remember};
 use crate::pack::{MAX_CONTEXT_BYTES, NO_DOCKERFILE, Packed, Plan};
 use crate::render::Progress;
 use crate::render::number::{credits, per_hour};
@@ -182,13 +182,22 @@ async fn place(session: &Session, asked: &Asked, terms: &OrderTerms) -> Result<O
         disk_bytes: spec.resources.disk_bytes,
     };
     let action = Action::PlaceOrder { terms: Box::new(terms.clone()) };
-    session
+    let sent = session
         .submit_with(vec![action], |tx| {
             let order = order_id(&tx, 0);
-            placed = Some(order);
+            // Signed anew after a lost race: the one before was not taken.
+            if let Some(before) = placed.replace(order) {
+                forget(&session.paths.jobs(), &before);
+            }
             remember(&session.paths.jobs(), &record(&asked.spec, order))
         })
-        .await?;
+        .await;
+    if let (Err(failure), Some(order)) = (&sent, &placed)
+        && failure.is_refusal()
+    {
+        forget(&session.paths.jobs(), order);
+    }
+    sent?;
     let order = placed.ok_or_else(|| Failure::new("internal", "the order has no id"))?;
     // After a broken connection "final" does not say that it took effect.
     session.ask(|| session.api.order(&order)).await?;

@@ -10,6 +10,7 @@ fn a_watcher_that_the_order_names_confirms_and_is_on_the_receipt() {
     let (user, friend) = (shared().stranger(), shared().stranger().with_credits());
     let account = friend.account().to_string();
     let folder = Folder::script("watched", LASTING);
+    // An order that the ledger refuses leaves nothing behind that bears its name.
     let _ = user.run(&folder, &["--watch", &"ab".repeat(32)]).exits(125);
     let done = user.run(&folder, &["-d", "--watch", &account]).exits(0).says(&["may confirm its service:  farm watch"]);
     let lease = user.lease().id.to_string();

@@ -101,6 +101,7 @@ pub(crate) mod tests {
             spec_hash: manifest.hash(),
             matched: Timestamp(1_000),
             preemptible: false,
+            term: Default::default(),
         }
     }
 

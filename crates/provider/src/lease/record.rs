@@ -6,7 +6,7 @@
 use pasture_api::data::{CountersignRequest, OutputInfo, Phase};
 use pasture_api::views::LeaseView;
 use pasture_types::lease::{EndReason, Usage};
-use pasture_types::market::{AliveCheck, Egress};
+use pasture_types::market::{AliveCheck, Egress, Term};
 use pasture_types::{AccountId, Amount, BlobHash, LeaseId, Millis, OrderId, Resources, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,9 @@ pub(crate) struct Terms {
     /// It may be ended early, with notice.
     #[serde(default)]
     pub(crate) preemptible: bool,
+    /// How long it is meant to be.
+    #[serde(default)]
+    pub(crate) term: Term,
 }
 
 impl From<&LeaseView> for Terms {
@@ -46,6 +49,7 @@ impl From<&LeaseView> for Terms {
             spec_hash: v.spec_hash,
             matched: v.matched,
             preemptible: v.tenure.preemptible,
+            term: v.tenure.term,
         }
     }
 }

@@ -24,6 +24,7 @@ use pasture_api::problem::Problem;
 use pasture_rt::{TaskHandle, TaskKind};
 use pasture_types::keys::{Signature, parse_public_key};
 use pasture_types::lease::EndReason;
+use pasture_types::market::Term;
 use pasture_types::spec::MAX_MANIFEST_BYTES;
 use pasture_types::{Millis, Timestamp};
 use serde::Deserialize;
@@ -108,6 +109,10 @@ struct StopQuery {
 }
 
 async fn stop(Lease(lease): Lease, Query(query): Query<StopQuery>) -> Result<StatusCode, Problem> {
+    // If we closed a rental, we would give up what leaving it early costs.
+    if matches!(lease.terms.term, Term::Rental { .. }) {
+        return Err(Problem::conflict("a rental is left on the ledger: close the lease there"));
+    }
     let grace = Millis(query.grace_ms.unwrap_or(DEFAULT_GRACE));
     // A job that has ended needs no stop: that is no error.
     lease.tell(Event::Stop { reason: EndReason::StoppedByUser, grace, detail: String::new() }).await;
