@@ -54,6 +54,8 @@ pub struct Config {
     pub penalty: u32,
     /// Weight of reputation in a draw's score, in parts per million; the price gives what it takes.
     pub reputation_weight: u32,
+    /// Weight of a user's own history with a provider, in parts per million; the client's preferences give what it takes.
+    pub history_weight: u32,
     /// Sign each envelope, admit it like a mempool and verify it in the block; else the ledger is told that this was done.
     pub verify: bool,
     /// Call the ledger's own check of all its invariants every so much ledger time, and at the end.
@@ -75,6 +77,7 @@ impl Config {
             avoids: MAX_AVOIDED,
             penalty: 5,
             reputation_weight: 100_000,
+            history_weight: 50_000,
             verify: false,
             check_every: Millis(10 * DAY_MS),
         }
@@ -98,6 +101,8 @@ impl Config {
         let weights = &mut params.market.weights;
         weights.price = (weights.price + weights.reputation).saturating_sub(self.reputation_weight);
         weights.reputation = self.reputation_weight;
+        weights.preference = (weights.preference + weights.history).saturating_sub(self.history_weight);
+        weights.history = self.history_weight;
         params
     }
     /// How many users follow a strategy.
@@ -182,7 +187,7 @@ mod tests {
             let honest: u32 = Using::ALL.iter().filter(|u| u.is_honest()).map(|u| config.users_of(*u)).sum();
             assert_eq!(honest, nodes);
         }
-        let config = Config { absent_ppm: 0, deceived_ppm: 0, reputation_weight: 300_000, ..Config::full(1) };
+        let config = Config { absent_ppm: 0, deceived_ppm: 0, reputation_weight: 300_000, history_weight: 200_000, ..Config::full(1) };
         assert_eq!((config.users_of(Using::Absent), config.users_of(Using::Deceived)), (0, 0));
         let params = config.params();
         assert_eq!((params.market.check(), params.reputation.check().is_ok()), (Ok(()), true));

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 const USAGE: &str = "usage: pasture-sim [--nodes N] [--users N] [--days N | --hours N] [--seed N] [--verify] [--json]
-       [--absent-ppm N] [--deceived-ppm N] [--look-minutes N] [--avoids N] [--penalty N] [--reputation-weight N]";
+       [--absent-ppm N] [--deceived-ppm N] [--look-minutes N] [--avoids N] [--penalty N] [--reputation-weight N] [--history-weight N]";
 /// Fewest nodes: each strategy needs two, and honest ones to compare with.
 const MIN_NODES: u32 = 40;
 /// Shortest run, in hours: a day of orders and the time until all is settled.
@@ -39,6 +39,7 @@ fn arguments(mut args: impl Iterator<Item = String>) -> Result<(Config, bool), W
             "--avoids" => config.avoids = usize::try_from(number()?)?,
             "--penalty" => config.penalty = u32::try_from(number()?)?,
             "--reputation-weight" => config.reputation_weight = u32::try_from(number()?)?.min(450_000),
+            "--history-weight" => config.history_weight = u32::try_from(number()?)?.min(350_000),
             "--verify" => config.verify = true,
             "--json" => json = true,
             other => return Err(format!("unknown argument {other}").into()),

@@ -170,12 +170,12 @@ impl World {
         let to = to.min(self.epoch_of(self.chain.now));
         let grace = config::zone_params().heartbeat_grace_epochs;
         let mut from = n.prove_from.max(to.saturating_sub(grace));
-        let (signer, serving) = (n.node.clone(), n.serving);
+        let signer = n.node.clone();
         while from <= to {
             let last = to.min(from + TICK_EPOCHS - 1);
             let node = signer.node_id();
             let shares: Vec<PackedShares> = (from..=last).map(|e| self.shares(&node, e)).collect();
-            self.tally.proved(serving, shares.iter().filter(|s| !s.0.is_empty()).count() as u64);
+            self.tally.proved(at, shares.iter().filter(|s| !s.0.is_empty()).count() as u64);
             let bundle = HeartbeatBundle { node, class: ResourceClass::Cpu, device: 0, first: from, shares };
             self.chain.send(&signer, vec![Action::Audit(Box::new(AuditAction::Heartbeats(bundle)))]);
             from = last + 1;

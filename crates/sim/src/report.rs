@@ -4,11 +4,12 @@
 //! A dishonest strategy that gains as much as an honest one, or a loss beyond its bound, is a finding.
 
 use crate::config::{self, PURSE, zone_params};
+use crate::provider::OTHER_NAME_PURSE;
 use crate::strategy::{Serving, Using};
 use crate::tally::{Nanos, Sums, Worst, excess_bound};
 use crate::world::{Node, World};
 use pasture_ledger::{Side, query};
-use pasture_types::{AccountId, AssetId};
+use pasture_types::{AccountId, Amount, AssetId};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -31,7 +32,9 @@ pub struct ProviderRow {
     pub cost: Nanos,
     /// The difference.
     pub profit: Nanos,
-    /// Of an honest one's, in parts per million.
+    /// What an honest node gains at the same prices; at all prices, if no honest one is as cheap.
+    pub honest: Nanos,
+    /// Profit as a part of that, in parts per million.
     pub of_honest_ppm: Nanos,
     /// Its standing at the end, on average, in parts per million.
     pub standing_ppm: u64,
@@ -91,9 +94,12 @@ pub struct Report {
     pub findings: Vec<String>,
 }
 
+fn nanos(a: Amount) -> Nanos {
+    Nanos::try_from(a.0).unwrap_or(Nanos::MAX)
+}
+
 fn wealth(world: &World, account: &AccountId) -> Nanos {
     let state = &world.chain.state;
-    let nanos = |a: pasture_types::Amount| Nanos::try_from(a.0).unwrap_or(Nanos::MAX);
     let deposit = query::provider(state, account).map_or(0, |p| {
         let leaving: Nanos = p.bond.leaving.iter().map(|t| nanos(t.amount)).sum();
         nanos(p.stake) + leaving
@@ -107,51 +113,74 @@ fn credits(n: Nanos) -> f64 {
     n / 1e9
 }
 
-fn standing(world: &World, nodes: &[&Node]) -> u64 {
-    let score = |n: &&Node| query::reputation::reputation(&world.chain.state, Side::Provider, &n.provider.account).map_or(0, |s| s.ppm);
+fn standing(world: &World, nodes: &[(usize, &Node)]) -> u64 {
+    let score = |(_, n): &(usize, &Node)| {
+        query::reputation::reputation(&world.chain.state, Side::Provider, &n.provider.account).map_or(0, |s| s.ppm)
+    };
     nodes.iter().map(score).sum::<u64>() / (nodes.len() as u64).max(1)
 }
 
-fn providers(world: &World) -> Vec<ProviderRow> {
-    let purse = Nanos::try_from(PURSE.0).unwrap_or(0);
-    let other = Nanos::try_from(crate::provider::OTHER_NAME_PURSE.0).unwrap_or(0);
-    let stake = Nanos::try_from(zone_params().min_stake.0).unwrap_or(1);
-    let mut rows: Vec<ProviderRow> = Vec::new();
-    for strategy in Serving::ALL {
-        let nodes: Vec<&Node> = world.nodes.iter().filter(|n| n.serving == strategy).collect();
-        let many = Nanos::try_from(nodes.len()).unwrap_or(1).max(1);
-        let sums = world.tally.by_serving.get(&strategy).cloned().unwrap_or_default();
-        let others = |n: &Node| if strategy == Serving::SelfDeal { other * Nanos::try_from(n.accounts.len() - 1).unwrap_or(0) } else { 0 };
-        let revenue: Nanos = nodes.iter().map(|n| n.accounts.iter().map(|a| wealth(world, a)).sum::<Nanos>() - purse - others(n)).sum();
-        let capital: Nanos = nodes.iter().map(|n| stake * Nanos::from(n.name + 1) + others(n)).sum();
-        let profit = revenue - sums.cost();
-        let honest = rows.first().map_or(profit / many, |h| h.profit);
-        let (mut loss, mut section) = (sums.worst, SECTION_DISPUTE);
-        if strategy == Serving::OverClaim {
-            let most = world.tally.excess.values().copied().max().unwrap_or(0);
-            let bound = excess_bound(zone_params().audits.interval);
-            (loss, section) = (Worst { loss: most, bound, reached_ppm: most * 1_000_000 / bound.max(1) }, SECTION_AUDIT);
-        }
-        rows.push(ProviderRow {
-            strategy,
-            agents: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
-            leases: sums.leases,
-            revenue: revenue / many,
-            cost: sums.cost() / many,
-            profit: profit / many,
-            of_honest_ppm: profit / many * 1_000_000 / honest.abs().max(1),
-            standing_ppm: standing(world, &nodes),
-            per_capital_ppm: profit * 1_000_000 / capital.max(1),
-            user_loss: loss,
-            unearned: sums.unearned,
-            bound_in: section,
-        });
+/// What a node's owner has more on the ledger than at the beginning, and what it spent outside.
+fn result(world: &World, at: usize, node: &Node) -> (Nanos, Nanos) {
+    let began = nanos(PURSE) + other_purses(node);
+    let revenue = node.accounts.iter().map(|a| wealth(world, a)).sum::<Nanos>() - began;
+    (revenue, world.tally.work.get(&at).copied().unwrap_or_default().cost())
+}
+
+/// What a node's other names began with.
+fn other_purses(node: &Node) -> Nanos {
+    let others = if node.serving == Serving::SelfDeal { node.accounts.len().saturating_sub(1) } else { 0 };
+    nanos(OTHER_NAME_PURSE) * Nanos::try_from(others).unwrap_or(0)
+}
+
+/// What an honest node gains on average at prices within a range; of all honest nodes, if none is.
+fn honest_at(world: &World, prices: (u128, u128)) -> Nanos {
+    let all = || world.nodes.iter().enumerate().filter(|(_, n)| n.serving == Serving::Honest);
+    let profit = |(at, n): (usize, &Node)| {
+        let (revenue, cost) = result(world, at, n);
+        revenue - cost
+    };
+    let within: Vec<Nanos> = all().filter(|(_, n)| (prices.0..=prices.1).contains(&n.price_ppm)).map(profit).collect();
+    let within = if within.is_empty() { all().map(profit).collect() } else { within };
+    within.iter().sum::<Nanos>() / Nanos::try_from(within.len()).unwrap_or(1).max(1)
+}
+
+fn provider_row(world: &World, strategy: Serving) -> ProviderRow {
+    let nodes: Vec<(usize, &Node)> = world.nodes.iter().enumerate().filter(|(_, n)| n.serving == strategy).collect();
+    let many = Nanos::try_from(nodes.len()).unwrap_or(1).max(1);
+    let sums = world.tally.by_serving.get(&strategy).cloned().unwrap_or_default();
+    let results: Vec<(Nanos, Nanos)> = nodes.iter().map(|(at, n)| result(world, *at, n)).collect();
+    let (revenue, cost) = (results.iter().map(|r| r.0).sum::<Nanos>(), results.iter().map(|r| r.1).sum::<Nanos>());
+    let stake = nanos(zone_params().min_stake);
+    let capital: Nanos = nodes.iter().map(|(_, n)| stake * Nanos::from(n.name + 1) + other_purses(n)).sum();
+    let prices = nodes.iter().map(|(_, n)| n.price_ppm);
+    let honest = honest_at(world, (prices.clone().min().unwrap_or(0), prices.max().unwrap_or(0)));
+    let (mut loss, mut section) = (sums.worst, SECTION_DISPUTE);
+    if strategy == Serving::OverClaim {
+        let most = world.tally.excess.values().copied().max().unwrap_or(0);
+        let bound = excess_bound(zone_params().audits.interval);
+        (loss, section) = (Worst { loss: most, bound, reached_ppm: most * 1_000_000 / bound.max(1) }, SECTION_AUDIT);
     }
-    rows
+    let profit = revenue - cost;
+    ProviderRow {
+        strategy,
+        agents: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
+        leases: sums.leases,
+        revenue: revenue / many,
+        cost: cost / many,
+        profit: profit / many,
+        honest,
+        of_honest_ppm: profit / many * 1_000_000 / honest.abs().max(1),
+        standing_ppm: standing(world, &nodes),
+        per_capital_ppm: profit * 1_000_000 / capital.max(1),
+        user_loss: loss,
+        unearned: sums.unearned,
+        bound_in: section,
+    }
 }
 
 fn users(world: &World) -> Vec<UserRow> {
-    let purse = Nanos::try_from(pasture_types::Amount::credits(1_000_000).0).unwrap_or(0);
+    let purse = Nanos::try_from(Amount::credits(1_000_000).0).unwrap_or(0);
     let mut rows = Vec::new();
     for strategy in Using::ALL {
         let all: Vec<_> = world.users.iter().filter(|u| u.using == strategy).collect();
@@ -184,7 +213,7 @@ fn findings(report: &Report) -> Vec<String> {
     }
     for row in &report.providers {
         let dishonest = row.strategy != Serving::Honest && row.agents > 0;
-        if dishonest && (row.profit >= honest || row.per_capital_ppm >= per_capital) {
+        if dishonest && (row.profit >= row.honest || row.per_capital_ppm >= per_capital * row.honest / honest.max(1)) {
             out.push(format!("{} gains as much as an honest provider", row.strategy.words()));
         }
         for (what, worst) in [("a user's loss", row.user_loss), ("what was paid for nothing", row.unearned)] {
@@ -221,7 +250,7 @@ pub fn report(world: &World) -> Report {
         transactions: world.chain.transactions,
         refused: world.chain.refused.iter().map(|(code, (n, text))| (*code, *n, text.clone())).collect(),
         verdicts: world.tally.verdicts.iter().map(|((s, v), n)| (*s, v.clone(), *n)).collect(),
-        providers: providers(world),
+        providers: Serving::ALL.into_iter().map(|s| provider_row(world, s)).collect(),
         users: users(world),
         findings: Vec::new(),
     };
@@ -257,19 +286,20 @@ impl Report {
         );
         let _ = writeln!(
             out,
-            "| provider | agents | leases | revenue | cost | profit | of honest | profit per capital | standing | largest loss of a user | paid for nothing | bound |"
+            "| provider | agents | leases | revenue | cost | profit | honest at that price | of it | profit per capital | standing | largest loss of a user | paid for nothing | bound |"
         );
-        let _ = writeln!(out, "|---|---|---|---|---|---|---|---|---|---|---|---|");
+        let _ = writeln!(out, "|---|---|---|---|---|---|---|---|---|---|---|---|---|");
         for r in &self.providers {
             let _ = writeln!(
                 out,
-                "| {} | {} | {} | {:.2} | {:.2} | {:.2} | {:.1} % | {:.1} % | {} | {} | {} | {} |",
+                "| {} | {} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} % | {:.1} % | {} | {} | {} | {} |",
                 r.strategy.words(),
                 r.agents,
                 r.leases,
                 credits(r.revenue),
                 credits(r.cost),
                 credits(r.profit),
+                credits(r.honest),
                 percent(r.of_honest_ppm),
                 percent(r.per_capital_ppm),
                 r.standing_ppm,
@@ -317,6 +347,7 @@ mod tests {
             revenue: profit,
             cost: 0,
             profit,
+            honest: 10,
             of_honest_ppm: 0,
             standing_ppm: 0,
             per_capital_ppm: profit,

@@ -53,14 +53,29 @@ pub struct Sums {
     pub withheld: Nanos,
     /// What was really served, at the leases' own rates.
     pub fair: Nanos,
-    /// Hours of machines that really served, in milliseconds.
-    pub machine_ms: u64,
-    /// Epochs proven.
-    pub proven: u64,
     /// What the other side lost, by lease.
     pub worst: Worst,
     /// What was paid to providers for service that was not there, by lease (for users: what providers were not paid).
     pub unearned: Worst,
+}
+
+/// What a node really did.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Work {
+    /// Milliseconds of its machine that really served.
+    pub machine_ms: u64,
+    /// Epochs proven.
+    pub proven: u64,
+}
+
+impl Work {
+    /// What serving and proving cost outside the ledger.
+    #[must_use]
+    pub fn cost(&self) -> Nanos {
+        let part = |ppm: u128, ms: u64| over(LIST_RATE, ms) * Nanos::try_from(ppm).unwrap_or(0) / 1_000_000;
+        let proving = self.proven.saturating_mul(zone_params().epoch.0);
+        part(costs::SERVING_PPM, self.machine_ms) + part(costs::PROVING_PPM, proving)
+    }
 }
 
 /// What is counted.
@@ -76,6 +91,8 @@ pub struct Tally {
     pub excess: BTreeMap<usize, Nanos>,
     /// What users were charged, wherever.
     pub charged: BTreeMap<Using, Nanos>,
+    /// Hours served and epochs proven, by node.
+    pub work: BTreeMap<usize, Work>,
     /// Orders that found no machine.
     pub unserved: u64,
     /// Audits by strategy and verdict.
@@ -124,8 +141,8 @@ impl Bounds {
 
 impl Tally {
     /// Epochs that a node sent proofs of.
-    pub fn proved(&mut self, serving: Serving, epochs: u64) {
-        self.by_serving.entry(serving).or_default().proven += epochs;
+    pub fn proved(&mut self, node: usize, epochs: u64) {
+        self.work.entry(node).or_default().proven += epochs;
     }
 
     /// What users of a kind were charged.
@@ -145,9 +162,11 @@ impl Tally {
             return;
         }
         *self.charged.entry(using).or_default() += charged;
+        let machine_ms = u64::try_from(u128::from(served) * service.speed_ppm / 1_000_000).unwrap_or(0);
+        self.work.entry(service.node).or_default().machine_ms += machine_ms;
         let bounds = Bounds::of(service, serving, using);
         let sums = self.by_serving.entry(serving).or_default();
-        sums.add(s, fair, served, service.speed_ppm);
+        sums.add(s, fair);
         let (loss, unearned) = (charged - fair, paid - fair * provider_ppm() / 1_000_000);
         if serving == Serving::OverClaim {
             // The bound is the node's, not the lease's.
@@ -160,7 +179,7 @@ impl Tally {
             let two = 2 * zone_params().epoch.0 + 2_000;
             let allowed = if using == Using::Objects { two } else { 2_000 };
             let sums = self.by_using.entry(using).or_default();
-            sums.add(s, fair, served, service.speed_ppm);
+            sums.add(s, fair);
             let bound = over(service.rate, allowed) * provider_ppm() / 1_000_000;
             sums.worst.see(-unearned, bound);
             sums.unearned.see(-unearned, bound);
@@ -171,21 +190,12 @@ impl Tally {
 }
 
 impl Sums {
-    fn add(&mut self, s: &Settlement, fair: Nanos, served: u64, speed_ppm: u128) {
+    fn add(&mut self, s: &Settlement, fair: Nanos) {
         self.leases += 1;
         self.charged += nanos(s.charged);
         self.to_provider += nanos(s.to_provider);
         self.withheld += nanos(s.withheld);
         self.fair += fair;
-        self.machine_ms += u64::try_from(u128::from(served) * speed_ppm / 1_000_000).unwrap_or(0);
-    }
-
-    /// What serving and proving cost outside the ledger.
-    #[must_use]
-    pub fn cost(&self) -> Nanos {
-        let part = |ppm: u128, ms: u64| over(LIST_RATE, ms) * Nanos::try_from(ppm).unwrap_or(0) / 1_000_000;
-        let proving = self.proven.saturating_mul(zone_params().epoch.0);
-        part(costs::SERVING_PPM, self.machine_ms) + part(costs::PROVING_PPM, proving)
     }
 }
 
