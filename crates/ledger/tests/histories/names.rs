@@ -17,6 +17,18 @@ use pasture_types::stake::{DepositAction, DepositEvent};
 use pasture_types::tx::Action;
 use pasture_types::validator::{ValidatorAction, ValidatorEvent};
 
+const fn service_action(action: &ServiceAction) -> &'static str {
+    match action {
+        ServiceAction::SetHaltGrace { .. } => "halt grace",
+        ServiceAction::Watch { .. } => "watch",
+        ServiceAction::ReportFailure { .. } => "report failure",
+        ServiceAction::ReportLoss { .. } => "report loss",
+        ServiceAction::RegisterModel { .. } => "register model",
+        ServiceAction::TestAsset { .. } => "test asset",
+        ServiceAction::Usage(_) => "usage bundle",
+    }
+}
+
 /// A short name of an action's kind.
 pub(crate) fn action(action: &Action) -> &'static str {
     match action {
@@ -71,15 +83,7 @@ pub(crate) fn action(action: &Action) -> &'static str {
             MarketAction::StopRenewal { .. } => "stop renewal",
             MarketAction::Preempt { .. } => "preempt",
         },
-        Action::Service(a) => match a.as_ref() {
-            ServiceAction::SetHaltGrace { .. } => "halt grace",
-            ServiceAction::Watch { .. } => "watch",
-            ServiceAction::ReportFailure { .. } => "report failure",
-            ServiceAction::ReportLoss { .. } => "report loss",
-            ServiceAction::RegisterModel { .. } => "register model",
-            ServiceAction::TestAsset { .. } => "test asset",
-            ServiceAction::Usage(_) => "usage bundle",
-        },
+        Action::Service(a) => service_action(a),
         Action::Grant(a) => match a {
             GrantAction::Create { .. } => "grant",
             GrantAction::Revoke { .. } => "revoke grant",

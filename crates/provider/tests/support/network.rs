@@ -256,17 +256,22 @@ impl SimulatedNetwork {
             }
             Action::CloseLease { lease, reason } => {
                 who(true)?;
-                let view = ledger.leases.get_mut(lease).ok_or("no such lease")?;
-                if !matches!(view.state, LeaseState::Accepted | LeaseState::Running) {
-                    return Err("it has ended already".into());
-                }
-                (view.state, view.reason, view.closed) = (LeaseState::Closing, Some(reason.clone()), Some(now()));
-                let state = view.state;
-                let (account, node) = (view.account, self.node);
-                self.emit(Event::LeaseChanged { lease: *lease, account, node, state, reason: Some(reason.clone()) });
+                self.take_close(ledger, lease, reason)?;
             }
             other => return Err(format!("a provider has no business with {other:?}")),
         }
+        Ok(())
+    }
+
+    fn take_close(&self, ledger: &mut Ledger, lease: &LeaseId, reason: &EndReason) -> Result<(), String> {
+        let view = ledger.leases.get_mut(lease).ok_or("no such lease")?;
+        if !matches!(view.state, LeaseState::Accepted | LeaseState::Running) {
+            return Err("it has ended already".into());
+        }
+        (view.state, view.reason, view.closed) = (LeaseState::Closing, Some(reason.clone()), Some(now()));
+        let state = view.state;
+        let (account, node) = (view.account, self.node);
+        self.emit(Event::LeaseChanged { lease: *lease, account, node, state, reason: Some(reason.clone()) });
         Ok(())
     }
 
