@@ -46,7 +46,7 @@ fn change(zone: &mut Zone) -> Change {
             2 => Change::Audits(Box::new(AuditParams { pool: 9, ..params.audits })),
             3 => Change::Stake(Box::new(StakeParams { newcomer_fees_for: Millis::secs(20), ..params.stake })),
             4 => Change::Validators(Box::new(ValidatorParams { min_bond: Amount(400_000_000), ..params.validators })),
-            _ => Change::Accounts(Box::new(AccountParams { cash_window: Millis::secs(6), ..params.accounts })),
+            _ => Change::Accounts(Box::new(AccountParams { cash_window: Millis::secs(6) })),
         },
         13 => Change::AcceptIssuer(zone.someone().account()),
         14 => Change::DropIssuer(zone.someone().account()),
