@@ -94,7 +94,7 @@ fn what_is_refused_costs_its_neighbours_nothing() {
     assert_eq!(w.lease(&gone), closed, "nothing of it was touched");
     // The same again: everything is recorded already, and so the whole is refused.
     let again = bundle(&w, items);
-    assert!(matches!(w.node_act(vec![again]), Err(TxError::Usage(_))));
+    assert!(matches!(w.node_act(vec![again]), Err(TxError::Recorded(_))));
 }
 
 #[test]

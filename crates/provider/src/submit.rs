@@ -23,12 +23,18 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How often a number is looked up again after a refusal before the refusal is believed.
 const MAX_RENUMBERINGS: u32 = 3;
 
+/// The ledger's number for what is recorded already (docs/specs/ledger.md).
+const RECORDED_ALREADY: u16 = 53;
+
 /// Why a transaction did not take effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SubmitError {
     /// The network or the ledger refused it.
     #[error("{0}")]
     Refused(String),
+    /// The ledger has what it says already: there is nothing left to do.
+    #[error("{0}")]
+    Recorded(String),
     /// It may or may not have been taken.
     #[error("whether the transaction was taken is not known")]
     Unknown,
@@ -128,7 +134,11 @@ impl Submitter {
                 Ok(result) => {
                     *next = Some(seq.saturating_add(1));
                     self.clock.saw(result.time);
-                    return if result.ok { Ok(result) } else { Err(SubmitError::Refused(result.message)) };
+                    return match (result.ok, result.code) {
+                        (true, _) => Ok(result),
+                        (false, RECORDED_ALREADY) => Err(SubmitError::Recorded(result.message)),
+                        (false, _) => Err(SubmitError::Refused(result.message)),
+                    };
                 }
                 Err(refusal) => refusal,
             };

@@ -6,11 +6,12 @@ use crate::config::{self, LIST_RATE, MAX_AVOIDED, MEAN_JOB, MEAN_THINK};
 use crate::strategy::{Serving, Using};
 use crate::world::{START, Service, Wake, World};
 use pasture_ledger::query;
+use pasture_types::grant::{Budget, GrantAction, GrantTerms, GrantUse, MAX_GRANT_LIFE};
 use pasture_types::lease::EndReason;
 use pasture_types::market::{AliveCheck, Constraint, OrderTerms};
 use pasture_types::service::{FailedCheck, ServiceAction};
 use pasture_types::tx::Action;
-use pasture_types::{Amount, BlobHash, LeaseId, Millis, Timestamp};
+use pasture_types::{Amount, AssetId, BlobHash, LeaseId, Millis, Timestamp};
 
 /// How long an order waits for a machine.
 const ORDER_WAIT: Millis = Millis(config::HOUR_MS);
@@ -79,7 +80,20 @@ impl World {
             self.spam(at, &terms, now);
             return;
         }
-        self.chain.send(&signer, vec![Action::PlaceOrder { terms: Box::new(terms) }]);
+        let mut actions: Vec<Action> = self.leave_to_watch(at, now).into_iter().collect();
+        actions.push(Action::PlaceOrder { terms: Box::new(terms) });
+        self.chain.send(&signer, actions);
+    }
+
+    /// The standing grant without which a watcher's word counts for nothing, where a user names one and has given none yet.
+    fn leave_to_watch(&self, at: usize, now: Timestamp) -> Option<Action> {
+        let user = self.users.get(at).filter(|u| matches!(u.using, Using::Watched | Using::Deceived))?;
+        let watcher = &self.watchers.get(user.watcher)?.signer;
+        let standing = query::watch_left(&self.chain.state, &user.signer.account, &watcher.account, &watcher.public(), AssetId::CREDIT);
+        let budget = vec![Budget { asset: AssetId::CREDIT, amount: Amount::credits(1_000) }];
+        let may = GrantUse::Watch { watcher: watcher.account };
+        let terms = GrantTerms { key: watcher.public(), may, budget, expires: now.plus(MAX_GRANT_LIFE) };
+        standing.is_none().then(|| Action::Grant(GrantAction::Create { terms: Box::new(terms) }))
     }
 
     /// Half of them ask for what nobody sells, the others take a machine and drop it.

@@ -12,7 +12,7 @@ use pasture_api::{GrantView, invite};
 use pasture_types::grant::{ActionKind, Budget, GrantAction, GrantTerms, GrantUse, InviteCode, MAX_GRANT_LIFE, grant_id};
 use pasture_types::spec::parse_duration;
 use pasture_types::tx::Action;
-use pasture_types::{AccountId, Amount, AssetId, GrantId, PublicKey, SigningKey, Timestamp, keys};
+use pasture_types::{AccountId, Amount, AssetId, GrantId, Millis, PublicKey, SigningKey, Timestamp, keys};
 
 /// Shortest beginning of an id that is taken for the whole.
 const SHORTEST_ID: usize = 4;
@@ -89,6 +89,33 @@ fn bounds(amount: &str, expires: &str, now: Timestamp) -> Result<(Budget, Timest
 async fn create(session: &Session, terms: GrantTerms) -> Result<GrantId, Failure> {
     let tx = session.submit(vec![Action::Grant(GrantAction::Create { terms: Box::new(terms) })]).await?;
     Ok(grant_id(&tx, 0))
+}
+
+/// What lets a watcher's word count for jobs of this account: one grant for each of its keys, none for a key that has one.
+/// `most`: how much it may confirm in all; `life`: for how long.
+pub(crate) async fn let_watch(
+    session: &Session,
+    watcher: AccountId,
+    asset: AssetId,
+    most: Amount,
+    life: Millis,
+) -> Result<Vec<Action>, Failure> {
+    let account = session.ask(|| session.api.account(&watcher)).await.map_err(|e| match Failure::from(e) {
+        f if f.is_unreachable() => f,
+        f => Failure::new("no-such-watcher", format!("the network does not know {watcher}: {}", f.message))
+            .next("a watcher is an account; whoever watches shows it with:  farm account"),
+    })?;
+    let standing = session.api.grants(&session.account()).await?;
+    let may = GrantUse::Watch { watcher };
+    let has = |key: &str| standing.iter().any(|g| !g.void && g.may == may && g.key == key && asset == AssetId::CREDIT && g.left >= most);
+    let expires = session.time().plus(life.min(MAX_GRANT_LIFE));
+    let mut actions = vec![];
+    for text in account.keys.iter().filter(|key| !has(key)) {
+        let key = keys::parse_public_key(text).map_err(|e| Failure::new("unexpected-answer", e.to_string()))?;
+        let terms = GrantTerms { key, may: may.clone(), budget: vec![Budget { asset, amount: most }], expires };
+        actions.push(Action::Grant(GrantAction::Create { terms: Box::new(terms) }));
+    }
+    Ok(actions)
 }
 
 async fn make(app: &App, amount: &str, expires: &str) -> Outcome {

@@ -9,6 +9,7 @@
 use crate::args::RunArgs;
 use crate::backend;
 use crate::commands::explain::{explanation, quote};
+use crate::commands::grants::let_watch;
 use crate::commands::{dev, init};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, Signals};
@@ -33,6 +34,9 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How long a job is given between being asked to end and being killed.
 pub(crate) const GRACE: Millis = Millis(10_000);
+
+/// How much longer than its job a watcher's right to confirm lasts: for waiting, and for the last word.
+pub(crate) const WATCH_LINGERS: Millis = Millis(24 * 3_600_000);
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &RunArgs) -> Outcome {
@@ -181,9 +185,14 @@ async fn place(session: &Session, asked: &Asked, terms: &OrderTerms) -> Result<O
         created_ms: now_ms(),
         disk_bytes: spec.resources.disk_bytes,
     };
-    let action = Action::PlaceOrder { terms: Box::new(terms.clone()) };
+    // The order comes first: its id is that of the transaction's first action.
+    let mut actions = vec![Action::PlaceOrder { terms: Box::new(terms.clone()) }];
+    if let Some(watcher) = terms.watcher {
+        let life = Millis(terms.max_duration.0.saturating_add(WATCH_LINGERS.0));
+        actions.extend(let_watch(session, watcher, terms.asset, terms.budget, life).await?);
+    }
     let sent = session
-        .submit_with(vec![action], |tx| {
+        .submit_with(actions, |tx| {
             let order = order_id(&tx, 0);
             // Signed anew after a lost race: the one before was not taken.
             if let Some(before) = placed.replace(order) {

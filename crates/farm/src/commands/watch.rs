@@ -5,6 +5,8 @@
 //! where the order named it. It sees neither inputs nor logs.
 
 use crate::args::{WatchArgs, WatcherArgs};
+use crate::commands::grants::let_watch;
+use crate::commands::run::WATCH_LINGERS;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, FromNode, Signals};
 use crate::job::{Verdict, Watch};
@@ -20,7 +22,7 @@ use pasture_types::keys::{Signature, SignatureText};
 use pasture_types::lease::{LeaseState, Usage};
 use pasture_types::service::{FailedCheck, ServiceAction};
 use pasture_types::tx::Action;
-use pasture_types::{AccountId, LeaseId, NodeId, PublicKey, SigningKey};
+use pasture_types::{AccountId, LeaseId, Millis, NodeId, PublicKey, SigningKey};
 
 /// Attempts to deliver a confirmation: the machine waits two seconds for it.
 const CONFIRM_ATTEMPTS: u32 = 4;
@@ -51,7 +53,13 @@ pub(crate) async fn name(app: &App, args: &WatcherArgs) -> Outcome {
     let session = Session::open(app).await?;
     let job = session.job(&args.job).await?;
     let lease = job.lease()?.id;
-    session.submit(vec![Action::Service(Box::new(ServiceAction::Watch { lease, watcher }))]).await?;
+    let mut actions = vec![Action::Service(Box::new(ServiceAction::Watch { lease, watcher }))];
+    if let Some(watcher) = watcher {
+        let view = job.lease()?;
+        let life = Millis(view.max_duration.0.saturating_add(WATCH_LINGERS.0));
+        actions.extend(let_watch(&session, watcher, view.asset, view.escrow, life).await?);
+    }
+    session.submit(actions).await?;
     let value = serde_json::json!({"job": job.handle, "lease": lease, "watcher": watcher});
     session.out.either(&value, || match watcher {
         Some(watcher) => format!("{} may confirm the service of {} now:  farm watch {lease}", watcher.short(), job.handle),
