@@ -54,7 +54,7 @@ impl Climate {
             audits: (seed >> 1) & 1 == 1,
             disputes: (seed >> 2) & 3 == 0,
             adaptive: (seed >> 4) & 3 == 0,
-            small_pools: (seed >> 3) & 3 == 1,
+            small_pools: (seed >> 3) & 1 == 1,
             old_rules: (seed >> 6) & 1 == 0,
             dev: !seed.is_multiple_of(17),
             opened: !seed.is_multiple_of(9),
@@ -94,7 +94,7 @@ impl Climate {
             interval: Millis(8_000),
             burst: Millis(100),
             places: true,
-            pool: if self.small_pools { 3 } else { 8 },
+            pool: if self.small_pools && self.audits { 3 } else { 8 },
             ..AuditParams::dev()
         };
         p.market.low_ppm = 999_000;
