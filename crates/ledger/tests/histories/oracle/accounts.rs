@@ -9,7 +9,7 @@ use pasture_types::channel::{ChannelAction, ChannelEvent, SignedVoucher};
 use pasture_types::event::Event;
 use pasture_types::grant::{ActionKind, GrantEvent, GrantUse};
 use pasture_types::market::Term;
-use pasture_types::stake::DepositEvent;
+use pasture_types::stake::{DepositEvent, Fault};
 use pasture_types::state::MemoryState;
 use pasture_types::tx::{Action, Auth, TxBody};
 use pasture_types::{AssetId, ChannelId, GrantId, TxId};
@@ -87,7 +87,8 @@ impl Accounts {
     pub(super) fn saw(&mut self, event: &Event) {
         match event {
             Event::Grant(GrantEvent::Ended { grant, .. }) => assert!(self.over.insert(*grant), "a grant ended twice"),
-            Event::Deposit(DepositEvent::Forfeited { .. }) => {
+            // What a failed audit costs comes of the verdict, not of what somebody showed.
+            Event::Deposit(DepositEvent::Forfeited { fault: Fault::Equivocation, .. }) => {
                 let audit = self.accused.expect("a deposit is forfeited for what somebody showed");
                 assert!(self.convicted.insert(audit), "audit {audit}: one contradiction was punished twice");
             }
