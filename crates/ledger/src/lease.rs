@@ -135,8 +135,10 @@ pub(crate) fn take_usage(
     }
     match countersignature {
         Some(counter) => {
+            // First: a watcher's word is counted against its grant, which a refusal within a bundle does not undo.
+            may_confirm(&lease, usage)?;
             check_countersignature(s, env, &mut lease, usage, counter)?;
-            take_confirmed(&mut lease, usage, by)?;
+            take_confirmed(&mut lease, usage, by);
         }
         None => take_bare(env, &mut lease, usage)?,
     }
@@ -242,7 +244,8 @@ fn grows(last: &Usage, next: &Usage) -> bool {
         && next.steal_ms >= last.steal_ms
 }
 
-fn take_confirmed(lease: &mut Lease, usage: &Usage, by: Party) -> Result<(), TxError> {
+/// Whether a confirmation adds to what was confirmed before.
+fn may_confirm(lease: &Lease, usage: &Usage) -> Result<(), TxError> {
     if let Some(last) = &lease.confirmed {
         if !grows(last, usage) {
             return Err(TxError::Usage("it is less than what was countersigned before"));
@@ -251,6 +254,10 @@ fn take_confirmed(lease: &mut Lease, usage: &Usage, by: Party) -> Result<(), TxE
             return Err(TxError::Recorded("this usage"));
         }
     }
+    Ok(())
+}
+
+fn take_confirmed(lease: &mut Lease, usage: &Usage, by: Party) {
     // The user may confirm less than the node claimed without it; the claim then stays open beyond.
     if lease.last.as_ref().is_none_or(|last| grows(last, usage)) {
         lease.last = Some(usage.clone());
@@ -260,7 +267,6 @@ fn take_confirmed(lease: &mut Lease, usage: &Usage, by: Party) -> Result<(), TxE
     if let Some(closing) = &mut lease.closing {
         closing.complete |= by == Party::Node;
     }
-    Ok(())
 }
 
 fn take_bare(env: &Env, lease: &mut Lease, usage: &Usage) -> Result<(), TxError> {

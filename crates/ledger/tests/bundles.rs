@@ -3,8 +3,10 @@
 #![cfg(test)]
 
 mod common;
+mod crowd;
 
 use common::*;
+use crowd::*;
 use pasture_ledger::*;
 use pasture_types::bundle::{BundledUsage, Confirmed, Confirmer, Known, Short, UsageBundle};
 use pasture_types::lease::{EndReason, Usage};
@@ -95,6 +97,35 @@ fn what_is_refused_costs_its_neighbours_nothing() {
     // The same again: everything is recorded already, and so the whole is refused.
     let again = bundle(&w, items);
     assert!(matches!(w.node_act(vec![again]), Err(TxError::Recorded(_))));
+}
+
+/// Attack: a node that shows a watcher's old word again and again, to use its grant up.
+#[test]
+fn a_refused_usage_costs_its_watcher_nothing() {
+    let mut w = World::offered();
+    let watcher = key(20);
+    join(&mut w, &watcher);
+    let grant = let_watch(&mut w, &watcher, Amount::credits(1));
+    let own = w.accepted(w.order_terms());
+    let watched = w.accepted(market::OrderTerms { watcher: Some(watcher.account()), ..w.order_terms() });
+    let started = w.now;
+    w.wait_beating(12_000);
+    let item = |w: &World, served: u64, log_bytes: u64| {
+        let usage = Usage { log_bytes, ..w.usage(&watched, started, served) };
+        let signature = watcher.sign(&usage.counter_digest());
+        BundledUsage { confirmed: Some(Confirmed { by: Confirmer::Watcher, key: 0, signature }), ..packed(w, &usage, false) }
+    };
+    let first = item(&w, 6_000, 100);
+    let action = bundle(&w, vec![first]);
+    w.node_act(vec![action]).unwrap();
+    let spent = query::grant(&w.state, &grant).unwrap().spent;
+    // More service with less of a log is refused; the other lease's usage is taken all the same.
+    let beside = packed(&w, &w.usage(&own, started, 5_000), true);
+    let shrunk = item(&w, 9_000, 50);
+    let action = bundle(&w, vec![shrunk, beside]);
+    w.node_act(vec![action]).unwrap();
+    assert!(w.lease(&own).confirmed.is_some());
+    assert_eq!(query::grant(&w.state, &grant).unwrap().spent, spent);
 }
 
 #[test]
