@@ -44,6 +44,8 @@ pub(crate) struct Climate {
     small_pools: bool,
     /// It begins with the oldest rules.
     old_rules: bool,
+    /// Blocks have room for little, so that transactions find them full.
+    narrow: bool,
 }
 
 impl Climate {
@@ -58,6 +60,7 @@ impl Climate {
             old_rules: (seed >> 6) & 1 == 0,
             dev: !seed.is_multiple_of(17),
             opened: !seed.is_multiple_of(9),
+            narrow: seed.is_multiple_of(13),
         }
     }
 
@@ -68,6 +71,9 @@ impl Climate {
         let mut p = Params::dev();
         p.dev = self.dev;
         p.max_open_orders = 3;
+        if self.narrow {
+            p.block_cost_us = pasture_ledger::END_WORK_US + 4_000;
+        }
         p.accept_window = Millis::secs(4);
         p.start_window = Millis::secs(45);
         p.build_allowance = Millis::secs(20);
