@@ -10,6 +10,7 @@
 //! signal. What is confirmed is decided in [`crate::job`]. The machine may go away and come back: the job goes on. Every end
 //! has a receipt, or says where to get it.
 
+use crate::avoid;
 use crate::commands::watch;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, FromLog, FromNode, Signal, Signals};
@@ -389,6 +390,9 @@ impl Follower<'_> {
     /// Ends the lease on the ledger.
     fn close(&mut self, reason: EndReason) {
         self.closing_ourselves = true;
+        if reason == EndReason::ServiceStopped {
+            avoid::note(&self.session.paths.data_dir, self.session.status.zone, self.plan.lease.node);
+        }
         let (session, done, lease) = (self.session.clone(), self.done.clone(), self.plan.lease.id);
         spawn(TaskKind::ClientFollow, async move {
             let closed = session.submit(vec![Action::CloseLease { lease, reason }]).await.map(|_| ());

@@ -4,6 +4,7 @@
 //! environment is read once. Decisions about jobs are in [`job`], the words in [`words`].
 
 mod args;
+mod avoid;
 mod backend;
 mod commands;
 mod config;

@@ -4,6 +4,7 @@
 //! Guarantees: the network's own matching answers, nothing is sent but the order's terms, nothing is charged.
 
 use crate::args::ExplainArgs;
+use crate::avoid;
 use crate::commands::run::round_up;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::patience::Pause;
@@ -139,11 +140,26 @@ where
     }
 }
 
-/// Terms that somebody would serve now and that the account can pay, or why not.
-pub(crate) async fn quote(session: &Session, spec: &CheckedSpec, spec_hash: BlobHash, balance: Amount) -> Result<OrderTerms, Failure> {
-    let asked = terms(spec, spec_hash, session.time());
+/// The terms without the machines that failed this user lately, where others fit; else as they are. And who would serve them.
+async fn suited(session: &Session, asked: OrderTerms) -> Result<(OrderTerms, ExplainView), Failure> {
+    let failed = avoid::machines(&session.paths.data_dir, &session.status.zone);
+    if let Some(constraints) = avoid::without(&asked.constraints, &failed) {
+        let others = OrderTerms { constraints, ..asked.clone() };
+        let opened = open(&others);
+        let view = session.ask(|| session.api.explain(&opened)).await?;
+        if view.suitable > 0 {
+            return Ok((others, view));
+        }
+        session.out.note("nobody else fits: machines that stopped serving a job of yours before are asked, too");
+    }
     let opened = open(&asked);
     let view = aged(session.out, AGEING_WAIT, || session.ask(|| session.api.explain(&opened))).await?;
+    Ok((asked, view))
+}
+
+/// Terms that somebody would serve now and that the account can pay, or why not.
+pub(crate) async fn quote(session: &Session, spec: &CheckedSpec, spec_hash: BlobHash, balance: Amount) -> Result<OrderTerms, Failure> {
+    let (asked, view) = suited(session, terms(spec, spec_hash, session.time())).await?;
     let Some(best) = view.best.first().filter(|_| view.suitable > 0) else {
         let text = format!("asked for: {}\n{}", conditions(&asked), explanation(&view));
         let mut failure = Failure::new("nobody", format!("no machine suits this job; nothing was sent and nothing charged\n{text}"));

@@ -69,6 +69,8 @@ fn a_provider_that_kills_the_job_and_goes_on_proving_is_paid_nothing_from_then_o
     let _ = user.farm(&["receipt", "watched", "--wait", "--details"]).exits(0).says(&[words]);
     let _ = user.farm(&["ledger", "check"]).exits(0);
 
+    // It is asked again only because there is nobody else, and that is said.
+    let _ = user.run(&folder, &["-d", "--region", "shady"]).says(&["nobody else fits"]);
     cheat.signal(Signal::TERM);
     let _ = cheat.finish(PATIENCE);
     net.engine.clear(&node.to_string());
