@@ -11,7 +11,7 @@ use pasture_types::event::{Event, Hash32};
 use pasture_types::genesis::Params;
 use pasture_types::ids::derive;
 use pasture_types::lease::{EndReason, LeaseState, SignedUsage};
-use pasture_types::market::Term;
+use pasture_types::market::{OfferTerms, Term};
 use pasture_types::market_rules::{MarketAction, MarketEvent};
 use pasture_types::proof::{Heartbeat, ResourceClass, heartbeat_seed, share_hash, threshold, verify_shares};
 use pasture_types::spec::Manifest;
@@ -210,20 +210,7 @@ impl SimulatedNetwork {
             }
             Action::PutOffer { node, number, terms } => {
                 who(false)?;
-                let declared = ledger.node.as_ref().ok_or("no such node")?;
-                if !declared.resources.covers(&terms.resources) {
-                    return Err("the offer is larger than its node".into());
-                }
-                ledger.offer = Some(OfferView {
-                    id: offer_id(node, *number),
-                    node: *node,
-                    provider: self.provider,
-                    provider_name: "here".into(),
-                    terms: (**terms).clone(),
-                    free: terms.resources.clone(),
-                    cpu_model: String::new(),
-                    reachable: true,
-                });
+                self.take_offer(ledger, node, *number, terms)?;
             }
             Action::Market(MarketAction::Preempt { lease }) => {
                 who(true)?;
@@ -300,6 +287,24 @@ impl SimulatedNetwork {
             view.state = LeaseState::Running;
         }
         ledger.usages.push(signed.clone());
+        Ok(())
+    }
+
+    fn take_offer(&self, ledger: &mut Ledger, node: &NodeId, number: u32, terms: &OfferTerms) -> Result<(), String> {
+        let declared = ledger.node.as_ref().ok_or("no such node")?;
+        if !declared.resources.covers(&terms.resources) {
+            return Err("the offer is larger than its node".into());
+        }
+        ledger.offer = Some(OfferView {
+            id: offer_id(node, number),
+            node: *node,
+            provider: self.provider,
+            provider_name: "here".into(),
+            terms: terms.clone(),
+            free: terms.resources.clone(),
+            cpu_model: String::new(),
+            reachable: true,
+        });
         Ok(())
     }
 
