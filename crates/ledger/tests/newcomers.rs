@@ -7,9 +7,12 @@ mod common;
 use common::*;
 use pasture_ledger::query::deposits;
 use pasture_ledger::*;
+use pasture_types::audit::{AuditAction, HeartbeatBundle};
 use pasture_types::event::Event;
 use pasture_types::genesis::Params;
 use pasture_types::market::Constraint;
+use pasture_types::market_rules::MarketAction;
+use pasture_types::proof::ResourceClass;
 use pasture_types::stake::{DepositAction, Stamp};
 use pasture_types::tx::*;
 use pasture_types::*;
@@ -156,6 +159,15 @@ fn first_fees_pay_a_providers_own_work_only_and_return() {
     let mut tipped = w.body(provider.account(), Auth::Single, vec![Action::RegisterProvider { name: "x".into() }]);
     tipped.tip = Amount(1);
     assert_eq!(code(w.send(&tipped.sign(&provider))), 31, "a tip is never paid from them");
+    // What is refused for another reason was not refused for want of a fee.
+    let bundle = HeartbeatBundle { node: key(21).node_id(), class: ResourceClass::Cpu, device: 0, first: 0, shares: vec![] };
+    let own = [
+        Action::Market(MarketAction::Preempt { lease: pasture_types::LeaseId([9; 32]) }),
+        Action::Audit(Box::new(AuditAction::Heartbeats(bundle))),
+    ];
+    for action in own {
+        assert_ne!(code(w.act(&provider, vec![action.clone()])), 31, "{action:?}");
+    }
     let left = deposits::first_fees(&w.state, &provider.account()).unwrap();
     let treasury = query::treasury(&w.state, AssetId::CREDIT);
     w.wait(30 * DAY_MS + 1_000);

@@ -11,8 +11,10 @@ use crate::env::Env;
 use crate::error::TxError;
 use crate::settle::DAY_MS;
 use crate::tables::{OFFER_OF_PROVIDER, any, get, key, meta, put, put_provider};
+use pasture_types::audit::AuditAction;
 use pasture_types::event::Event;
 use pasture_types::ids::derive;
+use pasture_types::market_rules::MarketAction;
 use pasture_types::service::ServiceAction;
 use pasture_types::stake::{DepositAction, DepositEvent, Stamp};
 use pasture_types::state::{StateRead, StateWrite};
@@ -79,6 +81,12 @@ fn available(s: &dyn StateRead, env: &Env) -> Amount {
 
 /// Whether an action is a provider's own work, which its first fees are for.
 fn is_own_work(action: &Action) -> bool {
+    match action {
+        Action::Service(said) => return matches!(**said, ServiceAction::Usage(_)),
+        Action::Audit(said) => return matches!(**said, AuditAction::Heartbeats(_)),
+        Action::Market(said) => return matches!(said, MarketAction::Preempt { .. }),
+        _ => {}
+    }
     matches!(
         action,
         Action::RegisterAccount { .. }
@@ -92,7 +100,7 @@ fn is_own_work(action: &Action) -> bool {
             | Action::SubmitHeartbeat { .. }
             | Action::CloseLease { .. }
             | Action::Deposit(_)
-    ) || matches!(action, Action::Service(said) if matches!(**said, ServiceAction::Usage(_)))
+    )
 }
 
 /// How much of a transaction's fee is paid from what was, or will be, set aside: all or nothing, and only where the payer's
