@@ -227,8 +227,9 @@ fn term(zone: &mut Zone) -> Term {
 }
 
 pub(super) fn terms(zone: &mut Zone) -> OrderTerms {
-    let size = 1 + zone.rng.below(3) as u32;
-    let mut resources = resources(size, u64::from(size));
+    // Sometimes the cores run out first, sometimes the memory.
+    let mut resources = resources(1 + zone.rng.below(3) as u32, 1 + zone.rng.below(3));
+    resources.disk_bytes = 1 << 29;
     if zone.rng.once_in(8) {
         resources.gpus = vec![gpu(1)];
     }
