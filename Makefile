@@ -35,8 +35,8 @@ check: ## formatting, lints, repository checks, unit tests of the pure crates, s
 test-all: test demo histories mutants sim ## test, all random histories, seeded faults, wasm, the simulation of a month, the demo
 	@scripts/wasm.sh
 
-histories: ## 10,000 random histories of the ledger; HISTORIES=n for fewer or more
-	HISTORIES=$(or $(HISTORIES),10000) cargo test $(LOCKED) --package pasture-ledger --test histories -- --nocapture every_history
+histories: ## 12,000 random histories of the ledger; HISTORIES=n for fewer or more
+	HISTORIES=$(or $(HISTORIES),12000) cargo test $(LOCKED) --package pasture-ledger --test histories -- --nocapture every_history
 
 mutants: ## seeded faults in the ledger, one at a time: each must be caught by the histories
 	@scripts/mutants.sh

@@ -194,7 +194,7 @@ impl Coverage {
     }
     /// How often each thing must have come up in so many histories; in a short run half of its part, since chance weighs more.
     pub(crate) const fn least(&self) -> u64 {
-        if self.histories < FULL { LEAST * self.histories / FULL / 2 } else { LEAST * self.histories / FULL }
+        if self.histories < FULL { LEAST * self.histories / FULL / 2 } else { LEAST }
     }
     /// What came up too rarely, and what came up that nobody listed.
     pub(crate) fn amiss(&self) -> Vec<String> {
