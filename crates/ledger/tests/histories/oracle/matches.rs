@@ -130,7 +130,12 @@ impl Matches {
         let own = if lease.asset == AssetId::CREDIT { need(lease.rate_per_hour.0) } else { noted(state, &lease.id) };
         self.needs.insert(lease.id, (lease.provider, own));
         let provider = query::provider(state, &lease.provider).expect("a provider");
-        let all: u128 = self.needs.values().filter(|(of, _)| *of == lease.provider).map(|(_, n)| n).sum();
+        // A vote may have changed since what another asset is worth.
+        let today = |id: &LeaseId, n: u128| match query::lease(state, id) {
+            Some(l) if l.asset != AssetId::CREDIT => noted(state, id),
+            _ => n,
+        };
+        let all: u128 = self.needs.iter().filter(|(_, (of, _))| *of == lease.provider).map(|(id, (_, n))| today(id, *n)).sum();
         let has = provider.stake.0 + provider.bond.sponsored.0;
         let newcomer = provider.bond.start == Start::Newcomer && has < p.min_stake.0;
         let has = if newcomer { has.max(need(p.stake.newcomer_rate.0)) } else { has };
