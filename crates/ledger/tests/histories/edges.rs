@@ -155,6 +155,7 @@ pub(crate) const EDGES: &[&str] = &[
     "proposal rejected: vetoed",
     "provider registered",
     "provider sponsored",
+    "provider reinstated",
     "provider suspended",
     "rental left early",
     "rental renewed",
