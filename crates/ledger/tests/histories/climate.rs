@@ -88,6 +88,7 @@ impl Climate {
         p.governance.guardian = Guardian { members: guardians, threshold: 2 };
         p.governance.mature_after = Millis::secs(120);
         p.stake.unbond_delay = Millis::secs(15);
+        p.stake.suspension = Millis::secs(5);
         p.stake.min_sponsorship = Amount(20_000_000);
         p.stake.newcomers_per_block = 1;
         p.stake.newcomer_fees_for = Millis::secs(30);

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: a seed makes the same history for ever; a failure prints its seed and the command that repeats it; each kind
 //! of action, each error and each edge of a lifecycle is counted and must have come up often enough. `HISTORIES` says how
-//! many (default 300, `make histories` runs 10,000), `HISTORY` repeats one. It runs no consensus and no real time.
+//! many (default 300, `make histories` runs 12,000), `HISTORY` repeats one. It runs no consensus and no real time.
 
 #![cfg(test)]
 

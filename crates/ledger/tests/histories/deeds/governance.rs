@@ -52,7 +52,7 @@ fn change(zone: &mut Zone) -> Change {
         14 => Change::DropIssuer(zone.someone().account()),
         15 => Change::Guardian(Guardian::default()),
         16 => Change::Governance(params.governance.rules),
-        17 | 18 if version == 1 || zone.rng.once_in(3) => Change::Rules { version: version + 1, height: zone.height + zone.rng.below(20) },
+        17 | 18 if version == 1 || !zone.rng.once_in(3) => Change::Rules { version: version + 1, height: zone.height + zone.rng.below(20) },
         17 => Change::Rules { version: version + 2, height: 0 },
         19 => Change::Reputation(params.reputation),
         20 => Change::MinStake(Amount(90_000_000 + u128::from(zone.rng.below(20_000_000)))),

@@ -79,7 +79,17 @@ pub(super) fn dismiss(zone: &mut Zone) -> Option<Deed> {
     Some(deposit(zone, &who, DepositAction::DismissSponsor { sponsor }))
 }
 
+/// Ends a suspension, mostly one that is there; its time has passed or not.
 pub(super) fn unjail(zone: &mut Zone) -> Option<Deed> {
+    let nodes = zone.machines.iter().map(|m| m.key.node_id());
+    let jailed: Vec<_> = nodes.filter(|n| query::deposits::node_bond(&zone.state, n).jail.is_some()).collect();
+    if let Some(node) = zone.rng.pick(&jailed).copied()
+        && !zone.rng.once_in(8)
+    {
+        let owner = query::node(&zone.state, &node)?.provider;
+        let who = zone.key_of(&owner).cloned()?;
+        return Some(deposit(zone, &who, DepositAction::Unjail { node: Some(node) }));
+    }
     let who = provider(zone);
     let node = if zone.rng.once_in(2) { Some(zone.machine().key.node_id()) } else { None };
     Some(deposit(zone, &who, DepositAction::Unjail { node }))

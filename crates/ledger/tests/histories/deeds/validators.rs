@@ -48,7 +48,13 @@ pub(super) fn unbond(zone: &mut Zone) -> Option<Deed> {
     Some(zone.by(&who, vec![Action::Validator(ValidatorAction::Unbond { key: id.0, amount })]))
 }
 
+/// Ends a suspension, mostly one that is there; its time has passed or not.
 pub(super) fn unjail(zone: &mut Zone) -> Option<Deed> {
-    let (id, who, _) = some_validator(zone)?;
+    let all = Keys::all().validators.iter().filter_map(|k| query::validators::validator(&zone.state, &k.node_id()));
+    let jailed: Vec<_> = all.filter(|v| v.jail.is_some()).collect();
+    let (id, who) = match zone.rng.pick(&jailed) {
+        Some(v) if !zone.rng.once_in(8) => (v.id, zone.key_of(&v.operator).cloned()?),
+        _ => some_validator(zone).map(|(id, who, _)| (id, who))?,
+    };
     Some(zone.by(&who, vec![Action::Validator(ValidatorAction::Unjail { key: id.0 })]))
 }
