@@ -35,7 +35,7 @@ test-all: test demo ## test, the kill test of a whole network, the light verifie
 
 bench: ## measures, in the release profile; docs/PERFORMANCE.md says how to read it
 	@engine=$$(scripts/engine.sh base); export FARM_TEST_ENGINE=$$engine; \
-	cargo bench $(LOCKED) --package pasture-node --package pasture-runtime --package pasture-farm --bench ledger --bench latency --bench run $(if $(QUICK),-- --quick)
+	cargo bench $(LOCKED) --package pasture-node --package pasture-runtime --package pasture-farm --package pasture-herd --bench ledger --bench latency --bench run --bench tasks $(if $(QUICK),-- --quick)
 
 examples: ## builds the example programs beside their Dockerfiles
 	@scripts/examples.sh

@@ -235,11 +235,11 @@ impl Queue {
 
     /// Forgets a task that was held: it could not be kept.
     pub fn withdraw(&mut self, id: TaskId) {
-        if self.tasks.get(&id).is_some_and(|t| t.state == State::Held) {
-            if let Some(task) = self.remove(id) {
-                self.keys.remove(&task.key);
-                self.submitted = self.submitted.saturating_sub(1);
-            }
+        if self.tasks.get(&id).is_some_and(|t| t.state == State::Held)
+            && let Some(task) = self.remove(id)
+        {
+            self.keys.remove(&task.key);
+            self.submitted = self.submitted.saturating_sub(1);
         }
     }
 
@@ -478,10 +478,10 @@ impl Queue {
 
     fn remember(&mut self, key: Arc<str>) {
         self.remembered.push_back(key);
-        if self.remembered.len() > KEYS_REMEMBERED {
-            if let Some(oldest) = self.remembered.pop_front() {
-                self.keys.remove(&oldest);
-            }
+        if self.remembered.len() > KEYS_REMEMBERED
+            && let Some(oldest) = self.remembered.pop_front()
+        {
+            self.keys.remove(&oldest);
         }
     }
 
