@@ -89,6 +89,8 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Offer this machine to a network
     Up(UpArgs),
+    /// Run thousands of small tasks inside a running job
+    Herd(crate::herd_args::HerdArgs),
     /// Look for what keeps farm from working
     Doctor(DoctorArgs),
     /// Read and check the ledger

@@ -12,6 +12,7 @@ mod exit;
 mod feeds;
 mod follow;
 mod handles;
+mod herd_args;
 mod job;
 mod pack;
 mod patience;

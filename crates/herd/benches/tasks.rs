@@ -32,6 +32,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
@@ -101,7 +102,9 @@ struct Run {
 }
 
 struct Shepherd {
-    socket: UnixStream,
+    /// Written by a task of its own: who writes and does not read meanwhile is not read from either.
+    say: mpsc::UnboundedSender<Bytes>,
+    socket: OwnedReadHalf,
     frames: Frames<Tell>,
     chain: Chain,
     node: pasture_types::NodeId,
@@ -110,13 +113,19 @@ struct Shepherd {
 
 impl Shepherd {
     async fn connect(path: &Path, node: pasture_types::NodeId) -> Self {
-        let mut socket = UnixStream::connect(path).await.unwrap();
-        socket.write_all(&HELLO).await.unwrap();
-        socket.write_all(&encoded(Form::Binary, &Ask::Results { after: 0 })).await.unwrap();
-        Self { socket, frames: Frames::of(Form::Binary), chain: Chain::default(), node, receipts: 0 }
+        let (socket, mut writer) = UnixStream::connect(path).await.unwrap().into_split();
+        let (say, mut said) = mpsc::unbounded_channel::<Bytes>();
+        pasture_rt::spawn(TaskKind::Connection, async move {
+            while let Some(bytes) = said.recv().await {
+                writer.write_all(&bytes).await.unwrap();
+            }
+        });
+        say.send(Bytes::from_static(&HELLO)).unwrap();
+        say.send(encoded(Form::Binary, &Ask::Results { after: 0 })).unwrap();
+        Self { say, socket, frames: Frames::of(Form::Binary), chain: Chain::default(), node, receipts: 0 }
     }
-    async fn say(&mut self, ask: &Ask) {
-        self.socket.write_all(&encoded(Form::Binary, ask)).await.unwrap();
+    fn say(&self, ask: &Ask) {
+        self.say.send(encoded(Form::Binary, ask)).unwrap();
     }
     async fn hear(&mut self) -> Tell {
         loop {
@@ -137,7 +146,7 @@ impl Shepherd {
                     }
                     if before / 1000 != self.chain.seq / 1000 {
                         let upto = before;
-                        self.say(&Ask::Acknowledge { upto }).await;
+                        self.say(&Ask::Acknowledge { upto });
                     }
                     return results.len();
                 }
@@ -162,7 +171,7 @@ impl Shepherd {
             if batch > 0 {
                 let tasks = (0..batch).map(|n| NewTask::of((sent + n).to_string())).collect();
                 at.extend(std::iter::repeat_n(Instant::now(), batch));
-                self.say(&Ask::Submit { tag: 0, tasks }).await;
+                self.say(&Ask::Submit { tag: 0, tasks });
                 sent += batch;
             }
             let came = self.results().await;
@@ -179,7 +188,7 @@ impl Shepherd {
         while done < total {
             while sent < total && sent - done < 20 * BULK {
                 let tasks = (0..BULK).map(|n| NewTask::of((sent + n).to_string())).collect();
-                self.say(&Ask::Submit { tag: 0, tasks }).await;
+                self.say(&Ask::Submit { tag: 0, tasks });
                 sent += BULK;
             }
             done += self.results().await;
@@ -241,21 +250,39 @@ fn peer(name: &str, count: usize) -> Option<Vec<(f64, f64, f64)>> {
 
 const NAMES: [[&str; 10]; 3] = [
     [
-        "in memory, concurrency 1, p50", "in memory, concurrency 1, p99", "in memory, concurrency 1",
-        "in memory, concurrency 10, p50", "in memory, concurrency 10, p99", "in memory, concurrency 10",
-        "in memory, concurrency 100, p50", "in memory, concurrency 100, p99", "in memory, concurrency 100",
+        "in memory, concurrency 1, p50",
+        "in memory, concurrency 1, p99",
+        "in memory, concurrency 1",
+        "in memory, concurrency 10, p50",
+        "in memory, concurrency 10, p99",
+        "in memory, concurrency 10",
+        "in memory, concurrency 100, p50",
+        "in memory, concurrency 100, p99",
+        "in memory, concurrency 100",
         "in memory, in bulk",
     ],
     [
-        "durable, concurrency 1, p50", "durable, concurrency 1, p99", "durable, concurrency 1",
-        "durable, concurrency 10, p50", "durable, concurrency 10, p99", "durable, concurrency 10",
-        "durable, concurrency 100, p50", "durable, concurrency 100, p99", "durable, concurrency 100",
+        "durable, concurrency 1, p50",
+        "durable, concurrency 1, p99",
+        "durable, concurrency 1",
+        "durable, concurrency 10, p50",
+        "durable, concurrency 10, p99",
+        "durable, concurrency 10",
+        "durable, concurrency 100, p50",
+        "durable, concurrency 100, p99",
+        "durable, concurrency 100",
         "durable, in bulk",
     ],
     [
-        "Python worker, concurrency 1, p50", "Python worker, concurrency 1, p99", "Python worker, concurrency 1",
-        "Python worker, concurrency 10, p50", "Python worker, concurrency 10, p99", "Python worker, concurrency 10",
-        "Python worker, concurrency 100, p50", "Python worker, concurrency 100, p99", "Python worker, concurrency 100",
+        "Python worker, concurrency 1, p50",
+        "Python worker, concurrency 1, p99",
+        "Python worker, concurrency 1",
+        "Python worker, concurrency 10, p50",
+        "Python worker, concurrency 10, p99",
+        "Python worker, concurrency 10",
+        "Python worker, concurrency 100, p50",
+        "Python worker, concurrency 100, p99",
+        "Python worker, concurrency 100",
         "Python worker, in bulk",
     ],
 ];
@@ -264,11 +291,7 @@ fn rows(report: &mut Report, kind: usize, runs: &[Run], peers: &[(&'static str, 
     let against = |figure: Figure, unit: &'static str, pick: fn(&(f64, f64, f64)) -> f64, at: usize| {
         // The better of the peers.
         let values = peers.iter().filter_map(|(name, rows)| Some((*name, pick(rows.get(at)?)))).filter(|(_, v)| v.is_finite());
-        let better = if unit == "ms" {
-            values.min_by(|a, b| a.1.total_cmp(&b.1))
-        } else {
-            values.max_by(|a, b| a.1.total_cmp(&b.1))
-        };
+        let better = if unit == "ms" { values.min_by(|a, b| a.1.total_cmp(&b.1)) } else { values.max_by(|a, b| a.1.total_cmp(&b.1)) };
         match better {
             Some((name, value)) => figure.against(name, unit, Spread::median(&[value])),
             None => figure,

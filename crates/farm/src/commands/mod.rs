@@ -6,6 +6,7 @@ mod dev;
 mod doctor;
 mod explain;
 mod grants;
+mod herd;
 mod jobs;
 mod ledger;
 mod moving;
@@ -28,6 +29,7 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Stop(args) => jobs::stop(app, args).await,
         Command::Receipt(args) => jobs::receipt(app, args).await,
         Command::Extend(args) => jobs::extend(app, args).await,
+        Command::Herd(args) => herd::run(app, args).await,
         Command::Account(args) => account::run(app, args).await,
         Command::Invite(args) => grants::invite(app, args).await,
         Command::Offers => offers::run(app).await,

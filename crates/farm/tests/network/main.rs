@@ -11,6 +11,8 @@ mod cheats;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod herds;
+#[cfg(test)]
 mod invites;
 #[cfg(test)]
 mod kills;
