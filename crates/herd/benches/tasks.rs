@@ -95,6 +95,9 @@ async fn serve(herd: Herd, listener: UnixListener) {
     }
 }
 
+/// What a peer said of itself: p50 and p99 in milliseconds, tasks a second.
+type PeerRow = (f64, f64, f64);
+
 /// What was measured once.
 struct Run {
     latencies_ms: Vec<f64>,
@@ -228,7 +231,7 @@ async fn ours(scratch: &Path, durable: bool, command: Vec<String>, format: Forma
 }
 
 /// A peer's figures, in the same order; `None` if it is not installed.
-fn peer(name: &str, count: usize) -> Option<Vec<(f64, f64, f64)>> {
+fn peer(name: &str, count: usize) -> Option<Vec<PeerRow>> {
     let python = std::env::var("FARM_BENCH_PYTHON").unwrap_or_else(|_| "python3".into());
     let module = if name == "ray" { "ray" } else { "distributed" };
     let there = Command::new(&python).args(["-c", &format!("import {module}")]).output().is_ok_and(|o| o.status.success());
@@ -287,8 +290,8 @@ const NAMES: [[&str; 10]; 3] = [
     ],
 ];
 
-fn rows(report: &mut Report, kind: usize, runs: &[Run], peers: &[(&'static str, Vec<(f64, f64, f64)>)]) {
-    let against = |figure: Figure, unit: &'static str, pick: fn(&(f64, f64, f64)) -> f64, at: usize| {
+fn rows(report: &mut Report, kind: usize, runs: &[Run], peers: &[(&'static str, Vec<PeerRow>)]) {
+    let against = |figure: Figure, unit: &'static str, pick: fn(&PeerRow) -> f64, at: usize| {
         // The better of the peers.
         let values = peers.iter().filter_map(|(name, rows)| Some((*name, pick(rows.get(at)?)))).filter(|(_, v)| v.is_finite());
         let better = if unit == "ms" { values.min_by(|a, b| a.1.total_cmp(&b.1)) } else { values.max_by(|a, b| a.1.total_cmp(&b.1)) };
