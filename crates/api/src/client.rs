@@ -482,4 +482,33 @@ impl LeaseClient {
     pub async fn output(&self, offset: u64) -> Result<reqwest::Response, ApiError> {
         self.api.answer(self.request(reqwest::Method::GET, &format!("output?offset={offset}"))).await
     }
+    /// A request of the lease's herd; `rest` is the route below it with its query. The body goes out while the answer comes in; an
+    /// answer that is no success is given as it is.
+    ///
+    /// # Errors
+    /// [`ApiError`] if there is no answer.
+    pub async fn herd<S>(&self, method: &str, rest: &str, body: S) -> Result<HerdAnswer, ApiError>
+    where
+        S: Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+    {
+        let malformed = |detail: String| ApiError::Malformed { url: self.api.base.clone(), detail };
+        let method = reqwest::Method::from_bytes(method.as_bytes()).map_err(|e| malformed(e.to_string()))?;
+        let path = if rest.is_empty() || rest.starts_with('?') { format!("herd{rest}") } else { format!("herd/{rest}") };
+        let request = self.request(method, &path).body(reqwest::Body::wrap_stream(body));
+        let answer = request.send().await.map_err(|e| self.api.failed(e))?;
+        let kind = answer.headers().get("content-type").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let (status, url) = (answer.status().as_u16(), self.api.base.clone());
+        let body = answer.bytes_stream().map(move |piece| piece.map_err(|source| ApiError::Broken { url: url.clone(), source }));
+        Ok(HerdAnswer { status, kind, body: Box::pin(body) })
+    }
+}
+
+/// What a herd answered.
+pub struct HerdAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// Media type.
+    pub kind: Option<String>,
+    /// The body as it comes.
+    pub body: EventStream<Bytes>,
 }

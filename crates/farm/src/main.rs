@@ -13,6 +13,7 @@ mod exit;
 mod feeds;
 mod follow;
 mod handles;
+mod herd_args;
 mod job;
 mod pack;
 mod patience;

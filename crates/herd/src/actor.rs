@@ -189,7 +189,7 @@ impl Actor {
             }
             Message::Results { after, most, most_bytes, reply } => self.readers.push(Reader { after, most, most_bytes, reply }),
             Message::Status(reply) => drop(reply.send(self.status())),
-            Message::Receipt(reply) => drop(reply.send(self.receipt())),
+            Message::Receipt(at, reply) => drop(reply.send(self.receipt(at))),
             Message::WorkerUp(worker, orders) => {
                 self.yard_problem.clear();
                 self.workers.insert(worker, orders);
@@ -399,11 +399,13 @@ impl Actor {
         }
     }
 
-    fn receipt(&mut self) -> Receipt {
-        if let Some(receipt) = self.receipt.as_ref().filter(|r| r.seq == self.released) {
+    fn receipt(&mut self, at: Option<Seq>) -> Receipt {
+        let asked = at.filter(|seq| *seq <= self.released).and_then(|seq| self.queue.chain_at(seq));
+        let released = || self.queue.chain_at(self.released).unwrap_or_else(|| self.queue.chain());
+        let chain = asked.unwrap_or_else(released);
+        if let Some(receipt) = self.receipt.as_ref().filter(|r| r.seq == chain.seq) {
             return receipt.clone();
         }
-        let chain = self.queue.chain_at(self.released).unwrap_or_else(|| self.queue.chain());
         let receipt = self.signer.sign(self.queue.herd(), &chain, self.now());
         self.receipt = Some(receipt.clone());
         receipt

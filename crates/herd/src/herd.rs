@@ -23,9 +23,15 @@ pub(crate) enum Message {
     Submit(Vec<NewTask>, oneshot::Sender<Submitted>),
     Cancel(Vec<TaskId>, oneshot::Sender<u64>),
     Acknowledge(Seq, oneshot::Sender<()>),
-    Results { after: Seq, most: usize, most_bytes: usize, reply: oneshot::Sender<Page> },
+    Results {
+        after: Seq,
+        most: usize,
+        most_bytes: usize,
+        reply: oneshot::Sender<Page>,
+    },
     Status(oneshot::Sender<HerdStatus>),
-    Receipt(oneshot::Sender<Receipt>),
+    /// For results up to this one; `None`: all that may be read now.
+    Receipt(Option<Seq>, oneshot::Sender<Receipt>),
     WorkerUp(WorkerId, mpsc::UnboundedSender<Order>),
     Answers(WorkerId, Vec<(TaskId, Said)>),
     WorkerDown(WorkerId, Gone),
@@ -185,11 +191,18 @@ impl Herd {
     /// # Errors
     /// [`HerdError::Ended`]
     pub async fn receipt(&self) -> Result<Receipt, HerdError> {
-        self.ask(Message::Receipt).await
+        self.ask(|reply| Message::Receipt(None, reply)).await
+    }
+    /// A receipt for the results up to one of those that may be read and are not acknowledged; for another one, as [`Herd::receipt`].
+    ///
+    /// # Errors
+    /// [`HerdError::Ended`]
+    pub async fn receipt_at(&self, seq: Seq) -> Result<Receipt, HerdError> {
+        self.ask(|reply| Message::Receipt(Some(seq), reply)).await
     }
 
-    /// Ends the herd: workers are dismissed, what was acknowledged is kept, then the journal is closed. A second call does nothing.
-    pub async fn close(&self) {
+    /// Sends the workers away; tasks stay, and results can be read as before.
+    pub async fn dismiss(&self) {
         self.workers.stop.trigger();
         let tasks = std::mem::take(&mut *self.workers.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         let left = async {
@@ -200,6 +213,11 @@ impl Herd {
         if Shutdown::within(LEAVE, left).await.is_none() {
             tracing::warn!("some workers of a herd did not end in time");
         }
+    }
+
+    /// Ends the herd: workers are dismissed, what was acknowledged is kept, then the journal is closed. A second call does nothing.
+    pub async fn close(&self) {
+        self.dismiss().await;
         let _ = self.ask(Message::Close).await;
     }
 }

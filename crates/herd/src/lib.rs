@@ -16,6 +16,7 @@
 //! **Not done here**: starting containers, deciding who may be a shepherd, splitting a task, moving a herd to another node.
 
 mod actor;
+pub mod door;
 mod framing;
 mod herd;
 pub mod http;
@@ -25,6 +26,7 @@ pub mod protocol;
 mod queue;
 mod receipt;
 pub mod session;
+mod spec;
 mod task;
 mod yard;
 
@@ -33,5 +35,6 @@ pub use herd::{Herd, HerdError, Options, Page};
 pub use limits::Limits;
 pub use queue::{Contradiction, Dispatch, Entry, Gone, Queue, Said, WorkerId};
 pub use receipt::{Chain, Receipt, ReceiptError, Signer};
+pub use spec::HerdSpec;
 pub use task::{Answer, Busy, DEFAULT_PRIORITY, Finished, HerdStatus, MAX_PRIORITY, NewTask, Outcome, Seq, Submitted, TaskId};
 pub use yard::{LocalYard, Process, Yard};

@@ -1,7 +1,8 @@
 //! One shepherd's connection: bytes in, bytes out, whatever carries them.
 //!
 //! Guarantees: batches are pipelined up to [`PIPELINE`]; a shepherd that reads nothing stops being read from and holds nobody
-//! else up; answers to what it asked come in the order in which it asked. When results were given out it gets a receipt soon.
+//! else up; answers to what it asked come in the order in which it asked. When results were given out it soon gets a
+//! receipt for exactly those.
 
 use crate::herd::{Herd, HerdError, Page};
 use crate::limits::MAX_BATCH;
@@ -119,7 +120,7 @@ impl Session {
                     Ok(page) => self.show(page).await?,
                     Err(_) => return self.tell(&Tell::Ended).await,
                 },
-                () = wait(&mut self.receipt) => match self.herd.receipt().await {
+                () = wait(&mut self.receipt) => match self.herd.receipt_at(self.shown).await {
                     Ok(receipt) => self.tell(&Tell::Receipt { receipt }).await?,
                     Err(_) => return self.tell(&Tell::Ended).await,
                 },
@@ -154,12 +155,10 @@ impl Session {
         if let Some(last) = page.results.last().map(|f| f.seq) {
             self.shown = last;
             self.tell(&Tell::Results { results: page.results }).await?;
-            if page.released == last {
-                self.receipt.get_or_insert_with(|| Box::pin(tokio::time::sleep(RECEIPT_AFTER)));
-            }
+            self.receipt.get_or_insert_with(|| Box::pin(tokio::time::sleep(RECEIPT_AFTER)));
         }
         if page.closing && self.shown >= page.released {
-            if let Ok(receipt) = self.herd.receipt().await {
+            if let Ok(receipt) = self.herd.receipt_at(self.shown).await {
                 self.tell(&Tell::Receipt { receipt }).await?;
             }
             self.tell(&Tell::Ended).await?;

@@ -114,7 +114,7 @@ enum End {
 impl Life {
     /// Whether it answered anything, and why it is gone.
     async fn live(&self, process: Process, stop: &ShutdownToken) -> (bool, Gone) {
-        let Process { input, output, errors, ended, kill } = process;
+        let Process { mut input, output, errors, ended, kill } = process;
         let (orders, received) = mpsc::unbounded_channel();
         if self.herd.send(Message::WorkerUp(self.worker, orders)).await.is_err() {
             kill.await;
@@ -126,7 +126,7 @@ impl Life {
         let asked = Mutex::new(VecDeque::new());
         let end = {
             let mut listening = std::pin::pin!(listen(errors, &mut last_words));
-            let talk = self.talk(input, received, &asked);
+            let talk = self.talk(&mut *input, received, &asked);
             let hear = self.hear(output, &asked, &mut answered);
             let (mut talk, mut hear) = (std::pin::pin!(talk), std::pin::pin!(hear));
             let mut silent = false;
@@ -143,7 +143,9 @@ impl Life {
             }
             end
         };
-        // Its input is closed now: a worker that keeps the contract ends.
+        // Its input is closed: a worker that keeps the contract ends.
+        let _ = tokio::time::timeout(FAREWELL, input.shutdown()).await;
+        drop(input);
         let late = matches!(end, End::Late(_));
         let how = if late { None } else { tokio::time::timeout(FAREWELL, ended).await.ok() };
         if how.is_none() {
@@ -167,7 +169,7 @@ impl Life {
 
     async fn talk(
         &self,
-        mut input: Box<dyn AsyncWrite + Send + Unpin>,
+        input: &mut (dyn AsyncWrite + Send + Unpin),
         mut orders: mpsc::UnboundedReceiver<Order>,
         asked: &Mutex<VecDeque<TaskId>>,
     ) -> End {

@@ -56,6 +56,7 @@ pub(crate) struct Context {
     pub(crate) account_submitter: Submitter,
     pub(crate) prover: ProverHandle,
     pub(crate) leases: Leases,
+    pub(crate) herds: crate::herds::Herds,
     pub(crate) leases_dir: PathBuf,
     pub(crate) failpoints: Failpoints,
     pub(crate) counters: Counters,

@@ -22,6 +22,7 @@ mod context;
 mod detect;
 mod error;
 mod failpoint;
+mod herds;
 mod lease;
 mod network;
 mod prover;

@@ -96,6 +96,7 @@ impl Provider {
         let (prover, queue) = prover::channel();
         let ctx = Arc::new(context(options, facts, network, runtime, clock, prover, &dir, &stop)?);
         take_up(&ctx).await?;
+        crate::herds::take_up(&ctx);
         let (address, server) = server::start(Arc::clone(&ctx)).await?;
         let mut this = Self { ctx, address, stop, tasks: vec![server], _dir: dir };
         let outcome = this.connect(queue, reached).await;
@@ -245,6 +246,7 @@ fn context(
         ledger_clock,
         prover,
         leases: Leases::default(),
+        herds: crate::herds::Herds::default(),
         counters: Counters::default(),
         draining: AtomicBool::new(false),
         cancel: stop.token(),

@@ -22,18 +22,24 @@
 //! **Not done here**: deciding what may run, who pays, placing, retrying, unpacking what a workload wrote (the tar
 //! that [`Runtime::copy_out`] gives is hostile input), image signatures, ports open to the world.
 
+mod attached;
 mod build;
 pub mod docker;
 mod error;
 mod time;
 mod types;
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 
+pub use attached::Attached;
 pub use build::{BuildEvent, BuildLimits, BuildRequest, MAX_BUILD_OUTPUT_BYTES, PullEvent, Step};
 pub use error::{BuildError, MAX_OUTPUT_TAIL_BYTES, PullError, RuntimeError};
 pub use time::EngineTime;
@@ -99,6 +105,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// Runs a command inside a running instance, under the instance's limits, and gives its output (bounded).
     /// On timeout the command is killed where the engine's process ids are visible to us.
     async fn exec(&self, id: &InstanceId, command: Vec<String>, timeout: Duration) -> Result<ExecOutput, RuntimeError>;
+
+    /// Starts a command inside a running instance, under the instance's limits, with its standard streams open to us.
+    async fn attach(&self, id: &InstanceId, command: Vec<String>, env: BTreeMap<String, String>) -> Result<Attached, RuntimeError> {
+        let _ = (id, command, env);
+        Err(RuntimeError::Conflict("this runtime keeps no command's streams open".into()))
+    }
 
     /// Writes `path` of the instance to the file `dest` as a tar archive and gives its size in bytes. Works while it
     /// runs and after its exit. Over `max_bytes`: [`RuntimeError::TooLarge`], and `dest` is gone. Hostile content.

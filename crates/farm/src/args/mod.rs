@@ -105,6 +105,8 @@ pub(crate) enum Command {
     Certificate(CertificateArgs),
     /// Vote on changes of the network, or propose one
     Vote(VoteArgs),
+    /// Run thousands of small tasks inside a running job
+    Herd(crate::herd_args::HerdArgs),
     /// Look for what keeps farm from working
     Doctor(DoctorArgs),
     /// Read and check the ledger

@@ -8,6 +8,7 @@ mod dev;
 mod doctor;
 mod explain;
 mod grants;
+mod herd;
 mod init;
 mod jobs;
 mod ledger;
@@ -43,6 +44,7 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Receipt(args) => jobs::receipt(app, args).await,
         Command::Extend(args) => jobs::extend(app, args).await,
         Command::TopUp(args) => tenure::top_up(app, args).await,
+        Command::Herd(args) => herd::run(app, args).await,
         Command::Account(args) => account::run(app, args).await,
         Command::Invite(args) => grants::invite(app, args).await,
         Command::Offers(args) => offers::run(app, args).await,

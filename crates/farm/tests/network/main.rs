@@ -13,6 +13,8 @@ mod cheats;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod herds;
+#[cfg(test)]
 mod invites;
 #[cfg(test)]
 mod kills;

@@ -23,4 +23,4 @@ pub(crate) use actor::{Started, spawn};
 pub(crate) use event::{Epochs, Event};
 pub(crate) use record::{LeaseRecord, Terms};
 pub(crate) use shared::{Shared, Watcher};
-pub(crate) use work::image_tag;
+pub(crate) use work::{chain, image_tag};

@@ -6,6 +6,7 @@
 
 mod access;
 mod alive;
+mod herd;
 mod streams;
 mod upload;
 
@@ -55,9 +56,12 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
         .route("/leases/{id}/countersign", post(countersign))
         .route("/leases/{id}/stop", post(stop))
         .route("/leases/{id}/output", get(streams::output))
+        .merge(herd::routes())
         .fallback(|| async { Problem::not_found("route") })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(ctx);
+    // A herd's words are short and must not wait for each other.
+    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| drop(stream.set_nodelay(true)));
     let serve = axum::serve(listener, router).with_graceful_shutdown(async move { cancel.requested().await });
     let task = pasture_rt::spawn(TaskKind::Server, async move {
         if let Err(error) = serve.await {

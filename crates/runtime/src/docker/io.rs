@@ -130,7 +130,7 @@ impl Inner {
     }
 
     /// The API has no way to end a command, but its process is on this host.
-    async fn kill_exec(&self, exec: &str, id: &InstanceId) {
+    pub(super) async fn kill_exec(&self, exec: &str, id: &InstanceId) {
         if !self.facts.can_signal {
             return;
         }

@@ -15,6 +15,7 @@
 //!
 //! An engine that is stopped and started again is found again: every call opens its own connection.
 
+mod attached;
 mod builder;
 mod cgroup;
 mod config;
@@ -28,7 +29,12 @@ mod probe;
 mod volume;
 mod workload;
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bollard::Docker;
@@ -36,8 +42,8 @@ use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::mpsc;
 
 use crate::{
-    BuildError, BuildEvent, BuildRequest, Capabilities, ExecOutput, Exit, Image, InstanceId, InstanceKey, ListedInstance, LogChunk,
-    LogCursor, Observed, Owner, PullError, PullEvent, Runtime, RuntimeError, Swept, UsageSample, Workload,
+    Attached, BuildError, BuildEvent, BuildRequest, Capabilities, ExecOutput, Exit, Image, InstanceId, InstanceKey, ListedInstance,
+    LogChunk, LogCursor, Observed, Owner, PullError, PullEvent, Runtime, RuntimeError, Swept, UsageSample, Workload,
 };
 
 pub use config::{DockerConfig, KNOWN_SOCKETS, find_socket};
@@ -126,6 +132,10 @@ impl Runtime for DockerRuntime {
 
     async fn exec(&self, id: &InstanceId, command: Vec<String>, timeout: Duration) -> Result<ExecOutput, RuntimeError> {
         self.inner.exec(id, command, timeout).await
+    }
+
+    async fn attach(&self, id: &InstanceId, command: Vec<String>, env: BTreeMap<String, String>) -> Result<Attached, RuntimeError> {
+        attached::attach(Arc::clone(&self.inner), id, command, env).await
     }
 
     async fn copy_out(&self, id: &InstanceId, path: &str, dest: &Path, max_bytes: u64) -> Result<u64, RuntimeError> {
