@@ -32,6 +32,7 @@ pub mod spec;
 pub mod stake;
 pub mod state;
 pub mod time;
+pub mod tree;
 pub mod tx;
 pub mod validator;
 
