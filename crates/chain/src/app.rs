@@ -29,9 +29,6 @@ use futures::StreamExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Cost of the transactions in one block: what a validator spends executing them. The rest of 200 ms is for the block's own
-/// work; the machine refuses more.
-const BLOCK_COST_US: u64 = 120_000;
 /// How far ahead of the local clock a block may be without being held back.
 const MAX_DRIFT_MS: u64 = 2_000;
 /// How far ahead a block may be at all; in between, the vote waits. Bounds what a bad clock can delay.
@@ -172,7 +169,7 @@ impl App {
         let parent_digest = parent_block.digest();
         let height = parent.header.height.checked_add(1)?;
         let (randomness_proof, randomness) = core.identity.randomness(&parent.header.randomness, height);
-        let limits = BlockLimits { count: MAX_BLOCK_TXS, bytes: MAX_BLOCK_BYTES, cost_us: BLOCK_COST_US };
+        let limits = BlockLimits { count: MAX_BLOCK_TXS, bytes: MAX_BLOCK_BYTES, cost_us: core.machine.block_cost_us(&parent.view) };
         let txs = core.select(limits, &core.carried(&parent_digest));
         let mut header = Header {
             version: HEADER_VERSION,

@@ -133,6 +133,10 @@ pub trait Machine: Send + Sync + 'static {
         Ok(())
     }
 
+    /// What the transactions of the block that follows a state may cost together, in the microseconds of [`Admission`]: a proposer
+    /// chooses no more. What the machine does in [`Machine::begin`] and [`Machine::end`] is not in it.
+    fn block_cost_us(&self, state: &dyn StateRead) -> u64;
+
     /// Opens a block; returns its encoded events.
     fn begin(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>>;
 

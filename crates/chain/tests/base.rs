@@ -29,6 +29,9 @@ impl Machine for Moved {
     fn verify(&self, txs: &[bytes::Bytes]) -> bool {
         Counter.verify(txs)
     }
+    fn block_cost_us(&self, state: &dyn StateRead) -> u64 {
+        Counter.block_cost_us(state)
+    }
     fn begin(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>> {
         Counter.begin(state, ctx)
     }
@@ -61,6 +64,9 @@ impl Machine for Old {
             Some(_) => Err("install a newer version".into()),
             None => Ok(()),
         }
+    }
+    fn block_cost_us(&self, state: &dyn StateRead) -> u64 {
+        Counter.block_cost_us(state)
     }
     fn begin(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>> {
         Counter.begin(state, ctx)
@@ -185,5 +191,23 @@ async fn a_block_that_this_program_cannot_execute_stops_it_before_it_signs_anyth
     let chain = start(dir.path());
     let next = chain.submit(tx(1, 0, 2, ADD, b"")).unwrap().finalized().await.unwrap();
     assert!(next.height > last.height);
+    stop(chain).await;
+}
+
+#[tokio::test]
+async fn a_block_costs_no_more_than_the_state_allows() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = start(dir.path());
+    // From here on two transactions fill a block.
+    let from = chain.submit(tx(1, 0, 0, PUT, b"\x06")).unwrap().finalized().await.unwrap().height;
+    let waiting: Vec<_> = (1..=9).map(|seq| chain.submit(tx(1, 0, seq, ADD, b"")).unwrap()).collect();
+    let mut last = from;
+    for one in waiting {
+        last = one.finalized().await.unwrap().height;
+    }
+    assert!(last >= from + 5, "nine transactions need five blocks");
+    for height in from + 1..=last {
+        assert!(chain.block(height).await.unwrap().unwrap().txs.len() <= 2);
+    }
     stop(chain).await;
 }

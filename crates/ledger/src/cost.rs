@@ -16,7 +16,7 @@ pub(crate) const ED25519_US: u32 = 40;
 /// Verifying one secp256k1 signature.
 const SECP256K1_US: u32 = 135;
 /// The draw that an order causes later: looking at a full bucket of offers.
-const DRAW_US: u32 = 1_700;
+const DRAW_US: u32 = 850;
 /// An order with more conditions on certificates is refused, whatever it pays.
 const MAX_HARDER: u32 = 4;
 /// The settlement that a lease causes later.

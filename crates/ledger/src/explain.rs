@@ -28,7 +28,7 @@ pub fn explain(state: &dyn StateRead, terms: &OrderTerms, now: Timestamp) -> Exp
     let asker = Asker { account: None, terms, refused: &[] };
     let standing: Vec<Standing> = index::anywhere(state, &seed).iter().filter_map(|id| Standing::load(state, &env, id, &asker)).collect();
     let mut explanation = explain_offers(&market::need(&env, terms, None, &seed), standing.iter().map(|o| o.view(&env)));
-    explanation.truncated = standing.len() >= index::MAX_OFFERS_SCANNED;
+    explanation.truncated = standing.len() >= index::MAX_OFFERS_EXPLAINED;
     explanation.problem = validate::order(terms, &env, now).err().map(|e| e.to_string());
     explanation
 }

@@ -54,7 +54,7 @@ const HISTORY: u8 = 0x6e;
 const MAX_DRAWS_PER_BLOCK: usize = 256;
 /// What a draw costs by itself, in microseconds, and for each offer that it looks at (measured: `docs/specs/market.md` §4).
 const DRAW_BASE_US: u32 = 60;
-const OFFER_US: u32 = 3;
+const OFFER_US: u32 = 6;
 /// What one condition on certificates adds for each offer at worst: sixteen certificates each of node and provider, with their issuers.
 const CERTIFICATE_US: u32 = 20;
 /// Most waiting orders that are looked at to choose them.

@@ -325,7 +325,7 @@ fn conditions_on_certificates_are_few_and_paid_for() {
             .collect()
     };
     let cost = |n| action_cost_us(&Action::PlaceOrder { terms: Box::new(OrderTerms { constraints: asks(n), ..OrderTerms::default() }) });
-    assert_eq!((cost(0), cost(1), cost(4)), (1_710, 3_410, 8_510));
+    assert_eq!((cost(0), cost(1), cost(4)), (860, 1_710, 4_260));
     let terms = OrderTerms { constraints: asks(5), ..w.order_terms() };
     let error = w.user_act(vec![Action::PlaceOrder { terms: Box::new(terms) }]).unwrap_err();
     assert_eq!(error.code(), 5, "{error}");

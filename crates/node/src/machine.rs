@@ -104,6 +104,10 @@ impl Machine for LedgerMachine {
         pasture_ledger::supported(state).map_err(|unknown| unknown.to_string())
     }
 
+    fn block_cost_us(&self, state: &dyn StateRead) -> u64 {
+        pasture_ledger::query::zone(state).map_or(0, |zone| pasture_ledger::block_tx_cost_us(&zone.params))
+    }
+
     fn begin(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>> {
         encode(&pasture_ledger::begin_block(state, &context(ctx)))
     }

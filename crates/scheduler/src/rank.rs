@@ -1,4 +1,4 @@
-//! The best offers for an order: at most 256 that pass every filter are scored, three are kept. Spec: `docs/specs/market.md` §4.
+//! The best offers for an order: at most 128 that pass every filter are scored, three are kept. Spec: `docs/specs/market.md` §4.
 //!
 //! Guarantees: the result depends on the offers, the order and the drawn seed only. It does not reserve anything.
 

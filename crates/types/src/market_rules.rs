@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// A whole, in the fixed point of scores and shares.
 pub const PPM: u32 = 1_000_000;
 /// Most offers that one draw may score.
-pub const MAX_CANDIDATES: u32 = 256;
+pub const MAX_CANDIDATES: u32 = 128;
 /// Most that all draws of one block may cost: what its own work leaves of the time that a block keeps for it.
 pub const MAX_DRAW_COST_US: u32 = 40_000;
 /// Typical jobs that placement against fragmentation looks at.
@@ -198,11 +198,11 @@ impl MarketParams {
                 job(64_000, 262_144, 8, 1_000, 6),
                 job(0, 0, 0, 0, 0),
             ],
-            candidates: MAX_CANDIDATES,
+            candidates: 64,
             draw_cost_us: 40_000,
             priority_price: Amount(100_000),
             free_draws: 8,
-            draw_price: Amount(17_000),
+            draw_price: Amount(8_500),
             max_rental: Millis(366 * 24 * 3_600_000),
             early_cancel_ppm: 200_000,
             low_ppm: 200_000,
@@ -252,7 +252,7 @@ mod tests {
     fn our_own_parameters_make_sense_and_others_are_told_apart() {
         for p in [MarketParams::dev(), MarketParams::production()] {
             assert_eq!(p.check(), Ok(()));
-            assert!(MarketParams { candidates: 257, ..p.clone() }.check().is_err());
+            assert!(MarketParams { candidates: MAX_CANDIDATES + 1, ..p.clone() }.check().is_err());
             assert!(MarketParams { weights: Weights { price: 1, ..p.weights }, ..p.clone() }.check().is_err());
             assert!(MarketParams { weights: Weights { price: u32::MAX, ..p.weights }, ..p.clone() }.check().is_err());
             assert!(MarketParams { low_ppm: PPM + 1, ..p.clone() }.check().is_err());

