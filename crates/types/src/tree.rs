@@ -21,10 +21,49 @@ type Edit<'a> = (&'a [u8], Option<&'a [u8]>);
 /// A node with the least key that may be in it.
 type Child = (Blob, Arc<Node>);
 
+/// Things in the order of their keys. The beginnings of the keys stand close together: a search reads those, and a key only where
+/// its beginning is that of another.
+#[derive(Debug)]
+struct Run<T> {
+    heads: Box<[u64]>,
+    items: Vec<(Blob, T)>,
+}
+
 #[derive(Debug)]
 enum Node {
-    Leaf(Vec<(Blob, Blob)>),
-    Inner(Vec<Child>),
+    Leaf(Run<Blob>),
+    Inner(Run<Arc<Node>>),
+}
+
+/// The first eight bytes of a key, as a number that is ordered as they are.
+fn head(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+    u64::from_be_bytes(bytes)
+}
+
+impl<T> Run<T> {
+    fn new(items: Vec<(Blob, T)>) -> Self {
+        Self { heads: items.iter().map(|(key, _)| head(key)).collect(), items }
+    }
+
+    /// How many keys are less than this one, and whether the next is this one.
+    fn find(&self, key: &[u8]) -> (usize, bool) {
+        let wanted = head(key);
+        let from = self.heads.partition_point(|h| *h < wanted);
+        let same = self.heads.iter().skip(from).take_while(|h| **h == wanted).count();
+        let alike = self.items.get(from..from + same).unwrap_or_default();
+        let at = from + alike.partition_point(|(k, _)| **k < *key);
+        (at, self.items.get(at).is_some_and(|(k, _)| at < from + same && **k == *key))
+    }
+
+    /// Where a key would be, if each item holds the keys from its own to the next one's.
+    fn place(&self, key: &[u8]) -> usize {
+        match self.find(key) {
+            (at, true) => at,
+            (at, false) => at.saturating_sub(1),
+        }
+    }
 }
 
 /// An immutable version of a state.
@@ -37,18 +76,18 @@ pub struct Tree {
 impl Node {
     fn len(&self) -> usize {
         match self {
-            Self::Leaf(entries) => entries.len(),
-            Self::Inner(children) => children.len(),
+            Self::Leaf(entries) => entries.items.len(),
+            Self::Inner(children) => children.items.len(),
         }
     }
 
     fn get(&self, key: &[u8]) -> Option<&Blob> {
         match self {
             Self::Leaf(entries) => {
-                let at = entries.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
-                entries.get(at).map(|(_, value)| value)
+                let (at, found) = entries.find(key);
+                entries.items.get(at).filter(|_| found).map(|(_, value)| value)
             }
-            Self::Inner(children) => children.get(place(children, key)).and_then(|(_, child)| child.get(key)),
+            Self::Inner(children) => children.items.get(children.place(key)).and_then(|(_, child)| child.get(key)),
         }
     }
 
@@ -58,12 +97,12 @@ impl Node {
         let before_end = |key: &[u8]| end.is_none_or(|end| key < end);
         match self {
             Self::Leaf(entries) => {
-                let from = entries.partition_point(|(k, _)| **k < *start);
-                entries.iter().skip(from).all(|(k, v)| before_end(k) && visit(k, v))
+                let (from, _) = entries.find(start);
+                entries.items.iter().skip(from).all(|(k, v)| before_end(k) && visit(k, v))
             }
             Self::Inner(children) => {
-                let from = place(children, start);
-                let mut some = children.iter().enumerate().skip(from);
+                let from = children.place(start);
+                let mut some = children.items.iter().enumerate().skip(from);
                 // The first one may begin before `start`, which is before `end`.
                 some.all(|(at, (least, child))| (at == from || before_end(least)) && child.scan(start, end, visit, looked))
             }
@@ -74,11 +113,12 @@ impl Node {
     fn with(&self, edits: &[Edit<'_>], more: &mut isize) -> Vec<Child> {
         match self {
             Self::Leaf(entries) => {
-                let merged = merge(entries, edits);
-                *more += signed(merged.len()) - signed(entries.len());
+                let merged = merge(&entries.items, edits);
+                *more += signed(merged.len()) - signed(entries.items.len());
                 leaves(merged)
             }
             Self::Inner(children) => {
+                let children = &children.items;
                 let mut out: Vec<Child> = Vec::with_capacity(children.len() + 1);
                 let mut rest = edits;
                 let mut next = children.iter().skip(1).map(|(least, _)| Some(least)).chain([None]);
@@ -99,11 +139,6 @@ impl Node {
     }
 }
 
-/// Where a key would be.
-fn place(children: &[Child], key: &[u8]) -> usize {
-    children.partition_point(|(least, _)| **least <= *key).saturating_sub(1)
-}
-
 fn signed(n: usize) -> isize {
     isize::try_from(n).unwrap_or(isize::MAX)
 }
@@ -112,8 +147,8 @@ fn signed(n: usize) -> isize {
 fn push(out: &mut Vec<Child>, new: Child) {
     let joined = match out.last() {
         Some((least, last)) if last.len() + new.1.len() <= SMALL => match (&**last, &*new.1) {
-            (Node::Leaf(a), Node::Leaf(b)) => Some((least.clone(), Arc::new(Node::Leaf(a.iter().chain(b).cloned().collect())))),
-            (Node::Inner(a), Node::Inner(b)) => Some((least.clone(), Arc::new(Node::Inner(a.iter().chain(b).cloned().collect())))),
+            (Node::Leaf(a), Node::Leaf(b)) => Some((least.clone(), Arc::new(Node::Leaf(joined(a, b))))),
+            (Node::Inner(a), Node::Inner(b)) => Some((least.clone(), Arc::new(Node::Inner(joined(a, b))))),
             // All nodes of a level are of one kind.
             _ => None,
         },
@@ -126,6 +161,10 @@ fn push(out: &mut Vec<Child>, new: Child) {
         }
         None => out.push(new),
     }
+}
+
+fn joined<T: Clone>(a: &Run<T>, b: &Run<T>) -> Run<T> {
+    Run::new(a.items.iter().chain(&b.items).cloned().collect())
 }
 
 /// Two sorted lists as one; an edit replaces or removes what was there.
@@ -164,11 +203,11 @@ fn pieces<T>(mut all: Vec<T>) -> Vec<Vec<T>> {
 }
 
 fn leaves(entries: Vec<(Blob, Blob)>) -> Vec<Child> {
-    pieces(entries).into_iter().filter_map(|some| Some((some.first()?.0.clone(), Arc::new(Node::Leaf(some))))).collect()
+    pieces(entries).into_iter().filter_map(|some| Some((some.first()?.0.clone(), Arc::new(Node::Leaf(Run::new(some)))))).collect()
 }
 
 fn inners(children: Vec<Child>) -> Vec<Child> {
-    pieces(children).into_iter().filter_map(|some| Some((some.first()?.0.clone(), Arc::new(Node::Inner(some))))).collect()
+    pieces(children).into_iter().filter_map(|some| Some((some.first()?.0.clone(), Arc::new(Node::Inner(Run::new(some)))))).collect()
 }
 
 impl Tree {
@@ -194,7 +233,7 @@ impl Tree {
     /// With changes in the order of their keys, each once.
     fn edited(&self, edits: &[Edit<'_>]) -> Self {
         let mut more = 0;
-        let empty = Node::Leaf(Vec::new());
+        let empty = Node::Leaf(Run::new(Vec::new()));
         let mut level = self.root.as_deref().unwrap_or(&empty).with(edits, &mut more);
         while level.len() > 1 {
             level = inners(level);
@@ -202,7 +241,7 @@ impl Tree {
         let mut root = level.pop().map(|(_, node)| node);
         // A root of one child is no level of its own.
         while let Some(Node::Inner(children)) = root.as_deref() {
-            let [(_, only)] = children.as_slice() else { break };
+            let [(_, only)] = children.items.as_slice() else { break };
             root = Some(Arc::clone(only));
         }
         Self { root, len: self.len.saturating_add_signed(more) }
@@ -271,10 +310,13 @@ mod tests {
         assert!((1..=WIDTH).contains(&node.len()));
         match node {
             Node::Leaf(entries) => {
-                assert!(entries.windows(2).all(|w| w[0].0 < w[1].0));
+                assert!(entries.heads.iter().zip(&entries.items).all(|(h, (k, _))| *h == head(k)));
+                assert!(entries.items.windows(2).all(|w| w[0].0 < w[1].0));
                 1
             }
             Node::Inner(children) => {
+                assert!(children.heads.len() == children.items.len());
+                let children = &children.items;
                 let depths: Vec<usize> = children.iter().map(|(_, child)| sound(child)).collect();
                 assert!(depths.windows(2).all(|w| w[0] == w[1]) && children.windows(2).all(|w| w[0].0 < w[1].0));
                 depths[0] + 1
@@ -324,6 +366,22 @@ mod tests {
             tree.scan(&number(from), &[255; 9], &mut |k, _| { some.push(k.to_vec()); some.len() < stop });
             let expected: Vec<_> = all(&model, &number(from), &[255; 9]).into_iter().map(|(k, _)| k).take(stop).collect();
             prop_assert_eq!(some, expected);
+        }
+    }
+
+    proptest! {
+        /// Keys of all lengths, many with the same beginning, also where one is another with zeros behind it.
+        #[test]
+        fn keys_are_in_the_order_of_their_bytes(keys in proptest::collection::btree_set(
+            (0..3usize, proptest::collection::vec(0..3u8, 0..4)).prop_map(|(long, tail)| [vec![7; long * 4], tail].concat()), 0..150,
+        ), probe in (0..3usize, proptest::collection::vec(0..3u8, 0..4))) {
+            let probe = [vec![7; probe.0 * 4], probe.1].concat();
+            let list: Vec<_> = keys.iter().map(|k| (k.clone(), vec![1])).collect();
+            let tree = Tree::from_entries(&list);
+            same(&tree, &MemoryState(list.iter().cloned().collect()));
+            prop_assert_eq!(tree.get(&probe).is_some(), keys.contains(&probe));
+            let behind: Vec<_> = all(&tree, &probe, &[255]).into_iter().map(|(k, _)| k).collect();
+            prop_assert_eq!(behind, keys.range(probe..).cloned().collect::<Vec<_>>());
         }
     }
 
