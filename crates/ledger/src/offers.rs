@@ -50,11 +50,12 @@ impl Standing {
                 credentials |= 1u16 << at;
             }
         }
+        let backing = seams::backing(s, env, &offer, asker.terms);
         Some(Self {
             leases: if offer.terms.max_leases == 0 { 0 } else { index::leases_of_offer(s, id) },
             refused: asker.refused.contains(&on),
-            suspended: seams::suspended(s, env, &provider, &on),
-            rate_room: seams::rate_room(s, env, &offer, asker.terms),
+            suspended: backing.suspended,
+            rate_room: Some(backing.room),
             reputation_ppm: seams::reputation_ppm(s, env, &provider),
             history_ppm: history::part(own),
             credentials,

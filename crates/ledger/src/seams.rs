@@ -8,6 +8,7 @@ use crate::error::TxError;
 use crate::records::{Lease, Node, Offer};
 use crate::reputation::records::Side;
 use crate::service::assets;
+use crate::stake::value::Backing;
 use crate::stake::{forfeit, newcomers, value};
 use crate::validators::{self, beacon};
 use crate::{audits, credentials, governance, grants, reputation, tables};
@@ -22,16 +23,12 @@ use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::tx::{Action, NodeDeclaration, TxBody};
 use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId, PublicKey, Resources, Timestamp};
 
-/// Asked at each match and by `explain`: whether a provider or node is suspended and takes no new leases.
-pub(crate) fn suspended(s: &dyn StateRead, env: &Env, provider: &AccountId, node: &NodeId) -> bool {
-    value::suspended(s, env, provider, node)
-}
-
-/// Asked at each match and by `explain`: the highest rate per hour, in the asset of an offer, that a node may still take on under
-/// its deposit, beside what it holds; `None` without a bound.
-pub(crate) fn rate_room(s: &dyn StateRead, env: &Env, offer: &Offer, terms: &OrderTerms) -> Option<Amount> {
+/// Asked at each match and by `explain`: whether an offer's provider or node is suspended and takes no new leases, and the highest rate
+/// per hour, in the asset of the offer, that the node may still take on under its deposit, beside what it holds.
+pub(crate) fn backing(s: &dyn StateRead, env: &Env, offer: &Offer, terms: &OrderTerms) -> Backing {
     let quiet = terms.uninterrupted.then_some(terms.max_duration);
-    Some(credits_in(env, offer.terms.asset, value::rate_room(s, env, &offer.provider, &offer.node, quiet)))
+    let backing = value::backing(s, env, &offer.provider, &offer.node, quiet);
+    Backing { room: credits_in(env, offer.terms.asset, backing.room), ..backing }
 }
 
 /// Told once when a lease is matched: it holds part of its provider's deposit.

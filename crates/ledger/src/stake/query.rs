@@ -5,7 +5,7 @@
 pub use super::records::{Bond, FeeGrant, Jail, LeaseNeed, NewcomerCount, NodeBond, Sponsorship, Start, Tranche};
 use super::{newcomers, value};
 use crate::env::Env;
-use crate::{seams, tables};
+use crate::tables;
 use pasture_types::state::StateRead;
 use pasture_types::{AccountId, Amount, LeaseId, NodeId};
 
@@ -55,12 +55,12 @@ pub fn newcomers(s: &dyn StateRead) -> NewcomerCount {
 #[must_use]
 pub fn rate_room(s: &dyn StateRead, node: &NodeId) -> Option<Amount> {
     let record = tables::node(s, node)?;
-    Some(value::rate_room(s, &Env::load(s)?, &record.provider, node, None))
+    Some(value::backing(s, &Env::load(s)?, &record.provider, node, None).room)
 }
 
 /// Whether a node takes no new leases now: it or its provider is suspended, or the deposit is missing.
 #[must_use]
 pub fn is_suspended(s: &dyn StateRead, node: &NodeId) -> bool {
     let Some(record) = tables::node(s, node) else { return false };
-    Env::load(s).is_some_and(|env| seams::suspended(s, &env, &record.provider, node))
+    Env::load(s).is_some_and(|env| value::backing(s, &env, &record.provider, node, None).suspended)
 }

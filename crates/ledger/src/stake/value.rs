@@ -145,16 +145,27 @@ fn counted(env: &Env, p: &Provider, chance_ppm: u32) -> Amount {
     if is_newcomer(env, p) { has.max(needs(env, chance_ppm, env.zone.params.stake.newcomer_rate).unwrap_or(Amount::ZERO)) } else { has }
 }
 
-pub(crate) fn suspended(s: &dyn StateRead, env: &Env, id: &AccountId, node: &NodeId) -> bool {
-    let good = tables::provider(s, id).is_some_and(|p| p.bond.jail.is_none() && in_standing(env, &p));
-    !good || node_bond(s, node).jail.is_some()
+/// What stands behind a node, as the market asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Backing {
+    /// The node or its provider takes no new leases.
+    pub(crate) suspended: bool,
+    /// The highest further rate per hour that the deposit covers.
+    pub(crate) room: Amount,
 }
 
-/// The highest further rate, in credits, of a lease that must not be disturbed for `quiet` or may be.
-pub(crate) fn rate_room(s: &dyn StateRead, env: &Env, id: &AccountId, node: &NodeId, quiet: Option<Millis>) -> Amount {
-    let Some(p) = tables::provider(s, id) else { return Amount::ZERO };
+/// What stands behind a node; its room, in credits, is for a lease that must not be disturbed for `quiet` or may be. A draw asks this of
+/// each offer: the records are read once.
+pub(crate) fn backing(s: &dyn StateRead, env: &Env, id: &AccountId, node: &NodeId, quiet: Option<Millis>) -> Backing {
+    let Some(p) = tables::provider(s, id) else { return Backing { suspended: true, room: Amount::ZERO } };
+    let on = node_bond(s, node);
+    let suspended = p.bond.jail.is_some() || !in_standing(env, &p) || on.jail.is_some();
+    Backing { suspended, room: rate_room(s, env, &p, &on, node, quiet) }
+}
+
+fn rate_room(s: &dyn StateRead, env: &Env, p: &Provider, on: &NodeBond, node: &NodeId, quiet: Option<Millis>) -> Amount {
     // A newcomer has nothing to lose but its next lease: without its capacity it gets none.
-    if is_newcomer(env, &p) && seams::capacity(s, env, node, env.epoch()) == Capacity::Failed {
+    if is_newcomer(env, p) && seams::capacity(s, env, node, env.epoch()) == Capacity::Failed {
         return Amount::ZERO;
     }
     // Nobody hides from its first audit behind a lease that must not be disturbed.
@@ -163,9 +174,8 @@ pub(crate) fn rate_room(s: &dyn StateRead, env: &Env, id: &AccountId, node: &Nod
         return Amount::ZERO;
     }
     let chance = seams::audit_chance_ppm(s, env, node);
-    let on = node_bond(s, node);
-    let time = unaudited(env, &on, quiet);
-    let free = counted(env, &p, chance).saturating_sub(p.bond.locked);
+    let time = unaudited(env, on, quiet);
+    let free = counted(env, p, chance).saturating_sub(p.bond.locked);
     let left = needs_for(chance, on.rate_per_hour, time.others).and_then(|others| free.checked_sub(others));
     rate_for(chance, left.unwrap_or_default(), time.own)
 }
@@ -247,7 +257,7 @@ pub(crate) fn closed(s: &mut dyn StateWrite, id: &LeaseId) {
 
 /// More time for a lease is taken like a match: under the deposit, the chance and the suspensions of now.
 pub(crate) fn extend(s: &mut dyn StateWrite, env: &Env, lease: &Lease, total: Millis) -> Result<(), TxError> {
-    if suspended(s, env, &lease.provider, &lease.node) {
+    if backing(s, env, &lease.provider, &lease.node, None).suspended {
         let hint = "its open leases go on, but none is extended; place a new order";
         return Err(TxError::BadState { what: "the provider", state: "suspended or without its deposit".into(), hint });
     }
