@@ -117,7 +117,7 @@ impl Params {
             treasury_ppm: 150_000,
             model_ppm: 50_000,
             base_price: Amount(10),
-            block_cost_us: 200_000,
+            block_cost_us: 300_000,
             min_stake: Amount(1_000_000_000),
             order_deposit: Amount(1_000_000),
             build_allowance: Millis(600_000),
