@@ -4,17 +4,19 @@
 
 use crate::exit::Failure;
 use crate::words::plainly;
+use pasture_api::ApiClient;
 use pasture_light::ValidatorSet;
 use pasture_node::NodeError;
 use pasture_rt::ShutdownToken;
+use pasture_types::AccountId;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::oneshot;
 
 pub(crate) use pasture_node::{
-    Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Imported, Machine, MissingDeposit, Moved, OfferLimits, Proven, RecordKind,
-    ReplayReport, UpOptions, UpReady,
+    Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, Imported, Machine, MissingDeposit, Moved, OfferLimits, Proven,
+    RecordKind, ReplayReport, Suggestion, UpOptions, UpReady, suggested_rates, unheld,
 };
 
 impl From<NodeError> for Failure {
@@ -71,6 +73,17 @@ pub(crate) fn trusted_in(path: &Path) -> Result<ValidatorSet, Failure> {
 /// Looks at this machine; `disk` lies on the disk that counts.
 pub(crate) async fn detect(disk: &Path) -> Machine {
     pasture_node::detect(disk).await
+}
+
+/// Measures this machine; `disk` lies on the disk that counts, `step` is told what is measured next.
+pub(crate) async fn gauge(disk: &Path, step: &mut (dyn FnMut(&'static str) + Send)) -> std::io::Result<Gauge> {
+    pasture_node::gauge(disk, step).await
+}
+
+/// What to ask for a machine with such a core, by what others than `own` ask.
+pub(crate) async fn suggest(client: &ApiClient, own: &AccountId, core_hashes: u64) -> Result<Suggestion, Failure> {
+    let seen = pasture_node::observed(client, own).await?;
+    Ok(pasture_node::suggest(suggested_rates(), &seen, core_hashes))
 }
 
 /// Asks the container engine what it can do.

@@ -159,7 +159,9 @@ pub async fn up_with(
     Ok(())
 }
 
-fn unheld(capabilities: &Capabilities) -> Vec<String> {
+/// What a machine does not hold jobs to, in words; empty when all limits hold.
+#[must_use]
+pub fn unheld(capabilities: &Capabilities) -> Vec<String> {
     let mut out = vec![];
     if let EgressFilter::NotEnforced(reason) = &capabilities.egress_filter {
         out.push(format!("jobs with a network can reach whatever this machine can: {reason}"));

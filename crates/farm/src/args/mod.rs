@@ -3,8 +3,10 @@
 //! Guarantees: every flag here is read by a command. Help texts use the words of [`crate::words`].
 
 mod machines;
+mod provider;
 
 pub(crate) use machines::*;
+pub(crate) use provider::*;
 
 use crate::project::Language;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -99,6 +101,8 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Offer this machine to a network
     Up(UpArgs),
+    /// Measure this machine before you offer it
+    Provider(ProviderArgs),
     /// Show what stands behind a provider, post a deposit for one, take it back
     Deposit(DepositArgs),
     /// Certify somebody's machines, or put a certificate about yours on the ledger

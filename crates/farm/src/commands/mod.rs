@@ -17,6 +17,7 @@ mod man;
 mod moving;
 mod offers;
 mod overview;
+mod provider;
 pub(crate) mod run;
 mod tenure;
 mod up;
@@ -50,6 +51,7 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Offers(args) => offers::run(app, args).await,
         Command::Explain(args) => explain::run(app, args).await,
         Command::Dev(args) => Box::pin(dev::run(app, args)).await,
+        Command::Provider(args) => provider::run(app, args).await,
         Command::Up(args) => Box::pin(up::run(app, args)).await,
         Command::Deposit(args) => deposit::run(app, args).await,
         Command::Certificate(args) => certificate::run(app, args).await,

@@ -33,6 +33,27 @@ fn an_engine_that_does_not_answer_is_named_with_a_way_out() {
 }
 
 #[test]
+fn a_machine_is_tested_before_it_is_offered() {
+    let net = shared();
+    let user = net.stranger();
+    let before: Vec<OfferView> = net.api(async |api| api.offers().await);
+    let socket = net.engine.socket.to_str().unwrap();
+    let report = user.farm(&["provider", "self-test", "--json", "--engine", socket]).exits(0).json();
+    for figure in ["core_hashes", "cpu_hashes", "cores", "memory_bytes", "disk_bytes", "disk_syncs"] {
+        assert!(report["gauge"][figure].as_u64().unwrap() > 0, "{figure}: {report}");
+    }
+    assert!(report["rates"]["cpu_core"].as_u64().unwrap() > 0 && report["engine"].as_str().unwrap().contains("Engine"), "{report}");
+    // The network of the tests has one other machine, which is no market.
+    assert_eq!(report["rates_from"], "fixed: too few others offer machines");
+    let now: Vec<OfferView> = net.api(async |api| api.offers().await);
+    assert_eq!(now.len(), before.len(), "nothing is offered");
+    let nowhere = user.home().join("no-engine.sock");
+    let failed = user.farm(&["provider", "self-test", "--engine", nowhere.to_str().unwrap()]);
+    assert_ne!(failed.code, 0);
+    let _ = failed.says(&["jobs cannot run here", "farm doctor --fix", "one core", "price an hour"]);
+}
+
+#[test]
 fn two_nodes_do_not_share_a_folder() {
     let net = Net::start(Options::default());
     let other = net.stranger();

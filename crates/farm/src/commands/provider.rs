@@ -1,0 +1,132 @@
+//! `farm provider self-test`: how fast this machine is, what its engine holds jobs to, and what to ask for it.
+//!
+//! Guarantees: nothing is offered, registered or left behind. Without a network the fixed prices are shown, and it says so; without an
+//! engine the rest is still measured, and the command fails.
+
+use crate::args::{ProviderArgs, ProviderCommand, SelfTestArgs};
+use crate::backend::{self, Capabilities, Gauge, Suggestion};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::render::number::credits;
+use crate::render::{Progress, Table};
+use crate::session::App;
+use pasture_types::market::Rates;
+use pasture_types::resources::display_bytes;
+use serde::Serialize;
+
+/// What was found.
+#[derive(Serialize)]
+struct Report {
+    machine: String,
+    engine: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_problem: Option<String>,
+    not_held: Vec<String>,
+    gauge: Gauge,
+    cores_busy_percent: u64,
+    rates: Rates,
+    rates_from: String,
+}
+
+/// Runs the command.
+pub(crate) async fn run(app: &App, args: &ProviderArgs) -> Outcome {
+    match &args.command {
+        ProviderCommand::SelfTest(args) => self_test(app, args).await,
+    }
+}
+
+async fn self_test(app: &App, args: &SelfTestArgs) -> Outcome {
+    app.paths.ensure_data_dir()?;
+    let data = crate::config::absolute(args.data.as_ref().unwrap_or(&app.paths.data_dir))?;
+    let mut progress = Progress::new(app.out);
+    progress.step("asking the container engine ...");
+    let engine = backend::engine(args.engine.as_deref(), &app.paths.data_dir.join("self-test")).await;
+    let gauge = backend::gauge(&data, &mut |step| progress.step(&format!("measuring {step} ..."))).await.map_err(|e| {
+        Failure::new("disk", format!("{} cannot be measured: {e}", data.display())).next("name a folder that can be written:  --data DIR")
+    })?;
+    progress.step("looking at what others ask ...");
+    let (rates, rates_from) = suggestion(app, gauge.core_hashes).await;
+    progress.clear();
+    let machine = backend::detect(&data).await;
+    let report = Report {
+        machine: format!("{}; {}, {}", machine.resources, machine.cpu_model, machine.arch),
+        engine: engine.as_ref().ok().map(|c| format!("{} {}", c.engine, c.version)),
+        engine_problem: engine.as_ref().err().map(|f| f.message.clone()),
+        not_held: engine.as_ref().map_or_else(|_| vec![], backend::unheld),
+        cores_busy_percent: gauge.scaling_percent(),
+        gauge,
+        rates,
+        rates_from,
+    };
+    app.out.either(&report, || text(&report, engine.as_ref().ok()));
+    if let Some(problem) = &report.engine_problem {
+        app.out.note(&format!("✗ jobs cannot run here: {problem}"));
+        app.out.note("  → start or install a container engine:  farm doctor --fix");
+        return Ok(Exit::Failed);
+    }
+    app.out.note("→ offer this machine at these prices:  farm up");
+    Ok(Exit::Ok)
+}
+
+async fn suggestion(app: &App, core_hashes: u64) -> (Rates, String) {
+    let fixed = |why: String| (backend::suggested_rates(), why);
+    let (Ok(client), Ok(key)) = (app.client(), app.key()) else { return fixed("fixed: no network is chosen".into()) };
+    match backend::suggest(&client, &key.account(), core_hashes).await {
+        Err(_) => fixed("fixed: the network does not answer".into()),
+        Ok(Suggestion { offers: 0, rates, .. }) => (rates, "fixed: too few others offer machines".into()),
+        Ok(Suggestion { offers, rates, paid }) => {
+            let what = if paid { "offers that somebody pays for" } else { "offers" };
+            (rates, format!("the middle of {offers} {what}, a core by its speed"))
+        }
+    }
+}
+
+/// So many a second, with a unit that leaves few digits.
+fn each_second(n: u64) -> String {
+    match n {
+        0..10_000 => format!("{n}/s"),
+        10_000..10_000_000 => format!("{}k/s", n / 1_000),
+        _ => format!("{}.{}M/s", n / 1_000_000, n / 100_000 % 10),
+    }
+}
+
+fn text(report: &Report, engine: Option<&Capabilities>) -> String {
+    let g = &report.gauge;
+    let mut table = Table::pairs();
+    let mut row = |name: &str, text: String| table.row([name.into(), text]);
+    row("machine", report.machine.clone());
+    if let Some(c) = engine {
+        row("engine", format!("{} {}, control groups v{}, {}", c.engine, c.version, c.cgroup_version, c.storage_driver));
+    }
+    let held =
+        if report.not_held.is_empty() { "every limit that jobs have".into() } else { format!("not: {}", report.not_held.join("; ")) };
+    if engine.is_some() {
+        row("holds jobs to", held);
+    }
+    row("one core", format!("{} heartbeat hashes", each_second(g.core_hashes)));
+    row("all cores", format!("{} ({} cores, each at {} % of one alone)", each_second(g.cpu_hashes), g.cores, report.cores_busy_percent));
+    row("memory", format!("{}/s copied by one core", display_bytes(g.memory_bytes)));
+    row("disk", format!("{}/s written, {} small writes safe one by one", display_bytes(g.disk_bytes), each_second(g.disk_syncs)));
+    row("network", "not measured: that needs somebody at the other end".into());
+    let r = &report.rates;
+    let price = format!(
+        "{} cr a core, {} cr a GiB of memory, {} cr a GiB of disk",
+        credits(r.cpu_core),
+        credits(r.memory_gib),
+        credits(r.disk_gib)
+    );
+    row("price an hour", price);
+    row("", report.rates_from.clone());
+    table.text().trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_short() {
+        for (n, text) in [(7, "7/s"), (9_999, "9999/s"), (4_123_456, "4123k/s"), (12_345_678, "12.3M/s")] {
+            assert_eq!(each_second(n), text);
+        }
+    }
+}
