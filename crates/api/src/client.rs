@@ -4,6 +4,7 @@
 //! [`ApiError`], and say whether trying again may help. It retries nothing by itself.
 
 use crate::auth;
+use crate::channel;
 use crate::data::{AliveAnswer, ContextStatus, CountersignRequest, LeaseStatus, NodeEvent};
 use crate::frames::{Decoder, Frame};
 use crate::problem::Problem;
@@ -15,6 +16,7 @@ use crate::views::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use pasture_types::market::OrderTerms;
+use pasture_types::spec::Port;
 use pasture_types::tx::Envelope;
 use pasture_types::{AccountId, GrantId, LeaseId, NodeId, OrderId, SigningKey, TxId};
 use serde::de::DeserializeOwned;
@@ -481,6 +483,43 @@ impl LeaseClient {
     /// [`ApiError`].
     pub async fn output(&self, offset: u64) -> Result<reqwest::Response, ApiError> {
         self.api.answer(self.request(reqwest::Method::GET, &format!("output?offset={offset}"))).await
+    }
+    /// The ports that the job's description names.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn ports(&self) -> Result<Vec<Port>, ApiError> {
+        self.api.json(self.request(reqwest::Method::GET, "ports")).await
+    }
+    /// Opens a channel to the job's container. What `said` yields goes out while the answer comes in.
+    ///
+    /// # Errors
+    /// [`ApiError`] if it is refused before it begins, or the opening makes no sense.
+    pub async fn channel<S>(&self, opening: &channel::Opening, said: S) -> Result<EventStream<channel::Frame>, ApiError>
+    where
+        S: Stream<Item = channel::Frame> + Send + 'static,
+    {
+        let wrong = |detail| ApiError::Problem(Problem::bad_request(detail));
+        let (first, hash) = opening.to_wire().map_err(wrong)?;
+        let body = futures::stream::once(async move { first }).chain(said.map(|frame| frame.encoded()));
+        let body = reqwest::Body::wrap_stream(body.map(Ok::<_, std::convert::Infallible>));
+        let answer = self.api.answer(self.request(reqwest::Method::POST, &format!("channel?hash={hash}")).body(body)).await?;
+        let state = Some((Box::pin(answer.bytes_stream()), channel::Decoder::default(), self.api.base.clone()));
+        // The state is gone after an error: a channel that broke has nothing more to say.
+        Ok(Box::pin(futures::stream::unfold(state, |state| async move {
+            let (mut bytes, mut decoder, url) = state?;
+            loop {
+                match decoder.next_frame() {
+                    Ok(Some(frame)) => return Some((Ok(frame), Some((bytes, decoder, url)))),
+                    Ok(None) => {}
+                    Err(e) => return Some((Err(ApiError::Malformed { url, detail: e.to_string() }), None)),
+                }
+                match bytes.next().await? {
+                    Ok(chunk) => decoder.push(&chunk),
+                    Err(source) => return Some((Err(ApiError::Broken { url, source }), None)),
+                }
+            }
+        })))
     }
     /// A request of the lease's herd; `rest` is the route below it with its query. The body goes out while the answer comes in; an
     /// answer that is no success is given as it is.

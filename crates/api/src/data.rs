@@ -14,12 +14,16 @@
 //! | `POST alive` | [`AliveAnswer`]: the order's check, made now |
 //! | `POST countersign` | [`CountersignRequest`] |
 //! | `POST stop?grace_ms=N` | SIGTERM, grace, SIGKILL; answers at once |
+//! | `GET ports` | the ports that the manifest names, as JSON |
+//! | `POST channel?hash=H` | a command, a port or files of the container: see [`crate::channel`] |
 //! | `GET output?offset=N` | tar of the output folder, after the end; `x-blake3` and `x-length` headers |
 
 use pasture_types::lease::{EndReason, Usage};
 use pasture_types::{AccountId, BlobHash, LeaseId, Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
+/// Where a job finds the folder for what it leaves.
+pub const OUTPUT_DIR: &str = "/farm/out";
 /// Header with the BLAKE3 hash of the whole body.
 pub const HASH_HEADER: &str = "x-blake3";
 /// Header with the whole length in bytes.

@@ -22,6 +22,7 @@
 //! | `ANY /v1/leases/{id}/data/{rest}` | forwarded to the node: see [`data`] |
 
 pub mod auth;
+pub mod channel;
 pub mod client;
 pub mod data;
 pub mod deposit;

@@ -2,12 +2,19 @@
 //!
 //! Starts a local network with the built `farm` and runs a prebuilt image that does nothing, in turn with the engine's own
 //! create, start and wait of the same image with the same kind of network. Both sides clean up outside the measured time.
+//! Then a command that does nothing runs in a running job, in turn with the engine's own exec in the same container.
 //! The engine is reached through its socket without any client library. Needs `scripts/engine.sh base`.
 //! `cargo bench -p pasture-farm --bench run -- [--quick]`; `FARM_TEST_ENGINE` names the engine's socket.
 
 #[path = "../../../bench/report.rs"]
 mod report;
 
+use futures::StreamExt as _;
+use pasture_api::ApiClient;
+use pasture_api::channel::{Frame, Opening, Purpose};
+use pasture_api::client::LeaseClient;
+use pasture_rt::{Clock as _, SystemClock};
+use pasture_store::keys;
 use report::{Failure, Figure, Goal, Report, Spread, cpu_seconds, quick, resident_mib, say};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -39,14 +46,16 @@ const IDLE_GOAL_CORES: f64 = 0.01;
 /// How much is measured.
 struct Plan {
     rounds: usize,
+    /// Commands of each kind in a running job.
+    execs: usize,
     /// Before an idle measurement: the last job's periods are settled by then.
     settle: Duration,
     idle: Duration,
 }
 
 impl Plan {
-    const FULL: Self = Self { rounds: 11, settle: Duration::from_secs(20), idle: Duration::from_secs(20) };
-    const QUICK: Self = Self { rounds: 2, settle: Duration::from_secs(3), idle: Duration::from_secs(3) };
+    const FULL: Self = Self { rounds: 11, execs: 101, settle: Duration::from_secs(20), idle: Duration::from_secs(20) };
+    const QUICK: Self = Self { rounds: 2, execs: 5, settle: Duration::from_secs(3), idle: Duration::from_secs(3) };
 }
 
 fn main() -> Result<(), Failure> {
@@ -54,7 +63,7 @@ fn main() -> Result<(), Failure> {
     let plan = if quick { Plan::QUICK } else { Plan::FULL };
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut report = Report::begin("run", quick, scratch.path());
-    report.plan(json!({ "rounds": plan.rounds, "settle_s": plan.settle.as_secs(), "idle_s": plan.idle.as_secs() }));
+    report.plan(json!({ "rounds": plan.rounds, "execs": plan.execs, "settle_s": plan.settle.as_secs(), "idle_s": plan.idle.as_secs() }));
     let engine = Engine::find()?;
     let mut network = Network::start(scratch.path(), &engine)?;
     let measured = network.wait_ready().and_then(|()| measure(&network, &engine, &plan, &mut report));
@@ -80,12 +89,19 @@ fn measure(network: &Network, engine: &Engine, plan: &Plan, report: &mut Report)
             say(&format!("round {round} of {}: engine, farm run, the same with a network of its own: {times:.0?} ms", plan.rounds));
         }
     }
+    let execs = execs(network, engine, plan)?;
     let used = idle(network, plan)?;
     let goal = Goal::Over(RUN_GOAL_MS);
     let closed = Figure::new("`farm run --egress none` of an image that does nothing", "ms", Spread::median(&closed));
     report.add(closed.against("the engine's create, start, wait", "ms", Spread::median(&bare)).goal(goal));
     let open = Figure::new("`farm run` of an image that does nothing", "ms", Spread::median(&open));
     report.add(open.against("the engine's network create, create, start, wait", "ms", Spread::median(&own)).goal(goal));
+    let [floor, channel, program] = execs;
+    let engines = "the engine's exec create, start, inspect";
+    for (name, times) in [("a command in a running job, through the gateway", channel), ("`farm exec`, the whole program", program)] {
+        let figure = Figure::new(format!("{name}, p50"), "ms", Spread::median(&times));
+        report.add(figure.against(engines, "ms", Spread::median(&floor)));
+    }
     for (cpu, memory, idle) in [
         ("processor of an idle `farm dev`, fresh", "memory of an idle `farm dev`, fresh", fresh),
         ("processor of an idle `farm dev`, after the jobs", "memory of an idle `farm dev`, after the jobs", used),
@@ -94,6 +110,62 @@ fn measure(network: &Network, engine: &Engine, plan: &Plan, report: &mut Report)
         report.add(Figure::new(memory, "MiB", Spread::median(&[idle.mib])));
     }
     Ok(())
+}
+
+/// Commands that do nothing in a running job: the engine's own, ours through a channel, ours as a program. Milliseconds.
+fn execs(network: &Network, engine: &Engine, plan: &Plan) -> Result<[Vec<f64>; 3], Failure> {
+    let farm = |args: &[&str]| -> Result<Output, Failure> {
+        let ran = farm(&network.home).args(args).stdin(Stdio::null()).output()?;
+        if ran.status.success() { Ok(ran) } else { Err(failed("farm failed", &ran)) }
+    };
+    farm(&["run", IMAGE, "-d", "--name", "reached", "--egress", "none", "--yes", "--", "sleep", "600"])?;
+    let told: Value = serde_json::from_slice(&farm(&["status", "reached", "--json"])?.stdout)?;
+    let text = |pointer: &str| told.pointer(pointer).and_then(Value::as_str).ok_or_else(|| format!("farm status tells no {pointer}"));
+    let (container, lease, node) = (text("/machine/container")?, text("/lease/id")?.parse()?, text("/lease/node")?.parse()?);
+    let context: Value = serde_json::from_slice(&farm(&["context", "list", "--json"])?.stdout)?;
+    let url = find(&context, "http://").ok_or("farm context names no address")?;
+    let key = keys::load_or_create(&network.home.join("account.key"))?;
+    let client = LeaseClient::new(ApiClient::new(&url)?, key, lease, node, || SystemClock.now_ms());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (mut floor, mut channel, mut program) = (vec![], vec![], vec![]);
+    for round in 0..=plan.execs {
+        let bare = engine.exec(container)?;
+        let begun = Instant::now();
+        runtime.block_on(exec(&client, round))?;
+        let ours = millis_since(begun);
+        let begun = Instant::now();
+        farm(&["exec", "reached", "--", PROGRAM])?;
+        // The first round fills caches on all sides.
+        if round > 0 {
+            floor.push(bare);
+            channel.push(ours);
+            program.push(millis_since(begun));
+        }
+    }
+    farm(&["stop", "reached", "--grace", "1s"])?;
+    Ok([floor, channel, program])
+}
+
+/// The first text in a value that begins like this.
+fn find(value: &Value, start: &str) -> Option<String> {
+    match value {
+        Value::String(text) if text.starts_with(start) => Some(text.clone()),
+        Value::Array(all) => all.iter().find_map(|v| find(v, start)),
+        Value::Object(all) => all.values().find_map(|v| find(v, start)),
+        _ => None,
+    }
+}
+
+async fn exec(client: &LeaseClient, round: usize) -> Result<(), Failure> {
+    let purpose = Purpose::Exec { command: vec![PROGRAM.into()], env: Default::default(), terminal: None };
+    let opening = Opening { salt: format!("{round:032x}"), at_ms: SystemClock.now_ms(), purpose };
+    let mut told = client.channel(&opening, futures::stream::pending()).await?;
+    while let Some(frame) = told.next().await {
+        if frame? == Frame::Exit(0) {
+            return Ok(());
+        }
+    }
+    Err("the channel broke off".into())
 }
 
 /// What a process costs that does nothing.
@@ -235,6 +307,21 @@ impl Engine {
         match head.split(' ').nth(1) {
             Some(status) if status.starts_with('2') => Ok(serde_json::from_str(body).unwrap_or(Value::Null)),
             _ => Err(format!("{method} {path}: {}", body.trim()).into()),
+        }
+    }
+
+    /// Creates, starts and looks after a command in a container, in milliseconds.
+    fn exec(&self, container: &str) -> Result<f64, Failure> {
+        let begun = Instant::now();
+        let body = json!({ "Cmd": [PROGRAM], "AttachStdin": true, "AttachStdout": true, "AttachStderr": true });
+        let made = self.call("POST", &format!("/containers/{container}/exec"), Some(&body))?;
+        let id = made.get("Id").and_then(Value::as_str).ok_or("the engine made a command without an id")?;
+        self.call("POST", &format!("/exec/{id}/start"), Some(&json!({ "Detach": false, "Tty": false })))?;
+        let ended = self.call("GET", &format!("/exec/{id}/json"), None)?;
+        let took = millis_since(begun);
+        match ended.get("ExitCode").and_then(Value::as_i64) {
+            Some(0) => Ok(took),
+            other => Err(format!("the engine's own command ended with {other:?}").into()),
         }
     }
 

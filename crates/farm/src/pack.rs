@@ -204,19 +204,11 @@ impl Plan {
 
     /// Makes the tar. `temp` is a folder for the file without a name.
     pub(crate) fn pack(&self, temp: &Path) -> Result<Packed, Failure> {
-        let file = tempfile::tempfile_in(temp).map_err(|e| Failure::io("write in", temp, &e))?;
-        let sink = Hashing { inner: BufWriter::with_capacity(BUFFER, file), hasher: blake3::Hasher::new(), bytes: 0 };
-        let mut tar = tar::Builder::new(sink);
+        let mut tar = tar::Builder::new(Hashing::in_folder(temp)?);
         for entry in &self.entries {
             self.append(&mut tar, entry).map_err(|e| Failure::io("pack", &self.root.join(&entry.path), &e))?;
         }
-        let failed = |e: &std::io::Error| Failure::io("write in", temp, e);
-        let mut sink = tar.into_inner().map_err(|e| failed(&e))?;
-        sink.flush().map_err(|e| failed(&e))?;
-        let (hash, bytes) = (BlobHash(*sink.hasher.finalize().as_bytes()), sink.bytes);
-        let mut file = sink.inner.into_inner().map_err(|e| failed(e.error()))?;
-        file.rewind().map_err(|e| failed(&e))?;
-        Ok(Packed { file, hash, bytes })
+        tar.into_inner().map_err(|e| Failure::io("write in", temp, &e))?.finish(temp)
     }
 
     fn append(&self, tar: &mut tar::Builder<Hashing>, entry: &Entry) -> std::io::Result<()> {
@@ -277,10 +269,28 @@ fn holds_private_key(path: &Path, bytes: u64) -> Result<bool, Failure> {
 }
 
 /// Hashes and counts what is written through it.
-struct Hashing {
+pub(crate) struct Hashing {
     inner: BufWriter<File>,
     hasher: blake3::Hasher,
     bytes: u64,
+}
+
+impl Hashing {
+    /// Into a file without a name in this folder.
+    pub(crate) fn in_folder(temp: &Path) -> Result<Self, Failure> {
+        let file = tempfile::tempfile_in(temp).map_err(|e| Failure::io("write in", temp, &e))?;
+        Ok(Self { inner: BufWriter::with_capacity(BUFFER, file), hasher: blake3::Hasher::new(), bytes: 0 })
+    }
+
+    /// All was written: the file from its beginning on.
+    pub(crate) fn finish(mut self, temp: &Path) -> Result<Packed, Failure> {
+        let failed = |e: &std::io::Error| Failure::io("write in", temp, e);
+        self.flush().map_err(|e| failed(&e))?;
+        let (hash, bytes) = (BlobHash(*self.hasher.finalize().as_bytes()), self.bytes);
+        let mut file = self.inner.into_inner().map_err(|e| failed(e.error()))?;
+        file.rewind().map_err(|e| failed(&e))?;
+        Ok(Packed { file, hash, bytes })
+    }
 }
 
 impl Write for Hashing {
@@ -297,9 +307,11 @@ impl Write for Hashing {
 
 /// Gives exactly as many bytes as were announced: a file that grows is cut, one that shrinks is an error, since the tar's
 /// header is already written.
-struct Exactly {
-    inner: File,
-    left: u64,
+pub(crate) struct Exactly {
+    /// Where they come from.
+    pub(crate) inner: File,
+    /// How many are still to come.
+    pub(crate) left: u64,
 }
 
 impl Read for Exactly {

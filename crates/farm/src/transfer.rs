@@ -18,7 +18,7 @@ use pasture_rt::{TaskKind, spawn_blocking};
 use pasture_types::BlobHash;
 use pasture_types::resources::display_bytes;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use tokio_util::io::ReaderStream;
 
@@ -80,6 +80,15 @@ pub(crate) async fn fetch(
     limit: u64,
     progress: &mut Progress,
 ) -> Result<Unpacked, Failure> {
+    let (file, folder) = (fetch_archive(client, temp, limit, progress).await?, folder.to_path_buf());
+    spawn_blocking(TaskKind::ClientFollow, move || unpack_file(file, &folder, limit))
+        .join()
+        .await
+        .unwrap_or_else(|| Err(Failure::new("bad-output", "unpacking the job's output failed")))
+}
+
+/// Fetches what a job left behind: the archive, from its beginning on, in a file without a name.
+pub(crate) async fn fetch_archive(client: &LeaseClient, temp: &Path, limit: u64, progress: &mut Progress) -> Result<File, Failure> {
     let file = tempfile::tempfile_in(temp).map_err(|e| Failure::io("write in", temp, &e))?;
     let mut sink = Sink { file, hasher: blake3::Hasher::new(), got: 0 };
     let mut patience = Patience::new();
@@ -101,11 +110,9 @@ pub(crate) async fn fetch(
     if BlobHash(*sink.hasher.finalize().as_bytes()) != announced {
         return Err(Failure::new("bad-output", "the job's output is not what was announced: its hash differs").next("nothing was unpacked"));
     }
-    let (file, folder) = (sink.file, folder.to_path_buf());
-    spawn_blocking(TaskKind::ClientFollow, move || unpack_file(file, &folder, limit))
-        .join()
-        .await
-        .unwrap_or_else(|| Err(Failure::new("bad-output", "unpacking the job's output failed")))
+    let mut file = sink.file;
+    file.rewind().map_err(|e| Failure::new("io", format!("cannot read the job's output: {e}")))?;
+    Ok(file)
 }
 
 /// What has arrived.
@@ -138,9 +145,8 @@ impl Sink {
     }
 }
 
-fn unpack_file(mut file: File, folder: &Path, limit: u64) -> Result<Unpacked, Failure> {
-    file.rewind().map_err(|e| Failure::new("io", format!("cannot read the job's output: {e}")))?;
-    unpack(std::io::BufReader::new(file).by_ref(), folder, limit)
+fn unpack_file(file: File, folder: &Path, limit: u64) -> Result<Unpacked, Failure> {
+    unpack(std::io::BufReader::new(file), folder, limit)
 }
 
 enum Fetch {

@@ -1,10 +1,11 @@
-//! What a job left behind, unpacked: a tar written by a machine that nobody trusts.
+//! What a job left behind, or has, unpacked: a tar written by a machine that nobody trusts.
 //!
 //! Guarantees: nothing is written outside the folder, through a link or over one; no devices, no set-user-id bits, no links
 //! that lead out; no more bytes and entries than the limits. Links are made last, so nothing can be written through them;
 //! hard links become copies. On an error what was written so far stays, and the error names the entry.
 //!
-//! The first entry of such a tar is the output folder itself, as engines write it; everything else lies below it.
+//! The first entry of such a tar is the folder itself, as engines write it; everything else lies below it. What is copied from a
+//! container may also be one file, and of an output one part may be wanted: [`unpack_part`].
 
 use crate::exit::Failure;
 use std::fs::{File, OpenOptions};
@@ -27,22 +28,53 @@ pub(crate) struct Unpacked {
 /// Unpacks a tar into a folder, made if needed; at most `limit` bytes of content.
 pub(crate) fn unpack(tar: impl Read, folder: &Path, limit: u64) -> Result<Unpacked, Failure> {
     std::fs::create_dir_all(folder).map_err(|e| Failure::io("create", folder, &e))?;
-    let mut to = Unpacking { folder, limit, done: Unpacked::default(), root: None, links: vec![] };
-    let mut archive = tar::Archive::new(tar);
-    for (number, entry) in (1u64..).zip(archive.entries().map_err(broken)?) {
-        let mut entry = entry.map_err(broken)?;
-        let path = entry.path().map_err(broken)?.into_owned();
-        let placed = if number > MAX_ENTRIES { Err("is one entry too many".into()) } else { to.place(&mut entry, &path) };
-        placed.map_err(|why| Failure::new("bad-output", format!("the job's output was not unpacked further: {} {why}", path.display())))?;
-    }
-    for (path, target) in &to.links {
-        make_link(folder, path, target).map_err(|e| Failure::io("make the link", &folder.join(path), &e))?;
-    }
+    let mut to = Unpacking { folder, limit, done: Unpacked::default(), root: None, links: vec![], left_out: None };
+    to.all(tar, Unpacking::place)?;
     Ok(to.done)
 }
 
+/// What was unpacked is one of these.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Found {
+    /// A file of so many bytes.
+    File(u64),
+    /// A folder.
+    Folder,
+}
+
+/// Unpacks one file or folder to a path where nothing is yet: what `part` names in the tar and what is below it, or, without, the
+/// tar's first entry. Nothing if it is not there. `begun` is told what it is. Links that lead out, which are usual in a container,
+/// and what has no content are left out.
+pub(crate) fn unpack_part(
+    tar: impl Read,
+    at: &Path,
+    part: Option<&Path>,
+    limit: u64,
+    begun: impl Fn(Found),
+) -> Result<Option<(Unpacked, LeftOut)>, Failure> {
+    let left_out = Some(LeftOut::default());
+    let mut to = Unpacking { folder: at, limit, done: Unpacked::default(), root: None, links: vec![], left_out };
+    let mut found = None;
+    to.all(tar, |to, entry, path| {
+        match found {
+            None => {
+                found = to.begin(entry, path, part)?;
+                if let Some(found) = found {
+                    begun(found);
+                }
+                Ok(())
+            }
+            // Beside what is wanted.
+            Some(_) if part.is_some_and(|part| !inside(path).is_some_and(|p| p.starts_with(part))) => Ok(()),
+            Some(Found::File(_)) => Err("comes after the one file".into()),
+            Some(Found::Folder) => to.place(entry, path),
+        }
+    })?;
+    Ok(found.map(|_| (to.done, to.left_out.unwrap_or_default())))
+}
+
 fn broken(e: std::io::Error) -> Failure {
-    Failure::new("bad-output", format!("the job's output is damaged: {e}"))
+    Failure::new("bad-output", format!("what the job gave is damaged: {e}"))
 }
 
 /// An unpacking under way.
@@ -54,9 +86,82 @@ struct Unpacking<'a> {
     root: Option<PathBuf>,
     /// Links to be made at the end.
     links: Vec<(PathBuf, PathBuf)>,
+    /// What is left out although the rest is unpacked; `None`: nothing may be.
+    left_out: Option<LeftOut>,
 }
 
+/// What was not unpacked: links that lead elsewhere, and what has no content.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct LeftOut {
+    /// How much.
+    pub(crate) count: u64,
+    /// The first names, harmless to print.
+    pub(crate) names: Vec<String>,
+}
+
+/// Names that are kept of what is left out.
+const NAMED_LEFT_OUT: usize = 5;
+
 impl Unpacking<'_> {
+    /// Goes through a tar, and makes its links at the end.
+    fn all<R: Read>(
+        &mut self,
+        tar: R,
+        mut place: impl FnMut(&mut Self, &mut tar::Entry<'_, R>, &Path) -> Result<(), String>,
+    ) -> Result<(), Failure> {
+        let mut archive = tar::Archive::new(tar);
+        for (number, entry) in (1u64..).zip(archive.entries().map_err(broken)?) {
+            let mut entry = entry.map_err(broken)?;
+            let path = entry.path().map_err(broken)?.into_owned();
+            let placed = if number > MAX_ENTRIES { Err("is one entry too many".into()) } else { place(self, &mut entry, &path) };
+            placed.map_err(|why| {
+                Failure::new("bad-output", format!("what the job gave was not unpacked further: {} {why}", harmless(&path)))
+            })?;
+        }
+        for (path, target) in std::mem::take(&mut self.links) {
+            if let Err(e) = make_link(self.folder, &path, &target) {
+                if !self.leave_out(&path) {
+                    return Err(Failure::new("io", format!("cannot make the link {}: {e}", harmless(&path))));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether this is the entry that is wanted, and makes it.
+    fn begin<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, path: &Path, part: Option<&Path>) -> Result<Option<Found>, String> {
+        let kind = entry.header().entry_type();
+        if kind == tar::EntryType::XGlobalHeader {
+            return Ok(None);
+        }
+        // The root of a container is called `/`, and nothing else may be.
+        let path = if path == Path::new("/") { PathBuf::new() } else { inside(path).ok_or("leads out of the folder")? };
+        if part.is_some_and(|part| part != path) {
+            return Ok(None);
+        }
+        self.root = Some(path);
+        let failed = |e: std::io::Error| format!("cannot be written: {e}");
+        match kind {
+            tar::EntryType::Directory => {
+                std::fs::create_dir(self.folder).map_err(failed)?;
+                Ok(Some(Found::Folder))
+            }
+            tar::EntryType::Regular | tar::EntryType::Continuous => {
+                let bytes = entry.size();
+                self.grow(bytes)?;
+                let (parent, name) = (self.folder.parent().unwrap_or_else(|| Path::new("")), self.folder.file_name().unwrap_or_default());
+                write_file(entry, parent, Path::new(name), mode(entry.header())).map_err(failed)?;
+                self.done.files += 1;
+                Ok(Some(Found::File(bytes)))
+            }
+            tar::EntryType::Symlink => {
+                let target = entry.link_name().ok().flatten().map(|t| harmless(&t));
+                Err(format!("is a link to {}: copy that", target.unwrap_or_default()))
+            }
+            _ => Err("is neither a file nor a folder".into()),
+        }
+    }
+
     /// Puts one entry in its place; an error says why not.
     fn place<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, path: &Path) -> Result<(), String> {
         const OUT: &str = "leads out of the folder";
@@ -75,8 +180,7 @@ impl Unpacking<'_> {
             tar::EntryType::Directory => return make_folders(self.folder, below).map_err(failed),
             tar::EntryType::Regular | tar::EntryType::Continuous => {
                 self.grow(entry.size())?;
-                let mode = entry.header().mode().unwrap_or(0o644) & 0o755 | 0o600;
-                write_file(entry, self.folder, below, mode).map_err(failed)?;
+                write_file(entry, self.folder, below, mode(entry.header())).map_err(failed)?;
             }
             tar::EntryType::Link => {
                 let target = entry.link_name().map_err(failed)?.and_then(|target| inside(&target));
@@ -89,14 +193,28 @@ impl Unpacking<'_> {
             tar::EntryType::Symlink => {
                 let target = entry.link_name().map_err(failed)?.ok_or("is a link to nowhere")?.into_owned();
                 if !stays_inside(below, &target) {
+                    if self.leave_out(below) {
+                        return Ok(());
+                    }
                     return Err("is a link that leads out of the folder".into());
                 }
                 self.links.push((below.to_path_buf(), target));
             }
+            _ if self.leave_out(below) => return Ok(()),
             _ => return Err("is neither a file, a folder nor a link".into()),
         }
         self.done.files += 1;
         Ok(())
+    }
+
+    /// Whether this may be left out; then it is.
+    fn leave_out(&mut self, path: &Path) -> bool {
+        let Some(left_out) = &mut self.left_out else { return false };
+        left_out.count = left_out.count.saturating_add(1);
+        if left_out.names.len() < NAMED_LEFT_OUT {
+            left_out.names.push(harmless(path));
+        }
+        true
     }
 
     fn grow(&mut self, bytes: u64) -> Result<(), String> {
@@ -170,6 +288,16 @@ fn clear_way(root: &Path, path: &Path) -> std::io::Result<PathBuf> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(full),
         Err(e) => Err(e),
     }
+}
+
+/// Whatever the tar says: never set-user-id, never writable by others, always readable and writable by us.
+fn mode(header: &tar::Header) -> u32 {
+    header.mode().unwrap_or(0o644) & 0o755 | 0o600
+}
+
+/// A name without what a terminal would obey.
+fn harmless(path: &Path) -> String {
+    path.display().to_string().escape_debug().to_string()
 }
 
 fn write_file(entry: &mut impl Read, root: &Path, path: &Path, mode: u32) -> std::io::Result<()> {
@@ -275,6 +403,57 @@ mod tests {
         unpack(tar_of(&[("o/f", Regular, "good")]).as_slice(), &out, 100).unwrap();
         assert_eq!(std::fs::read_to_string(victim.join("f")).unwrap(), "mine");
         assert_eq!(std::fs::read_to_string(out.join("f")).unwrap(), "good");
+    }
+
+    fn part(entries: &[(&str, tar::EntryType, &str)], at: &Path, part: Option<&str>) -> Result<Option<(Unpacked, LeftOut)>, Failure> {
+        unpack_part(tar_of(entries).as_slice(), at, part.map(Path::new), 100, |_| {})
+    }
+
+    #[test]
+    fn a_part_is_unpacked_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let entries = [("o/d/", Directory, ""), ("o/d/a", Regular, "hello"), ("o/d/b/", Directory, ""), ("o/e", Regular, "x")];
+        let files = |found: Option<(Unpacked, LeftOut)>| found.unwrap().0.files;
+        assert_eq!(files(part(&entries, &at("all"), None).unwrap()), 2);
+        assert_eq!(files(part(&entries, &at("d"), Some("o/d")).unwrap()), 1);
+        assert_eq!(std::fs::read_to_string(at("d/a")).unwrap(), "hello");
+        assert_eq!(files(part(&entries, &at("file"), Some("o/d/a")).unwrap()), 1);
+        assert_eq!(std::fs::read_to_string(at("file")).unwrap(), "hello");
+        assert_eq!(std::fs::metadata(at("file")).unwrap().permissions().mode() & 0o7022, 0);
+        assert_eq!(part(&entries, &at("none"), Some("o/x")).unwrap(), None);
+        assert!(!at("none").exists());
+    }
+
+    #[test]
+    fn what_leads_out_is_left_out_of_a_copy_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("copy");
+        let entries = [
+            ("o/d/e/", Directory, ""),
+            ("o/passwd\u{1b}[2J", Symlink, "/etc/passwd"),
+            ("o/up", Symlink, "../.."),
+            ("o/a", Symlink, "d/e"),
+            ("o/b", Symlink, "a/x"),
+            ("o/dev", Block, ""),
+            ("o/f", Regular, "fine"),
+        ];
+        let (done, left_out) = part(&entries, &at, None).unwrap().unwrap();
+        assert_eq!((done.files, left_out.count), (2, 4), "{left_out:?}");
+        assert!(left_out.names.iter().any(|n| n.contains("passwd")) && !left_out.names.concat().contains('\u{1b}'), "{left_out:?}");
+        for gone in ["up", "dev", "b"] {
+            assert!(std::fs::symlink_metadata(at.join(gone)).is_err(), "{gone}");
+        }
+        for (name, entries) in [
+            ("absolute", vec![("/tmp/x", Regular, "a")]),
+            ("parent", vec![("o/../../x", Regular, "a")]),
+            ("beside", vec![("x", Regular, "a")]),
+            ("too much", vec![("o/a", Regular, &*"0".repeat(101))]),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            assert!(part(&entries, &dir.path().join("out"), None).is_err(), "{name}");
+            assert!(!dir.path().join("x").exists(), "{name}");
+        }
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub(crate) struct Context {
     pub(crate) prover: ProverHandle,
     pub(crate) leases: Leases,
     pub(crate) herds: crate::herds::Herds,
+    pub(crate) channels: crate::channels::Channels,
     pub(crate) leases_dir: PathBuf,
     pub(crate) failpoints: Failpoints,
     pub(crate) counters: Counters,

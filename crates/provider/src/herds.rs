@@ -212,7 +212,15 @@ async fn part(
     mut out: DuplexStream,
     mut errors: DuplexStream,
 ) {
-    while let Some(Ok((stream, bytes))) = output.next().await {
+    while let Some(item) = output.next().await {
+        let (stream, bytes) = match item {
+            Ok(item) => item,
+            // Why it did not begin is the last that is heard of it.
+            Err(error) => {
+                let _ = errors.write_all(crate::lease::chain(&error).as_bytes()).await;
+                return;
+            }
+        };
         let written = match stream {
             LogStream::Stdout => out.write_all(&bytes).await,
             LogStream::Stderr => errors.write_all(&bytes).await,

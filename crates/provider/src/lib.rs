@@ -17,6 +17,7 @@
 //! It does not match, price or settle (see `ledger`), and runs nothing by itself (see `runtime`).
 
 mod agenda;
+mod channels;
 mod config;
 mod context;
 mod detect;

@@ -242,6 +242,7 @@ fn context(
         facts,
         network,
         runtime,
+        channels: crate::channels::Channels::new(clock.now_ms()),
         clock,
         ledger_clock,
         prover,

@@ -36,10 +36,11 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 
-pub use attached::Attached;
+pub use attached::{Attached, Connection, PathKind, Resize, Terminal, TerminalSize};
 pub use build::{BuildEvent, BuildLimits, BuildRequest, MAX_BUILD_OUTPUT_BYTES, PullEvent, Step};
 pub use error::{BuildError, MAX_OUTPUT_TAIL_BYTES, PullError, RuntimeError};
 pub use time::EngineTime;
@@ -110,6 +111,50 @@ pub trait Runtime: Send + Sync + 'static {
     async fn attach(&self, id: &InstanceId, command: Vec<String>, env: BTreeMap<String, String>) -> Result<Attached, RuntimeError> {
         let _ = (id, command, env);
         Err(RuntimeError::Conflict("this runtime keeps no command's streams open".into()))
+    }
+
+    /// The same on a terminal of the command's own. What it writes is one stream.
+    async fn attach_terminal(
+        &self,
+        id: &InstanceId,
+        command: Vec<String>,
+        env: BTreeMap<String, String>,
+        size: TerminalSize,
+    ) -> Result<Terminal, RuntimeError> {
+        let _ = (id, command, env, size);
+        Err(RuntimeError::Conflict("this runtime gives commands no terminal".into()))
+    }
+
+    /// Connects to a TCP port inside a running instance, also one that listens on its loopback only and also where the instance
+    /// has no network; never to a port of the host's. Nobody listens: [`RuntimeError::Io`] with the system's word for that.
+    async fn connect(&self, id: &InstanceId, port: u16) -> Result<Connection, RuntimeError> {
+        let _ = (id, port);
+        Err(RuntimeError::Conflict("this runtime reaches no ports of instances".into()))
+    }
+
+    /// What lies at an absolute path of the instance; `None`: nothing.
+    async fn look_at(&self, id: &InstanceId, path: &str) -> Result<Option<PathKind>, RuntimeError> {
+        let _ = (id, path);
+        Err(RuntimeError::Conflict("this runtime does not look into instances".into()))
+    }
+
+    /// The tar archive of an absolute path of the instance, as it comes; its first entry is what the path names. Hostile content.
+    fn read_files(&self, id: &InstanceId, path: &str) -> BoxStream<'static, Result<Bytes, RuntimeError>> {
+        let _ = (id, path);
+        let error = RuntimeError::Conflict("this runtime gives no files of running instances".into());
+        Box::pin(futures::stream::once(async move { Err(error) }))
+    }
+
+    /// Unpacks a tar archive into a folder of the instance; nothing of it can leave the instance's file system. A file never
+    /// replaces a folder, nor a folder a file. The caller has checked what is in it.
+    async fn write_files(
+        &self,
+        id: &InstanceId,
+        folder: &str,
+        archive: BoxStream<'static, std::io::Result<Bytes>>,
+    ) -> Result<(), RuntimeError> {
+        let _ = (id, folder, archive);
+        Err(RuntimeError::Conflict("this runtime takes no files for running instances".into()))
     }
 
     /// Writes `path` of the instance to the file `dest` as a tar archive and gives its size in bytes. Works while it

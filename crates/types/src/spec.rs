@@ -18,6 +18,10 @@ pub const MAX_MANIFEST_BYTES: usize = 64 * 1024;
 pub const MAX_NAME: usize = 32;
 /// Most environment variables.
 pub const MAX_ENV: usize = 256;
+/// Most ports that a spec names.
+pub const MAX_PORTS: usize = 32;
+/// Longest name of a port.
+pub const MAX_PORT_NAME: usize = 32;
 /// Fewest bytes of memory that a container engine accepts.
 pub const MIN_MEMORY: u64 = 6 << 20;
 /// Default and largest number of processes.
@@ -77,6 +81,8 @@ pub struct JobSpec {
     pub egress: Option<Egress>,
     /// What is checked while it runs.
     pub alive: Option<AliveSpec>,
+    /// Ports that its user reaches: numbers, or numbers with names. None of them is open to anybody else.
+    pub ports: Vec<PortSpec>,
     /// How the result is checked.
     pub verify: VerifySpec,
 }
@@ -192,6 +198,27 @@ pub struct AliveSpec {
     pub log: Option<String>,
 }
 
+/// A port as people write it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PortSpec {
+    /// Its number.
+    Number(u16),
+    /// Its number, and what it is called.
+    Named(Port),
+}
+
+/// A port of a job's container.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// Its number.
+    pub port: u16,
+    /// What it is called; letters, digits and dashes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
 /// How the result is checked.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -227,6 +254,8 @@ pub struct Manifest {
     pub alive: AliveCheck,
     /// How long between SIGTERM and SIGKILL.
     pub grace: Millis,
+    /// Ports that its user is told of by name.
+    pub ports: Vec<Port>,
 }
 
 impl Manifest {
@@ -318,6 +347,8 @@ pub struct CheckedSpec {
     pub egress: Egress,
     /// What is checked.
     pub alive: AliveCheck,
+    /// Ports that its user reaches.
+    pub ports: Vec<Port>,
     /// How the result is checked.
     pub verification: Verification,
 }
@@ -414,6 +445,7 @@ impl JobSpec {
             constraints: check_constraints(self.constraints, egress)?,
             egress,
             alive: check_alive(self.alive)?,
+            ports: check_ports(self.ports)?,
             verification: Verification::None,
         })
     }
@@ -562,6 +594,45 @@ fn parse_certificate(text: &str) -> Result<CredentialQuery, String> {
     Ok(CredentialQuery { issuer, kind, at_least: number.parse().map_err(|_| wrong())? })
 }
 
+fn check_ports(written: Vec<PortSpec>) -> Result<Vec<Port>, SpecError> {
+    let ports = written.into_iter().map(|p| match p {
+        PortSpec::Number(port) => Port { port, name: None },
+        PortSpec::Named(port) => port,
+    });
+    let ports: Vec<Port> = ports.collect();
+    sound_ports(&ports).map_err(|problem| bad("ports", problem))?;
+    Ok(ports)
+}
+
+/// Whether ports of a manifest make sense: a node checks again what its client checked.
+///
+/// # Errors
+/// A sentence about the first that does not.
+pub fn sound_ports(ports: &[Port]) -> Result<(), String> {
+    if ports.len() > MAX_PORTS {
+        return Err(format!("{} where at most {MAX_PORTS} are allowed", ports.len()));
+    }
+    for (at, Port { port, name }) in ports.iter().enumerate() {
+        if *port == 0 {
+            return Err("nothing listens on port 0: write a port from 1 to 65535".into());
+        }
+        let before = ports.iter().take(at);
+        if before.clone().any(|b| b.port == *port) {
+            return Err(format!("{port} is there twice"));
+        }
+        let Some(name) = name else { continue };
+        // A name that is a number would be taken for one.
+        let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !plain || name.is_empty() || name.len() > MAX_PORT_NAME || name.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(format!("`{name}` is not a name: lower-case letters, digits and dashes, at most {MAX_PORT_NAME}"));
+        }
+        if before.clone().any(|b| b.name.as_ref() == Some(name)) {
+            return Err(format!("`{name}` is there twice"));
+        }
+    }
+    Ok(())
+}
+
 fn check_alive(alive: Option<AliveSpec>) -> Result<AliveCheck, SpecError> {
     let Some(a) = alive else { return Ok(AliveCheck::default()) };
     match (a.port, a.exec, a.log) {
@@ -611,6 +682,12 @@ mod tests {
     }
 
     #[test]
+    fn ports_are_numbers_or_have_names() {
+        let ports = check("ports: [8080, {port: 5432, name: db}]").unwrap().ports;
+        assert_eq!(ports, [Port { port: 8080, name: None }, Port { port: 5432, name: Some("db".into()) }]);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (yaml, words) in [
             ("image: a\nbuild: {}", "contradicts"),
@@ -619,6 +696,11 @@ mod tests {
             ("resources: {gpu: H100}", "GPU jobs are not available"),
             ("alive: {port: 80, log: 3s}", "contradict"),
             ("alive: {port: 0}", "alive.port: nothing listens on port 0"),
+            ("ports: [0]", "port 0"),
+            ("ports: [80, 80]", "there twice"),
+            ("ports: [70000]", "ports"),
+            ("ports: [{port: 80, name: a}, {port: 81, name: a}]", "`a` is there twice"),
+            ("ports: [{port: 80, name: '80'}]", "is not a name"),
             ("verify: {mode: zk}", "not available in this version"),
             ("timeout: soon", "not a duration"),
             ("timeout: +5s", "not a duration"),

@@ -17,6 +17,7 @@ macro_rules! targets {
 targets! {
     amounts: "Sizes, durations and money as people write them.";
     auth: "A data-plane header, keys, signatures and ids as text.";
+    channel: "What clients and nodes say in a channel.";
     envelope: "One transaction's bytes.";
     explain: "An order that was never placed.";
     export: "An exported ledger.";

@@ -4,9 +4,11 @@
 
 mod machines;
 mod provider;
+mod reach;
 
 pub(crate) use machines::*;
 pub(crate) use provider::*;
+pub(crate) use reach::*;
 
 use crate::project::Language;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -75,6 +77,12 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show what a job wrote
     Logs(LogsArgs),
+    /// Run a command in a running job
+    Exec(ExecArgs),
+    /// Copy files out of a job, or into one that runs
+    Cp(CpArgs),
+    /// Open ports of this machine that lead into a running job
+    PortForward(ForwardArgs),
     /// Stop a job
     #[command(alias = "close")]
     Stop(StopArgs),
@@ -231,6 +239,9 @@ pub(crate) struct RunArgs {
     /// Return once the job runs, and leave it running
     #[arg(short, long, conflicts_with = "out")]
     pub(crate) detach: bool,
+    /// What is opened here.
+    #[command(flatten)]
+    pub(crate) ports: PublishArgs,
     /// Arguments for the image, after --
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,

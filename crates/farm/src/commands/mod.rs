@@ -3,10 +3,13 @@
 mod account;
 mod certificate;
 mod context;
+mod cp;
 mod deposit;
 mod dev;
 mod doctor;
+mod exec;
 mod explain;
+mod forward;
 mod grants;
 mod herd;
 mod init;
@@ -39,6 +42,9 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
             None => overview::run(app).await,
         },
         Command::Logs(args) => jobs::logs(app, args).await,
+        Command::Exec(args) => exec::run(app, args).await,
+        Command::Cp(args) => cp::run(app, args).await,
+        Command::PortForward(args) => forward::run(app, args).await,
         Command::Stop(args) => jobs::stop(app, args).await,
         Command::Watch(args) => Box::pin(watch::run(app, args)).await,
         Command::Watcher(args) => watch::name(app, args).await,

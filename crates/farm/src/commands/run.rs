@@ -10,7 +10,7 @@ use crate::args::RunArgs;
 use crate::backend;
 use crate::commands::explain::{explanation, quote};
 use crate::commands::grants::let_watch;
-use crate::commands::{dev, init};
+use crate::commands::{dev, forward, init};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, Signals};
 use crate::follow::{self, Plan as FollowPlan};
@@ -27,7 +27,7 @@ use pasture_rt::{Shutdown, TaskKind, spawn, spawn_blocking};
 use pasture_types::event::Event;
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::OrderTerms;
-use pasture_types::spec::{CheckedSource, CheckedSpec, MAX_MANIFEST_BYTES, Manifest, Source};
+use pasture_types::spec::{CheckedSource, CheckedSpec, MAX_MANIFEST_BYTES, MAX_PORTS, Manifest, Port, Source};
 use pasture_types::tx::{Action, order_id};
 use pasture_types::{Amount, LeaseId, Millis, OrderId};
 use tokio::sync::{mpsc, oneshot};
@@ -40,12 +40,20 @@ pub(crate) const WATCH_LINGERS: Millis = Millis(24 * 3_600_000);
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &RunArgs) -> Outcome {
-    let asked = spec_file::resolve(&args.spec, &args.command)?;
+    let mut asked = spec_file::resolve(&args.spec, &args.command)?;
+    let doors = args.ports.publish.iter().map(|text| forward::Wanted::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    // What is opened here is a port of the job, so that others of its user's programs find it too.
+    for port in doors.iter().filter_map(forward::Wanted::number) {
+        if asked.spec.ports.len() < MAX_PORTS && !asked.spec.ports.iter().any(|known| known.port == port) {
+            asked.spec.ports.push(Port { port, name: None });
+        }
+    }
+    let doors = forward::listen(&doors, &asked.spec.ports).await?;
     let plan = look(app, &asked)?;
     match Session::open(app).await {
-        Ok(session) => Box::pin(go(&session, args, asked, plan, false)).await,
+        Ok(session) => Box::pin(go(&session, args, asked, plan, doors, false)).await,
         Err(failure) if failure.is_unreachable() && app.api_url.is_none() && !args.detach && wants_local(app, &failure) => {
-            Box::pin(run_locally(app, args, asked, plan)).await
+            Box::pin(run_locally(app, args, asked, plan, doors)).await
         }
         Err(failure) => Err(failure),
     }
@@ -71,7 +79,7 @@ fn wants_local(app: &App, failure: &Failure) -> bool {
 }
 
 /// A network of our own around one run.
-async fn run_locally(app: &App, args: &RunArgs, asked: Asked, plan: Option<Plan>) -> Outcome {
+async fn run_locally(app: &App, args: &RunArgs, asked: Asked, plan: Option<Plan>, doors: Vec<forward::Door>) -> Outcome {
     let (folder, options) = dev::passing(app)?;
     let stop = Shutdown::new();
     let (is_ready, ready) = oneshot::channel();
@@ -81,7 +89,7 @@ async fn run_locally(app: &App, args: &RunArgs, asked: Asked, plan: Option<Plan>
         return Err(why.unwrap_or_else(|| Failure::new("node", "the local network did not start")));
     };
     let outcome = match Session::open(&app.at(&ready.api_url)).await {
-        Ok(session) => go(&session, args, asked, plan, true).await,
+        Ok(session) => go(&session, args, asked, plan, doors, true).await,
         Err(failure) => Err(failure),
     };
     stop.trigger();
@@ -93,7 +101,7 @@ async fn run_locally(app: &App, args: &RunArgs, asked: Asked, plan: Option<Plan>
 }
 
 /// Everything once there is a network. `to_the_end`: wait for the final receipt, since the network ends with us.
-async fn go(session: &Session, args: &RunArgs, asked: Asked, plan: Option<Plan>, to_the_end: bool) -> Outcome {
+async fn go(session: &Session, args: &RunArgs, asked: Asked, plan: Option<Plan>, doors: Vec<forward::Door>, to_the_end: bool) -> Outcome {
     let out = session.out;
     let mut progress = Progress::new(out);
     let packed = match plan {
@@ -127,6 +135,9 @@ async fn go(session: &Session, args: &RunArgs, asked: Asked, plan: Option<Plan>,
         return Ok(Exit::Job(130));
     };
     drop(events);
+    progress.clear();
+    forward::announce(out, &handle, &doors);
+    let _open = forward::open(out, &handle, &session.lease_client(&lease), doors);
     let plan = FollowPlan {
         handle,
         lease,
@@ -172,6 +183,7 @@ fn manifest(asked: &Asked, packed: Option<&Packed>) -> Result<Manifest, Failure>
         egress: spec.egress,
         alive: spec.alive,
         grace: GRACE,
+        ports: spec.ports,
     })
 }
 

@@ -57,6 +57,14 @@ impl Progress {
         self.bar = Some(bar);
     }
 
+    /// A step that counts bytes, and does not know how many there will be.
+    pub(crate) fn counting(&mut self, text: &str) {
+        self.step(text);
+        if let (Some(bar), Ok(style)) = (&self.bar, ProgressStyle::with_template("{spinner} {msg} {bytes} {bytes_per_sec}")) {
+            bar.set_style(style);
+        }
+    }
+
     /// How far the transfer is.
     pub(crate) fn position(&self, done: u64) {
         if let Some(bar) = &self.bar {

@@ -31,6 +31,8 @@ mod operator;
 #[cfg(test)]
 mod projects;
 #[cfg(test)]
+mod reach;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod runs;

@@ -6,7 +6,7 @@
 use super::record::Terms;
 use super::state::MAX_GRACE;
 use crate::config::Options;
-use pasture_types::spec::{MAX_ENV, MAX_MANIFEST_BYTES, MAX_NAME, MAX_PIDS, Manifest, Source};
+use pasture_types::spec::{MAX_ENV, MAX_MANIFEST_BYTES, MAX_NAME, MAX_PIDS, Manifest, Source, sound_ports};
 use pasture_types::{blob, codec};
 
 /// Reads and checks a manifest.
@@ -44,6 +44,7 @@ pub(crate) fn check(bytes: &[u8], terms: &Terms, options: &Options) -> Result<Ma
     if manifest.env.len() > MAX_ENV || manifest.env.keys().any(|k| k.is_empty() || k.contains('=') || k.starts_with("FARM_")) {
         return Err("the environment has too many variables, or one whose name is empty, holds `=` or begins with FARM_".into());
     }
+    sound_ports(&manifest.ports).map_err(|problem| format!("ports: {problem}"))?;
     match &manifest.source {
         Source::Image(reference) if reference.is_empty() || reference.len() > 255 || reference.starts_with('-') => {
             Err("the image reference is not one".into())
@@ -65,7 +66,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::config::tests::options;
     use pasture_types::market::{AliveCheck, Egress};
-    use pasture_types::spec::JobType;
+    use pasture_types::spec::{JobType, Port};
     use pasture_types::{AccountId, Amount, BlobHash, LeaseId, Millis, OrderId, Resources, Timestamp};
     use std::collections::BTreeMap;
 
@@ -83,6 +84,7 @@ pub(crate) mod tests {
             egress: Egress::None,
             alive: AliveCheck::Exec,
             grace: Millis(2_000),
+            ports: vec![],
         }
     }
 
@@ -112,11 +114,12 @@ pub(crate) mod tests {
         let fits = terms(&good);
         assert_eq!(check(&good.to_bytes(), &fits, &options), Ok(good.clone()));
         type Change = fn(&mut Manifest);
-        let cases: [(&str, Change); 8] = [
+        let cases: [(&str, Change); 9] = [
             ("the lease holds", |m| m.resources.cpu_millis = 1000),
             ("network access", |m| m.egress = Egress::Open),
             ("alive check", |m| m.alive = AliveCheck::Port(80)),
             ("processes", |m| m.pids = 0),
+            ("port 0", |m| m.ports.push(Port { port: 0, name: None })),
             ("grace", |m| m.grace = Millis::secs(3600)),
             ("FARM_", |m| drop(m.env.insert("FARM_X".into(), String::new()))),
             ("image reference", |m| m.source = Source::Image("--privileged".into())),

@@ -10,7 +10,7 @@ use super::shared::Shared;
 use crate::context::Context;
 use crate::detect;
 use futures::{FutureExt as _, StreamExt as _};
-use pasture_api::data::{NodeEvent, OutputInfo};
+use pasture_api::data::{NodeEvent, OUTPUT_DIR, OutputInfo};
 use pasture_api::frames;
 use pasture_rt::TaskKind;
 use pasture_runtime::{
@@ -29,8 +29,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Where a job finds its output folder.
-pub(crate) const OUTPUT_DIR: &str = "/farm/out";
 /// What is in it: the archive then has no folder of its own around the files.
 const OUTPUT_CONTENT: &str = "/farm/out/.";
 /// How often a call that failed for the engine's reasons is tried before the lease ends over it.

@@ -6,6 +6,7 @@
 
 mod access;
 mod alive;
+mod channel;
 mod herd;
 mod streams;
 mod upload;
@@ -56,6 +57,7 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
         .route("/leases/{id}/countersign", post(countersign))
         .route("/leases/{id}/stop", post(stop))
         .route("/leases/{id}/output", get(streams::output))
+        .merge(channel::routes())
         .merge(herd::routes())
         .fallback(|| async { Problem::not_found("route") })
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -161,6 +161,7 @@ pub(crate) fn script(text: &str) -> Manifest {
         egress: Egress::None,
         alive: AliveCheck::Exec,
         grace: Millis(1_000),
+        ports: vec![],
     }
 }
 

@@ -59,7 +59,7 @@ impl Seen {
     }
 }
 
-fn gone(id: &InstanceId) -> RuntimeError {
+pub(super) fn gone(id: &InstanceId) -> RuntimeError {
     RuntimeError::NotFound { what: "instance", name: id.0.clone() }
 }
 
@@ -351,7 +351,7 @@ impl Inner {
     }
 }
 
-fn seen(container: ContainerInspectResponse) -> Seen {
+pub(super) fn seen(container: ContainerInspectResponse) -> Seen {
     let labels = container.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect();
     let state = container.state.unwrap_or_default();
     let start_error = state.error.clone().filter(|message| !message.is_empty());
@@ -399,7 +399,7 @@ fn observed(state: &ContainerState) -> Observed {
 }
 
 /// Tells a command that cannot be started (the workload's fault) from an engine that cannot start anything (ours).
-fn start_code(message: &str) -> Option<i32> {
+pub(super) fn start_code(message: &str) -> Option<i32> {
     let message = message.to_ascii_lowercase();
     let exec = message.contains("exec:") || message.contains("chdir") || message.contains("starting container process");
     if !exec {

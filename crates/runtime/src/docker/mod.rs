@@ -19,6 +19,7 @@ mod attached;
 mod builder;
 mod cgroup;
 mod config;
+mod files;
 mod firewall;
 mod follow;
 mod image;
@@ -26,6 +27,8 @@ mod instance;
 mod io;
 mod network;
 mod probe;
+mod reach;
+mod terminal;
 mod volume;
 mod workload;
 
@@ -38,12 +41,14 @@ use std::{
 
 use async_trait::async_trait;
 use bollard::Docker;
+use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::mpsc;
 
 use crate::{
-    Attached, BuildError, BuildEvent, BuildRequest, Capabilities, ExecOutput, Exit, Image, InstanceId, InstanceKey, ListedInstance,
-    LogChunk, LogCursor, Observed, Owner, PullError, PullEvent, Runtime, RuntimeError, Swept, UsageSample, Workload,
+    Attached, BuildError, BuildEvent, BuildRequest, Capabilities, Connection, ExecOutput, Exit, Image, InstanceId, InstanceKey,
+    ListedInstance, LogChunk, LogCursor, Observed, Owner, PathKind, PullError, PullEvent, Runtime, RuntimeError, Swept, Terminal,
+    TerminalSize, UsageSample, Workload,
 };
 
 pub use config::{DockerConfig, KNOWN_SOCKETS, find_socket};
@@ -136,6 +141,37 @@ impl Runtime for DockerRuntime {
 
     async fn attach(&self, id: &InstanceId, command: Vec<String>, env: BTreeMap<String, String>) -> Result<Attached, RuntimeError> {
         attached::attach(Arc::clone(&self.inner), id, command, env).await
+    }
+
+    async fn attach_terminal(
+        &self,
+        id: &InstanceId,
+        command: Vec<String>,
+        env: BTreeMap<String, String>,
+        size: TerminalSize,
+    ) -> Result<Terminal, RuntimeError> {
+        terminal::attach(Arc::clone(&self.inner), id, command, env, size).await
+    }
+
+    async fn connect(&self, id: &InstanceId, port: u16) -> Result<Connection, RuntimeError> {
+        self.inner.connect(id, port).await
+    }
+
+    async fn look_at(&self, id: &InstanceId, path: &str) -> Result<Option<PathKind>, RuntimeError> {
+        self.inner.look_at(id, path).await
+    }
+
+    fn read_files(&self, id: &InstanceId, path: &str) -> BoxStream<'static, Result<Bytes, RuntimeError>> {
+        files::read(Arc::clone(&self.inner), id.clone(), path.to_owned())
+    }
+
+    async fn write_files(
+        &self,
+        id: &InstanceId,
+        folder: &str,
+        archive: BoxStream<'static, std::io::Result<Bytes>>,
+    ) -> Result<(), RuntimeError> {
+        self.inner.write_files(id, folder, archive).await
     }
 
     async fn copy_out(&self, id: &InstanceId, path: &str, dest: &Path, max_bytes: u64) -> Result<u64, RuntimeError> {

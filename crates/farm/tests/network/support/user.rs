@@ -86,10 +86,15 @@ impl User {
         let plain = self.command(args);
         let words = std::iter::once(plain.get_program()).chain(plain.get_args());
         let line: Vec<String> = words.map(|w| format!("'{}'", w.to_str().unwrap().replace('\'', r"'\''"))).collect();
+        self.shell_on_terminal(&format!("exec {}", line.join(" ")))
+    }
+    /// The same with a line for a shell; `farm` is the program, and the folder is this user's home.
+    pub(crate) fn shell_on_terminal(&self, line: &str) -> Running {
+        let plain = self.command(&[]);
         // util-linux: gives the command a terminal and its exit code to us.
         let mut command = Command::new("script");
         environment(&mut command, &self.home);
-        command.args(["--quiet", "--return", "--flush", "--echo", "never", "--command", &format!("exec {}", line.join(" ")), "/dev/null"]);
+        command.args(["--quiet", "--return", "--flush", "--echo", "never", "--command", line, "/dev/null"]);
         command.envs(plain.get_envs().filter_map(|(k, v)| Some((k, v?)))).env("TERM", "xterm").current_dir(&self.home);
         Running::start_with(command, std::process::Stdio::piped())
     }
