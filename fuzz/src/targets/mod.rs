@@ -17,6 +17,7 @@ macro_rules! targets {
 targets! {
     amounts: "Sizes, durations and money as people write them.";
     auth: "A data-plane header, keys, signatures and ids as text.";
+    compose: "A file with several services, ours or docker compose's.";
     envelope: "One transaction's bytes.";
     explain: "An order that was never placed.";
     export: "An exported ledger.";

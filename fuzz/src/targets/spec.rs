@@ -40,6 +40,7 @@ fn travels(s: CheckedSpec) {
         egress: s.egress,
         alive: s.alive,
         grace: Millis(0),
+        life: s.life,
     };
     assert_eq!(codec::decode::<Manifest>(&manifest.to_bytes(), usize::MAX), Ok(manifest));
 }

@@ -44,6 +44,9 @@ pub(crate) fn check(bytes: &[u8], terms: &Terms, options: &Options) -> Result<Ma
     if manifest.env.len() > MAX_ENV || manifest.env.keys().any(|k| k.is_empty() || k.contains('=') || k.starts_with("FARM_")) {
         return Err("the environment has too many variables, or one whose name is empty, holds `=` or begins with FARM_".into());
     }
+    if let Some(problem) = manifest.life.problem() {
+        return Err(problem);
+    }
     match &manifest.source {
         Source::Image(reference) if reference.is_empty() || reference.len() > 255 || reference.starts_with('-') => {
             Err("the image reference is not one".into())
@@ -83,6 +86,7 @@ pub(crate) mod tests {
             egress: Egress::None,
             alive: AliveCheck::Exec,
             grace: Millis(2_000),
+            life: Default::default(),
         }
     }
 
@@ -112,7 +116,8 @@ pub(crate) mod tests {
         let fits = terms(&good);
         assert_eq!(check(&good.to_bytes(), &fits, &options), Ok(good.clone()));
         type Change = fn(&mut Manifest);
-        let cases: [(&str, Change); 8] = [
+        let cases: [(&str, Change); 9] = [
+            ("restarts", |m| m.life.retry = Some(u32::MAX)),
             ("the lease holds", |m| m.resources.cpu_millis = 1000),
             ("network access", |m| m.egress = Egress::Open),
             ("alive check", |m| m.alive = AliveCheck::Port(80)),

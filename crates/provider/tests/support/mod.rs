@@ -161,6 +161,7 @@ pub(crate) fn script(text: &str) -> Manifest {
         egress: Egress::None,
         alive: AliveCheck::Exec,
         grace: Millis(1_000),
+        life: Default::default(),
     }
 }
 
@@ -192,6 +193,11 @@ impl Client {
 
     pub(crate) async fn status(&self) -> LeaseStatus {
         serde_json::from_slice(&self.ok("GET", "status", vec![]).await).unwrap()
+    }
+
+    /// Which lease it is about.
+    pub(crate) const fn lease(&self) -> LeaseId {
+        self.lease
     }
 
     /// Waits until the node knows the lease.
