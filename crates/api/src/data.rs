@@ -45,6 +45,8 @@ pub enum Phase {
     Starting,
     /// The job's process runs.
     Running,
+    /// It ended or was not well, and is started again inside the same lease.
+    Restarting,
     /// The job is being stopped.
     Stopping,
     /// The job has ended; its logs and output can be fetched.
@@ -86,6 +88,51 @@ pub struct LeaseStatus {
     pub output_bytes: Option<u64>,
     /// When the time or money cap stops the job.
     pub ends: Option<Timestamp>,
+    /// How often it was started again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+    /// What its health check says; nothing where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthStatus>,
+    /// What happened to it, oldest first; the oldest are dropped when there are many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Happening>,
+}
+
+const fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// What a health check says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wellness {
+    /// It was not passed yet, and it is not too late.
+    Starting,
+    /// It was passed.
+    Healthy,
+    /// It failed too often.
+    Unhealthy,
+    /// The job's image has nothing to make the check with.
+    Unknown,
+}
+
+/// A job's health.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HealthStatus {
+    /// In one word.
+    pub state: Wellness,
+    /// What was seen last.
+    pub detail: String,
+}
+
+/// Something that happened to a job inside its lease.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Happening {
+    /// When, by the machine's clock.
+    pub at: Timestamp,
+    /// What, in one sentence.
+    pub text: String,
 }
 
 /// What a node tells the client about a lease.

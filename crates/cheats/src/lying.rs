@@ -135,6 +135,9 @@ impl Runtime for LyingRuntime {
         self.ask(id);
         self.honest.remove(id).await
     }
+    async fn retire(&self, id: &InstanceId) -> Result<(), RuntimeError> {
+        self.honest.retire(id).await
+    }
     async fn list(&self, owner: &Owner) -> Result<Vec<ListedInstance>, RuntimeError> {
         self.honest.list(owner).await
     }

@@ -10,6 +10,7 @@
 //! Guarantees: `main` is the only place that ends the process. Every failure says what is wrong and what to do next.
 
 use pasture_api::ApiError;
+use pasture_jobfile::FileError;
 use pasture_store::StoreError;
 use pasture_types::lease::EndReason;
 use std::path::Path;
@@ -99,6 +100,10 @@ impl Failure {
     pub(crate) fn next(mut self, step: impl Into<String>) -> Self {
         self.next.push(step.into());
         self
+    }
+    /// Something in a file that makes no sense.
+    pub(crate) fn in_file(shown: &str, error: &FileError) -> Self {
+        Self { next: error.next.clone(), ..Self::new("spec", format!("{shown}:{error}")) }
     }
     /// A file operation that failed.
     pub(crate) fn io(what: &str, path: &Path, error: &std::io::Error) -> Self {

@@ -187,7 +187,7 @@ fn send_in_background(client: &LeaseClient, plan: &mut Plan, bar: Option<indicat
     let (client, manifest) = (client.clone(), std::mem::take(&mut plan.manifest));
     let packed = plan.packed.take();
     spawn(TaskKind::ClientFollow, async move {
-        let sent = transfer::send(client, manifest, packed, bar).await;
+        let sent = transfer::send(client, manifest, packed.as_ref(), bar).await;
         let _ = done.send(Done::Sent(sent)).await;
     });
 }
@@ -289,6 +289,8 @@ impl Follower<'_> {
                 self.progress.step("running");
                 self.progress.clear();
             }
+            // Each restart has a line of its own in the log, where it is seen later as well.
+            Phase::Restarting => {}
             // Said when we ask for it; an end of its own is not a stop.
             Phase::Stopping => {}
             Phase::Ended => {

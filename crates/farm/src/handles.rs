@@ -33,6 +33,9 @@ pub(crate) struct JobRecord {
     pub(crate) created_ms: u64,
     /// Size that its output may have.
     pub(crate) disk_bytes: u64,
+    /// The deployment that it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) part_of: Option<String>,
 }
 
 /// The code of an order: 52 digits and letters.
@@ -49,6 +52,8 @@ pub(crate) struct Known {
     pub(crate) order: OrderId,
     /// Its name; `job` where we have no record.
     pub(crate) name: String,
+    /// The deployment that it is a part of.
+    pub(crate) part_of: Option<String>,
 }
 
 /// All jobs that can be named now.
@@ -58,11 +63,14 @@ pub(crate) struct Names(Vec<Known>);
 impl Names {
     /// Puts together what the ledger has of us and what we remember. Jobs of the ledger that we have no record of are `job`.
     pub(crate) fn new(orders: impl IntoIterator<Item = OrderId>, records: &[JobRecord], network: &ZoneId) -> Self {
-        let mut known: Vec<Known> =
-            records.iter().filter(|r| r.network == *network).map(|r| Known { order: r.order, name: r.name.clone() }).collect();
+        let mut known: Vec<Known> = records
+            .iter()
+            .filter(|r| r.network == *network)
+            .map(|r| Known { order: r.order, name: r.name.clone(), part_of: r.part_of.clone() })
+            .collect();
         for order in orders {
             if !known.iter().any(|k| k.order == order) {
-                known.push(Known { order, name: "job".into() });
+                known.push(Known { order, name: "job".into(), part_of: None });
             }
         }
         Self(known)
@@ -76,6 +84,11 @@ impl Names {
             |length: usize| self.0.iter().any(|k| k.order != *order && k.name == name && shared(&self::code(&k.order), &code) >= length);
         let length = (SHORTEST..LONGEST).find(|l| !taken(*l)).unwrap_or(LONGEST);
         format!("{name}-{}", code.get(..length).unwrap_or(&code))
+    }
+
+    /// The deployment that a job is a part of.
+    pub(crate) fn part_of(&self, order: &OrderId) -> Option<&str> {
+        self.0.iter().find(|k| k.order == *order)?.part_of.as_deref()
     }
 
     /// The job that a user means: by the beginning of its handle, its code, or its order's id.
@@ -141,7 +154,14 @@ mod tests {
     fn record(first: u8, second: u8, name: &str) -> JobRecord {
         let mut id = [0; 32];
         (id[0], id[1]) = (first, second);
-        JobRecord { order: OrderId(id), name: name.into(), network: ZoneId([1; 32]), created_ms: u64::from(first), disk_bytes: 1 }
+        JobRecord {
+            order: OrderId(id),
+            name: name.into(),
+            network: ZoneId([1; 32]),
+            created_ms: u64::from(first),
+            disk_bytes: 1,
+            part_of: None,
+        }
     }
 
     #[test]

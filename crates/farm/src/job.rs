@@ -88,7 +88,7 @@ impl Watch {
                 self.running = true;
                 self.last_frame = now;
             }
-            Phase::Running | Phase::Stopping | Phase::Ended => {}
+            Phase::Running | Phase::Restarting | Phase::Stopping | Phase::Ended => {}
         }
     }
 

@@ -8,6 +8,7 @@ mod avoid;
 mod backend;
 mod commands;
 mod config;
+mod deploy;
 mod dockerignore;
 mod exit;
 mod feeds;

@@ -120,6 +120,10 @@ impl Session {
         let [chance] = random::<1>()?;
         Ok(Self { out: app.out, api, status, paths: app.paths.clone(), key: app.key()?, lane: chance % MAX_LANES })
     }
+    /// The same on another lane, for work beside this one's.
+    pub(crate) fn beside(&self, number: u8) -> Self {
+        Self { lane: self.lane.wrapping_add(number) % MAX_LANES, ..self.clone() }
+    }
     /// Our account.
     pub(crate) fn account(&self) -> AccountId {
         self.key.account()

@@ -4,17 +4,17 @@
 //! probably meant; a mistake in a flag with the flag. Flags win over the file. It reads no folder but for `farm.yaml`.
 
 use crate::args::{SpecArgs, TermArgs};
+use crate::deploy::address;
 use crate::exit::Failure;
+use pasture_jobfile::yaml;
 use pasture_types::market::Egress;
 use pasture_types::spec::{AliveSpec, BuildSpec, CheckedSource, CheckedSpec, JobSpec, MAX_NAME, Scalar, SpecError, TermSpec};
 use std::path::{Path, PathBuf};
 
 /// The job file that is used without being named.
-const DEFAULT_FILE: &str = "farm.yaml";
+pub(crate) const DEFAULT_FILE: &str = "farm.yaml";
 /// Largest job file.
-const MAX_FILE_BYTES: u64 = 256 * 1024;
-/// Names this far apart are still taken for a slip.
-const MAX_TYPOS: usize = 2;
+pub(crate) const MAX_FILE_BYTES: u64 = 256 * 1024;
 
 /// A checked spec and where its folder is.
 #[derive(Debug)]
@@ -29,7 +29,9 @@ pub(crate) struct Asked {
 
 /// A job file: its text, for line numbers.
 struct Source {
-    path: PathBuf,
+    shown: String,
+    /// What folders in it are relative to; a file from the network has none.
+    base: Option<PathBuf>,
     text: String,
 }
 
@@ -39,25 +41,55 @@ enum Named {
     Image(String),
 }
 
-/// Works out what is asked.
-pub(crate) fn resolve(args: &SpecArgs, command: &[String]) -> Result<Asked, Failure> {
+/// Works out what is asked; a job file may come from the network.
+pub(crate) async fn ask(args: &SpecArgs, command: &[String]) -> Result<Asked, Failure> {
+    let source = match args.file.as_deref().and_then(Path::to_str).filter(|f| address::is_url(f)) {
+        Some(url) => Some(address::open(url).await?),
+        None => None,
+    };
+    let asked = resolve_from(args, command, source.map(|t| Source { shown: t.shown, base: t.base, text: t.text }))?;
+    if asked.spec.fleet.is_single() {
+        return Ok(asked);
+    }
+    let file = args.file.as_ref().map_or_else(String::new, |f| format!(" -f {}", f.display()));
+    Err(Failure::usage("replicas, arrays and jobs that wait for others are more than one run").next(format!("farm deploy{file}")))
+}
+
+/// The same with files of this machine only.
+#[cfg(test)]
+fn resolve(args: &SpecArgs, command: &[String]) -> Result<Asked, Failure> {
+    resolve_from(args, command, None)
+}
+
+fn resolve_from(args: &SpecArgs, command: &[String], fetched: Option<Source>) -> Result<Asked, Failure> {
     if let Some(gpu) = &args.gpu {
         return Err(no_gpu(gpu));
     }
     let named = args.target.as_deref().map(name_target).transpose()?;
     let file = match (&args.file, &named) {
+        (Some(_), _) if fetched.is_some() => None,
         (Some(path), _) => Some(path.clone()),
         (None, Some(Named::Image(_))) => None,
         (None, Some(Named::Folder(dir))) => Some(dir.join(DEFAULT_FILE)).filter(|p| p.is_file()),
         (None, None) => Some(PathBuf::from(DEFAULT_FILE)).filter(|p| p.is_file()),
     };
-    let source = file.map(|path| read(&path).map(|text| Source { path, text })).transpose()?;
+    let local = |path: PathBuf| {
+        let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        read(&path).map(|text| Source { shown: path.display().to_string(), base: Some(base), text })
+    };
+    let source = match fetched {
+        Some(source) => Some(source),
+        None => file.map(local).transpose()?,
+    };
     let mut spec = match &source {
         Some(s) => parse(s)?,
         None => JobSpec::default(),
     };
     // Folders in a file are relative to the file, those on the command line to where we are.
-    let base = source.as_ref().and_then(|s| s.path.parent()).map(Path::to_path_buf).unwrap_or_default();
+    let base = match &source {
+        Some(s) => s.base.clone(),
+        None => Some(PathBuf::new()),
+    };
     let mut folder_override = None;
     match named {
         Some(Named::Image(image)) => {
@@ -74,9 +106,13 @@ pub(crate) fn resolve(args: &SpecArgs, command: &[String]) -> Result<Asked, Fail
     }
     apply(args, command, &mut spec)?;
     let checked = spec.check().map_err(|e| located(&e, source.as_ref(), args))?;
-    let folder = match &checked.source {
-        CheckedSource::Image(_) => None,
-        CheckedSource::Build { context, .. } => Some(folder_override.unwrap_or_else(|| base.join(context))),
+    let folder = match (&checked.source, folder_override, base) {
+        (CheckedSource::Image(_), _, _) => None,
+        (CheckedSource::Build { .. }, Some(folder), _) => Some(folder),
+        (CheckedSource::Build { context, .. }, None, Some(base)) => Some(base.join(context)),
+        (CheckedSource::Build { .. }, None, None) => {
+            return Err(Failure::new("spec", "a file from the network cannot have folders of yours built: it may name images only"));
+        }
     };
     let name = checked.name.clone().unwrap_or_else(|| default_name(&checked, folder.as_deref()));
     Ok(Asked { spec: checked, folder, name })
@@ -103,7 +139,7 @@ fn name_target(target: &str) -> Result<Named, Failure> {
     Ok(Named::Image(target.into()))
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     let size = std::fs::metadata(path).map_err(|e| Failure::io("read", path, &e))?.len();
     if size > MAX_FILE_BYTES {
         return Err(Failure::new("spec", format!("{}: {size} bytes where a job file has at most {MAX_FILE_BYTES}", path.display())));
@@ -112,75 +148,14 @@ fn read(path: &Path) -> Result<String, Failure> {
 }
 
 fn parse(source: &Source) -> Result<JobSpec, Failure> {
-    let says_nothing = source.text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'));
-    if says_nothing {
+    if yaml::says_nothing(&source.text) {
         return Ok(JobSpec::default());
     }
     serde_norway::from_str(&source.text).map_err(|e| {
-        let reported = e.location().map_or(1, |l| l.line());
-        let full = e.to_string();
-        let message = full.split(" at line ").next().unwrap_or(&full);
-        let unknown = quoted_after(message, "unknown field `");
-        let line = unknown.and_then(|field| find_key(&source.text, field, reported)).unwrap_or(reported);
-        let known = message.split_once("expected").map_or("", |(_, list)| list);
-        let failure = Failure::new(
-            "spec",
-            format!(
-                "{}:{line}: {}",
-                source.path.display(),
-                unknown.map_or_else(|| message.to_string(), |field| format!("unknown field `{field}`"),)
-            ),
-        );
-        match unknown.and_then(|field| nearest(field, known)) {
-            Some(meant) => failure.next(format!("did you mean `{meant}`?")),
-            None if unknown.is_some() => failure.next(format!("known here are:{}", known.trim_start_matches(" one of"))),
-            None => failure,
-        }
+        let failure = Failure::in_file(&source.shown, &yaml::syntax(&source.text, &e));
+        let several = failure.message.ends_with("unknown field `services`");
+        if several { failure.next(format!("a file with several services is deployed:  farm deploy -f {}", source.shown)) } else { failure }
     })
-}
-
-fn quoted_after<'a>(text: &'a str, start: &str) -> Option<&'a str> {
-    text.split_once(start)?.1.split('`').next()
-}
-
-/// The known name (between backquotes in `list`) that is nearest to a mistyped one.
-fn nearest<'a>(typed: &str, list: &'a str) -> Option<&'a str> {
-    let known = list.split('`').skip(1).step_by(2);
-    known.map(|k| (distance(typed, k), k)).filter(|(d, k)| *d <= MAX_TYPOS.min(k.len() / 2)).min().map(|(_, k)| k)
-}
-
-/// Edit distance, with neighbours swapped counting as one slip.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before: Vec<usize> = vec![];
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    let at = |row: &[usize], i: usize| row.get(i).copied().unwrap_or(usize::MAX / 2);
-    for (i, ca) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, cb) in b.iter().enumerate() {
-            let mut best = (at(&last, j) + usize::from(ca != cb)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
-            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(cb) && b.get(j - 1) == Some(ca);
-            if swapped {
-                best = best.min(at(&before, j - 1) + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    at(&last, b.len())
-}
-
-/// The first line, from `from` (counted from 1) on, that has `key:` outside a comment.
-fn find_key(text: &str, key: &str, from: usize) -> Option<usize> {
-    let has_key = |line: &str| {
-        let line = line.split(" #").next().unwrap_or(line);
-        line.match_indices(key).any(|(start, _)| {
-            let before = line.get(..start).and_then(|s| s.chars().next_back());
-            let after = line.get(start + key.len()..).unwrap_or("").trim_start_matches(['"', '\'']).trim_start();
-            before.is_none_or(|c| !(c.is_alphanumeric() || c == '_' || c == '-')) && after.starts_with(':')
-        })
-    };
-    text.lines().enumerate().skip(from.saturating_sub(1)).find(|(_, line)| has_key(line)).map(|(i, _)| i + 1)
 }
 
 /// Says where a spec error comes from: the flag, if one set the field, else the line of the file.
@@ -189,9 +164,8 @@ fn located(error: &SpecError, source: Option<&Source>, args: &SpecArgs) -> Failu
     match (flag, source) {
         (Some(flag), _) => Failure::usage(format!("{flag}: {}", error.problem)),
         (None, Some(s)) => {
-            // Each part of the path lies below the one before it.
-            let line = error.field.split('.').try_fold(1, |from, part| find_key(&s.text, part, from)).unwrap_or(1);
-            Failure::new("spec", format!("{}:{line}: {error}", s.path.display()))
+            let line = yaml::line_of(&s.text, &error.field);
+            Failure::new("spec", format!("{}:{line}: {error}", s.shown))
         }
         (None, None) => Failure::usage(error.to_string()),
     }
@@ -431,12 +405,5 @@ mod tests {
         std::fs::write(folder.join("farm.yaml"), "build: {context: sub}\nname: x\n").unwrap();
         let asked = resolve(&SpecArgs { target, ..SpecArgs::default() }, &[]).unwrap();
         assert_eq!((asked.name.as_str(), asked.folder), ("x", Some(folder.join("sub"))));
-    }
-
-    #[test]
-    fn distances() {
-        for (a, b, d) in [("", "ab", 2), ("memory", "memroy", 1), ("image", "imgae", 1), ("cpu", "gpu", 1), ("a", "a", 0)] {
-            assert_eq!(distance(a, b), d, "{a} {b}");
-        }
     }
 }

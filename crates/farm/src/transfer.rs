@@ -26,7 +26,7 @@ use tokio_util::io::ReaderStream;
 const TAR_OVERHEAD: u64 = 256 << 20;
 
 /// Hands over the job's description and, if there is one, its folder.
-pub(crate) async fn send(client: LeaseClient, manifest: Vec<u8>, packed: Option<Packed>, bar: Option<ProgressBar>) -> Result<(), Failure> {
+pub(crate) async fn send(client: LeaseClient, manifest: Vec<u8>, packed: Option<&Packed>, bar: Option<ProgressBar>) -> Result<(), Failure> {
     patiently(|| client.put_manifest(manifest.clone())).await?;
     let Some(packed) = packed else { return Ok(()) };
     let mut patience = Patience::new();
@@ -40,7 +40,7 @@ pub(crate) async fn send(client: LeaseClient, manifest: Vec<u8>, packed: Option<
             reached = status.received;
             patience.renew();
         }
-        match put(&client, &packed, status.received, bar.clone()).await? {
+        match put(&client, packed, status.received, bar.clone()).await? {
             Ok(status) if status.complete => return Ok(()),
             Ok(status) => {
                 let problem = format!("the machine has {} of {} bytes of the folder and wants no more", status.received, packed.bytes);

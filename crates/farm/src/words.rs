@@ -112,6 +112,7 @@ pub(crate) fn state(job: &JobView, phase: Option<Phase>) -> &'static str {
         (None, OrderState::Cancelled) => "cancelled",
         (Some(lease), _) => match lease.state {
             LeaseState::Matched => "matching",
+            LeaseState::Accepted | LeaseState::Running if phase == Some(Phase::Restarting) => "restarting",
             LeaseState::Accepted if phase >= Some(Phase::Running) => "running",
             LeaseState::Accepted => "starting",
             LeaseState::Running => "running",

@@ -17,7 +17,7 @@ use crate::submit::{LedgerClock, Signer, Submitter};
 use crate::{prover, reconcile, register, server};
 use pasture_api::data::{LeaseStatus, Phase};
 use pasture_rt::{Clock, Shutdown, TaskHandle, TaskKind};
-use pasture_runtime::{InstanceKey, Owner, Runtime};
+use pasture_runtime::{Owner, Runtime};
 use pasture_store::{DataDir, RecordFile, StoreError};
 use pasture_types::tx::Auth;
 use pasture_types::{AccountId, LeaseId, NodeId, Resources, Timestamp};
@@ -262,7 +262,7 @@ async fn take_up(ctx: &Arc<Context>) -> Result<(), ProviderError> {
     let mut keep = BTreeSet::new();
     // One that ended or was stopped before its container was noted needs none; everything else may have one.
     for r in records.iter().filter(|r| !r.removed && (r.container.is_some() || (r.end.is_none() && r.stop.is_none()))) {
-        keep.insert(InstanceKey::parse(&format!("{}.{}", r.terms.lease, r.terms.generation))?);
+        keep.extend(lease::instance_keys(r)?);
     }
     let swept = ctx.runtime.sweep(&ctx.owner, &keep).await?;
     if !swept.instances.is_empty() {

@@ -5,6 +5,8 @@
 #![cfg(test)]
 
 mod support;
+#[path = "cases/upkeep.rs"]
+mod upkeep;
 
 use pasture_api::data::{AliveAnswer, ContextStatus, NodeEvent, Phase};
 use pasture_provider::{MissingDeposit, ShutdownMode};

@@ -137,6 +137,7 @@ impl Subject {
             network: if matches!(shape, Shape::Open) { Network::Open } else { Network::None },
             labels: BTreeMap::new(),
             output_dir: matches!(shape, Shape::Output).then(|| "/out".into()),
+            output_of: None,
             read_only_root: false,
             grace: Duration::from_secs(2),
         };

@@ -53,6 +53,8 @@ pub use types::{
 pub const LABEL_OWNER: &str = "pasture.owner";
 /// Label on everything we create: the instance key.
 pub const LABEL_INSTANCE: &str = "pasture.instance";
+/// Label on an instance: the key that its output directory goes by, where that is an earlier instance's.
+pub const LABEL_OUTPUT: &str = "pasture.output";
 /// Label on everything we create: the program and version that did.
 pub const LABEL_CREATED_BY: &str = "pasture.created-by";
 
@@ -171,6 +173,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Removes the instance, running or not, with its log, network and output volume. Idempotent; the instance itself
     /// goes last, so that what a crash in between leaves is still listed.
     async fn remove(&self, id: &InstanceId) -> Result<(), RuntimeError>;
+
+    /// Removes an instance that another one follows ([`Workload::output_of`]): all but the output directory. Idempotent.
+    async fn retire(&self, id: &InstanceId) -> Result<(), RuntimeError>;
 
     /// Everything of this owner that has an instance, in any state: for re-adoption after a restart.
     async fn list(&self, owner: &Owner) -> Result<Vec<ListedInstance>, RuntimeError>;

@@ -138,6 +138,9 @@ pub struct Workload {
     /// Absolute path of a writable directory, empty at first, for what the workload hands back; `FARM_OUTPUT_DIR`
     /// points there. `None`: no such directory.
     pub output_dir: Option<String>,
+    /// The earlier instance of the same owner whose output directory this one goes on with, if it is not the first of its job;
+    /// that one must have exited. Of several in a row it is always the first.
+    pub output_of: Option<InstanceKey>,
     /// Makes the root file system read-only and gives a small `/tmp` in memory.
     pub read_only_root: bool,
     /// Time between the stop signal and the kill when the *engine* stops the instance (its own shutdown);

@@ -18,6 +18,7 @@ use std::{
 use futures::{StreamExt, TryStreamExt};
 use pasture_runtime::{
     EgressFilter, Exit, InstanceKey, LABEL_OWNER, LogChunk, LogCursor, LogStream, Network, Observed, PullError, Runtime, RuntimeError,
+    Workload,
     docker::{DockerConfig, DockerRuntime, find_socket},
 };
 use support::{Bench, seconds, until};
@@ -58,6 +59,7 @@ behaviour!(
     commands_run_inside,
     output_comes_back_also_after_a_failure,
     the_output_volume_has_its_size,
+    an_instance_goes_on_with_the_output_of_an_earlier_one,
     stopping_is_graceful_then_firm,
     list_and_sweep_find_everything,
     containers_that_only_claim_to_be_ours_are_left_alone,
@@ -427,6 +429,42 @@ async fn the_output_volume_has_its_size(bench: Bench) {
     bench.rt.remove(&id).await.unwrap();
     assert_eq!(bench.mounts(), Vec::<String>::new());
     assert_eq!(bench.volume_files(), Vec::<String>::new());
+}
+
+async fn an_instance_goes_on_with_the_output_of_an_earlier_one(bench: Bench) {
+    // With a size (a file system of its own, where we may mount) and without (the engine's volume).
+    for disk_bytes in [8 << 20, 0] {
+        let append = "echo line >>$FARM_OUTPUT_DIR/f; wc -l <$FARM_OUTPUT_DIR/f";
+        let next = |first: Option<&Workload>| {
+            let mut workload = bench.shell(append);
+            workload.output_dir = Some("/out".into());
+            workload.output_of = first.map(|w| w.instance_key.clone());
+            workload.limits.disk_bytes = disk_bytes;
+            workload
+        };
+        let first = next(None);
+        let mut before = bench.start(&first).await;
+        bench.rt.wait(&before).await.unwrap();
+        for count in ["2", "3"] {
+            let following = next(Some(&first));
+            let id = bench.rt.create(&following).await.unwrap();
+            bench.rt.retire(&before).await.unwrap();
+            bench.rt.retire(&before).await.unwrap();
+            bench.rt.start(&id).await.unwrap();
+            bench.rt.wait(&id).await.unwrap();
+            assert_eq!(bench.log_text(&id).await.trim(), count);
+            // What sweeps up keeps the output for as long as its key is wanted.
+            let keep = BTreeSet::from([first.instance_key.clone(), following.instance_key.clone()]);
+            assert_eq!(bench.rt.sweep(&bench.owner, &keep).await.unwrap().volumes, 0);
+            before = id;
+        }
+        let tar = bench.dir.path().join("out.tar");
+        assert!(bench.rt.copy_out(&before, "/out/f", &tar, 1 << 20).await.unwrap() > 0);
+        bench.rt.remove(&before).await.unwrap();
+        assert_eq!(bench.mounts(), Vec::<String>::new());
+        assert_eq!(bench.volume_files(), Vec::<String>::new());
+        assert_eq!(bench.rt.sweep(&bench.owner, &BTreeSet::new()).await.unwrap().volumes, 0, "the engine's volume is gone as well");
+    }
 }
 
 async fn stopping_is_graceful_then_firm(bench: Bench) {

@@ -4,7 +4,9 @@
 //! no value out of range. The ledger sees only the manifest's hash. Reading YAML (and its line numbers) is the client's.
 
 use crate::credential::{CredentialKind, CredentialQuery};
+use crate::fleet::{self, ArraySpec, DependsSpec, Fleet};
 use crate::ids::BlobHash;
+use crate::life::{self, HealthSpec, Life, Restart};
 use crate::market::{AliveCheck, BillingUnit, Constraint, Egress, MAX_ATTRIBUTE, MAX_CONSTRAINTS, Term, Verification};
 use crate::resources::{parse_bytes, parse_cpu};
 use crate::{AccountId, Amount, Millis, Resources};
@@ -85,6 +87,18 @@ pub struct JobSpec {
     pub ports: Vec<PortSpec>,
     /// How the result is checked.
     pub verify: VerifySpec,
+    /// When it is started again inside its lease: `never`, `on-failure` or `always`.
+    pub restart: Option<Restart>,
+    /// At most how often it is started again after a failure.
+    pub retry: Option<u32>,
+    /// How it is seen to be well.
+    pub health: Option<HealthSpec>,
+    /// How many of it run; for `farm deploy`.
+    pub replicas: Option<u32>,
+    /// Numbered members instead; for `farm deploy`.
+    pub array: Option<ArraySpec>,
+    /// What it waits for among the services of its file; for `farm deploy`.
+    pub depends_on: DependsSpec,
 }
 
 impl Default for BuildSpec {
@@ -256,6 +270,8 @@ pub struct Manifest {
     pub grace: Millis,
     /// Ports that its user is told of by name.
     pub ports: Vec<Port>,
+    /// What happens when it ends or does not answer.
+    pub life: Life,
 }
 
 impl Manifest {
@@ -351,6 +367,10 @@ pub struct CheckedSpec {
     pub ports: Vec<Port>,
     /// How the result is checked.
     pub verification: Verification,
+    /// What happens when it ends or does not answer.
+    pub life: Life,
+    /// How many there are.
+    pub fleet: Fleet,
 }
 
 /// What a checked spec runs.
@@ -447,6 +467,8 @@ impl JobSpec {
             alive: check_alive(self.alive)?,
             ports: check_ports(self.ports)?,
             verification: Verification::None,
+            life: life::check(self.kind.unwrap_or_default(), self.restart, self.retry, self.health)?,
+            fleet: fleet::check(self.replicas, self.array, self.depends_on)?,
         })
     }
 }

@@ -18,6 +18,7 @@ targets! {
     amounts: "Sizes, durations and money as people write them.";
     auth: "A data-plane header, keys, signatures and ids as text.";
     channel: "What clients and nodes say in a channel.";
+    compose: "A file with several services, ours or docker compose's.";
     envelope: "One transaction's bytes.";
     explain: "An order that was never placed.";
     export: "An exported ledger.";

@@ -41,6 +41,7 @@ fn travels(s: CheckedSpec) {
         alive: s.alive,
         grace: Millis(0),
         ports: s.ports,
+        life: s.life,
     };
     assert_eq!(codec::decode::<Manifest>(&manifest.to_bytes(), usize::MAX), Ok(manifest));
 }

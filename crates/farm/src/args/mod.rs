@@ -2,10 +2,12 @@
 //!
 //! Guarantees: every flag here is read by a command. Help texts use the words of [`crate::words`].
 
+mod deploy;
 mod machines;
 mod provider;
 mod reach;
 
+pub(crate) use deploy::*;
 pub(crate) use machines::*;
 pub(crate) use provider::*;
 pub(crate) use reach::*;
@@ -70,6 +72,15 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Run a folder with a Dockerfile, or an image, and follow it to its end
     Run(Box<RunArgs>),
+    /// Run what a job file asks for, several services as well, and keep it so
+    #[command(alias = "apply")]
+    Deploy(DeployArgs),
+    /// Change how many replicas of a service run
+    Scale(ScaleArgs),
+    /// Change what is deployed, one replica after the other
+    Update(UpdateArgs),
+    /// Print what can be in a job file, as a JSON Schema
+    Schema,
     /// List your jobs
     #[command(alias = "list")]
     Ps(PsArgs),
@@ -141,7 +152,7 @@ pub(crate) struct SpecArgs {
     /// A folder with a Dockerfile, or an image [default: the current folder]
     #[arg(value_name = "DIR|IMAGE")]
     pub(crate) target: Option<String>,
-    /// A job file (farm.yaml in the folder is used without being named)
+    /// A job file, or its https: address (farm.yaml in the folder is used without being named)
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Name of the job

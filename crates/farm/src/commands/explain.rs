@@ -34,7 +34,7 @@ const HOUR_MS: u128 = 3_600_000;
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &ExplainArgs) -> Outcome {
-    let asked = spec_file::resolve(&args.spec, &[])?;
+    let asked = spec_file::ask(&args.spec, &[]).await?;
     let session = Session::open(app).await?;
     let terms = terms(&asked.spec, BlobHash([0; 32]), session.time());
     let opened = open(&terms);

@@ -5,7 +5,8 @@
 
 use crate::args::{ExtendArgs, LogsArgs, PsArgs, ReceiptArgs, StopArgs};
 use crate::backend::RecordKind;
-use crate::commands::tenure;
+use crate::commands::{groups, tenure};
+use crate::deploy::group;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, FromLog};
 use crate::follow::{final_in, show_frame};
@@ -37,7 +38,7 @@ const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// Machines that are asked at once: some that are away must not hold up a list, and a gateway has a limit of its own.
 const ASKED_AT_ONCE: usize = 16;
 
-fn cost(lease: &LeaseView) -> Amount {
+pub(crate) fn cost(lease: &LeaseView) -> Amount {
     match &lease.settlement {
         Some(s) => s.charged,
         None => lease.rate_per_hour.per_hour_for(lease.served_ms.0).unwrap_or(lease.escrow).min(lease.escrow),
@@ -45,7 +46,7 @@ fn cost(lease: &LeaseView) -> Amount {
 }
 
 /// What the machine of an open lease says; nothing when it does not answer at once.
-async fn live(session: &Session, lease: Option<&LeaseView>) -> Option<LeaseStatus> {
+pub(crate) async fn live(session: &Session, lease: Option<&LeaseView>) -> Option<LeaseStatus> {
     let lease = lease.filter(|l| matches!(l.state, LeaseState::Accepted | LeaseState::Running))?;
     tokio::time::timeout(ANSWER_WAIT, session.lease_client(lease).status()).await.ok()?.ok()
 }
@@ -63,7 +64,10 @@ pub(crate) async fn ps(app: &App, args: &PsArgs) -> Outcome {
     let state = async |job: &JobView| words::state(job, live(&session, job.lease.as_ref()).await.map(|s| s.phase));
     let shown: Vec<(&JobView, &str)> = asked.map(async |job| (job, state(job).await)).buffered(ASKED_AT_ONCE).collect().await;
     if session.out.json {
-        let one = |(job, state): &(&JobView, &str)| serde_json::json!({"job": names.handle(&job.order.id), "state": state, "order": job.order, "lease": job.lease});
+        let one = |(job, state): &(&JobView, &str)| {
+            let (handle, part_of) = (names.handle(&job.order.id), names.part_of(&job.order.id));
+            serde_json::json!({"job": handle, "state": state, "deployment": part_of, "order": job.order, "lease": job.lease})
+        };
         session.out.json(&shown.iter().map(one).collect::<Vec<_>>());
         return Ok(Exit::Ok);
     }
@@ -72,10 +76,17 @@ pub(crate) async fn ps(app: &App, args: &PsArgs) -> Outcome {
         return Ok(Exit::Ok);
     }
     let mut table = Table::new(&["JOB", "STATE", "MACHINE", "SERVED", "CHARGED", "AGE"]);
-    for (job, state) in shown {
+    let mut group = None;
+    for (job, state) in groups::together(&shown, &names) {
+        let part_of = names.part_of(&job.order.id);
+        if let Some(name) = part_of.filter(|_| group != part_of) {
+            table.row(groups::headline(&shown, &names, name));
+        }
+        group = part_of;
+        let indent = if part_of.is_some() { "  " } else { "" };
         let of = |text: &dyn Fn(&LeaseView) -> String| job.lease.as_ref().map_or_else(|| "-".into(), text);
         table.row([
-            names.handle(&job.order.id),
+            format!("{indent}{}", names.handle(&job.order.id)),
             state.into(),
             of(&|l| words::machine(&l.provider_name, &l.region)),
             of(&|l| duration(l.served_ms)),
@@ -90,6 +101,9 @@ pub(crate) async fn ps(app: &App, args: &PsArgs) -> Outcome {
 /// `farm status`.
 pub(crate) async fn status(app: &App, job: &str) -> Outcome {
     let session = Session::open(app).await?;
+    if let Some(group) = group::find(&session, job)? {
+        return groups::status(&session, &group).await;
+    }
     let job = session.job(job).await?;
     let live = live(&session, job.lease.as_ref()).await;
     let view = JobView { order: job.order.clone(), lease: job.lease.clone() };
@@ -129,6 +143,15 @@ pub(crate) async fn status(app: &App, job: &str) -> Outcome {
             if !s.detail.is_empty() {
                 row("detail", words::plainly(&s.detail));
             }
+            if let Some(health) = &s.health {
+                row("health", format!("{:?}: {}", health.state, words::plainly(&health.detail)).to_lowercase());
+            }
+            if s.restarts > 0 {
+                row("restarts", s.restarts.to_string());
+            }
+            for event in &s.history {
+                row("event", format!("{} ago: {}", duration(session.time().since(event.at)), words::plainly(&event.text)));
+            }
         }
         row("id", job.order.id.to_string());
         table.text()
@@ -139,6 +162,9 @@ pub(crate) async fn status(app: &App, job: &str) -> Outcome {
 /// `farm logs`.
 pub(crate) async fn logs(app: &App, args: &LogsArgs) -> Outcome {
     let session = Session::open(app).await?;
+    if let Some(group) = group::find(&session, &args.job)? {
+        return groups::logs(&session, &group, args).await;
+    }
     let job = session.job(&args.job).await?;
     let client = session.lease_client(job.lease()?);
     // Asked first, so that a machine that is away is an error and not silence.
@@ -157,6 +183,9 @@ pub(crate) async fn logs(app: &App, args: &LogsArgs) -> Outcome {
 pub(crate) async fn stop(app: &App, args: &StopArgs) -> Outcome {
     let grace = parse_duration(&args.grace).map_err(|e| Failure::usage(format!("--grace: {e}")))?;
     let session = Session::open(app).await?;
+    if let Some(group) = group::find(&session, &args.job)?.filter(|_| !args.at_the_end) {
+        return groups::stop(&session, group, grace).await;
+    }
     let job = session.job(&args.job).await?;
     if args.at_the_end {
         return tenure::stop_renewal(&session, &job).await;
@@ -168,7 +197,18 @@ pub(crate) async fn stop(app: &App, args: &StopArgs) -> Outcome {
                 .next(format!("let it end with what is paid:  farm stop {} --at-the-end", job.handle)));
         }
     }
-    let how = match &job.lease {
+    let how = end(&session, &job, grace).await?;
+    if session.out.json {
+        session.out.json(&serde_json::json!({"job": job.handle, "result": how}));
+    } else {
+        session.out.note(&format!("{} {how}; its receipt:  farm receipt {}", job.handle, job.handle));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Ends a job, wherever it is in its life, and says how.
+pub(crate) async fn end(session: &Session, job: &Job, grace: Millis) -> Result<&'static str, Failure> {
+    Ok(match &job.lease {
         Some(lease) if matches!(lease.state, LeaseState::Closing | LeaseState::Closed) => "had ended already",
         Some(lease) if lease.state == LeaseState::Matched => {
             session.submit(vec![Action::CloseLease { lease: lease.id, reason: EndReason::StoppedByUser }]).await?;
@@ -179,19 +219,13 @@ pub(crate) async fn stop(app: &App, args: &StopArgs) -> Outcome {
             session.submit(vec![Action::CloseLease { lease: lease.id, reason: EndReason::StoppedByUser }]).await?;
             "was left"
         }
-        Some(lease) => stop_running(&session, lease, grace).await?,
+        Some(lease) => stop_running(session, lease, grace).await?,
         None if job.order.state == OrderState::Open => {
             session.submit(vec![Action::CancelOrder { order: job.order.id }]).await?;
             "was cancelled before it began"
         }
         None => "had ended already",
-    };
-    if session.out.json {
-        session.out.json(&serde_json::json!({"job": job.handle, "result": how}));
-    } else {
-        session.out.note(&format!("{} {how}; its receipt:  farm receipt {}", job.handle, job.handle));
-    }
-    Ok(Exit::Ok)
+    })
 }
 
 /// Asks the machine, and waits until the ledger says that it is over; a machine that is away is passed by.

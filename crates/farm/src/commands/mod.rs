@@ -4,16 +4,18 @@ mod account;
 mod certificate;
 mod context;
 mod cp;
+mod deploy;
 mod deposit;
 mod dev;
 mod doctor;
 mod exec;
-mod explain;
+pub(crate) mod explain;
 mod forward;
-mod grants;
+pub(crate) mod grants;
+mod groups;
 mod herd;
 mod init;
-mod jobs;
+pub(crate) mod jobs;
 mod ledger;
 mod limits;
 mod man;
@@ -22,8 +24,11 @@ mod offers;
 mod overview;
 mod provider;
 pub(crate) mod run;
+mod scale;
+mod schema;
 mod tenure;
 mod up;
+mod update;
 mod vote;
 pub(crate) mod watch;
 
@@ -36,6 +41,10 @@ use clap::CommandFactory as _;
 pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
     match command {
         Command::Run(args) => Box::pin(run::run(app, args)).await,
+        Command::Deploy(args) => Box::pin(deploy::run(app, args)).await,
+        Command::Scale(args) => Box::pin(scale::run(app, args)).await,
+        Command::Update(args) => Box::pin(update::run(app, args)).await,
+        Command::Schema => schema::run(app),
         Command::Ps(args) => jobs::ps(app, args).await,
         Command::Status(args) => match &args.job {
             Some(job) => jobs::status(app, job).await,

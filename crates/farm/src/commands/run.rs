@@ -29,7 +29,7 @@ use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::OrderTerms;
 use pasture_types::spec::{CheckedSource, CheckedSpec, MAX_MANIFEST_BYTES, MAX_PORTS, Manifest, Port, Source};
 use pasture_types::tx::{Action, order_id};
-use pasture_types::{Amount, LeaseId, Millis, OrderId};
+use pasture_types::{Amount, BlobHash, LeaseId, Millis, OrderId};
 use tokio::sync::{mpsc, oneshot};
 
 /// How long a job is given between being asked to end and being killed.
@@ -40,7 +40,7 @@ pub(crate) const WATCH_LINGERS: Millis = Millis(24 * 3_600_000);
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &RunArgs) -> Outcome {
-    let mut asked = spec_file::resolve(&args.spec, &args.command)?;
+    let mut asked = spec_file::ask(&args.spec, &args.command).await?;
     let doors = args.ports.publish.iter().map(|text| forward::Wanted::parse(text)).collect::<Result<Vec<_>, _>>()?;
     // What is opened here is a port of the job, so that others of its user's programs find it too.
     for port in doors.iter().filter_map(forward::Wanted::number) {
@@ -59,7 +59,8 @@ pub(crate) async fn run(app: &App, args: &RunArgs) -> Outcome {
     }
 }
 
-fn look(app: &App, asked: &Asked) -> Result<Option<Plan>, Failure> {
+/// Looks at the folder, if one is built.
+pub(crate) fn look(app: &App, asked: &Asked) -> Result<Option<Plan>, Failure> {
     let (CheckedSource::Build { dockerfile, .. }, Some(folder)) = (&asked.spec.source, &asked.folder) else { return Ok(None) };
     match Plan::scan(folder, dockerfile, MAX_CONTEXT_BYTES) {
         Err(failure) if failure.code == NO_DOCKERFILE && dockerfile == "Dockerfile" && init::offer(app, folder, &failure)? => {
@@ -108,7 +109,7 @@ async fn go(session: &Session, args: &RunArgs, asked: Asked, plan: Option<Plan>,
         Some(plan) => Some(pack(session, plan, &mut progress).await?),
         None => None,
     };
-    let manifest = manifest(&asked, packed.as_ref())?;
+    let manifest = manifest(&asked, packed.as_ref().map(|p| (p.hash, p.bytes)))?;
     let bytes = manifest.to_bytes();
     if bytes.len() > MAX_MANIFEST_BYTES {
         return Err(Failure::new("spec", format!("the job's description has {} bytes; at most {MAX_MANIFEST_BYTES} fit", bytes.len()))
@@ -151,7 +152,8 @@ async fn go(session: &Session, args: &RunArgs, asked: Asked, plan: Option<Plan>,
     follow::follow(session, plan, progress, signals).await
 }
 
-async fn pack(session: &Session, plan: Plan, progress: &mut Progress) -> Result<Packed, Failure> {
+/// Packs a folder and says what travels.
+pub(crate) async fn pack(session: &Session, plan: Plan, progress: &mut Progress) -> Result<Packed, Failure> {
     for line in plan.summary() {
         session.out.note(&line);
     }
@@ -161,12 +163,13 @@ async fn pack(session: &Session, plan: Plan, progress: &mut Progress) -> Result<
     packing.join().await.unwrap_or_else(|| Err(Failure::new("io", "packing the folder failed")))
 }
 
-fn manifest(asked: &Asked, packed: Option<&Packed>) -> Result<Manifest, Failure> {
+/// The description that a machine gets. `context`: hash and size of the packed folder, if one is built.
+pub(crate) fn manifest(asked: &Asked, context: Option<(BlobHash, u64)>) -> Result<Manifest, Failure> {
     let spec = asked.spec.clone();
-    let source = match (spec.source, packed) {
+    let source = match (spec.source, context) {
         (CheckedSource::Image(image), _) => Source::Image(image),
-        (CheckedSource::Build { dockerfile, args, timeout, .. }, Some(packed)) => {
-            Source::Build { context: packed.hash, context_bytes: packed.bytes, dockerfile, args, timeout }
+        (CheckedSource::Build { dockerfile, args, timeout, .. }, Some((context, context_bytes))) => {
+            Source::Build { context, context_bytes, dockerfile, args, timeout }
         }
         (CheckedSource::Build { .. }, None) => return Err(Failure::new("spec", "there is no folder to build")),
     };
@@ -184,6 +187,7 @@ fn manifest(asked: &Asked, packed: Option<&Packed>) -> Result<Manifest, Failure>
         alive: spec.alive,
         grace: GRACE,
         ports: spec.ports,
+        life: spec.life,
     })
 }
 
@@ -196,6 +200,7 @@ async fn place(session: &Session, asked: &Asked, terms: &OrderTerms) -> Result<O
         network: session.status.zone,
         created_ms: now_ms(),
         disk_bytes: spec.resources.disk_bytes,
+        part_of: None,
     };
     // The order comes first: its id is that of the transaction's first action.
     let mut actions = vec![Action::PlaceOrder { terms: Box::new(terms.clone()) }];

@@ -11,6 +11,8 @@ mod certificates;
 #[cfg(test)]
 mod cheats;
 #[cfg(test)]
+mod deployments;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod herds;
@@ -36,6 +38,8 @@ mod reach;
 mod refusals;
 #[cfg(test)]
 mod runs;
+#[cfg(test)]
+mod services;
 #[cfg(test)]
 mod stopping;
 #[cfg(test)]

@@ -4,12 +4,12 @@
 //! instead of running it unrecorded; when shutdown is requested everything is left as it is, for the next start to take up.
 
 use super::event::{Effect, Event, LogState, Statement, Waits};
-use super::log::{LogSeen, LogWriter};
+use super::log::{LogPlace, LogSeen, LogWriter};
 use super::record::{LeaseRecord, Output};
 use super::shared::Shared;
 use super::state::Machine;
 use super::work::{self, Mode, chain};
-use super::{manifest, state};
+use super::{manifest, probe, state};
 use crate::context::Context;
 use crate::submit::SubmitError;
 use pasture_api::data::{NodeEvent, Phase};
@@ -44,6 +44,8 @@ struct Actor {
     record: RecordFile<LeaseRecord>,
     mailbox: mpsc::Receiver<Event>,
     writer: Option<LogWriter>,
+    /// The instance whose log is followed.
+    followed: Option<u32>,
     manifest: Option<Arc<Manifest>>,
     context_complete: bool,
     pending: Option<NodeEvent>,
@@ -83,6 +85,7 @@ pub(crate) fn spawn(ctx: &Arc<Context>, record: LeaseRecord, started: Started) -
         record: file,
         mailbox,
         writer: Some(writer),
+        followed: None,
         manifest: None,
         context_complete: false,
         pending: None,
@@ -229,10 +232,17 @@ impl Actor {
                 }
             }
             Effect::CancelWork => self.work.trigger(),
-            Effect::Create { image } => {
+            Effect::Create { image, instance } => {
                 if let Some(manifest) = self.manifest.clone() {
-                    self.task(TaskKind::Lease, work::create(Arc::clone(&self.ctx), Arc::clone(&self.shared), manifest, image));
+                    let create = work::create(Arc::clone(&self.ctx), Arc::clone(&self.shared), manifest, image, instance);
+                    self.task(TaskKind::Lease, create);
                 }
+            }
+            Effect::Retire { container } => {
+                self.task(TaskKind::Lease, work::retire(Arc::clone(&self.ctx), Arc::clone(&self.shared), container));
+            }
+            Effect::Probe { container, instance, health } => {
+                self.task(TaskKind::Lease, probe::make(Arc::clone(&self.ctx), Arc::clone(&self.shared), container, instance, health));
             }
             Effect::Start { container } => self.attach(container, Mode::Start),
             Effect::Adopt { container } => self.attach(container, Mode::Adopt),
@@ -282,9 +292,13 @@ impl Actor {
 
     /// Follows the log first, so that nothing is missed, then starts or adopts.
     fn attach(&mut self, container: String, mode: Mode) {
-        if let Some(writer) = self.writer.take() {
+        let upkeep = &self.machine.record.upkeep;
+        let place = LogPlace { instance: upkeep.instance, note: upkeep.note.clone() };
+        // Another instance's log was waited for long enough.
+        if self.followed.replace(place.instance) != Some(place.instance) {
+            std::mem::replace(&mut self.follower, Shutdown::new()).trigger();
             let token = self.follower.token();
-            let follow = work::follow(Arc::clone(&self.ctx), Arc::clone(&self.shared), writer, container.clone());
+            let follow = work::follow(Arc::clone(&self.ctx), Arc::clone(&self.shared), self.writer.take(), place, container.clone());
             self.task(TaskKind::LogFollower, async move { token.guard(follow).await.unwrap_or_default() });
         }
         self.task(TaskKind::Lease, work::run(Arc::clone(&self.ctx), Arc::clone(&self.shared), container, mode));

@@ -4,6 +4,7 @@
 
 use pasture_api::data::{CountersignRequest, NodeEvent, OutputInfo};
 use pasture_types::lease::{EndReason, Usage};
+use pasture_types::life::Health;
 use pasture_types::spec::Manifest;
 use pasture_types::{BlobHash, Millis, Timestamp};
 
@@ -28,6 +29,17 @@ impl Epochs {
 pub(crate) struct Waits {
     pub(crate) manifest: Millis,
     pub(crate) context: Millis,
+}
+
+/// What a health check saw.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Seen {
+    /// The job is well.
+    Well(String),
+    /// It is not.
+    Failing(String),
+    /// The check cannot be made.
+    Nothing(String),
 }
 
 /// What happened.
@@ -59,8 +71,12 @@ pub(crate) enum Event {
     Vanished { at: Option<Timestamp> },
     /// The engine could not stop it.
     StopFailed,
-    /// All of its log is in the file.
-    LogDrained,
+    /// All of an instance's log is in the file.
+    LogDrained { instance: u32 },
+    /// A health check was made.
+    Probed { instance: u32, seen: Seen },
+    /// The container of an instance that ended is gone; its output is the next one's.
+    Retired,
     /// The output folder was copied, or there is none.
     OutputDone { output: Option<OutputInfo>, problem: Option<String> },
     /// The client confirmed a statement.
@@ -94,8 +110,12 @@ pub(crate) enum Effect {
     FetchImage,
     /// Give up building or pulling.
     CancelWork,
-    /// Make the container.
-    Create { image: String },
+    /// Make the container of an instance.
+    Create { image: String, instance: u32 },
+    /// Remove the container of an instance that another one follows, without its output.
+    Retire { container: String },
+    /// Make the health check.
+    Probe { container: String, instance: u32, health: Health },
     /// Follow its log, start it and wait for its end; a running one is only followed and waited for.
     Start { container: String },
     /// Follow a container that was running before we crashed; never start it.

@@ -36,6 +36,19 @@ struct Mark {
     cursor: LogCursor,
     /// The size limit was reached.
     full: bool,
+    /// Which of the job's instances the cursor is in.
+    #[serde(default)]
+    instance: u32,
+    /// When that one's log began.
+    #[serde(default)]
+    began_ms: u64,
+}
+
+/// Where in the job's life a log begins: at which instance, and what is written between it and the last one.
+#[derive(Clone, Debug)]
+pub(crate) struct LogPlace {
+    pub(crate) instance: u32,
+    pub(crate) note: String,
 }
 
 /// A piece of a job's log.
@@ -93,7 +106,7 @@ impl LogWriter {
 
     /// What is durable now.
     pub(crate) fn seen(&self) -> LogSeen {
-        let newest = self.mark.cursor.stdout.at.max(self.mark.cursor.stderr.at).as_millis();
+        let newest = self.mark.cursor.stdout.at.max(self.mark.cursor.stderr.at).as_millis().max(self.mark.began_ms);
         LogSeen {
             bytes: self.mark.bytes,
             root: BlobHash(*self.hasher.finalize().as_bytes()),
@@ -102,10 +115,24 @@ impl LogWriter {
         }
     }
 
+    /// Goes on with the log of a later instance: writes what happened in between, once, and reads that one from its beginning.
+    pub(crate) fn begin(&mut self, place: &LogPlace, now: Timestamp) -> Result<LogSeen, StoreError> {
+        if place.instance <= self.mark.instance {
+            return Ok(self.seen());
+        }
+        let cursor = LogCursor::default();
+        let note = Piece { stream: LogStream::Stderr, bytes: Bytes::from(place.note.clone()), cursor, lost_before: false };
+        self.write(&[note], place.instance, now.0)
+    }
+
     /// Appends pieces durably. After an error the file is as it was; the writer must be opened again.
     pub(crate) fn append(&mut self, pieces: &[Piece]) -> Result<LogSeen, StoreError> {
+        self.write(pieces, self.mark.instance, self.mark.began_ms)
+    }
+
+    fn write(&mut self, pieces: &[Piece], instance: u32, began_ms: u64) -> Result<LogSeen, StoreError> {
         let Some(last) = pieces.last() else { return Ok(self.seen()) };
-        let mut mark = Mark { cursor: last.cursor.clone(), ..self.mark.clone() };
+        let mut mark = Mark { cursor: last.cursor.clone(), instance, began_ms, ..self.mark.clone() };
         let mut out = vec![];
         for piece in pieces {
             if mark.full {
@@ -131,7 +158,7 @@ impl LogWriter {
         }
         mark.bytes = mark.bytes.saturating_add(out.len() as u64);
         // Past the limit only the time of the newest entry would change: not worth an fsync for each.
-        if !(self.mark.full && mark.full) {
+        if !(self.mark.full && mark.full && self.mark.instance == instance) {
             self.record.save(&mark)?;
             self.failpoints.hit("provider.log.after_mark");
         }
@@ -199,6 +226,25 @@ mod tests {
             assert_eq!(seen.root, pasture_types::blob::hash(&std::fs::read(dir.path().join("log")).unwrap()));
             assert_eq!(seen.last_at, Some(Timestamp(20)));
         }
+    }
+
+    #[test]
+    fn the_next_instance_goes_on_after_a_note_that_is_written_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = LogWriter::open(dir.path(), 1 << 20, Failpoints::default()).unwrap();
+        writer.append(&[piece(1, "one\n"), piece(2, "two\n")]).unwrap();
+        let place = LogPlace { instance: 1, note: "[farm] again\n".into() };
+        assert_eq!(writer.begin(&LogPlace { instance: 0, ..place.clone() }, Timestamp(5)).unwrap(), writer.seen());
+        writer.begin(&place, Timestamp(50)).unwrap();
+        drop(writer);
+        // As after a crash: the note stands, and the new instance's log is read from its beginning.
+        let mut writer = LogWriter::open(dir.path(), 1 << 20, Failpoints::default()).unwrap();
+        writer.begin(&place, Timestamp(60)).unwrap();
+        assert_eq!((writer.cursor().entries, writer.seen().last_at), (0, Some(Timestamp(50))));
+        writer.append(&[piece(1, "three\n")]).unwrap();
+        writer.begin(&place, Timestamp(70)).unwrap();
+        assert_eq!(read(dir.path()), "one\ntwo\n[farm] again\nthree\n");
+        assert_eq!(writer.cursor().entries, 1);
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub(crate) fn check(bytes: &[u8], terms: &Terms, options: &Options) -> Result<Ma
         return Err("the environment has too many variables, or one whose name is empty, holds `=` or begins with FARM_".into());
     }
     sound_ports(&manifest.ports).map_err(|problem| format!("ports: {problem}"))?;
+    if let Some(problem) = manifest.life.problem() {
+        return Err(problem);
+    }
     match &manifest.source {
         Source::Image(reference) if reference.is_empty() || reference.len() > 255 || reference.starts_with('-') => {
             Err("the image reference is not one".into())
@@ -85,6 +88,7 @@ pub(crate) mod tests {
             alive: AliveCheck::Exec,
             grace: Millis(2_000),
             ports: vec![],
+            life: Default::default(),
         }
     }
 
@@ -114,7 +118,8 @@ pub(crate) mod tests {
         let fits = terms(&good);
         assert_eq!(check(&good.to_bytes(), &fits, &options), Ok(good.clone()));
         type Change = fn(&mut Manifest);
-        let cases: [(&str, Change); 9] = [
+        let cases: [(&str, Change); 10] = [
+            ("restarts", |m| m.life.retry = Some(u32::MAX)),
             ("the lease holds", |m| m.resources.cpu_millis = 1000),
             ("network access", |m| m.egress = Egress::Open),
             ("alive check", |m| m.alive = AliveCheck::Port(80)),

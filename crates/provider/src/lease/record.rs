@@ -3,12 +3,13 @@
 //! Guarantees: the record is replaced as a whole ([`pasture_store::RecordFile`]); what it does not hold is either on the
 //! ledger, in the engine, or in the manifest's, context's and log's own files, and found there again.
 
-use pasture_api::data::{CountersignRequest, OutputInfo, Phase};
+use pasture_api::data::{CountersignRequest, Happening, OutputInfo, Phase};
 use pasture_api::views::LeaseView;
 use pasture_types::lease::{EndReason, Usage};
 use pasture_types::market::{AliveCheck, Egress, Term};
 use pasture_types::{AccountId, Amount, BlobHash, LeaseId, Millis, OrderId, Resources, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 
 /// What the ledger says about a lease that does not change, but for the caps.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -106,6 +107,32 @@ pub(crate) struct LeaseRecord {
     pub(crate) closed: bool,
     /// Container, network and output volume are gone.
     pub(crate) removed: bool,
+    /// What became of the job's instances.
+    #[serde(default)]
+    pub(crate) upkeep: Upkeep,
+}
+
+/// The instances of a job that is started again, one after the other; the engine never starts one twice.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub(crate) struct Upkeep {
+    /// Which one `container` is: 0 the first.
+    pub(crate) instance: u32,
+    /// When it began.
+    pub(crate) began: Option<Timestamp>,
+    /// How often the job was started again.
+    pub(crate) restarts: u32,
+    /// Of these, since it last ran for a while.
+    pub(crate) in_a_row: u32,
+    /// When the next instance is due; nothing while one is.
+    pub(crate) next: Option<Timestamp>,
+    /// The container of an earlier one that is still to be removed.
+    pub(crate) retiring: Option<String>,
+    /// The instance is being stopped for this.
+    pub(crate) unhealthy: Option<String>,
+    /// What the log says between the last instance and this one.
+    pub(crate) note: String,
+    /// What happened, oldest first.
+    pub(crate) history: VecDeque<Happening>,
 }
 
 impl LeaseRecord {
@@ -131,11 +158,22 @@ impl LeaseRecord {
             ledger_closing: false,
             closed: false,
             removed: false,
+            upkeep: Upkeep {
+                instance: 0,
+                began: None,
+                restarts: 0,
+                in_a_row: 0,
+                next: None,
+                retiring: None,
+                unhealthy: None,
+                note: String::new(),
+                history: VecDeque::new(),
+            },
         }
     }
 
     /// Whether nothing is left to do but to keep logs and output for a while.
     pub(crate) fn is_finished(&self) -> bool {
-        self.phase == Phase::Ended && self.closed && (self.removed || self.container.is_none())
+        self.phase == Phase::Ended && self.closed && (self.removed || self.container.is_none()) && self.upkeep.retiring.is_none()
     }
 }

@@ -107,7 +107,7 @@ impl Shared {
     pub(crate) fn status_at(&self, now: Timestamp) -> LeaseStatus {
         let mut status = self.status();
         status.log_bytes = self.log.borrow().bytes;
-        if let (Phase::Running | Phase::Stopping, None, Some(started)) = (status.phase, &status.end, status.started) {
+        if let (Phase::Running | Phase::Restarting | Phase::Stopping, None, Some(started)) = (status.phase, &status.end, status.started) {
             let cap = status.ends.map_or(now.since(started), |ends| ends.since(started));
             status.served_ms = now.since(started).min(cap).max(status.served_ms);
         }

@@ -3,7 +3,8 @@
 //! ```text
 //!  AwaitingManifest -> AwaitingContext -> Building -+
 //!         |                                         +-> Starting -> Running -> Stopping -> Ended
-//!         +--------------------------> Pulling -----+       (a stop or failure leads from anywhere to Ended)
+//!         +--------------------------> Pulling -----+               ^  |    (a stop or failure leads from anywhere to Ended)
+//!                                                            Restarting: `upkeep.rs`
 //! ```
 //! Guarantees: service is never claimed beyond what the engine's clock, the cap and earlier statements allow; a statement
 //! never goes back; exactly one end reason is kept, the first; after a crash, [`Machine::resume`] asks for what is missing.
@@ -15,6 +16,9 @@ use pasture_types::lease::{EndReason, Usage};
 use pasture_types::spec::{Manifest, Source};
 use pasture_types::{Millis, Timestamp};
 use std::collections::VecDeque;
+
+#[path = "upkeep.rs"]
+mod upkeep;
 
 /// Epochs between two usages on the ledger.
 pub(crate) const SUBMIT_EVERY_EPOCHS: u64 = 15;
@@ -74,6 +78,8 @@ pub(crate) struct Machine {
     stop_retry: Option<Timestamp>,
     /// The ledger has settled the lease.
     settled: bool,
+    /// Health check and restarts.
+    nursing: upkeep::Nursing,
 }
 
 impl Machine {
@@ -97,6 +103,7 @@ impl Machine {
             close_attempts: 0,
             stop_retry: None,
             settled: false,
+            nursing: upkeep::Nursing::default(),
         }
     }
 
@@ -121,6 +128,7 @@ impl Machine {
                 }
             }
             (Phase::Starting, Some(container)) => out.push(Effect::Start { container }),
+            (Phase::Restarting, Some(container)) => self.resume_restart(container, now, out),
             (Phase::Running | Phase::Stopping, Some(container)) => {
                 if self.record.end.is_some() {
                     // The exit was seen; log, output and close were still under way.
@@ -141,6 +149,9 @@ impl Machine {
             }
             // Nothing durable was made yet but files: begin again with them.
             _ => self.record.phase = Phase::AwaitingManifest,
+        }
+        if let Some(container) = self.record.upkeep.retiring.clone() {
+            out.push(Effect::Retire { container });
         }
     }
 
@@ -165,17 +176,17 @@ impl Machine {
                 self.record.build_ms = Millis(self.record.build_ms.0.saturating_add(build.0));
                 self.end_without_container(EndReason::BuildFailed, detail, now, out);
             }
-            Event::Created { container } => {
-                self.record.container = Some(container.clone());
-                out.extend([Effect::Save, Effect::Start { container }]);
-            }
+            Event::Created { container } => self.on_created(container, out),
             Event::Running { started } => self.on_running(started, now, out),
             Event::StartFailed { detail } => self.on_start_failed(detail, now, out),
             Event::Exited { end, started, finished } => self.on_exited(end, started, Some(finished), now, out),
             Event::Vanished { at } => self.on_vanished(at, now, out),
             Event::StopFailed => self.stop_retry = Some(now.plus(RETRY_WAIT)),
-            Event::LogDrained => {
+            // The rest of an earlier instance's log that came too late is nobody's.
+            Event::LogDrained { instance } if instance != self.record.upkeep.instance => {}
+            Event::LogDrained { .. } => {
                 self.log_drained = true;
+                self.begin_next(now, out);
                 if matches!(self.finish, Finish::AwaitingLog(_)) {
                     self.offer_last(now, out);
                 }
@@ -190,6 +201,11 @@ impl Machine {
             Event::CloseSubmitted { taken } => self.on_close_submitted(taken, now, out),
             Event::Removed => {
                 self.record.removed = true;
+                out.push(Effect::Save);
+            }
+            Event::Probed { instance, seen } => self.on_probed(instance, seen, now, out),
+            Event::Retired => {
+                self.record.upkeep.retiring = None;
                 out.push(Effect::Save);
             }
             Event::Tick => self.on_tick(now, out),
@@ -235,7 +251,7 @@ impl Machine {
         self.record.billed_build_ms = Millis(self.record.billed_build_ms.0.saturating_add(billed.0));
         self.record.image = Some(image.clone());
         self.record.phase = Phase::Starting;
-        out.extend([Effect::Publish, Effect::Create { image }]);
+        out.extend([Effect::Publish, Effect::Create { image, instance: 0 }]);
     }
 
     fn on_running(&mut self, started: Timestamp, now: Timestamp, out: &mut Vec<Effect>) {
@@ -247,6 +263,7 @@ impl Machine {
             self.record.started = Some(started.max(self.record.accepted.unwrap_or(started)));
             self.reported_epoch = self.epochs.of(now);
         }
+        self.nurse(started, now, out);
         match self.record.stop.clone() {
             Some(stop) => {
                 self.record.phase = Phase::Stopping;
@@ -260,6 +277,9 @@ impl Machine {
     fn on_start_failed(&mut self, detail: String, now: Timestamp, out: &mut Vec<Effect>) {
         if self.record.end.is_some() {
             return;
+        }
+        if self.record.phase == Phase::Restarting {
+            return self.on_restart_failed(&detail, now, out);
         }
         let (reason, detail) = match self.record.stop.clone() {
             Some(stop) => (stop.reason, stop.detail),
@@ -276,7 +296,8 @@ impl Machine {
         now: Timestamp,
         out: &mut Vec<Effect>,
     ) {
-        if self.record.end.is_some() {
+        // Seen again after a crash: that it ended is known.
+        if self.record.end.is_some() || self.record.upkeep.next.is_some() {
             return;
         }
         let accepted = self.record.accepted.unwrap_or_default();
@@ -284,11 +305,21 @@ impl Machine {
         if let (Some(started), Some(finished)) = (self.record.started, finished) {
             self.record.served_ms = self.claimable(finished.since(started));
         }
+        let (end, detail) = self.told(end);
+        if self.starts_again(&end, finished.unwrap_or(now), now, out) {
+            return;
+        }
         let (reason, detail) = match self.record.stop.clone() {
             Some(stop) => (stop.reason, stop.detail),
-            None => (end, String::new()),
+            None => (end, detail),
         };
+        self.conclude(reason, detail, now, out);
+    }
+
+    /// The end of a job that ran: its log and output are still to be had.
+    fn conclude(&mut self, reason: EndReason, detail: String, now: Timestamp, out: &mut Vec<Effect>) {
         self.record.end = Some(reason);
+        self.record.upkeep.next = None;
         if !detail.is_empty() {
             self.record.detail = detail;
         }
@@ -307,7 +338,7 @@ impl Machine {
     }
 
     fn on_vanished(&mut self, at: Option<Timestamp>, now: Timestamp, out: &mut Vec<Effect>) {
-        if self.record.end.is_none() {
+        if self.record.end.is_none() && self.record.upkeep.next.is_none() {
             self.record.detail = "the container was removed on the provider's machine".into();
             self.record.output = Output::Nothing;
             self.log_drained = true;
@@ -370,6 +401,7 @@ impl Machine {
             }
             // The start is under way; `on_running` carries the order out.
             Phase::Starting => out.push(Effect::Save),
+            Phase::Restarting => self.stop_restart(reason, detail, now, out),
             Phase::Running => {
                 self.record.phase = Phase::Stopping;
                 out.extend([Effect::Save, Effect::Publish]);
@@ -427,7 +459,7 @@ impl Machine {
     /// Served up to now.
     pub(crate) fn served(&self, now: Timestamp) -> Millis {
         match (self.record.phase, self.record.end.is_none(), self.record.started) {
-            (Phase::Running | Phase::Stopping, true, Some(started)) => self.claimable(now.since(started)),
+            (Phase::Running | Phase::Restarting | Phase::Stopping, true, Some(started)) => self.claimable(now.since(started)),
             _ => self.record.served_ms,
         }
     }
@@ -595,7 +627,11 @@ impl Machine {
                 };
                 self.end_without_container(EndReason::NoSpec, detail.into(), now, out);
             }
-            Phase::Running => self.while_running(now, out),
+            Phase::Running | Phase::Restarting => {
+                self.while_running(now, out);
+                self.begin_next(now, out);
+                self.look_after(now, out);
+            }
             Phase::Stopping if self.stop_retry.is_some_and(|at| now >= at) => {
                 // The grace was given the first time.
                 self.stop_container(Millis(0), out);
@@ -664,7 +700,8 @@ impl Machine {
             Phase::AwaitingManifest | Phase::AwaitingContext if self.record.accepted.is_some() => {
                 at.push(self.waiting_since.plus(self.wait()));
             }
-            Phase::Running => {
+            Phase::Running | Phase::Restarting => {
+                at.extend(self.next_care());
                 at.push(self.epochs.start(self.reported_epoch.saturating_add(1)));
                 if let Some(started) = self.record.started {
                     at.push(started.plus(self.cap()));
@@ -705,6 +742,9 @@ impl Machine {
                 _ => None,
             },
             ends: r.started.map(|s| s.plus(self.cap())),
+            restarts: r.upkeep.restarts,
+            health: self.health(),
+            history: r.upkeep.history.iter().cloned().collect(),
         }
     }
 }

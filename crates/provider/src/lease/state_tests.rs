@@ -11,13 +11,13 @@ const EPOCHS: Epochs = Epochs { genesis: Timestamp(0), length: Millis(5_000) };
 const WAITS: Waits = Waits { manifest: Millis(60_000), context: Millis(600_000) };
 const LOG: LogState = LogState { bytes: 10, root: BlobHash([4; 32]) };
 
-struct Case {
-    machine: Machine,
+pub(super) struct Case {
+    pub(super) machine: Machine,
     out: Vec<Effect>,
 }
 
 impl Case {
-    fn of(record: LeaseRecord, now: u64) -> Self {
+    pub(super) fn of(record: LeaseRecord, now: u64) -> Self {
         Self { machine: Machine::new(record, EPOCHS, WAITS, LOG, Timestamp(now)), out: vec![] }
     }
     fn new() -> Self {
@@ -25,25 +25,29 @@ impl Case {
     }
     /// A job that runs since 12,000.
     fn running() -> Self {
+        Self::running_with(manifest())
+    }
+    /// Another one.
+    pub(super) fn running_with(manifest: Manifest) -> Self {
         let mut case = Self::new();
         case.at(10_000, Event::Accepted(Timestamp(10_000)));
-        case.at(10_100, Event::Manifest(Box::new(manifest())));
+        case.at(10_100, Event::Manifest(Box::new(manifest)));
         case.at(10_200, Event::ImageReady { image: "i".into(), build: Millis(0), billed: Millis(0) });
         case.at(11_900, Event::Created { container: "c".into() });
         case.at(12_001, Event::Running { started: Timestamp(12_000) });
         case
     }
     /// Applies an event and gives what it led to.
-    fn at(&mut self, now: u64, event: Event) -> Vec<Effect> {
+    pub(super) fn at(&mut self, now: u64, event: Event) -> Vec<Effect> {
         self.out.clear();
         self.machine.step(event, Timestamp(now), &mut self.out);
         self.out.clone()
     }
-    fn exit(&mut self, at: u64, code: i32) -> Vec<Effect> {
+    pub(super) fn exit(&mut self, at: u64, code: i32) -> Vec<Effect> {
         self.at(at, Event::Exited { end: EndReason::Exited { code }, started: Some(Timestamp(12_000)), finished: Timestamp(at) })
     }
     /// Ticks as the actor would until a time, and gives everything that came of it.
-    fn until(&mut self, now: u64) -> Vec<Effect> {
+    pub(super) fn until(&mut self, now: u64) -> Vec<Effect> {
         let mut all = vec![];
         while let Some(next) = self.machine.next_tick().filter(|t| t.0 <= now) {
             all.extend(self.at(next.0, Event::Tick));
@@ -51,7 +55,7 @@ impl Case {
         }
         all
     }
-    fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> Phase {
         self.machine.record.phase
     }
 }
@@ -70,9 +74,9 @@ fn offered(effects: &[Effect]) -> Vec<(Usage, bool)> {
 }
 
 /// Served time of each usage and whether it is confirmed; the reason of the close.
-type Closed = (Vec<(u64, bool)>, Option<EndReason>);
+pub(super) type Closed = (Vec<(u64, bool)>, Option<EndReason>);
 
-fn close_of(effects: &[Effect]) -> Option<Closed> {
+pub(super) fn close_of(effects: &[Effect]) -> Option<Closed> {
     effects.iter().find_map(|e| {
         let Effect::Close { usages, close } = e else { return None };
         Some((usages.iter().map(|s| (s.usage.served_ms.0, s.confirmed.is_some())).collect(), close.clone()))
@@ -93,7 +97,7 @@ fn a_job_runs_is_confirmed_and_closed() {
     case.at(15_020, Event::UsageSubmitted { recorded: Some(Millis(3_000)) });
     let out = case.exit(16_500, 7);
     assert!(out.contains(&Effect::CopyOutput { container: "c".into() }));
-    let out = case.at(16_510, Event::LogDrained);
+    let out = case.at(16_510, Event::LogDrained { instance: 0 });
     let last = offered(&out);
     assert_eq!((last[0].0.served_ms, last[0].1), (Millis(4_500), true));
     let out = case.at(16_520, Event::OutputDone { output: None, problem: None });
@@ -112,13 +116,13 @@ fn without_a_confirmation_the_close_waits_two_seconds_and_goes_bare() {
     let mut case = Case::running();
     case.machine.followers = 1;
     case.exit(13_000, 0);
-    assert_eq!(close_of(&case.at(13_010, Event::LogDrained)), None);
+    assert_eq!(close_of(&case.at(13_010, Event::LogDrained { instance: 0 })), None);
     assert_eq!(close_of(&case.until(15_009)), None);
     assert_eq!(close_of(&case.until(15_010)), Some((vec![(1_000, false)], Some(EndReason::Exited { code: 0 }))));
     // Nobody follows: there is nobody to wait for.
     let mut case = Case::running();
     case.exit(13_000, 0);
-    assert!(close_of(&case.at(13_010, Event::LogDrained)).is_some());
+    assert!(close_of(&case.at(13_010, Event::LogDrained { instance: 0 })).is_some());
 }
 
 #[test]
@@ -247,14 +251,14 @@ fn a_lease_that_the_ledger_closes_is_stopped_and_told_the_rest() {
     let out = case.at(14_000, Event::LedgerClosed { reason: Some(EndReason::StoppedByUser), settled: false });
     assert!(out.iter().any(|e| matches!(e, Effect::StopContainer { .. })));
     case.exit(14_100, 143);
-    let last = offered(&case.at(14_110, Event::LogDrained))[0].0.clone();
+    let last = offered(&case.at(14_110, Event::LogDrained { instance: 0 }))[0].0.clone();
     // Confirmed: that says by itself that nothing more comes.
     assert_eq!(close_of(&case.at(14_120, confirm(&last))), Some((vec![(2_100, true)], None)));
     // Bare: the close has to say it.
     let mut case = Case::running();
     case.at(14_000, Event::LedgerClosed { reason: Some(EndReason::StoppedByUser), settled: false });
     case.exit(14_100, 143);
-    assert_eq!(close_of(&case.at(14_110, Event::LogDrained)), Some((vec![(2_100, false)], Some(EndReason::StoppedByUser))));
+    assert_eq!(close_of(&case.at(14_110, Event::LogDrained { instance: 0 })), Some((vec![(2_100, false)], Some(EndReason::StoppedByUser))));
     // Refused all the way: it is closed there, so nothing is left to do.
     for at in [14_120, 14_130, 14_140, 14_150] {
         case.at(at, Event::CloseSubmitted { taken: false });
@@ -268,7 +272,7 @@ fn what_a_user_saw_no_service_for_is_not_claimed() {
     let mut case = Case::running();
     case.at(14_000, Event::LedgerClosed { reason: Some(EndReason::ServiceStopped), settled: false });
     case.exit(14_100, 143);
-    assert_eq!(close_of(&case.at(14_110, Event::LogDrained)), Some((vec![], Some(EndReason::ServiceStopped))));
+    assert_eq!(close_of(&case.at(14_110, Event::LogDrained { instance: 0 })), Some((vec![], Some(EndReason::ServiceStopped))));
     // Not after refusals either.
     for at in [14_120, 14_130] {
         let mut out = case.at(at, Event::CloseSubmitted { taken: false });
@@ -281,7 +285,7 @@ fn what_a_user_saw_no_service_for_is_not_claimed() {
 fn a_refused_close_is_tried_with_less_and_then_for_ever() {
     let mut case = Case::running();
     case.exit(13_000, 0);
-    let mut tried = vec![close_of(&case.at(13_010, Event::LogDrained)).unwrap().0.len()];
+    let mut tried = vec![close_of(&case.at(13_010, Event::LogDrained { instance: 0 })).unwrap().0.len()];
     let mut now = 13_010;
     for _ in 0..5 {
         case.at(now, Event::CloseSubmitted { taken: false });
@@ -322,13 +326,13 @@ fn a_crash_after_the_exit_makes_the_same_last_statement_again() {
     let mut case = Case::running();
     case.machine.followers = 1;
     case.exit(13_000, 0);
-    let before = offered(&case.at(13_010, Event::LogDrained));
+    let before = offered(&case.at(13_010, Event::LogDrained { instance: 0 }));
     let mut again = Case::of(case.machine.record.clone(), 20_000);
     again.machine.log = LogState { bytes: 99, root: BlobHash([9; 32]) };
     again.machine.resume(Timestamp(20_000), &mut again.out);
     assert_eq!(again.out, [Effect::CopyOutput { container: "c".into() }, Effect::Adopt { container: "c".into() }]);
     assert_eq!(again.exit(21_000, 9), [], "an exit is told once");
-    let out = again.at(20_100, Event::LogDrained);
+    let out = again.at(20_100, Event::LogDrained { instance: 0 });
     assert_eq!(offered(&out), before);
     // A crash between the end without a container and its phase.
     let mut record = LeaseRecord::new(terms(&manifest()));

@@ -4,8 +4,8 @@
 //! reasons is tried again, with a limit or until it no longer matters. It decides nothing about the lease.
 
 use super::event::{Event, LogState};
-use super::log::{LogWriter, Piece};
-use super::record::Terms;
+use super::log::{LogPlace, LogWriter, Piece};
+use super::record::{LeaseRecord, Terms};
 use super::shared::Shared;
 use crate::context::Context;
 use crate::detect;
@@ -46,9 +46,20 @@ const MAX_OUTPUT_LINE: usize = 4096;
 /// How long the account is looked up for its build allowance.
 const ALLOWANCE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// The engine's key of a lease's instance.
-pub(crate) fn instance_key(terms: &Terms) -> Result<InstanceKey, RuntimeError> {
-    InstanceKey::parse(&format!("{}.{}", terms.lease, terms.generation))
+/// The engine's key of a lease's instance: of the first one, or of one that follows it.
+fn instance_key(terms: &Terms, instance: u32) -> Result<InstanceKey, RuntimeError> {
+    match instance {
+        0 => InstanceKey::parse(&format!("{}.{}", terms.lease, terms.generation)),
+        n => InstanceKey::parse(&format!("{}.{}.{n}", terms.lease, terms.generation)),
+    }
+}
+
+/// The keys that a lease may have something under: the instance that there is, the one after it, and the first one, whose key
+/// the output goes by.
+pub(crate) fn instance_keys(record: &LeaseRecord) -> Result<[InstanceKey; 3], RuntimeError> {
+    let now = record.upkeep.instance;
+    let key = |instance| instance_key(&record.terms, instance);
+    Ok([key(0)?, key(now)?, key(now.saturating_add(1))?])
 }
 
 /// The name of an image that was built for a lease.
@@ -137,7 +148,7 @@ fn build_request(ctx: &Context, shared: &Shared, manifest: &Manifest) -> Result<
         return Err(RuntimeError::Invalid { field: "source", why: "is not a build".into() });
     };
     Ok(BuildRequest {
-        instance_key: instance_key(&shared.terms)?,
+        instance_key: instance_key(&shared.terms, 0)?,
         owner: ctx.owner.clone(),
         context_tar: shared.dir.join("context.tar"),
         dockerfile: dockerfile.clone(),
@@ -221,7 +232,13 @@ fn build_detail(error: &BuildError) -> String {
 }
 
 /// What the engine is asked to run.
-pub(crate) fn workload(ctx: &Context, shared: &Shared, manifest: &Manifest, image: String) -> Result<Workload, RuntimeError> {
+pub(crate) fn workload(
+    ctx: &Context,
+    shared: &Shared,
+    manifest: &Manifest,
+    image: String,
+    instance: u32,
+) -> Result<Workload, RuntimeError> {
     let terms = &shared.terms;
     let mut env = manifest.env.clone();
     env.extend([
@@ -229,9 +246,14 @@ pub(crate) fn workload(ctx: &Context, shared: &Shared, manifest: &Manifest, imag
         ("FARM_LEASE_ID".to_owned(), terms.lease.to_string()),
         ("FARM_NODE_RANK".to_owned(), "0".to_owned()),
         ("FARM_NODES".to_owned(), "1".to_owned()),
+        ("FARM_RESTART".to_owned(), instance.to_string()),
     ]);
+    if let Some(member) = manifest.life.member {
+        env.insert("FARM_ARRAY_INDEX".to_owned(), member.index.to_string());
+        env.insert("FARM_ARRAY_COUNT".to_owned(), member.count.to_string());
+    }
     Ok(Workload {
-        instance_key: instance_key(terms)?,
+        instance_key: instance_key(terms, instance)?,
         owner: ctx.owner.clone(),
         image,
         command: manifest.command.clone().unwrap_or_default(),
@@ -248,14 +270,15 @@ pub(crate) fn workload(ctx: &Context, shared: &Shared, manifest: &Manifest, imag
         network: network(manifest.egress),
         labels: BTreeMap::from([("farm.job".to_owned(), terms.order.to_string()), ("farm.lease".to_owned(), terms.lease.to_string())]),
         output_dir: Some(OUTPUT_DIR.to_owned()),
+        output_of: (instance > 0).then(|| instance_key(terms, 0)).transpose()?,
         read_only_root: false,
         grace: Duration::from_millis(manifest.grace.0),
     })
 }
 
 /// Makes the container, or finds the one that exists.
-pub(crate) async fn create(ctx: Arc<Context>, shared: Arc<Shared>, manifest: Arc<Manifest>, image: String) {
-    let event = match workload(&ctx, &shared, &manifest, image) {
+pub(crate) async fn create(ctx: Arc<Context>, shared: Arc<Shared>, manifest: Arc<Manifest>, image: String, instance: u32) {
+    let event = match workload(&ctx, &shared, &manifest, image, instance) {
         Ok(workload) => match insist(|| ctx.runtime.create(&workload)).await {
             Ok(id) => Event::Created { container: id.0 },
             Err(error) => Event::StartFailed { detail: chain(&error) },
@@ -356,15 +379,43 @@ impl From<LogChunk> for Piece {
     }
 }
 
-/// Copies the engine's log into the lease's file until its end.
-pub(crate) async fn follow(ctx: Arc<Context>, shared: Arc<Shared>, writer: LogWriter, container: String) {
-    let id = InstanceId(container);
-    if let Err(error) = copy_log(&ctx, &shared, writer, &id).await {
+/// Copies the engine's log of one instance into the lease's file until its end.
+pub(crate) async fn follow(ctx: Arc<Context>, shared: Arc<Shared>, writer: Option<LogWriter>, place: LogPlace, container: String) {
+    let (id, instance) = (InstanceId(container), place.instance);
+    let copied = match open_log(&ctx, &shared, writer, place).await {
+        Ok(Some(writer)) => copy_log(&ctx, &shared, writer, &id).await,
+        Ok(None) => return,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = copied {
         tracing::error!(error = %chain(&error), lease = %shared.id(), "the log cannot be written");
         let detail = format!("the log could not be written on the provider's machine ({error})");
         shared.tell(Event::Stop { reason: EndReason::StoppedByProvider, grace: Millis(10_000), detail }).await;
     }
-    shared.tell(Event::LogDrained).await;
+    shared.tell(Event::LogDrained { instance }).await;
+}
+
+/// The log, ready for an instance: after a restart it is opened anew, since whoever wrote it until then may still hold it.
+async fn open_log(
+    ctx: &Arc<Context>,
+    shared: &Arc<Shared>,
+    writer: Option<LogWriter>,
+    place: LogPlace,
+) -> Result<Option<LogWriter>, StoreError> {
+    let (ctx, its) = (Arc::clone(ctx), Arc::clone(shared));
+    let opened = pasture_rt::spawn_blocking(TaskKind::LogFollower, move || {
+        let mut writer = match writer {
+            Some(writer) => writer,
+            None => LogWriter::open(&its.dir, ctx.options.max_log_bytes, ctx.failpoints.clone())?,
+        };
+        let seen = writer.begin(&place, Timestamp(ctx.clock.now_ms()))?;
+        Ok((writer, seen))
+    });
+    // `None` only if the blocking pool is gone, which is the end of the process.
+    let Some(opened) = opened.join().await else { return Ok(None) };
+    let (writer, seen) = opened?;
+    shared.log.send_replace(seen);
+    Ok(Some(writer))
 }
 
 async fn copy_log(ctx: &Context, shared: &Shared, mut writer: LogWriter, id: &InstanceId) -> Result<(), StoreError> {
@@ -475,6 +526,18 @@ pub(crate) async fn remove(ctx: Arc<Context>, shared: Arc<Shared>, container: St
     }
     ctx.failpoints.hit("provider.container.after_remove");
     shared.tell(Event::Removed).await;
+}
+
+/// Removes the container of an instance that another one follows; the output stays. Tries until it works.
+pub(crate) async fn retire(ctx: Arc<Context>, shared: Arc<Shared>, container: String) {
+    let id = InstanceId(container);
+    let mut pause = ENGINE_PAUSE;
+    while let Err(error) = ctx.runtime.retire(&id).await {
+        tracing::warn!(error = %chain(&error), lease = %shared.id(), "cannot remove an earlier container, trying again");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(30));
+    }
+    shared.tell(Event::Retired).await;
 }
 
 /// Stops the container; the end itself is seen by [`run`].

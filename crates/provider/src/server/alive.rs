@@ -5,6 +5,7 @@
 
 use crate::context::Context;
 use crate::lease::Shared;
+use crate::lease::probe::listens;
 use pasture_api::data::{AliveAnswer, Phase};
 use pasture_runtime::{InstanceId, Observed, RuntimeError};
 use pasture_types::Timestamp;
@@ -22,6 +23,10 @@ fn answer(alive: bool, detail: impl Into<String>) -> AliveAnswer {
 
 pub(super) async fn check(ctx: &Context, lease: &Shared) -> AliveAnswer {
     let status = lease.status();
+    if status.phase == Phase::Restarting {
+        // As its user asked; how long and how often that may be has limits.
+        return answer(true, "the job is being started again, as its restart policy says");
+    }
     let (Phase::Running, Some(container)) = (status.phase, status.container) else {
         return answer(false, format!("the job does not run now: {:?}", status.phase).to_lowercase());
     };
@@ -74,31 +79,5 @@ async fn port(ctx: &Context, id: &InstanceId, port: u16) -> AliveAnswer {
         Ok(Some(_)) => answer(false, format!("nothing listens on port {port}")),
         Ok(None) => answer(true, format!("the process runs; its image has nothing to look at port {port} with")),
         Err(error) => answer(false, format!("port {port} could not be looked at: {error}")),
-    }
-}
-
-/// Whether a table of sockets as the kernel prints it has a listener on a port.
-fn listens(table: &str, port: u16) -> bool {
-    const LISTEN: &str = "0A";
-    table.lines().any(|line| {
-        let mut columns = line.split_whitespace().skip(1);
-        let (local, state) = (columns.next(), columns.nth(1));
-        let number = local.and_then(|l| l.rsplit_once(':')).and_then(|(_, p)| u16::from_str_radix(p, 16).ok());
-        number == Some(port) && state == Some(LISTEN)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn listeners_are_read_from_the_kernels_table() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue\n   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000\n   \
-                     1: 0100007F:0050 0100007F:9999 01 00000000:00000000\n";
-        assert!(listens(table, 8080));
-        assert!(!listens(table, 80));
-        assert!(!listens(table, 0x9999));
-        assert!(!listens("", 1));
     }
 }

@@ -162,6 +162,7 @@ pub(crate) fn script(text: &str) -> Manifest {
         alive: AliveCheck::Exec,
         grace: Millis(1_000),
         ports: vec![],
+        life: Default::default(),
     }
 }
 
@@ -193,6 +194,11 @@ impl Client {
 
     pub(crate) async fn status(&self) -> LeaseStatus {
         serde_json::from_slice(&self.ok("GET", "status", vec![]).await).unwrap()
+    }
+
+    /// Which lease it is about.
+    pub(crate) const fn lease(&self) -> LeaseId {
+        self.lease
     }
 
     /// Waits until the node knows the lease.

@@ -24,8 +24,8 @@ use super::{
     workload::{Names, Output, base_labels, check, describe},
 };
 use crate::{
-    EgressFilter, EngineTime, Exit, InstanceId, InstanceKey, LABEL_INSTANCE, LABEL_OWNER, ListedInstance, Network, Observed, Owner,
-    RuntimeError, Swept, Workload,
+    EgressFilter, EngineTime, Exit, InstanceId, InstanceKey, LABEL_INSTANCE, LABEL_OUTPUT, LABEL_OWNER, ListedInstance, Network, Observed,
+    Owner, RuntimeError, Swept, Workload,
 };
 
 /// How long to trust that an event tells of a start; then we look again.
@@ -49,6 +49,14 @@ pub(super) struct Seen {
     has_engine_volume: bool,
 }
 
+/// What becomes of an instance's output directory when it is removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum OutputFate {
+    Goes,
+    /// Another instance goes on with it.
+    Stays,
+}
+
 impl Seen {
     /// Whose instance it is and which; `None` if it is no instance of ours. Labels alone prove nothing: a container takes
     /// over those of its image, and images are written by strangers. The name is given by us.
@@ -56,6 +64,13 @@ impl Seen {
         let owner = Owner::parse(self.labels.get(LABEL_OWNER)?).ok()?;
         let key = InstanceKey::parse(self.labels.get(LABEL_INSTANCE)?).ok()?;
         (Names::of(&owner, &key).object == self.name).then_some((owner, key))
+    }
+
+    /// Whose its output directory is and the key that goes by: that of an earlier instance, if it follows one.
+    fn output_key(&self) -> Option<(Owner, InstanceKey)> {
+        let (owner, key) = self.key()?;
+        let earlier = self.labels.get(LABEL_OUTPUT).and_then(|text| InstanceKey::parse(text).ok());
+        Some((owner, earlier.unwrap_or(key)))
     }
 }
 
@@ -72,7 +87,9 @@ impl Inner {
                 // Leave nothing behind, unless an instance of this key exists: then they are its own.
                 let names = Names::of(&workload.owner, &workload.instance_key);
                 if matches!(self.look(&InstanceId(names.object)).await, Ok(None)) {
-                    let cleared = self.remove_parts(&workload.owner, &workload.instance_key).await;
+                    // What an earlier instance wrote stays: it is still wanted.
+                    let fate = if workload.output_of.is_some() { OutputFate::Stays } else { OutputFate::Goes };
+                    let cleared = self.remove_parts(&workload.owner, &workload.instance_key, fate).await;
                     if let Err(left) = cleared {
                         tracing::warn!(error = %left, instance = %workload.instance_key, "could not clear up after a failed create");
                     }
@@ -85,13 +102,15 @@ impl Inner {
     async fn create_parts(&self, workload: &Workload) -> Result<InstanceId, RuntimeError> {
         let (owner, key) = (&workload.owner, &workload.instance_key);
         let names = Names::of(owner, key);
+        let output_key = workload.output_of.as_ref().unwrap_or(key);
+        let output_name = Names::of(owner, output_key).object;
         let network = async {
             match workload.network {
                 Network::None => Ok("none".to_owned()),
                 Network::Open => self.open_network(owner, key).await,
             }
         };
-        let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &names.object);
+        let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &output_name);
         let output = async {
             match (&workload.output_dir, workload.limits.disk_bytes) {
                 (None, _) => Ok(None),
@@ -100,8 +119,8 @@ impl Inner {
                     Ok(Some(Output::Directory(volume.path())))
                 }
                 (Some(_), _) => {
-                    self.ensure_engine_volume(&names.object, owner, key).await?;
-                    Ok::<_, RuntimeError>(Some(Output::Volume(&names.object)))
+                    self.ensure_engine_volume(&output_name, owner, output_key).await?;
+                    Ok::<_, RuntimeError>(Some(Output::Volume(&output_name)))
                 }
             }
         };
@@ -156,7 +175,7 @@ impl Inner {
             Observed::Exited(_) => return Err(RuntimeError::AlreadyExited(id.0.clone())),
             Observed::Created => {}
         }
-        if let Some((owner, key)) = seen.key() {
+        if let Some((owner, key)) = seen.output_key() {
             // Made before a reboot and not yet started: the file system has to be mounted again.
             LoopVolume::new(&self.config.state_dir, owner.as_str(), &Names::of(&owner, &key).object).remount().await?;
         }
@@ -257,13 +276,13 @@ impl Inner {
         }
     }
 
-    pub(super) async fn remove(&self, id: &InstanceId) -> Result<(), RuntimeError> {
+    pub(super) async fn remove(&self, id: &InstanceId, fate: OutputFate) -> Result<(), RuntimeError> {
         let Some(seen) = self.look(id).await? else { return Ok(()) };
         if matches!(seen.state, Observed::Running { .. } | Observed::Paused { .. }) {
             self.kill(id).await?;
         }
-        let key = seen.key();
-        if let Some((owner, key)) = &key {
+        let output = seen.output_key().filter(|_| fate == OutputFate::Goes).map(|(owner, key)| (Names::of(&owner, &key).object, owner));
+        if let Some((owner, key)) = &seen.key() {
             let object = Names::of(owner, key).object;
             let network = async {
                 if seen.has_network {
@@ -271,8 +290,13 @@ impl Inner {
                 }
                 Ok::<_, RuntimeError>(())
             };
-            let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &object);
-            let (network, volume) = tokio::join!(network, volume.remove());
+            let volume = async {
+                match &output {
+                    Some((name, owner)) => LoopVolume::new(&self.config.state_dir, owner.as_str(), name).remove().await,
+                    None => Ok(()),
+                }
+            };
+            let (network, volume) = tokio::join!(network, volume);
             network.and(volume)?;
         }
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
@@ -281,17 +305,20 @@ impl Inner {
             Ok(_) | Err(Error::DockerResponseServerError { status_code: 409, .. }) => {}
             Err(error) => return Err(self.engine_error(error)),
         }
-        match key {
+        match output {
             // A volume of the engine cannot go before the container does.
-            Some((owner, key)) if seen.has_engine_volume => self.remove_engine_volume(&Names::of(&owner, &key).object).await,
+            Some((name, _)) if seen.has_engine_volume => self.remove_engine_volume(&name).await,
             _ => Ok(()),
         }
     }
 
     /// Network and volumes of an instance that is not there.
-    async fn remove_parts(&self, owner: &Owner, key: &InstanceKey) -> Result<(), RuntimeError> {
+    async fn remove_parts(&self, owner: &Owner, key: &InstanceKey, fate: OutputFate) -> Result<(), RuntimeError> {
         let object = Names::of(owner, key).object;
         self.remove_network(&object, None).await?;
+        if fate == OutputFate::Stays {
+            return Ok(());
+        }
         LoopVolume::new(&self.config.state_dir, owner.as_str(), &object).remove().await?;
         self.remove_engine_volume(&object).await
     }
@@ -319,7 +346,9 @@ impl Inner {
         let mut swept = Swept::default();
         for instance in self.list(owner).await? {
             if !keep.contains(&instance.instance_key) {
-                self.remove(&instance.id).await?;
+                let output = instance.labels.get(LABEL_OUTPUT).and_then(|text| InstanceKey::parse(text).ok());
+                let fate = if output.is_some_and(|key| keep.contains(&key)) { OutputFate::Stays } else { OutputFate::Goes };
+                self.remove(&instance.id, fate).await?;
                 swept.instances.push(instance.instance_key);
             }
         }
@@ -352,7 +381,10 @@ impl Inner {
 }
 
 pub(super) fn seen(container: ContainerInspectResponse) -> Seen {
-    let labels = container.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect();
+    let labels: BTreeMap<String, String> = container.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect();
+    let owner = labels.get(LABEL_OWNER).and_then(|text| Owner::parse(text).ok());
+    let output_key = labels.get(LABEL_OUTPUT).or_else(|| labels.get(LABEL_INSTANCE)).and_then(|text| InstanceKey::parse(text).ok());
+    let output = owner.zip(output_key).map(|(owner, key)| Names::of(&owner, &key).object);
     let state = container.state.unwrap_or_default();
     let start_error = state.error.clone().filter(|message| !message.is_empty());
     let start_error = start_error.map(|message| (start_code(&message).unwrap_or(exit_code(&state)), message));
@@ -365,7 +397,7 @@ pub(super) fn seen(container: ContainerInspectResponse) -> Seen {
         start_error,
         created_at: container.created,
         has_network: network_mode != "none",
-        has_engine_volume: container.mounts.unwrap_or_default().iter().any(|mount| mount.name.as_deref() == Some(&name)),
+        has_engine_volume: container.mounts.unwrap_or_default().iter().any(|mount| mount.name.is_some() && mount.name == output),
         name,
     }
 }

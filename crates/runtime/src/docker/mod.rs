@@ -32,6 +32,7 @@ mod terminal;
 mod volume;
 mod workload;
 
+use instance::OutputFate;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -187,7 +188,11 @@ impl Runtime for DockerRuntime {
     }
 
     async fn remove(&self, id: &InstanceId) -> Result<(), RuntimeError> {
-        self.inner.remove(id).await
+        self.inner.remove(id, OutputFate::Goes).await
+    }
+
+    async fn retire(&self, id: &InstanceId) -> Result<(), RuntimeError> {
+        self.inner.remove(id, OutputFate::Stays).await
     }
 
     async fn list(&self, owner: &Owner) -> Result<Vec<ListedInstance>, RuntimeError> {

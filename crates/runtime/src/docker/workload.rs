@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path};
 
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, RestartPolicy, RestartPolicyNameEnum};
 
-use crate::{InstanceKey, LABEL_CREATED_BY, LABEL_INSTANCE, LABEL_OWNER, Limits, Owner, RuntimeError, Workload};
+use crate::{InstanceKey, LABEL_CREATED_BY, LABEL_INSTANCE, LABEL_OUTPUT, LABEL_OWNER, Limits, Owner, RuntimeError, Workload};
 
 /// Below this the kernel schedules nothing sensible (the engine's own floor).
 const MIN_CPU_MILLIS: u32 = 10;
@@ -131,6 +131,9 @@ pub(super) fn describe(
 ) -> ContainerCreateBody {
     let mut labels = base_labels(&workload.owner, &workload.instance_key);
     labels.extend(workload.labels.clone());
+    // Always written: an image may bring a label of this name.
+    let output_key = workload.output_of.as_ref().unwrap_or(&workload.instance_key);
+    labels.insert(LABEL_OUTPUT.to_owned(), output_key.to_string());
     let mut env: Vec<String> = workload.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     if let Some(dir) = &workload.output_dir {
         env.push(format!("FARM_OUTPUT_DIR={dir}"));
@@ -217,6 +220,7 @@ mod tests {
             network: Network::None,
             labels: BTreeMap::new(),
             output_dir: Some("/out".into()),
+            output_of: None,
             read_only_root: true,
             grace: Duration::from_millis(1500),
         }

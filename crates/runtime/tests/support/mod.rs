@@ -170,6 +170,7 @@ impl Bench {
             network: Network::None,
             labels: BTreeMap::new(),
             output_dir: None,
+            output_of: None,
             read_only_root: false,
             grace: seconds(2),
         }
