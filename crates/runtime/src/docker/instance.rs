@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -20,8 +21,9 @@ use tokio::time::timeout;
 use super::{
     Inner, firewall,
     probe::found,
+    root,
     volume::LoopVolume,
-    workload::{Names, Output, base_labels, check, describe},
+    workload::{Names, Output, base_labels, check, describe, ulimits},
 };
 use crate::{
     EgressFilter, EngineTime, Exit, InstanceId, InstanceKey, LABEL_INSTANCE, LABEL_OWNER, ListedInstance, Network, Observed, Owner,
@@ -47,6 +49,8 @@ pub(super) struct Seen {
     created_at: Option<String>,
     has_network: bool,
     has_engine_volume: bool,
+    /// Where its writes go on the host.
+    layer: Option<PathBuf>,
 }
 
 impl Seen {
@@ -85,6 +89,7 @@ impl Inner {
     async fn create_parts(&self, workload: &Workload) -> Result<InstanceId, RuntimeError> {
         let (owner, key) = (&workload.owner, &workload.instance_key);
         let names = Names::of(owner, key);
+        let declared = self.fitting(&workload.image).await?.volumes.unwrap_or_default();
         let network = async {
             match workload.network {
                 Network::None => Ok("none".to_owned()),
@@ -92,12 +97,15 @@ impl Inner {
             }
         };
         let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &names.object);
+        let out = root::output_dir(&volume);
         let output = async {
             match (&workload.output_dir, workload.limits.disk_bytes) {
-                (None, _) => Ok(None),
+                (None, bytes) if bytes == 0 || !self.facts.can_bound_root => Ok(None),
+                (None, bytes) => volume.ensure(bytes).await.map(|()| None),
                 (Some(_), bytes) if bytes > 0 && self.facts.can_mount => {
                     volume.ensure(bytes).await?;
-                    Ok(Some(Output::Directory(volume.path())))
+                    root::make_dir(&out, 0o777)?;
+                    Ok(Some(Output::Directory(&out)))
                 }
                 (Some(_), _) => {
                     self.ensure_engine_volume(&names.object, owner, key).await?;
@@ -108,10 +116,14 @@ impl Inner {
         // Not `try_join`: whatever one of them has begun must have ended before a failure is cleared up.
         let (network, output) = tokio::join!(network, output);
         let (network, output) = (network?, output?);
-        let body = describe(workload, network, output, self.facts.log_driver, self.config.log_bytes);
+        let mut body = describe(workload, network, output, self.facts.log_driver, self.config.log_bytes);
+        body.host_config.get_or_insert_default().ulimits = Some(ulimits(self.facts.open_files));
+        if self.facts.can_bound_root && volume.exists() {
+            root::keep_inside(&mut body, &volume, &names.object, &declared)?;
+        }
         let options = CreateContainerOptionsBuilder::default().name(&names.object).build();
         match self.docker.create_container(Some(options), body).await {
-            Ok(made) => Ok(InstanceId(made.id)),
+            Ok(made) => self.bound_root(InstanceId(made.id), &volume).await,
             Err(Error::DockerResponseServerError { status_code: 409, .. }) => self.existing(&names.object, owner, key).await,
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => {
                 Err(RuntimeError::NotFound { what: "image", name: workload.image.clone() })
@@ -158,7 +170,9 @@ impl Inner {
         }
         if let Some((owner, key)) = seen.key() {
             // Made before a reboot and not yet started: the file system has to be mounted again.
-            LoopVolume::new(&self.config.state_dir, owner.as_str(), &Names::of(&owner, &key).object).remount().await?;
+            let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &Names::of(&owner, &key).object);
+            volume.remount().await?;
+            root::move_layer(seen.layer.as_deref(), &volume).await?;
         }
         match self.docker.start_container(&id.0, None::<StartContainerOptions>).await {
             Ok(()) => Ok(()),
@@ -272,6 +286,7 @@ impl Inner {
                 Ok::<_, RuntimeError>(())
             };
             let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &object);
+            root::release(seen.layer.as_deref()).await?;
             let (network, volume) = tokio::join!(network, volume.remove());
             network.and(volume)?;
         }
@@ -352,6 +367,7 @@ impl Inner {
 }
 
 fn seen(container: ContainerInspectResponse) -> Seen {
+    let layer = root::layer(&container);
     let labels = container.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect();
     let state = container.state.unwrap_or_default();
     let start_error = state.error.clone().filter(|message| !message.is_empty());
@@ -365,6 +381,7 @@ fn seen(container: ContainerInspectResponse) -> Seen {
         start_error,
         created_at: container.created,
         has_network: network_mode != "none",
+        layer,
         has_engine_volume: container.mounts.unwrap_or_default().iter().any(|mount| mount.name.as_deref() == Some(&name)),
         name,
     }
@@ -389,7 +406,8 @@ fn observed(state: &ContainerState) -> Observed {
             Observed::Exited(Exit {
                 code,
                 signal: (129..=192).contains(&code).then(|| code - 128),
-                oom: state.oom_killed == Some(true),
+                // The engine says so also of an instance that outlived the loss of one of its processes and ended by itself.
+                oom: state.oom_killed == Some(true) && code == 128 + SIGKILL,
                 // The engine notes the start of what ends at once after its end.
                 started_at: started_at.map(|at| at.min(finished_at)),
                 finished_at,
