@@ -58,6 +58,16 @@ pub struct Step {
     pub text: String,
 }
 
+/// Images that were built for one job are named below this, and by nobody but the node.
+pub const BUILT_IMAGES: &str = "pasture-lease/";
+
+/// Whether a name is one of an image that was built for somebody.
+pub fn is_built(reference: &str) -> bool {
+    let lower = reference.to_ascii_lowercase();
+    let name = ["docker.io/", "index.docker.io/", "localhost/"].into_iter().find_map(|usual| lower.strip_prefix(usual)).unwrap_or(&lower);
+    name.starts_with(BUILT_IMAGES)
+}
+
 /// What a build tells on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]

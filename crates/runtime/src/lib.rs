@@ -41,7 +41,7 @@ use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 
 pub use attached::{Attached, Connection, PathKind, Resize, Terminal, TerminalSize};
-pub use build::{BuildEvent, BuildLimits, BuildRequest, MAX_BUILD_OUTPUT_BYTES, PullEvent, Step};
+pub use build::{BUILT_IMAGES, BuildEvent, BuildLimits, BuildRequest, MAX_BUILD_OUTPUT_BYTES, PullEvent, Step, is_built};
 pub use error::{BuildError, MAX_OUTPUT_TAIL_BYTES, PullError, RuntimeError};
 pub use time::EngineTime;
 pub use types::{

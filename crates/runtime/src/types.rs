@@ -93,8 +93,9 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Processes and threads. At least 1.
     pub pids: u32,
-    /// Size of the output volume (file-system overhead included), where the engine's host lets us limit it (see
-    /// [`Capabilities::can_limit_disk`]); 0 is "no limit asked". With `read_only_root` it bounds all that is written.
+    /// Size of all that the instance may write, its output and what it changes of its image (file-system overhead included), where
+    /// the engine's host lets us limit it (see [`Capabilities::can_limit_disk`] and [`Capabilities::can_limit_root`]); 0 is "no
+    /// limit asked".
     pub disk_bytes: u64,
     /// CPUs the instance may run on, as the kernel writes them (`0-2,4`); `None` for all. Lets a node keep a core for
     /// its own proofs.
@@ -161,6 +162,24 @@ pub struct Image {
     pub os: String,
     /// Names it goes by here; may be empty.
     pub tags: Vec<String>,
+}
+
+impl Image {
+    /// Whether it goes by this name, which the beginning of its id is not: whoever was given a name by a stranger asks this.
+    pub fn is_called(&self, reference: &str) -> bool {
+        // A digest is one of the content itself; no id begins like that.
+        reference.contains('@') || self.tags.iter().any(|tag| short_name(tag) == short_name(reference))
+    }
+}
+
+/// A name as one may write it shortest: without the usual registry, and with the tag that is meant where none is said.
+fn short_name(reference: &str) -> String {
+    let mut name = reference;
+    for usual in ["docker.io/", "localhost/", "library/"] {
+        name = name.strip_prefix(usual).unwrap_or(name);
+    }
+    let tagged = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if tagged { name.to_owned() } else { format!("{name}:latest") }
 }
 
 /// How an instance ended.
@@ -350,6 +369,9 @@ pub struct Capabilities {
     pub reports_oom: bool,
     /// Output volumes have a size that holds.
     pub can_limit_disk: bool,
+    /// What an instance writes outside of its output volume counts towards the same size. If not, its root file system can grow
+    /// until the host's disk is full, unless it is read-only.
+    pub can_limit_root: bool,
     /// Builds are held to their number of processes (and as a whole to memory and CPU). If not, each `RUN` is held to
     /// memory and CPU only.
     pub can_limit_build_pids: bool,
@@ -373,6 +395,24 @@ mod tests {
             let json = serde_json::to_string(bad).unwrap();
             assert!(serde_json::from_str::<Owner>(&json).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn an_image_is_called_by_its_names_and_not_by_its_id() {
+        let image = |tag: &str| Image {
+            id: "sha256:0ca7f0".into(),
+            size_bytes: 1,
+            architecture: String::new(),
+            os: String::new(),
+            tags: vec![tag.into(), "other:2".into()],
+        };
+        for name in ["busybox", "busybox:latest", "docker.io/library/busybox", "library/busybox:latest", "other:2", "other@sha256:00"] {
+            assert!(image("busybox:latest").is_called(name), "{name}");
+        }
+        for name in ["0ca7", "sha256:0ca7f0", "busybox:1", "a/busybox", "other"] {
+            assert!(!image("busybox:latest").is_called(name), "{name}");
+        }
+        assert!(image("localhost/pasture/busybox:1").is_called("pasture/busybox:1"), "as Podman names what was built");
     }
 
     #[test]

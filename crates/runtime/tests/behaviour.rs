@@ -546,6 +546,11 @@ async fn images_are_found_and_absent_ones_are_not(bench: Bench) {
     bench.rt.remove_image("pasture-test/absent:1").await.unwrap();
     assert!(matches!(bench.rt.image("../containers/json").await, Err(RuntimeError::Invalid { .. })));
     let (progress, _told) = mpsc::channel(16);
-    let error = bench.rt.pull("127.0.0.1:1/absent:1", progress).await.unwrap_err();
+    let error = bench.rt.pull("registry.invalid/absent:1", progress.clone()).await.unwrap_err();
     assert!(matches!(error, PullError::Registry { .. }), "{error:?}");
+    // The engine would ask this from the host's own network.
+    for inside in ["127.0.0.1:1/absent:1", "localhost:1/absent:1", "169.254.169.254/absent:1"] {
+        let error = bench.rt.pull(inside, progress.clone()).await.unwrap_err();
+        assert!(matches!(error, PullError::Runtime(RuntimeError::Invalid { field: "image", .. })), "{error:?}");
+    }
 }

@@ -25,9 +25,8 @@ use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
-use tokio_util::io::ReaderStream;
 
-use super::{Inner, cgroup::BuildGroup, workload::check_limits};
+use super::{Inner, cgroup::BuildGroup, prepare::pieces, root, workload::check_limits};
 use crate::{
     BuildError, BuildEvent, BuildLimits, BuildRequest, Image, MAX_BUILD_OUTPUT_BYTES, MAX_OUTPUT_TAIL_BYTES, Network, RuntimeError, Step,
 };
@@ -45,21 +44,20 @@ const FORGET_PAUSE: Duration = Duration::from_millis(50);
 const BUILD_TRIES: u32 = 4;
 /// Most layers remembered that could not be removed yet.
 const MAX_LEFTOVER_LAYERS: usize = 256;
-/// Length of the pieces that the context is sent in.
-const CONTEXT_PIECE_BYTES: usize = 64 << 10;
 
 impl Inner {
     pub(super) async fn build(&self, req: BuildRequest, progress: mpsc::Sender<BuildEvent>) -> Result<Image, BuildError> {
         let limits = &req.limits;
         check_limits(limits.cpu_millis, limits.memory_bytes, limits.pids, limits.cpuset.as_deref())?;
         let deadline = Instant::now() + req.timeout;
+        let mut teller = Teller::new(progress, &self.leftover_layers);
+        self.prepare(&req, deadline, &mut teller).await?;
         let network = match req.network {
             Network::None => "none".to_owned(),
             Network::Open => self.open_network(&req.owner, &req.instance_key).await?,
         };
         self.forget_layers(1).await;
         let group = self.build_groups.make(limits).await?;
-        let mut teller = Teller::new(progress, &self.leftover_layers);
         let mut result = self.built(&req, &network, group.as_ref(), deadline, &mut teller, false).await;
         for _ in 1..BUILD_TRIES {
             match &result {
@@ -154,9 +152,7 @@ impl Inner {
         teller: &mut Teller<'_>,
         anew: bool,
     ) -> Result<String, BuildError> {
-        let opening = format!("open {}", req.context_tar.display());
-        let context = tokio::fs::File::open(&req.context_tar).await.map_err(|error| RuntimeError::io(opening, error))?;
-        let body = body_try_stream(ReaderStream::with_capacity(context, CONTEXT_PIECE_BYTES));
+        let body = body_try_stream(pieces(&req.context_tar));
         // The builder says nothing before it has the whole context, so the usual patience is not enough.
         let patient = self.docker.clone().with_timeout(req.timeout.saturating_add(Duration::from_secs(1)));
         let docker = with_parameters(patient, limit_parameters(&req.limits, group));
@@ -167,7 +163,8 @@ impl Inner {
         loop {
             let item = tokio::select! {
                 item = timeout_at(deadline, told.next()) => item,
-                _ = looks.tick(), if group.is_some() => {
+                _ = looks.tick() => {
+                    self.facts.room_on_disk()?;
                     let found_bytes = self.written_by_step(group, &mut written).await;
                     if found_bytes > req.limits.image_bytes {
                         let (limit_bytes, step, output_tail) = (req.limits.image_bytes, teller.step.clone(), teller.take_tail());
@@ -222,13 +219,15 @@ impl Inner {
             let sized = written.own.as_ref() == Some(&id);
             let look = InspectContainerOptionsBuilder::default().size(sized).build();
             let Ok(container) = self.docker.inspect_container(&id, Some(look)).await else { continue };
-            let parent = container.host_config.and_then(|host| host.cgroup_parent).unwrap_or_default();
+            let parent = container.host_config.as_ref().and_then(|host| host.cgroup_parent.clone()).unwrap_or_default();
             if parent != group.engine_name() {
                 if written.strangers.len() < MAX_STRANGERS {
                     written.strangers.insert(id);
                 }
             } else if sized {
-                return container.size_rw.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+                let layer = container.size_rw.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+                let beside = if self.facts.can_mount { root::beside_layer(&container) } else { 0 };
+                return layer.saturating_add(beside);
             } else {
                 // Measuring costs a walk over the layer: not for steps that are over by the next look.
                 written.own = Some(id);
@@ -286,7 +285,7 @@ fn with_parameters(docker: Docker, parameters: String) -> Docker {
 }
 
 /// Passes on what the builder says and keeps what an error will need.
-struct Teller<'a> {
+pub(super) struct Teller<'a> {
     progress: mpsc::Sender<BuildEvent>,
     step: Option<Step>,
     image: Option<String>,
@@ -314,7 +313,7 @@ impl<'a> Teller<'a> {
         std::mem::take(&mut self.tail)
     }
 
-    async fn tell(&mut self, info: BuildInfo) {
+    pub(super) async fn tell(&mut self, info: BuildInfo) {
         if let Some(id) = info.aux.and_then(|aux| aux.id) {
             self.image = Some(id);
         }

@@ -11,7 +11,7 @@
 //! Does not: filter by host name, limit rates, undo itself (the chains match only our bridges, so they are inert
 //! without instances). Kept in step by [`ensure`], which is cheap and is called before every use.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::probe::run_tool;
 use crate::{EgressFilter, RuntimeError};
@@ -114,6 +114,27 @@ fn table(name: &str, chains: &[&str], refuse: &str, resolvers: &[Ipv4Addr]) -> S
     text + "COMMIT\n"
 }
 
+/// Whether an address is one of the public internet.
+pub(super) fn is_public(address: IpAddr) -> bool {
+    let v4 = match address {
+        IpAddr::V4(v4) => v4,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => v4,
+            // Global unicast, without the ranges for documentation and for tunnels that end at an IPv4 address.
+            None => {
+                return matches!(v6.segments(), [0x2000..=0x3fff, ..]) && !matches!(v6.segments(), [0x2002, ..] | [0x2001, 0 | 0xdb8, ..]);
+            }
+        },
+    };
+    let inside = |range: &str| {
+        let (network, length) = range.split_once('/')?;
+        let (network, length) = (network.parse::<Ipv4Addr>().ok()?, length.parse::<u32>().ok()?);
+        let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+        Some(network.to_bits() & mask == v4.to_bits() & mask)
+    };
+    !NOT_PUBLIC.iter().any(|range| inside(range).unwrap_or(true))
+}
+
 /// The IPv4 resolvers that the engine hands on to instances. Those on a loopback address it asks itself.
 fn resolvers(files: &[String]) -> Vec<Ipv4Addr> {
     let mut found: Vec<Ipv4Addr> = files
@@ -131,6 +152,19 @@ fn resolvers(files: &[String]) -> Vec<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_the_host_and_its_networks_are_not_public() {
+        let public = |text: &str| is_public(text.parse().unwrap());
+        for text in
+            ["127.0.0.1", "10.1.2.3", "169.254.169.254", "192.168.0.9", "::1", "fe80::1", "fd00::1", "::ffff:10.0.0.1", "2002:7f00:1::"]
+        {
+            assert!(!public(text), "{text}");
+        }
+        for text in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1", "::ffff:8.8.8.8"] {
+            assert!(public(text), "{text}");
+        }
+    }
 
     #[test]
     fn resolvers_of_the_host_are_read() {

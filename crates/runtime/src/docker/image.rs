@@ -2,7 +2,7 @@
 
 use bollard::{
     errors::Error,
-    models::ImageInspect,
+    models::{ImageConfig, ImageInspect},
     query_parameters::{CreateImageOptionsBuilder, RemoveImageOptions},
 };
 use futures::StreamExt;
@@ -28,6 +28,7 @@ impl Inner {
 
     pub(super) async fn pull(&self, reference: &str, progress: mpsc::Sender<PullEvent>) -> Result<Image, PullError> {
         check_reference(reference)?;
+        self.on_public_address(reference).await.map_err(|why| RuntimeError::Invalid { field: "image", why })?;
         let options = CreateImageOptionsBuilder::default().from_image(&with_tag(reference)).build();
         let mut told = self.docker.create_image(Some(options), None, None);
         while let Some(item) = told.next().await {
@@ -46,7 +47,7 @@ impl Inner {
         })
     }
 
-    fn pull_error(&self, reference: &str, error: Error) -> PullError {
+    pub(super) fn pull_error(&self, reference: &str, error: Error) -> PullError {
         let reference = reference.to_owned();
         match error {
             Error::DockerResponseServerError { status_code: 404, message } => PullError::NotFound { reference, message },
@@ -78,6 +79,35 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// What an image asks for when it runs, if it can run here at all: an engine only warns of another machine's programs.
+    pub(super) async fn fitting(&self, reference: &str) -> Result<ImageConfig, RuntimeError> {
+        check_reference(reference)?;
+        let image = found(self.docker.inspect_image(reference).await).map_err(|error| self.engine_error(error))?;
+        let image = image.ok_or_else(|| RuntimeError::NotFound { what: "image", name: reference.to_owned() })?;
+        let (its, ours) = (image.architecture.as_deref().unwrap_or_default(), self.facts.architecture.as_str());
+        if !runs(ours, its) {
+            let why = format!("is for {its} processors, this machine has {ours}; use an image for {ours}, or one for several");
+            return Err(RuntimeError::Invalid { field: "image", why });
+        }
+        Ok(image.config.unwrap_or_default())
+    }
+}
+
+/// The name that images use for the architecture of a host, which hosts name otherwise.
+pub(super) fn image_architecture(host: &str) -> &str {
+    match host {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Whether a machine runs programs of this architecture. What is not said is not held against it.
+fn runs(ours: &str, its: &str) -> bool {
+    its.is_empty() || ours.is_empty() || its == ours || matches!((ours, its), ("amd64", "386") | ("arm64", "arm"))
+}
+
 fn describe(image: ImageInspect) -> Image {
     Image {
         id: image.id.unwrap_or_default(),
@@ -100,8 +130,18 @@ fn check_reference(reference: &str) -> Result<(), RuntimeError> {
     Err(RuntimeError::Invalid { field: "image", why: format!("{reference:?} is not an image name") })
 }
 
+/// Host and port of the registry that an image's name begins with; nothing for those of the engine's usual registry.
+pub(super) fn registry(reference: &str) -> Option<(&str, u16)> {
+    /// Where registries listen that say nothing else.
+    const HTTPS: u16 = 443;
+    let (first, _) = reference.split_once('/')?;
+    let named = first.contains(['.', ':']) || first.eq_ignore_ascii_case("localhost");
+    let (host, port) = first.rsplit_once(':').map_or((first, None), |(host, port)| (host, port.parse().ok()));
+    named.then_some((host, port.unwrap_or(HTTPS)))
+}
+
 /// Without a tag the engine would fetch every one there is.
-fn with_tag(reference: &str) -> String {
+pub(super) fn with_tag(reference: &str) -> String {
     let name = reference.rsplit('/').next().unwrap_or(reference);
     if name.contains(':') || reference.contains('@') { reference.to_owned() } else { format!("{reference}:latest") }
 }
@@ -109,6 +149,24 @@ fn with_tag(reference: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn registries_are_told_from_names() {
+        assert_eq!([registry("busybox"), registry("a/b:1"), registry("a/b.c/d")], [None; 3]);
+        assert_eq!(registry("127.0.0.1:5000/a"), Some(("127.0.0.1", 5000)));
+        assert_eq!(registry("LocalHost/a"), Some(("LocalHost", 443)));
+        assert_eq!(registry("ghcr.example/a/b:1"), Some(("ghcr.example", 443)));
+    }
+
+    #[test]
+    fn programs_of_other_machines_do_not_run() {
+        for (ours, its, fits) in
+            [("amd64", "amd64", true), ("amd64", "386", true), ("amd64", "arm64", false), ("arm64", "amd64", false), ("amd64", "", true)]
+        {
+            assert_eq!(runs(ours, its), fits, "{its} on {ours}");
+        }
+        assert_eq!(["x86_64", "aarch64", "riscv64"].map(image_architecture), ["amd64", "arm64", "riscv64"]);
+    }
 
     #[test]
     fn references_are_checked_and_tagged() {

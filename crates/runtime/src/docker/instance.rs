@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -20,8 +21,9 @@ use tokio::time::timeout;
 use super::{
     Inner, firewall,
     probe::found,
+    root,
     volume::LoopVolume,
-    workload::{Names, Output, base_labels, check, describe},
+    workload::{Names, Output, base_labels, check, describe, ulimits},
 };
 use crate::{
     EgressFilter, EngineTime, Exit, InstanceId, InstanceKey, LABEL_INSTANCE, LABEL_OUTPUT, LABEL_OWNER, ListedInstance, Network, Observed,
@@ -47,6 +49,8 @@ pub(super) struct Seen {
     created_at: Option<String>,
     has_network: bool,
     has_engine_volume: bool,
+    /// Where its writes go on the host.
+    layer: Option<PathBuf>,
 }
 
 /// What becomes of an instance's output directory when it is removed.
@@ -104,6 +108,7 @@ impl Inner {
         let names = Names::of(owner, key);
         let output_key = workload.output_of.as_ref().unwrap_or(key);
         let output_name = Names::of(owner, output_key).object;
+        let declared = self.fitting(&workload.image).await?.volumes.unwrap_or_default();
         let network = async {
             match workload.network {
                 Network::None => Ok("none".to_owned()),
@@ -111,12 +116,15 @@ impl Inner {
             }
         };
         let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &output_name);
+        let (place, out) = (root::place(&volume, &names.object), root::output_dir(&volume));
         let output = async {
             match (&workload.output_dir, workload.limits.disk_bytes) {
-                (None, _) => Ok(None),
+                (None, bytes) if bytes == 0 || !self.facts.can_bound_root => Ok(None),
+                (None, bytes) => volume.ensure(bytes).await.map(|()| None),
                 (Some(_), bytes) if bytes > 0 && self.facts.can_mount => {
                     volume.ensure(bytes).await?;
-                    Ok(Some(Output::Directory(volume.path())))
+                    root::make_dir(&out, 0o777)?;
+                    Ok(Some(Output::Directory(&out)))
                 }
                 (Some(_), _) => {
                     self.ensure_engine_volume(&output_name, owner, output_key).await?;
@@ -127,10 +135,14 @@ impl Inner {
         // Not `try_join`: whatever one of them has begun must have ended before a failure is cleared up.
         let (network, output) = tokio::join!(network, output);
         let (network, output) = (network?, output?);
-        let body = describe(workload, network, output, self.facts.log_driver, self.config.log_bytes);
+        let mut body = describe(workload, network, output, self.facts.log_driver, self.config.log_bytes);
+        body.host_config.get_or_insert_default().ulimits = Some(ulimits(self.facts.open_files));
+        if self.facts.can_bound_root && volume.exists() {
+            root::keep_inside(&mut body, &place, &names.object, &declared)?;
+        }
         let options = CreateContainerOptionsBuilder::default().name(&names.object).build();
         match self.docker.create_container(Some(options), body).await {
-            Ok(made) => Ok(InstanceId(made.id)),
+            Ok(made) => self.bound_root(InstanceId(made.id), &volume, &place).await,
             Err(Error::DockerResponseServerError { status_code: 409, .. }) => self.existing(&names.object, owner, key).await,
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => {
                 Err(RuntimeError::NotFound { what: "image", name: workload.image.clone() })
@@ -175,9 +187,11 @@ impl Inner {
             Observed::Exited(_) => return Err(RuntimeError::AlreadyExited(id.0.clone())),
             Observed::Created => {}
         }
-        if let Some((owner, key)) = seen.output_key() {
+        if let Some(((owner, key), (_, own))) = seen.output_key().zip(seen.key()) {
             // Made before a reboot and not yet started: the file system has to be mounted again.
-            LoopVolume::new(&self.config.state_dir, owner.as_str(), &Names::of(&owner, &key).object).remount().await?;
+            let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &Names::of(&owner, &key).object);
+            volume.remount().await?;
+            root::move_layer(seen.layer.as_deref(), &volume, &root::place(&volume, &Names::of(&owner, &own).object)).await?;
         }
         match self.docker.start_container(&id.0, None::<StartContainerOptions>).await {
             Ok(()) => Ok(()),
@@ -290,6 +304,7 @@ impl Inner {
                 }
                 Ok::<_, RuntimeError>(())
             };
+            root::release(seen.layer.as_deref()).await?;
             let volume = async {
                 match &output {
                     Some((name, owner)) => LoopVolume::new(&self.config.state_dir, owner.as_str(), name).remove().await,
@@ -304,6 +319,10 @@ impl Inner {
             // 409: a removal is under way already.
             Ok(_) | Err(Error::DockerResponseServerError { status_code: 409, .. }) => {}
             Err(error) => return Err(self.engine_error(error)),
+        }
+        if let (OutputFate::Stays, Some((owner, own)), Some((_, key))) = (fate, seen.key(), seen.output_key()) {
+            let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &Names::of(&owner, &key).object);
+            root::clear(&root::place(&volume, &Names::of(&owner, &own).object))?;
         }
         match output {
             // A volume of the engine cannot go before the container does.
@@ -381,6 +400,7 @@ impl Inner {
 }
 
 pub(super) fn seen(container: ContainerInspectResponse) -> Seen {
+    let layer = root::layer(&container);
     let labels: BTreeMap<String, String> = container.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect();
     let owner = labels.get(LABEL_OWNER).and_then(|text| Owner::parse(text).ok());
     let output_key = labels.get(LABEL_OUTPUT).or_else(|| labels.get(LABEL_INSTANCE)).and_then(|text| InstanceKey::parse(text).ok());
@@ -397,6 +417,7 @@ pub(super) fn seen(container: ContainerInspectResponse) -> Seen {
         start_error,
         created_at: container.created,
         has_network: network_mode != "none",
+        layer,
         has_engine_volume: container.mounts.unwrap_or_default().iter().any(|mount| mount.name.is_some() && mount.name == output),
         name,
     }
@@ -421,7 +442,8 @@ fn observed(state: &ContainerState) -> Observed {
             Observed::Exited(Exit {
                 code,
                 signal: (129..=192).contains(&code).then(|| code - 128),
-                oom: state.oom_killed == Some(true),
+                // The engine says so also of an instance that outlived the loss of one of its processes and ended by itself.
+                oom: state.oom_killed == Some(true) && code == 128 + SIGKILL,
                 // The engine notes the start of what ends at once after its end.
                 started_at: started_at.map(|at| at.min(finished_at)),
                 finished_at,

@@ -10,8 +10,10 @@
 //!   else an ordinary volume without a limit, reported.
 //! - Builds: a cgroup around all `RUN` steps (`cgroup.rs`). Needs root; else memory and CPU for each step, reported.
 //!
-//! **Not held to**: the size of a writable root file system (overlay2 on ext4 has no quota; ask for `read_only_root`),
-//! disk and memory bandwidth, IPv6 (networks have none), which public hosts are reached over HTTPS.
+//! - Root file system: what an instance changes of it lies in the same volume (`root.rs`). Needs the same and an overlay driver.
+//!
+//! **Not held to**: disk and memory bandwidth, IPv6 (networks have none), which public hosts are reached over HTTPS, what the
+//! kernel counts per user and not per group (inotify): instances share the user with the host unless the engine maps users.
 //!
 //! An engine that is stopped and started again is found again: every call opens its own connection.
 
@@ -19,6 +21,8 @@ mod attached;
 mod builder;
 mod cgroup;
 mod config;
+mod context;
+mod dockerfile;
 mod files;
 mod firewall;
 mod follow;
@@ -26,8 +30,10 @@ mod image;
 mod instance;
 mod io;
 mod network;
+mod prepare;
 mod probe;
 mod reach;
+mod root;
 mod terminal;
 mod volume;
 mod workload;

@@ -1,6 +1,9 @@
 //! Finding out what the engine is and what we may do on its machine, by asking and by trying.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
@@ -9,11 +12,13 @@ use bollard::{
 };
 use tokio::{net::UnixStream, time::timeout};
 
-use super::{Inner, cgroup::GroupKind, config::DockerConfig, firewall, volume};
+use super::{Inner, cgroup::GroupKind, config::DockerConfig, firewall, image::image_architecture, root, volume};
 use crate::{Capabilities, RuntimeError};
 
 /// An engine that needs longer than this to say who it is is not usable.
 const PROBE_DEADLINE: Duration = Duration::from_secs(5);
+/// What a build leaves free on the engine's disk; looked at once a second, in which it can write about as much.
+const LEAST_FREE_BYTES: u64 = 1 << 30;
 /// Log drivers we can read back, best first. `json-file` replaces what is not UTF-8, also a character that a line of
 /// over 16 KiB was cut in; `local` keeps bytes.
 const LOG_DRIVERS: [&str; 2] = ["local", "json-file"];
@@ -22,14 +27,34 @@ const LOG_DRIVERS: [&str; 2] = ["local", "json-file"];
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
     pub(super) log_driver: &'static str,
+    /// Of the engine's machine, as images name it.
+    pub(super) architecture: String,
     /// How builds can be held together; `None` if they cannot.
     pub(super) build_groups: Option<GroupKind>,
     /// We are root and see the mounts that the engine sees.
     pub(super) can_mount: bool,
+    /// The layers that take writes can be moved into the instances' volumes.
+    pub(super) can_bound_root: bool,
+    /// Where the engine keeps everything, if we see that.
+    root_dir: Option<PathBuf>,
     /// We are root and in the engine's network.
     pub(super) can_filter: bool,
+    /// Files that the engine's own processes may hold open at most, and so those of its instances.
+    pub(super) open_files: Option<i64>,
     /// Process ids that the engine tells are ours too, and we may signal them.
     pub(super) can_signal: bool,
+}
+
+impl Facts {
+    /// An error when the engine's disk is as good as full: what it writes for a build has limits, but what is free may be less.
+    pub(super) fn room_on_disk(&self) -> Result<(), RuntimeError> {
+        let Some(Ok(disk)) = self.root_dir.as_deref().map(rustix::fs::statvfs) else { return Ok(()) };
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free >= LEAST_FREE_BYTES {
+            return Ok(());
+        }
+        Err(RuntimeError::Engine { status: 0, message: format!("no space left on device: {free} bytes are free, the build was stopped") })
+    }
 }
 
 pub(super) async fn connect(config: &DockerConfig) -> Result<(Docker, Facts), RuntimeError> {
@@ -62,7 +87,27 @@ fn facts(info: &SystemInfo, engine_pid: Option<i32>) -> Facts {
     let root = rustix::process::geteuid().is_root();
     let same = |namespace: &str| engine_pid.is_some_and(|pid| same_namespace(pid, namespace));
     let build_groups = (root && same("cgroup") && same("mnt") && same("pid")).then(|| group_kind(info)).flatten();
-    Facts { log_driver, build_groups, can_mount: root && same("mnt"), can_filter: root && same("net"), can_signal: root && same("pid") }
+    let can_mount = root && same("mnt");
+    Facts {
+        log_driver,
+        architecture: image_architecture(info.architecture.as_deref().unwrap_or_default()).to_owned(),
+        build_groups,
+        can_mount,
+        can_bound_root: root::can_bound(info, can_mount),
+        root_dir: info.docker_root_dir.as_deref().map(PathBuf::from).filter(|dir| same("mnt") && dir.is_dir()),
+        can_filter: root && same("net"),
+        open_files: engine_pid.filter(|_| same("pid")).and_then(open_files),
+        can_signal: root && same("pid"),
+    }
+}
+
+/// The hard limit of a process.
+fn open_files(pid: i32) -> Option<i64> {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    match limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().nth(1)? {
+        "unlimited" => Some(i64::MAX),
+        number => number.parse().ok(),
+    }
 }
 
 fn same_namespace(pid: i32, namespace: &str) -> bool {
@@ -116,6 +161,7 @@ impl Inner {
             user_namespaces: has("userns") || has("rootless"),
             seccomp: has("seccomp"),
             can_limit_disk: self.facts.can_mount && self.try_volume().await,
+            can_limit_root: self.facts.can_bound_root,
             can_limit_build_pids: self.build_groups.try_group().await,
             egress_filter: firewall::ensure(self.facts.can_filter).await,
             warnings: info.warnings.unwrap_or_default(),

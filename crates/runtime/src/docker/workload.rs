@@ -3,7 +3,9 @@
 
 use std::{collections::HashMap, path::Path};
 
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, RestartPolicy, RestartPolicyNameEnum};
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+};
 
 use crate::{InstanceKey, LABEL_CREATED_BY, LABEL_INSTANCE, LABEL_OUTPUT, LABEL_OWNER, Limits, Owner, RuntimeError, Workload};
 
@@ -17,6 +19,9 @@ const MAX_TEXT_BYTES: usize = 128 << 10;
 const MAX_TMP_BYTES: u64 = 64 << 20;
 /// Files that logs are spread over; the engine drops the oldest.
 const LOG_FILES: u64 = 4;
+/// Files that one process may hold open. The engine passes on what its own service has, from 1,024 to a thousand million; this is
+/// what databases ask for.
+const OPEN_FILES: i64 = 1 << 16;
 /// Labels that only we write.
 const RESERVED_LABELS: &str = "pasture.";
 
@@ -163,6 +168,17 @@ pub(super) enum Output<'a> {
     Volume(&'a str),
 }
 
+/// What the kernel counts for each process. `open_files`: what the engine may allow at most, if that is known.
+pub(super) fn ulimits(open_files: Option<i64>) -> Vec<ResourcesUlimits> {
+    // No core dumps: the host's handler for them would run outside of all limits.
+    let core = Some(ulimit("core", 0));
+    core.into_iter().chain(open_files.map(|most| ulimit("nofile", most.min(OPEN_FILES)))).collect()
+}
+
+fn ulimit(name: &str, limit: i64) -> ResourcesUlimits {
+    ResourcesUlimits { name: Some(name.to_owned()), soft: Some(limit), hard: Some(limit) }
+}
+
 fn host_config(workload: &Workload, network: String, output: Option<Output<'_>>, log_driver: &str, log_bytes: u64) -> HostConfig {
     let Limits { cpu_millis, memory_bytes, pids, ref cpuset, .. } = workload.limits;
     let memory = i64::try_from(memory_bytes).unwrap_or(i64::MAX);
@@ -235,6 +251,9 @@ mod tests {
         assert_eq!(host.pids_limit, Some(8));
         assert_eq!(host.cpuset_cpus.as_deref(), Some("0-1"));
         assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
+        assert_eq!(ulimits(None), [ulimit("core", 0)]);
+        assert_eq!(ulimits(Some(500)), [ulimit("core", 0), ulimit("nofile", 500)]);
+        assert_eq!(ulimits(Some(i64::MAX)), [ulimit("core", 0), ulimit("nofile", OPEN_FILES)]);
         assert_eq!((host.auto_remove, host.privileged, host.readonly_rootfs), (Some(false), Some(false), Some(true)));
         assert_eq!(host.log_config.unwrap().config.unwrap()["max-size"], "100");
         assert_eq!(body.env.unwrap(), ["A=b=c", "FARM_OUTPUT_DIR=/out"]);
