@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use pasture_node::{
     Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Imported, Machine, MissingDeposit, Moved, OfferLimits, Proven, RecordKind,
-    ReplayReport, UpOptions, UpReady,
+    ReplayReport, UpOptions, UpReady, VolumeOptions,
 };
 
 impl From<NodeError> for Failure {

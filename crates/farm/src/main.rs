@@ -25,6 +25,7 @@ mod spec_file;
 mod transfer;
 mod unpack;
 mod verify;
+mod volumes;
 mod words;
 
 use args::{Cli, Command, Format};

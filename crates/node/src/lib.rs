@@ -31,7 +31,7 @@ pub use machine::LedgerMachine;
 pub use moving::{Imported, Moved, Progress, export_stopped, import, verify_export};
 pub use offline::ledger_replay;
 pub use pasture_chain::{Failpoint, ReplayReport};
-pub use pasture_provider::{Machine, MissingDeposit, detect};
+pub use pasture_provider::{Machine, MissingDeposit, VolumeOptions, detect};
 pub use pasture_runtime::{Capabilities, EgressFilter};
 pub use proven::{Proven, RecordKind};
 pub use up::{OfferLimits, UpOptions, UpReady, suggested_rates, up, up_with};

@@ -31,6 +31,7 @@ mod reconcile;
 mod register;
 mod server;
 mod submit;
+mod volumes;
 
 pub use config::{MissingDeposit, Options};
 pub use detect::{Machine, detect};
@@ -38,3 +39,4 @@ pub use error::ProviderError;
 pub use failpoint::{FAILPOINTS, Failpoint};
 pub use network::{LedgerEvents, Network, NetworkError};
 pub use provider::{Provider, ProviderStatus, ShutdownMode};
+pub use volumes::VolumeOptions;

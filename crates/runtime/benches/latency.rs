@@ -139,6 +139,7 @@ impl Subject {
             output_dir: matches!(shape, Shape::Output).then(|| "/out".into()),
             read_only_root: false,
             grace: Duration::from_secs(2),
+            mounts: Vec::new(),
         };
         let begun = Instant::now();
         let id = self.trait_side.create(&workload).await?;

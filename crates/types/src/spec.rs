@@ -5,6 +5,7 @@
 
 use crate::credential::{CredentialKind, CredentialQuery};
 use crate::ids::BlobHash;
+use crate::keep::{self, SecretMount, SecretSpec, VolumeMount, VolumeSpec};
 use crate::market::{AliveCheck, BillingUnit, Constraint, Egress, MAX_ATTRIBUTE, MAX_CONSTRAINTS, Term, Verification};
 use crate::resources::{parse_bytes, parse_cpu};
 use crate::{AccountId, Amount, Millis, Resources};
@@ -79,6 +80,10 @@ pub struct JobSpec {
     pub alive: Option<AliveSpec>,
     /// How the result is checked.
     pub verify: VerifySpec,
+    /// Folders that outlive the job.
+    pub volumes: Vec<VolumeSpec>,
+    /// What the job must know and nobody else: names only.
+    pub secrets: Vec<SecretSpec>,
 }
 
 impl Default for BuildSpec {
@@ -227,6 +232,12 @@ pub struct Manifest {
     pub alive: AliveCheck,
     /// How long between SIGTERM and SIGKILL.
     pub grace: Millis,
+    /// Folders that outlive the job.
+    #[serde(default)]
+    pub volumes: Vec<VolumeMount>,
+    /// Which secrets follow, and where they go.
+    #[serde(default)]
+    pub secrets: Vec<SecretMount>,
 }
 
 impl Manifest {
@@ -320,6 +331,10 @@ pub struct CheckedSpec {
     pub alive: AliveCheck,
     /// How the result is checked.
     pub verification: Verification,
+    /// Folders that outlive the job.
+    pub volumes: Vec<VolumeMount>,
+    /// Its secrets, without their values.
+    pub secrets: Vec<SecretMount>,
 }
 
 /// What a checked spec runs.
@@ -415,6 +430,8 @@ impl JobSpec {
             egress,
             alive: check_alive(self.alive)?,
             verification: Verification::None,
+            volumes: keep::volumes_of(self.volumes)?,
+            secrets: keep::secrets_of(self.secrets)?,
         })
     }
 }

@@ -40,6 +40,8 @@ fn travels(s: CheckedSpec) {
         egress: s.egress,
         alive: s.alive,
         grace: Millis(0),
+        volumes: s.volumes,
+        secrets: s.secrets,
     };
     assert_eq!(codec::decode::<Manifest>(&manifest.to_bytes(), usize::MAX), Ok(manifest));
 }

@@ -2,8 +2,10 @@
 //!
 //! Guarantees: every flag here is read by a command. Help texts use the words of [`crate::words`].
 
+mod keep;
 mod machines;
 
+pub(crate) use keep::*;
 pub(crate) use machines::*;
 
 use crate::project::Language;
@@ -105,6 +107,8 @@ pub(crate) enum Command {
     Certificate(CertificateArgs),
     /// Vote on changes of the network, or propose one
     Vote(VoteArgs),
+    /// List, copy and remove the folders that outlive your jobs
+    Volume(VolumeArgs),
     /// Run thousands of small tasks inside a running job
     Herd(crate::herd_args::HerdArgs),
     /// Look for what keeps farm from working
@@ -178,6 +182,9 @@ pub(crate) struct SpecArgs {
     /// What must hold for you to confirm the service: exec, port:80, log:30s
     #[arg(long, value_name = "CHECK")]
     pub(crate) alive: Option<String>,
+    /// What it has of volumes and secrets.
+    #[command(flatten)]
+    pub(crate) keep: KeepArgs,
     /// When it runs, for how long, and on which terms.
     #[command(flatten)]
     pub(crate) terms: TermArgs,

@@ -9,10 +9,12 @@ mod alive;
 mod herd;
 mod streams;
 mod upload;
+mod volumes;
 
 use crate::context::Context;
 use crate::error::ProviderError;
 use crate::lease::Event;
+pub(crate) use access::AccountKeys;
 use access::{Lease, Watched, Who};
 use axum::Json;
 use axum::Router;
@@ -57,6 +59,7 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
         .route("/leases/{id}/stop", post(stop))
         .route("/leases/{id}/output", get(streams::output))
         .merge(herd::routes())
+        .merge(volumes::routes())
         .fallback(|| async { Problem::not_found("route") })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(ctx);

@@ -161,6 +161,8 @@ pub(crate) fn script(text: &str) -> Manifest {
         egress: Egress::None,
         alive: AliveCheck::Exec,
         grace: Millis(1_000),
+        volumes: vec![],
+        secrets: vec![],
     }
 }
 

@@ -18,7 +18,7 @@ use futures::StreamExt;
 use tokio::time::timeout;
 
 use super::{
-    Inner, firewall,
+    Inner, firewall, keeper,
     probe::found,
     volume::LoopVolume,
     workload::{Names, Output, base_labels, check, describe},
@@ -47,6 +47,8 @@ pub(super) struct Seen {
     created_at: Option<String>,
     has_network: bool,
     has_engine_volume: bool,
+    /// Directories of the host that it has.
+    directories: Vec<String>,
 }
 
 impl Seen {
@@ -108,7 +110,9 @@ impl Inner {
         // Not `try_join`: whatever one of them has begun must have ended before a failure is cleared up.
         let (network, output) = tokio::join!(network, output);
         let (network, output) = (network?, output?);
-        let body = describe(workload, network, output, self.facts.log_driver, self.config.log_bytes);
+        let kept = self.mount_kept(workload).await?;
+        let mut body = describe(workload, network, output, self.facts.log_driver, self.config.log_bytes);
+        keeper::add(&mut body, kept);
         let options = CreateContainerOptionsBuilder::default().name(&names.object).build();
         match self.docker.create_container(Some(options), body).await {
             Ok(made) => Ok(InstanceId(made.id)),
@@ -159,6 +163,7 @@ impl Inner {
         if let Some((owner, key)) = seen.key() {
             // Made before a reboot and not yet started: the file system has to be mounted again.
             LoopVolume::new(&self.config.state_dir, owner.as_str(), &Names::of(&owner, &key).object).remount().await?;
+            self.remount_kept(&owner, &seen.directories).await?;
         }
         match self.docker.start_container(&id.0, None::<StartContainerOptions>).await {
             Ok(()) => Ok(()),
@@ -359,13 +364,15 @@ fn seen(container: ContainerInspectResponse) -> Seen {
     let network_mode = container.host_config.and_then(|host| host.network_mode).unwrap_or_default();
     let name = container.name.unwrap_or_default();
     let name = name.strip_prefix('/').unwrap_or(&name).to_owned();
+    let mounts = container.mounts.unwrap_or_default();
     Seen {
         state: observed(&state),
         labels,
         start_error,
         created_at: container.created,
         has_network: network_mode != "none",
-        has_engine_volume: container.mounts.unwrap_or_default().iter().any(|mount| mount.name.as_deref() == Some(&name)),
+        has_engine_volume: mounts.iter().any(|mount| mount.name.as_deref() == Some(&name)),
+        directories: mounts.into_iter().filter_map(|mount| mount.source).collect(),
         name,
     }
 }

@@ -24,6 +24,7 @@ mod follow;
 mod image;
 mod instance;
 mod io;
+mod keeper;
 mod network;
 mod probe;
 mod volume;
@@ -42,7 +43,7 @@ use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::mpsc;
 
 use crate::{
-    Attached, BuildError, BuildEvent, BuildRequest, Capabilities, ExecOutput, Exit, Image, InstanceId, InstanceKey, ListedInstance,
+    Attached, BuildError, BuildEvent, BuildRequest, Capabilities, ExecOutput, Exit, Image, InstanceId, InstanceKey, Keeper, ListedInstance,
     LogChunk, LogCursor, Observed, Owner, PullError, PullEvent, Runtime, RuntimeError, Swept, UsageSample, Workload,
 };
 
@@ -160,5 +161,9 @@ impl Runtime for DockerRuntime {
 
     async fn sweep(&self, owner: &Owner, keep: &BTreeSet<InstanceKey>) -> Result<Swept, RuntimeError> {
         self.inner.sweep(owner, keep).await
+    }
+
+    fn keeper(&self) -> Option<&dyn Keeper> {
+        self.inner.facts.can_mount.then_some(self)
     }
 }

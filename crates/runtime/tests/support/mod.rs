@@ -172,6 +172,7 @@ impl Bench {
             output_dir: None,
             read_only_root: false,
             grace: seconds(2),
+            mounts: Vec::new(),
         }
     }
 
