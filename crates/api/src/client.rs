@@ -3,6 +3,10 @@
 //! Guarantees: each method is one HTTP call with a deadline (streams have none, but end when the peer does); errors are
 //! [`ApiError`], and say whether trying again may help. It retries nothing by itself.
 
+mod account;
+
+pub use account::AccountClient;
+
 use crate::auth;
 use crate::channel;
 use crate::data::{AliveAnswer, ContextStatus, CountersignRequest, LeaseStatus, NodeEvent};

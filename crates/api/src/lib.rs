@@ -20,6 +20,7 @@
 //! | `GET /v1/ledger/head`, `/v1/ledger/blocks/{height}`, `/v1/ledger/state/{hex key}`, `/v1/ledger/check` | the ledger itself |
 //! | `PUT /v1/nodes/{id}/address` ([`NodeAddress`]) | where a node's data plane listens |
 //! | `ANY /v1/leases/{id}/data/{rest}` | forwarded to the node: see [`data`] |
+//! | `ANY /v1/nodes/{id}/accounts/{account}/{rest}` | forwarded to the node: see [`volumes`] |
 
 pub mod auth;
 pub mod channel;
@@ -32,6 +33,7 @@ pub mod newcomer;
 pub mod problem;
 pub mod sse;
 pub mod views;
+pub mod volumes;
 
 pub use client::{ApiClient, ApiError};
 pub use deposit::*;

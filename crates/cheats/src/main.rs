@@ -50,6 +50,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         rates: None,
         region: args.region,
         limits: pasture_node::OfferLimits::default(),
+        volumes: pasture_node::VolumeOptions::default(),
         name: "cheat".into(),
         missing_deposit: pasture_node::MissingDeposit::Post,
         account_key,

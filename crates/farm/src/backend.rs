@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use pasture_node::{
     Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, Imported, Machine, MissingDeposit, Moved, OfferLimits, Proven,
-    RecordKind, ReplayReport, Suggestion, UpOptions, UpReady, suggested_rates, unheld,
+    RecordKind, ReplayReport, Suggestion, UpOptions, UpReady, VolumeOptions, suggested_rates, unheld,
 };
 
 impl From<NodeError> for Failure {

@@ -28,6 +28,7 @@ mod transfer;
 mod tree;
 mod unpack;
 mod verify;
+mod volumes;
 mod words;
 
 use args::{Cli, Command, Format};

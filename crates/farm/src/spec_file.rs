@@ -7,6 +7,7 @@ use crate::args::{SpecArgs, TermArgs};
 use crate::deploy::address;
 use crate::exit::Failure;
 use pasture_jobfile::yaml;
+use pasture_types::keep::VolumeSpec;
 use pasture_types::market::Egress;
 use pasture_types::spec::{AliveSpec, BuildSpec, CheckedSource, CheckedSpec, JobSpec, MAX_NAME, Scalar, SpecError, TermSpec};
 use std::path::{Path, PathBuf};
@@ -192,11 +193,12 @@ fn flag_for(field: &str, args: &SpecArgs) -> Option<&'static str> {
         ("term", "--open", args.terms.open),
         ("term", "--renew", args.terms.renew),
         ("watcher", "--watch", args.terms.watch.is_some()),
+        ("volumes", "--volume", !args.keep.volume.is_empty()),
         ("env", "--env", !args.env.is_empty()),
         ("constraints.attributes", "--label", !args.label.is_empty()),
         ("constraints.certificates", "--certificate", !args.certificate.is_empty()),
     ];
-    let matches = |name: &str| field == name || field.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+    let matches = |name: &str| field == name || field.strip_prefix(name).is_some_and(|rest| rest.starts_with(['.', '[']));
     flags.iter().find(|(name, _, given)| *given && matches(name)).map(|(_, flag, _)| *flag)
 }
 
@@ -239,6 +241,9 @@ fn apply(args: &SpecArgs, command: &[String], spec: &mut JobSpec) -> Result<(), 
     if let Some(text) = &args.alive {
         spec.alive = Some(parse_alive(text)?);
     }
+    for text in &args.keep.volume {
+        spec.volumes.push(parse_volume(text)?);
+    }
     apply_terms(&args.terms, spec);
     if !command.is_empty() {
         spec.args = Some(command.to_vec());
@@ -263,6 +268,20 @@ fn apply_terms(args: &TermArgs, spec: &mut JobSpec) {
         spec.preemptible = Some(true);
     }
     spec.watcher = args.watch.clone().or(spec.watcher.take());
+}
+
+/// `NAME:/PATH`, with `:ro` or a size after it.
+fn parse_volume(text: &str) -> Result<VolumeSpec, Failure> {
+    let wrong = || Failure::usage(format!("--volume: `{text}` is no volume: write NAME:/PATH, NAME:/PATH:ro or NAME:/PATH:2Gi"));
+    let mut parts = text.splitn(3, ':');
+    let (Some(name), Some(path)) = (parts.next(), parts.next()) else { return Err(wrong()) };
+    let (size, read_only) = match parts.next() {
+        None => (None, false),
+        Some("ro") => (None, true),
+        Some(size) if size.starts_with(|c: char| c.is_ascii_digit()) => (Some(Scalar::Text(size.into())), false),
+        Some(_) => return Err(wrong()),
+    };
+    Ok(VolumeSpec { name: name.into(), path: path.into(), size, read_only })
 }
 
 fn parse_alive(text: &str) -> Result<AliveSpec, Failure> {
@@ -323,6 +342,7 @@ mod tests {
             ("image: a\nalive:\n  port: 80\n  log: 3s\n", 2, "contradict"),
             ("name: [a\n", 1, ""),
             ("image: a\ntimeout: soon\n", 2, "not a duration"),
+            ("image: a\n\nvolumes: [{name: x, path: /proc}]\n", 3, "the system's"),
         ] {
             let e = with_file(yaml).unwrap_err();
             assert!(e.message.contains(&format!("job.yaml:{line}")) || words.is_empty(), "{yaml}: {e:?}");
@@ -354,6 +374,11 @@ mod tests {
             (SpecArgs { alive: Some("port:0".into()), ..SpecArgs::default() }, "--alive"),
             (SpecArgs { egress: Some("all".into()), ..SpecArgs::default() }, "--egress"),
             (SpecArgs { certificate: vec!["tier".into()], ..SpecArgs::default() }, "--certificate"),
+            (with_volume("data"), "--volume"),
+            (with_volume("data:/data:rw"), "--volume"),
+            (with_volume("../x:/data"), "--volume"),
+            (with_volume("data:/a/../etc"), "--volume"),
+            (with_volume("data:/data:1Mi"), "--volume"),
             (with_terms(TermArgs { priority: Some(101), ..TermArgs::default() }), "--priority"),
             (with_terms(TermArgs { lock: Some(2), ..TermArgs::default() }), "--lock"),
             (with_terms(TermArgs { hourly: Some(0), ..TermArgs::default() }), "--hourly"),
@@ -364,6 +389,10 @@ mod tests {
             assert!(e.message.starts_with(flag), "{e:?}");
             assert_eq!(e.exit.code(), 2);
         }
+    }
+
+    fn with_volume(text: &str) -> SpecArgs {
+        SpecArgs { keep: crate::args::KeepArgs { volume: vec![text.into()] }, ..SpecArgs::default() }
     }
 
     fn with_terms(terms: TermArgs) -> SpecArgs {

@@ -1,8 +1,9 @@
-//! Forwarding to the machine that serves a lease. Paths and bodies: `pasture_api::data`.
+//! Forwarding to the machine that serves a lease, or that has something of an account's. Paths and bodies: `pasture_api::data` and
+//! `pasture_api::volumes`.
 //!
 //! Guarantees: bodies pass through in both directions as they arrive, at the pace of the slower side; method, path,
 //! query, signature and status stay as they are, so the node can check what the client signed. Only words of the data
-//! plane's form are forwarded, so that a path cannot climb out of its lease; redirects are not followed.
+//! plane's form are forwarded, so that a path cannot climb out of its lease or account; redirects are not followed.
 //! It does not check signatures, retry, or limit sizes: the node does the first and the last, the client the second.
 
 use crate::server::App;
@@ -12,7 +13,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, Uri, header};
 use axum::response::Response;
 use pasture_api::{Problem, data};
-use pasture_types::{LeaseId, NodeId};
+use pasture_types::ids::ParseIdError;
+use pasture_types::{AccountId, LeaseId, NodeId};
 use reqwest::{Client, Url};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,10 +56,22 @@ pub(crate) fn client() -> Result<Client, reqwest::Error> {
 
 /// `ANY /v1/leases/{id}/data/{rest}`.
 pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
-    let target = Target::of(request.uri())?;
-    let lease = app.backend.lease(target.lease)?.ok_or_else(|| Problem::not_found("lease"))?;
+    let (lease, target) = Target::of_lease(request.uri())?;
+    let lease = app.backend.lease(lease)?.ok_or_else(|| Problem::not_found("lease"))?;
     let address = app.book.get(&lease.node, app.now()).ok_or_else(unreachable)?;
     let url = target.at(&address)?;
+    pass_on(&app, &lease.node, &address, url, request).await
+}
+
+/// `ANY /v1/nodes/{id}/accounts/{account}/{rest}`.
+pub(crate) async fn forward_account(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    let (node, target) = Target::of_account(request.uri())?;
+    let address = app.book.get(&node, app.now()).ok_or_else(unreachable)?;
+    let url = target.at(&address)?;
+    pass_on(&app, &node, &address, url, request).await
+}
+
+async fn pass_on(app: &App, node: &NodeId, address: &Url, url: Url, request: Request) -> Result<Response, Problem> {
     let slot = app.streams.take()?;
     let entered = app.metrics.forwards.enter();
 
@@ -66,7 +80,7 @@ pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request) -> Re
     if !body.is_end_stream() {
         call = call.body(reqwest::Body::wrap_stream(body.into_data_stream()));
     }
-    let answer = call.send().await.map_err(|e| failed(&app, &lease.node, &address, &e))?;
+    let answer = call.send().await.map_err(|e| failed(app, node, address, &e))?;
 
     let status = answer.status();
     let headers = keep(answer.headers(), &RESPONSE_HEADERS);
@@ -102,28 +116,40 @@ fn failed(app: &App, node: &NodeId, address: &Url, error: &reqwest::Error) -> Pr
 /// What a forwarded request asks for, exactly as its client wrote (and signed) it.
 #[derive(Debug, PartialEq, Eq)]
 struct Target<'a> {
-    lease: LeaseId,
-    lease_text: &'a str,
+    /// `leases` or `accounts`.
+    kind: &'static str,
+    id: &'a str,
     rest: &'a str,
     query: Option<&'a str>,
 }
 
 impl<'a> Target<'a> {
-    fn of(uri: &'a Uri) -> Result<Self, Problem> {
+    fn of_lease(uri: &'a Uri) -> Result<(LeaseId, Self), Problem> {
         let parts = uri.path().strip_prefix("/v1/leases/").and_then(|p| p.split_once("/data/"));
-        let (lease_text, rest) = parts.ok_or_else(|| Problem::bad_request("/v1/leases/{id}/data/{what} is expected"))?;
-        let lease = lease_text.parse().map_err(|e: pasture_types::ids::ParseIdError| Problem::bad_request(e.to_string()))?;
+        let (id, rest) = parts.ok_or_else(|| Problem::bad_request("/v1/leases/{id}/data/{what} is expected"))?;
+        Ok((id.parse().map_err(no_id)?, Self::below("leases", id, rest, uri)?))
+    }
+
+    fn of_account(uri: &'a Uri) -> Result<(NodeId, Self), Problem> {
+        let parts = uri.path().strip_prefix("/v1/nodes/").and_then(|p| p.split_once("/accounts/"));
+        let parts = parts.and_then(|(node, rest)| rest.split_once('/').map(|(id, rest)| (node, id, rest)));
+        let (node, id, rest) = parts.ok_or_else(|| Problem::bad_request("/v1/nodes/{id}/accounts/{account}/{what} is expected"))?;
+        let _: AccountId = id.parse().map_err(no_id)?;
+        Ok((node.parse().map_err(no_id)?, Self::below("accounts", id, rest, uri)?))
+    }
+
+    fn below(kind: &'static str, id: &'a str, rest: &'a str, uri: &'a Uri) -> Result<Self, Problem> {
         // No dots and no escapes, so that no URL parser on the way finds a `..` in it.
         let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         if rest.len() > MAX_REST || !rest.split('/').all(word) {
-            return Err(Problem::bad_request("after `data/`, words of letters, digits, `-` and `_` are expected, e.g. `status` or `logs`"));
+            return Err(Problem::bad_request("words of letters, digits, `-` and `_` are expected, e.g. `status` or `logs`"));
         }
-        Ok(Self { lease, lease_text, rest, query: uri.query() })
+        Ok(Self { kind, id, rest, query: uri.query() })
     }
 
     fn at(&self, address: &Url) -> Result<Url, Problem> {
         let mut url = address.clone();
-        url.set_path(&format!("/leases/{}/{}", self.lease_text, self.rest));
+        url.set_path(&format!("/{}/{}/{}", self.kind, self.id, self.rest));
         url.set_query(self.query);
         // The node checks a signature over the text that the client wrote: a query that changes on the way cannot pass.
         if url.query() != self.query {
@@ -131,6 +157,10 @@ impl<'a> Target<'a> {
         }
         Ok(url)
     }
+}
+
+fn no_id(error: ParseIdError) -> Problem {
+    Problem::bad_request(error.to_string())
 }
 
 #[cfg(test)]
@@ -141,13 +171,22 @@ mod tests {
     fn a_path_cannot_climb_out_of_its_lease() {
         let id = "Ab".repeat(32);
         let uri: Uri = format!("/v1/leases/{id}/data/logs?from=3&follow=true").parse().unwrap();
-        let url = Target::of(&uri).unwrap().at(&Url::parse("http://127.0.0.1:5").unwrap()).unwrap();
+        let url = Target::of_lease(&uri).unwrap().1.at(&Url::parse("http://127.0.0.1:5").unwrap()).unwrap();
         assert_eq!(url.as_str(), format!("http://127.0.0.1:5/leases/{id}/logs?from=3&follow=true"));
         for rest in ["../x", "..", ".", "a/../b", "%2e%2e/x", "a%2fb", "", "a//b", "a/", &"x".repeat(300)] {
             let uri: Uri = format!("/v1/leases/{id}/data/{rest}").parse().unwrap();
-            assert_eq!(Target::of(&uri).unwrap_err().status, 400, "{rest}");
+            assert_eq!(Target::of_lease(&uri).unwrap_err().status, 400, "{rest}");
+            let uri: Uri = format!("/v1/nodes/{id}/accounts/{id}/{rest}").parse().unwrap();
+            assert_eq!(Target::of_account(&uri).unwrap_err().status, 400, "{rest}");
+        }
+        let uri: Uri = format!("/v1/nodes/{id}/accounts/{id}/volumes/a/snapshots/b?x=1").parse().unwrap();
+        let url = Target::of_account(&uri).unwrap().1.at(&Url::parse("http://127.0.0.1:5").unwrap()).unwrap();
+        assert_eq!(url.as_str(), format!("http://127.0.0.1:5/accounts/{id}/volumes/a/snapshots/b?x=1"));
+        for (node, account) in [("12", id.as_str()), (id.as_str(), "12"), (id.as_str(), ".."), ("..", id.as_str())] {
+            let uri: Uri = format!("/v1/nodes/{node}/accounts/{account}/volumes").parse().unwrap();
+            assert_eq!(Target::of_account(&uri).unwrap_err().status, 400, "{node} {account}");
         }
         let uri: Uri = "/v1/leases/12/data/logs".parse().unwrap();
-        assert!(Target::of(&uri).unwrap_err().detail.contains("64 hex digits"));
+        assert!(Target::of_lease(&uri).unwrap_err().detail.contains("64 hex digits"));
     }
 }

@@ -65,6 +65,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     }
     let data = "/v1/leases/{id}/data/{*rest}";
     router = router.route(data, counted(&app, data, any(forward::forward)));
+    let account = "/v1/nodes/{id}/accounts/{account}/{*rest}";
+    router = router.route(account, counted(&app, account, any(forward::forward_account)));
     let unknown = middleware::from_fn_with_state(app.metrics.route("unknown"), metrics::count);
     router.fallback_service(any(unknown_route).layer(unknown)).with_state(app)
 }

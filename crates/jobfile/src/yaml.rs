@@ -85,7 +85,9 @@ pub fn find_key(text: &str, key: &str, from: usize) -> Option<usize> {
 /// The line of a field by its path, e.g. `services.web.image`: each part lies below the one before it.
 #[must_use]
 pub fn line_of(text: &str, path: &str) -> usize {
-    path.split('.').try_fold(1, |from, part| find_key(text, part, from)).unwrap_or(1)
+    // A place in a list has no key of its own.
+    let plain = path.split('[').next().unwrap_or_default();
+    plain.split('.').try_fold(1, |from, part| find_key(text, part, from)).unwrap_or(1)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::up::{OfferLimits, UpOptions, UpReady, up};
 use crate::validator::Validator;
 use crate::{Failpoint, NodeError};
 use pasture_light::ValidatorSet;
-use pasture_provider::MissingDeposit;
+use pasture_provider::{MissingDeposit, VolumeOptions};
 use pasture_rt::{Shutdown, ShutdownToken, SystemClock};
 use pasture_store::{DataDir, keys};
 use pasture_types::{Millis, Resources, ZoneId};
@@ -34,6 +34,8 @@ pub struct DevOptions {
     pub resources: Option<Resources>,
     /// Its region.
     pub region: String,
+    /// What its machine keeps of volumes.
+    pub volumes: VolumeOptions,
     /// Whether jobs are stopped at shutdown (an ephemeral network must; one with a directory takes them up again).
     pub stop_jobs: bool,
     /// Called at failpoints of the ledger and the provider; for tests.
@@ -93,6 +95,7 @@ async fn with_provider(
         region: options.region.clone(),
         // A playground: rentals by the month can be tried out as well.
         limits: OfferLimits { price_lock: DEV_PRICE_LOCK, ..OfferLimits::default() },
+        volumes: options.volumes,
         name: "this machine".into(),
         missing_deposit: MissingDeposit::Post,
         stop_jobs: options.stop_jobs,

@@ -32,7 +32,7 @@ pub use machine::LedgerMachine;
 pub use moving::{Imported, Moved, Progress, export_stopped, import, verify_export};
 pub use offline::ledger_replay;
 pub use pasture_chain::{Failpoint, ReplayReport};
-pub use pasture_provider::{Gauge, Machine, MissingDeposit, detect, gauge};
+pub use pasture_provider::{Gauge, Machine, MissingDeposit, VolumeOptions, detect, gauge};
 pub use pasture_runtime::{Capabilities, EgressFilter};
 pub use price::{Seen, Suggestion, observed, suggest};
 pub use proven::{Proven, RecordKind};

@@ -6,7 +6,7 @@
 use crate::link::ApiLink;
 use crate::{Failpoint, NodeError, engine};
 use pasture_api::{ApiClient, DepositView, newcomer};
-use pasture_provider::{MissingDeposit, Options, Provider, ShutdownMode};
+use pasture_provider::{MissingDeposit, Options, Provider, ShutdownMode, VolumeOptions};
 use pasture_rt::{Clock as _, ShutdownToken, SystemClock};
 use pasture_runtime::{Capabilities, EgressFilter, Runtime};
 use pasture_store::keys;
@@ -40,6 +40,8 @@ pub struct UpOptions {
     pub region: String,
     /// When it takes jobs, and which.
     pub limits: OfferLimits,
+    /// What is kept of volumes.
+    pub volumes: VolumeOptions,
     /// The provider's name, for people.
     pub name: String,
     /// What it does about a deposit that is missing.
@@ -148,6 +150,7 @@ pub async fn up_with(
     let mut provider = Options::new(options.data.join("provider"), node_key, options.account_key, options.name, offer);
     provider.failpoint = options.failpoint;
     provider.missing_deposit = options.missing_deposit;
+    provider.volumes = options.volumes;
     let running = Provider::start(provider, Arc::new(ApiLink::new(client.clone())), runtime, clock).await?;
     // For the screen alone: a network that goes away in this moment ends nothing.
     let deposit = client.account(&account).await.ok().and_then(|view| view.standing).map(|standing| *standing);

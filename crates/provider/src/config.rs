@@ -63,6 +63,8 @@ pub struct Options {
     pub reserve_disk_bytes: u64,
     /// How long logs and output are kept after the end.
     pub retention: Duration,
+    /// What is kept of volumes.
+    pub volumes: crate::VolumeOptions,
     /// How long [`crate::ShutdownMode::Drain`] waits for leases to close.
     pub drain_deadline: Duration,
     /// How often the data plane's address is announced again; well within [`pasture_api::ANNOUNCED_FOR`].
@@ -94,6 +96,7 @@ impl Options {
             max_build_time: Duration::from_secs(1800),
             reserve_disk_bytes: 512 << 20,
             retention: Duration::from_secs(7 * 24 * 3600),
+            volumes: crate::VolumeOptions::default(),
             drain_deadline: Duration::from_secs(60),
             announce_every: Duration::from_millis(ANNOUNCE_EVERY.0),
             failpoint: None,

@@ -58,6 +58,8 @@ pub(crate) struct Context {
     pub(crate) leases: Leases,
     pub(crate) herds: crate::herds::Herds,
     pub(crate) channels: crate::channels::Channels,
+    pub(crate) volumes: crate::volumes::Volumes,
+    pub(crate) account_keys: crate::server::AccountKeys,
     pub(crate) leases_dir: PathBuf,
     pub(crate) failpoints: Failpoints,
     pub(crate) counters: Counters,

@@ -19,6 +19,9 @@ pub enum ProviderError {
     /// A file could not be read or written.
     #[error("the provider's records cannot be used")]
     Store(#[from] pasture_store::StoreError),
+    /// The volumes on this machine are not as recorded.
+    #[error("the volumes kept here cannot be used")]
+    Volumes(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The container engine does not do what is needed.
     #[error("the container engine cannot be used")]
     Runtime(#[from] pasture_runtime::RuntimeError),

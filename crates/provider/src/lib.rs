@@ -33,6 +33,7 @@ mod reconcile;
 mod register;
 mod server;
 mod submit;
+mod volumes;
 
 pub use config::{MissingDeposit, Options};
 pub use detect::{Machine, detect};
@@ -41,3 +42,4 @@ pub use failpoint::{FAILPOINTS, Failpoint};
 pub use gauge::{Gauge, gauge};
 pub use network::{LedgerEvents, Network, NetworkError};
 pub use provider::{Provider, ProviderStatus, ShutdownMode};
+pub use volumes::VolumeOptions;

@@ -248,6 +248,8 @@ fn context(
         prover,
         leases: Leases::default(),
         herds: crate::herds::Herds::default(),
+        volumes: crate::volumes::Volumes::open(dir.path())?,
+        account_keys: server::AccountKeys::default(),
         counters: Counters::default(),
         draining: AtomicBool::new(false),
         cancel: stop.token(),
@@ -268,11 +270,13 @@ async fn take_up(ctx: &Arc<Context>) -> Result<(), ProviderError> {
     if !swept.instances.is_empty() {
         tracing::warn!(instances = ?swept.instances, "removed containers of this node that no lease knows");
     }
+    let volumes = crate::volumes::take_up(ctx, &records).await.map_err(|e| ProviderError::Volumes(Box::new(e)))?;
     let (count, owner) = (records.len(), Arc::clone(ctx));
     let run = pasture_rt::spawn_blocking(TaskKind::Reconciler, move || {
         records.into_iter().try_for_each(|r| lease::spawn(&owner, r, Started::Resumed).map(drop))
     });
     run.join().await.unwrap_or(Ok(()))?;
+    drop(volumes);
     if count > 0 {
         tracing::info!(count, "leases taken up again");
     }
@@ -312,6 +316,7 @@ async fn collect(ctx: Arc<Context>) {
         let mut timer = tokio::time::interval(COLLECT_EVERY);
         loop {
             timer.tick().await;
+            crate::volumes::collect(&ctx).await;
             let now = ctx.clock.now_ms();
             for shared in ctx.leases.all().into_iter().filter(|l| l.is_finished()) {
                 let status = shared.status();

@@ -140,6 +140,7 @@ impl Subject {
             output_of: None,
             read_only_root: false,
             grace: Duration::from_secs(2),
+            mounts: Vec::new(),
         };
         let begun = Instant::now();
         let id = self.trait_side.create(&workload).await?;

@@ -26,6 +26,7 @@ mod attached;
 mod build;
 pub mod docker;
 mod error;
+mod keeper;
 mod time;
 mod types;
 
@@ -43,10 +44,11 @@ use tokio::sync::mpsc;
 pub use attached::{Attached, Connection, PathKind, Resize, Terminal, TerminalSize};
 pub use build::{BUILT_IMAGES, BuildEvent, BuildLimits, BuildRequest, MAX_BUILD_OUTPUT_BYTES, PullEvent, Step, is_built};
 pub use error::{BuildError, MAX_OUTPUT_TAIL_BYTES, PullError, RuntimeError};
+pub use keeper::{Keeper, Mount, Use};
 pub use time::EngineTime;
 pub use types::{
     Capabilities, EgressFilter, ExecOutput, Exit, Image, InstanceId, InstanceKey, Limits, ListedInstance, LogChunk, LogCursor, LogMark,
-    LogStream, MAX_EXEC_OUTPUT_BYTES, MAX_NAME_LEN, Network, Observed, Owner, Swept, UsageSample, Workload,
+    LogStream, MAX_EXEC_OUTPUT_BYTES, MAX_NAME_LEN, Network, Observed, Owner, Swept, UsageSample, VolumeKey, Workload,
 };
 
 /// Label on everything we create: the node that it belongs to.
@@ -183,4 +185,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Removes instances, networks and volumes of this owner whose key is not in `keep`: for start-up, after
     /// re-adoption. Call it while no `create` or `build` of this owner is under way.
     async fn sweep(&self, owner: &Owner, keep: &BTreeSet<InstanceKey>) -> Result<Swept, RuntimeError>;
+
+    /// Volumes that outlive instances; `None` where this runtime cannot keep them with a size that holds.
+    fn keeper(&self) -> Option<&dyn Keeper> {
+        None
+    }
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::RuntimeError, time::EngineTime};
+use crate::{error::RuntimeError, keeper::Mount, time::EngineTime};
 
 /// Longest owner or instance key. Both become labels and parts of names in the engine.
 pub const MAX_NAME_LEN: usize = 96;
@@ -71,6 +71,11 @@ checked_name! {
 checked_name! {
     /// The caller's name for one instance, unique within its owner, never used again: `<lease>.<generation>`.
     InstanceKey, "instance_key"
+}
+
+checked_name! {
+    /// The caller's name for one kept volume, unique within its owner.
+    VolumeKey, "volume"
 }
 
 /// The engine's name for an instance. Stable for the instance's life, meaningless elsewhere.
@@ -147,6 +152,9 @@ pub struct Workload {
     /// Time between the stop signal and the kill when the *engine* stops the instance (its own shutdown);
     /// [`Runtime::stop`](crate::Runtime::stop) takes its own.
     pub grace: Duration,
+    /// Kept volumes; see [`Keeper`](crate::Keeper).
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
 }
 
 /// An image the engine has.

@@ -21,6 +21,7 @@ pub mod genesis;
 pub mod governance;
 pub mod grant;
 pub mod ids;
+pub mod keep;
 pub mod keys;
 pub mod lease;
 pub mod life;

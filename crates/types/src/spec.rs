@@ -6,6 +6,7 @@
 use crate::credential::{CredentialKind, CredentialQuery};
 use crate::fleet::{self, ArraySpec, DependsSpec, Fleet};
 use crate::ids::BlobHash;
+use crate::keep::{self, SecretMount, SecretSpec, VolumeMount, VolumeSpec};
 use crate::life::{self, HealthSpec, Life, Restart};
 use crate::market::{AliveCheck, BillingUnit, Constraint, Egress, MAX_ATTRIBUTE, MAX_CONSTRAINTS, Term, Verification};
 use crate::resources::{parse_bytes, parse_cpu};
@@ -99,6 +100,10 @@ pub struct JobSpec {
     pub array: Option<ArraySpec>,
     /// What it waits for among the services of its file; for `farm deploy`.
     pub depends_on: DependsSpec,
+    /// Folders that outlive the job.
+    pub volumes: Vec<VolumeSpec>,
+    /// What the job must know and nobody else: names only.
+    pub secrets: Vec<SecretSpec>,
 }
 
 impl Default for BuildSpec {
@@ -272,6 +277,12 @@ pub struct Manifest {
     pub ports: Vec<Port>,
     /// What happens when it ends or does not answer.
     pub life: Life,
+    /// Folders that outlive the job.
+    #[serde(default)]
+    pub volumes: Vec<VolumeMount>,
+    /// Which secrets follow, and where they go.
+    #[serde(default)]
+    pub secrets: Vec<SecretMount>,
 }
 
 impl Manifest {
@@ -371,6 +382,10 @@ pub struct CheckedSpec {
     pub life: Life,
     /// How many there are.
     pub fleet: Fleet,
+    /// Folders that outlive the job.
+    pub volumes: Vec<VolumeMount>,
+    /// Its secrets, without their values.
+    pub secrets: Vec<SecretMount>,
 }
 
 /// What a checked spec runs.
@@ -469,6 +484,8 @@ impl JobSpec {
             verification: Verification::None,
             life: life::check(self.kind.unwrap_or_default(), self.restart, self.retry, self.health)?,
             fleet: fleet::check(self.replicas, self.array, self.depends_on)?,
+            volumes: keep::volumes_of(self.volumes)?,
+            secrets: keep::secrets_of(self.secrets)?,
         })
     }
 }

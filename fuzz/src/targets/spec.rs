@@ -42,6 +42,8 @@ fn travels(s: CheckedSpec) {
         grace: Millis(0),
         ports: s.ports,
         life: s.life,
+        volumes: s.volumes,
+        secrets: s.secrets,
     };
     assert_eq!(codec::decode::<Manifest>(&manifest.to_bytes(), usize::MAX), Ok(manifest));
 }

@@ -121,6 +121,9 @@ pub(crate) struct MachineArgs {
     /// Where the machine stands
     #[arg(long, default_value = "local")]
     pub(crate) region: String,
+    /// What it keeps of volumes.
+    #[command(flatten)]
+    pub(crate) volumes: super::VolumeSpaceArgs,
 }
 
 /// `farm up`.

@@ -3,11 +3,13 @@
 //! Guarantees: every flag here is read by a command. Help texts use the words of [`crate::words`].
 
 mod deploy;
+mod keep;
 mod machines;
 mod provider;
 mod reach;
 
 pub(crate) use deploy::*;
+pub(crate) use keep::*;
 pub(crate) use machines::*;
 pub(crate) use provider::*;
 pub(crate) use reach::*;
@@ -128,6 +130,8 @@ pub(crate) enum Command {
     Certificate(CertificateArgs),
     /// Vote on changes of the network, or propose one
     Vote(VoteArgs),
+    /// List, copy and remove the folders that outlive your jobs
+    Volume(VolumeArgs),
     /// Run thousands of small tasks inside a running job
     Herd(crate::herd_args::HerdArgs),
     /// Look for what keeps farm from working
@@ -201,6 +205,9 @@ pub(crate) struct SpecArgs {
     /// What must hold for you to confirm the service: exec, port:80, log:30s
     #[arg(long, value_name = "CHECK")]
     pub(crate) alive: Option<String>,
+    /// What it has of volumes and secrets.
+    #[command(flatten)]
+    pub(crate) keep: KeepArgs,
     /// When it runs, for how long, and on which terms.
     #[command(flatten)]
     pub(crate) terms: TermArgs,

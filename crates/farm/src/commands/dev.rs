@@ -3,8 +3,8 @@
 //! Guarantees: once the ready line is shown, `farm run .` works in another terminal without a flag; the context goes away with
 //! the network; without --data nothing else stays either. A second Ctrl-C does not wait.
 
-use crate::args::{DevArgs, MachineArgs};
-use crate::backend::{self, DevOptions, DevReady};
+use crate::args::{DevArgs, MachineArgs, VolumeSpaceArgs};
+use crate::backend::{self, DevOptions, DevReady, VolumeOptions};
 use crate::config::{ConfigFile, absolute};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::Signals;
@@ -12,8 +12,10 @@ use crate::session::{App, Session};
 use pasture_rt::Shutdown;
 use pasture_types::Resources;
 use pasture_types::resources::{parse_bytes, parse_cpu};
+use pasture_types::spec::parse_duration;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Runs the command.
@@ -91,6 +93,7 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
         provider: !args.no_provider,
         resources: offered(&args.machine, &app.paths.data_dir).await?,
         region: args.machine.region.clone(),
+        volumes: volumes(&args.machine.volumes)?,
         stop_jobs: args.data.is_none(),
         failpoint: backend::failpoint(app.env.failpoint.as_deref())?,
     })
@@ -106,10 +109,22 @@ pub(crate) fn passing(app: &App) -> Result<(tempfile::TempDir, DevOptions), Fail
         provider: true,
         resources: None,
         region: "local".into(),
+        volumes: VolumeOptions::default(),
         stop_jobs: true,
         failpoint: None,
     };
     Ok((folder, options))
+}
+
+/// What a machine keeps of volumes.
+pub(crate) fn volumes(args: &VolumeSpaceArgs) -> Result<VolumeOptions, Failure> {
+    let size = |flag: &str, text: &str| parse_bytes(text).map_err(|e| Failure::usage(format!("{flag}: {e}")));
+    let keep = parse_duration(&args.volume_keep).map_err(|e| Failure::usage(format!("--volume-keep: {e}")))?;
+    Ok(VolumeOptions {
+        keep: Duration::from_millis(keep.0),
+        bytes: size("--volume-space", &args.volume_space)?,
+        account_bytes: size("--volume-space-each", &args.volume_space_each)?,
+    })
 }
 
 /// What a machine offers: what was asked, and of the rest a half.

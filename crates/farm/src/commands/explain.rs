@@ -12,6 +12,7 @@ use crate::render::number::{count, credits, duration, per_hour};
 use crate::render::{Output, Table};
 use crate::session::{App, Session, too_poor};
 use crate::spec_file;
+use crate::volumes;
 use crate::words::{self, plainly};
 use pasture_api::{ApiError, ExplainView};
 use pasture_types::market::{Constraint, Disclose, Egress, Failover, Fence, OrderTerms, Term};
@@ -34,8 +35,9 @@ const HOUR_MS: u128 = 3_600_000;
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &ExplainArgs) -> Outcome {
-    let asked = spec_file::ask(&args.spec, &[]).await?;
+    let mut asked = spec_file::ask(&args.spec, &[]).await?;
     let session = Session::open(app).await?;
+    volumes::place(&session, &mut asked.spec).await?;
     let terms = terms(&asked.spec, BlobHash([0; 32]), session.time());
     let opened = open(&terms);
     let mut view = session.ask(|| session.api.explain(&opened)).await?;

@@ -29,6 +29,7 @@ mod schema;
 mod tenure;
 mod up;
 mod update;
+mod volume;
 mod vote;
 pub(crate) mod watch;
 
@@ -60,6 +61,7 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Receipt(args) => jobs::receipt(app, args).await,
         Command::Extend(args) => jobs::extend(app, args).await,
         Command::TopUp(args) => tenure::top_up(app, args).await,
+        Command::Volume(args) => volume::run(app, args).await,
         Command::Herd(args) => herd::run(app, args).await,
         Command::Account(args) => account::run(app, args).await,
         Command::Invite(args) => grants::invite(app, args).await,

@@ -20,6 +20,7 @@ use crate::render::Progress;
 use crate::render::number::{credits, per_hour};
 use crate::session::{App, Session, now_ms, random};
 use crate::spec_file::{self, Asked};
+use crate::volumes;
 use crate::words::{self, machine};
 use pasture_api::client::EventFilter;
 use pasture_api::{LeaseView, OrderState, OrderView};
@@ -102,8 +103,16 @@ async fn run_locally(app: &App, args: &RunArgs, asked: Asked, plan: Option<Plan>
 }
 
 /// Everything once there is a network. `to_the_end`: wait for the final receipt, since the network ends with us.
-async fn go(session: &Session, args: &RunArgs, asked: Asked, plan: Option<Plan>, doors: Vec<forward::Door>, to_the_end: bool) -> Outcome {
+async fn go(
+    session: &Session,
+    args: &RunArgs,
+    mut asked: Asked,
+    plan: Option<Plan>,
+    doors: Vec<forward::Door>,
+    to_the_end: bool,
+) -> Outcome {
     let out = session.out;
+    let volumes_at = volumes::place(session, &mut asked.spec).await?;
     let mut progress = Progress::new(out);
     let packed = match plan {
         Some(plan) => Some(pack(session, plan, &mut progress).await?),
@@ -117,7 +126,7 @@ async fn go(session: &Session, args: &RunArgs, asked: Asked, plan: Option<Plan>,
     }
     progress.step("looking for a machine");
     let account = session.ensure_account().await?;
-    let terms = quote(session, &asked.spec, manifest.hash(), account.balance).await?;
+    let terms = quote(session, &asked.spec, manifest.hash(), account.balance).await.map_err(|f| volumes::explained(f, volumes_at))?;
     let mut events = feeds::ledger(session, EventFilter { account: Some(session.account()), ..EventFilter::default() }).await?;
     // Until here a signal ends us at once, and nothing is lost.
     let mut signals = Signals::listen()?;
@@ -139,6 +148,7 @@ async fn go(session: &Session, args: &RunArgs, asked: Asked, plan: Option<Plan>,
     progress.clear();
     forward::announce(out, &handle, &doors);
     let _open = forward::open(out, &handle, &session.lease_client(&lease), doors);
+    volumes::note(session, lease.node, &asked.spec.volumes);
     let plan = FollowPlan {
         handle,
         lease,
@@ -188,6 +198,8 @@ pub(crate) fn manifest(asked: &Asked, context: Option<(BlobHash, u64)>) -> Resul
         grace: GRACE,
         ports: spec.ports,
         life: spec.life,
+        volumes: spec.volumes,
+        secrets: spec.secrets,
     })
 }
 

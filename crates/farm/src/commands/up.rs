@@ -6,7 +6,7 @@
 use crate::args::UpArgs;
 use crate::backend::{self, MissingDeposit, UpOptions, UpReady};
 use crate::commands::deposit;
-use crate::commands::dev::offered;
+use crate::commands::dev::{offered, volumes};
 use crate::commands::limits::limits;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, Signals};
@@ -33,6 +33,7 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
         rates: rates(args)?,
         region: args.machine.region.clone(),
         limits: limits(&args.limits)?,
+        volumes: volumes(&args.machine.volumes)?,
         missing_deposit: if args.no_deposit { MissingDeposit::Earn } else { MissingDeposit::Post },
         name: args.name.clone().unwrap_or_else(|| format!("provider-{}", session.account().short())),
         account_key: session.key.clone(),

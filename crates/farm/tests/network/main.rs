@@ -49,6 +49,8 @@ mod terminal;
 #[cfg(test)]
 mod terms;
 #[cfg(test)]
+mod volumes;
+#[cfg(test)]
 mod votes;
 #[cfg(test)]
 mod watchers;

@@ -6,8 +6,12 @@
 use super::record::Terms;
 use super::state::MAX_GRACE;
 use crate::config::Options;
+use pasture_types::keep::{check_secrets, check_volumes};
 use pasture_types::spec::{MAX_ENV, MAX_MANIFEST_BYTES, MAX_NAME, MAX_PIDS, Manifest, Source, sound_ports};
 use pasture_types::{blob, codec};
+
+/// Least disk that is left for the output of a job with volumes: without any, its size would have no limit.
+pub(crate) const MIN_OUTPUT_BYTES: u64 = 1 << 20;
 
 /// Reads and checks a manifest.
 pub(crate) fn check(bytes: &[u8], terms: &Terms, options: &Options) -> Result<Manifest, String> {
@@ -48,6 +52,8 @@ pub(crate) fn check(bytes: &[u8], terms: &Terms, options: &Options) -> Result<Ma
     if let Some(problem) = manifest.life.problem() {
         return Err(problem);
     }
+    check_secrets(&manifest.secrets).map_err(|(n, why)| format!("secrets[{n}]: {why}"))?;
+    volumes_fit(&manifest)?;
     match &manifest.source {
         Source::Image(reference) if reference.is_empty() || reference.len() > 255 || reference.starts_with('-') => {
             Err("the image reference is not one".into())
@@ -64,10 +70,29 @@ pub(crate) fn check(bytes: &[u8], terms: &Terms, options: &Options) -> Result<Ma
     }
 }
 
+/// Bytes of the volumes that a job writes to: its lease pays for them while it has them.
+pub(crate) fn volume_bytes(manifest: &Manifest) -> u64 {
+    manifest.volumes.iter().fold(0, |sum, v| sum.saturating_add(v.bytes))
+}
+
+/// Volumes that are ones, and that the lease's disk holds besides its output.
+fn volumes_fit(manifest: &Manifest) -> Result<(), String> {
+    check_volumes(&manifest.volumes).map_err(|(n, why)| format!("volumes[{n}]: {why}"))?;
+    if manifest.volumes.iter().any(|v| v.read_only != (v.bytes == 0)) {
+        return Err("a volume that is written to has a size, one that is only read has none here".into());
+    }
+    let bytes = volume_bytes(manifest);
+    if bytes > 0 && bytes.saturating_add(MIN_OUTPUT_BYTES) > manifest.resources.disk_bytes {
+        return Err(format!("volumes of {bytes} bytes do not fit into the lease's disk beside its output"));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use crate::config::tests::options;
+    use pasture_types::keep::VolumeMount;
     use pasture_types::market::{AliveCheck, Egress};
     use pasture_types::spec::{JobType, Port};
     use pasture_types::{AccountId, Amount, BlobHash, LeaseId, Millis, OrderId, Resources, Timestamp};
@@ -89,6 +114,8 @@ pub(crate) mod tests {
             grace: Millis(2_000),
             ports: vec![],
             life: Default::default(),
+            volumes: vec![],
+            secrets: vec![],
         }
     }
 
@@ -111,6 +138,10 @@ pub(crate) mod tests {
         }
     }
 
+    fn volume(name: &str, path: &str, bytes: u64, read_only: bool) -> VolumeMount {
+        VolumeMount { name: name.into(), path: path.into(), bytes, read_only }
+    }
+
     #[test]
     fn a_manifest_must_fit_its_lease() {
         let options = options("/nowhere".into());
@@ -118,7 +149,7 @@ pub(crate) mod tests {
         let fits = terms(&good);
         assert_eq!(check(&good.to_bytes(), &fits, &options), Ok(good.clone()));
         type Change = fn(&mut Manifest);
-        let cases: [(&str, Change); 10] = [
+        let cases: [(&str, Change); 14] = [
             ("restarts", |m| m.life.retry = Some(u32::MAX)),
             ("the lease holds", |m| m.resources.cpu_millis = 1000),
             ("network access", |m| m.egress = Egress::Open),
@@ -128,6 +159,10 @@ pub(crate) mod tests {
             ("grace", |m| m.grace = Millis::secs(3600)),
             ("FARM_", |m| drop(m.env.insert("FARM_X".into(), String::new()))),
             ("image reference", |m| m.source = Source::Image("--privileged".into())),
+            ("volumes[0]", |m| m.volumes = vec![volume("../etc", "/data", 1 << 24, false)]),
+            ("volumes[1]", |m| m.volumes = vec![volume("a", "/a", 0, true), volume("b", "/a/b", 0, true)]),
+            ("has a size", |m| m.volumes = vec![volume("a", "/a", 0, false)]),
+            ("do not fit", |m| m.volumes = vec![volume("a", "/a", 1 << 24, false)]),
             ("does not lie inside", |m| {
                 let dockerfile = "../Dockerfile".into();
                 m.source =

@@ -5,17 +5,19 @@
 
 use super::event::{Event, LogState};
 use super::log::{LogPlace, LogWriter, Piece};
+use super::manifest;
 use super::record::{LeaseRecord, Terms};
 use super::shared::Shared;
 use crate::context::Context;
 use crate::detect;
+use crate::volumes;
 use futures::{FutureExt as _, StreamExt as _};
 use pasture_api::data::{NodeEvent, OUTPUT_DIR, OutputInfo};
 use pasture_api::frames;
 use pasture_rt::TaskKind;
 use pasture_runtime::{
-    BuildError, BuildEvent, BuildLimits, BuildRequest, Exit, InstanceId, InstanceKey, Limits, LogChunk, LogStream, Network, Observed,
-    PullEvent, RuntimeError, Step, Workload,
+    BuildError, BuildEvent, BuildLimits, BuildRequest, Exit, InstanceId, InstanceKey, Limits, LogChunk, LogStream, Mount, Network,
+    Observed, PullEvent, RuntimeError, Step, Workload,
 };
 use pasture_store::{StoreError, hash_file};
 use pasture_types::lease::EndReason;
@@ -238,6 +240,7 @@ pub(crate) fn workload(
     manifest: &Manifest,
     image: String,
     instance: u32,
+    mounts: Vec<Mount>,
 ) -> Result<Workload, RuntimeError> {
     let terms = &shared.terms;
     let mut env = manifest.env.clone();
@@ -264,7 +267,8 @@ pub(crate) fn workload(
             cpu_millis: manifest.resources.cpu_millis,
             memory_bytes: manifest.resources.memory_bytes,
             pids: manifest.pids,
-            disk_bytes: manifest.resources.disk_bytes,
+            // The lease pays for its volumes, too; the border left something for the output.
+            disk_bytes: manifest.resources.disk_bytes.saturating_sub(manifest::volume_bytes(manifest)),
             cpuset: None,
         },
         network: network(manifest.egress),
@@ -273,20 +277,27 @@ pub(crate) fn workload(
         output_of: (instance > 0).then(|| instance_key(terms, 0)).transpose()?,
         read_only_root: false,
         grace: Duration::from_millis(manifest.grace.0),
+        mounts,
     })
 }
 
 /// Makes the container, or finds the one that exists.
 pub(crate) async fn create(ctx: Arc<Context>, shared: Arc<Shared>, manifest: Arc<Manifest>, image: String, instance: u32) {
-    let event = match workload(&ctx, &shared, &manifest, image, instance) {
-        Ok(workload) => match insist(|| ctx.runtime.create(&workload)).await {
-            Ok(id) => Event::Created { container: id.0 },
-            Err(error) => Event::StartFailed { detail: chain(&error) },
-        },
-        Err(error) => Event::StartFailed { detail: chain(&error) },
+    let event = match create_with_volumes(&ctx, &shared, &manifest, image, instance).await {
+        Ok(container) => Event::Created { container },
+        Err(detail) => {
+            volumes::release(&ctx, &shared.id()).await;
+            Event::StartFailed { detail }
+        }
     };
     ctx.failpoints.hit("provider.container.after_create");
     shared.tell(event).await;
+}
+
+async fn create_with_volumes(ctx: &Context, shared: &Shared, manifest: &Manifest, image: String, instance: u32) -> Result<String, String> {
+    let mounts = volumes::attach(ctx, shared, manifest).await.map_err(|e| chain(&e))?;
+    let workload = workload(ctx, shared, manifest, image, instance, mounts).map_err(|e| chain(&e))?;
+    insist(|| ctx.runtime.create(&workload)).await.map(|id| id.0).map_err(|e| chain(&e))
 }
 
 /// Calls the engine a few times while it fails for its own reasons.
@@ -524,6 +535,7 @@ pub(crate) async fn remove(ctx: Arc<Context>, shared: Arc<Shared>, container: St
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(30));
     }
+    volumes::release(&ctx, &shared.id()).await;
     ctx.failpoints.hit("provider.container.after_remove");
     shared.tell(Event::Removed).await;
 }

@@ -1,7 +1,7 @@
 //! Who may: each request is signed by a key of the lease's account or, where it only looks and confirms, of its watcher's.
 //!
 //! Guarantees: a watcher reads a lease's status and events, makes the order's check and confirms; inputs, logs and output are the
-//! user's alone, and so is stopping. Nothing is told of leases to anybody else.
+//! user's alone, and so is stopping; what is no lease's is its account's alone. Nothing is told of leases to anybody else.
 
 use crate::context::Context;
 use crate::lease::{Shared, Watcher};
@@ -11,7 +11,9 @@ use axum::http::request::Parts;
 use pasture_api::{Problem, auth};
 use pasture_types::keys::parse_public_key;
 use pasture_types::{AccountId, LeaseId, PublicKey};
-use std::sync::Arc;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How long an account's keys, and who watches, are used before they are read again: the longest that a removed key still works.
 const FRESH_MS: u64 = 60_000;
@@ -52,12 +54,84 @@ impl FromRequestParts<Arc<Context>> for Watched {
     }
 }
 
-async fn signed(parts: &mut Parts, ctx: &Arc<Context>) -> Result<(Arc<Shared>, PublicKey), Problem> {
-    let Path(id) = Path::<String>::from_request_parts(parts, ctx).await.map_err(|e| Problem::bad_request(e.body_text()))?;
+/// The account of a request that is about no lease, signed by a key of it. Accounts that have nothing here are told so without a look at
+/// the ledger: nobody can make this node ask for others.
+pub(crate) struct Account(pub(crate) AccountId);
+
+/// Keys of accounts and when they were read. A lock and not an owner task: nobody holds it across an await.
+#[derive(Default)]
+pub(crate) struct AccountKeys(Mutex<BTreeMap<AccountId, (Vec<PublicKey>, u64)>>);
+
+/// Most accounts whose keys are kept; then all are read again.
+const MAX_KNOWN: usize = 4096;
+
+impl AccountKeys {
+    fn get(&self, account: &AccountId) -> Option<(Vec<PublicKey>, u64)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(account).cloned()
+    }
+    fn set(&self, account: AccountId, keys: Vec<PublicKey>, now: u64) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(account, (keys, now));
+    }
+}
+
+#[derive(Deserialize)]
+struct Named {
+    account: String,
+}
+
+impl FromRequestParts<Arc<Context>> for Account {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Arc<Context>) -> Result<Self, Problem> {
+        let Path(Named { account }) =
+            Path::<Named>::from_request_parts(parts, ctx).await.map_err(|e| Problem::bad_request(e.body_text()))?;
+        let key = signer(parts, ctx)?;
+        let account = account.parse::<AccountId>().map_err(|e| Problem::bad_request(e.to_string()))?;
+        if !ctx.volumes.knows(&account).await {
+            return Err(Problem::not_found("account on this node"));
+        }
+        if owns(ctx, &account, &key).await? {
+            Ok(Self(account))
+        } else {
+            Err(Problem::forbidden("this key does not belong to the account"))
+        }
+    }
+}
+
+/// Whether a key belongs to an account.
+async fn owns(ctx: &Context, account: &AccountId, key: &PublicKey) -> Result<bool, Problem> {
+    let now = ctx.clock.now_ms();
+    let (fits, age) = ctx.account_keys.get(account).map_or((false, u64::MAX), |(keys, at)| (keys.contains(key), now.abs_diff(at)));
+    match known(fits, age) {
+        Known::Good => return Ok(true),
+        Known::Bad => return Ok(false),
+        Known::Ask => {}
+    }
+    match keys_of(ctx, account).await {
+        Ok(keys) => {
+            let allowed = keys.contains(key);
+            ctx.account_keys.set(*account, keys, now);
+            Ok(allowed)
+        }
+        Err(_) if fits => Ok(true),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// The key that signed a request.
+fn signer(parts: &Parts, ctx: &Context) -> Result<PublicKey, Problem> {
     let header = parts.headers.get(AUTHORIZATION).and_then(|h| h.to_str().ok());
     let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-    let key = auth::verify(header, parts.method.as_str(), path, &ctx.node, ctx.clock.now_ms())
-        .map_err(|e| Problem::unauthorized(e.to_string()))?;
+    auth::verify(header, parts.method.as_str(), path, &ctx.node, ctx.clock.now_ms()).map_err(|e| Problem::unauthorized(e.to_string()))
+}
+
+async fn signed(parts: &mut Parts, ctx: &Arc<Context>) -> Result<(Arc<Shared>, PublicKey), Problem> {
+    let Path(id) = Path::<String>::from_request_parts(parts, ctx).await.map_err(|e| Problem::bad_request(e.body_text()))?;
+    let key = signer(parts, ctx)?;
     let known = id.parse::<LeaseId>().ok().and_then(|id| ctx.leases.get(&id));
     Ok((known.ok_or_else(|| Problem::not_found("lease on this node"))?, key))
 }

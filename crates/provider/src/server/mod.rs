@@ -10,10 +10,12 @@ mod channel;
 mod herd;
 mod streams;
 mod upload;
+mod volumes;
 
 use crate::context::Context;
 use crate::error::ProviderError;
 use crate::lease::Event;
+pub(crate) use access::AccountKeys;
 use access::{Lease, Watched, Who};
 use axum::Json;
 use axum::Router;
@@ -59,6 +61,7 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
         .route("/leases/{id}/output", get(streams::output))
         .merge(channel::routes())
         .merge(herd::routes())
+        .merge(volumes::routes())
         .fallback(|| async { Problem::not_found("route") })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(ctx);

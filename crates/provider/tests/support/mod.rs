@@ -163,6 +163,8 @@ pub(crate) fn script(text: &str) -> Manifest {
         grace: Millis(1_000),
         ports: vec![],
         life: Default::default(),
+        volumes: vec![],
+        secrets: vec![],
     }
 }
 

@@ -19,7 +19,7 @@ use futures::StreamExt;
 use tokio::time::timeout;
 
 use super::{
-    Inner, firewall,
+    Inner, firewall, keeper,
     probe::found,
     root,
     volume::LoopVolume,
@@ -51,6 +51,8 @@ pub(super) struct Seen {
     has_engine_volume: bool,
     /// Where its writes go on the host.
     layer: Option<PathBuf>,
+    /// Directories of the host that it has.
+    directories: Vec<String>,
 }
 
 /// What becomes of an instance's output directory when it is removed.
@@ -135,8 +137,10 @@ impl Inner {
         // Not `try_join`: whatever one of them has begun must have ended before a failure is cleared up.
         let (network, output) = tokio::join!(network, output);
         let (network, output) = (network?, output?);
+        let kept = self.mount_kept(workload).await?;
         let mut body = describe(workload, network, output, self.facts.log_driver, self.config.log_bytes);
         body.host_config.get_or_insert_default().ulimits = Some(ulimits(self.facts.open_files));
+        keeper::add(&mut body, kept);
         if self.facts.can_bound_root && volume.exists() {
             root::keep_inside(&mut body, &place, &names.object, &declared)?;
         }
@@ -192,6 +196,7 @@ impl Inner {
             let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &Names::of(&owner, &key).object);
             volume.remount().await?;
             root::move_layer(seen.layer.as_deref(), &volume, &root::place(&volume, &Names::of(&owner, &own).object)).await?;
+            self.remount_kept(&owner, &seen.directories).await?;
         }
         match self.docker.start_container(&id.0, None::<StartContainerOptions>).await {
             Ok(()) => Ok(()),
@@ -411,6 +416,7 @@ pub(super) fn seen(container: ContainerInspectResponse) -> Seen {
     let network_mode = container.host_config.and_then(|host| host.network_mode).unwrap_or_default();
     let name = container.name.unwrap_or_default();
     let name = name.strip_prefix('/').unwrap_or(&name).to_owned();
+    let mounts = container.mounts.unwrap_or_default();
     Seen {
         state: observed(&state),
         labels,
@@ -418,7 +424,8 @@ pub(super) fn seen(container: ContainerInspectResponse) -> Seen {
         created_at: container.created,
         has_network: network_mode != "none",
         layer,
-        has_engine_volume: container.mounts.unwrap_or_default().iter().any(|mount| mount.name.is_some() && mount.name == output),
+        has_engine_volume: mounts.iter().any(|mount| mount.name.is_some() && mount.name == output),
+        directories: mounts.into_iter().filter_map(|mount| mount.source).collect(),
         name,
     }
 }

@@ -29,6 +29,7 @@ mod follow;
 mod image;
 mod instance;
 mod io;
+mod keeper;
 mod network;
 mod prepare;
 mod probe;
@@ -53,7 +54,7 @@ use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::mpsc;
 
 use crate::{
-    Attached, BuildError, BuildEvent, BuildRequest, Capabilities, Connection, ExecOutput, Exit, Image, InstanceId, InstanceKey,
+    Attached, BuildError, BuildEvent, BuildRequest, Capabilities, Connection, ExecOutput, Exit, Image, InstanceId, InstanceKey, Keeper,
     ListedInstance, LogChunk, LogCursor, Observed, Owner, PathKind, PullError, PullEvent, Runtime, RuntimeError, Swept, Terminal,
     TerminalSize, UsageSample, Workload,
 };
@@ -207,5 +208,9 @@ impl Runtime for DockerRuntime {
 
     async fn sweep(&self, owner: &Owner, keep: &BTreeSet<InstanceKey>) -> Result<Swept, RuntimeError> {
         self.inner.sweep(owner, keep).await
+    }
+
+    fn keeper(&self) -> Option<&dyn Keeper> {
+        self.inner.facts.can_mount.then_some(self)
     }
 }

@@ -218,17 +218,27 @@ pub(super) fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
 
 /// Runs a program of the host to its end. Output is kept for the error only.
 pub(super) async fn run_tool(program: &str, args: &[&str], input: Option<&str>, dir: Option<&Path>) -> Result<(), RuntimeError> {
+    /// Most of what we run works no longer than moments; a hung mount must not hang the node.
+    const TOOL_DEADLINE: Duration = Duration::from_secs(30);
+    run(program, args, input, dir, TOOL_DEADLINE).await
+}
+
+/// The same for what may take its time.
+pub(super) async fn run_tool_within(program: &str, args: &[&str], deadline: Duration) -> Result<(), RuntimeError> {
+    run(program, args, None, None, deadline).await
+}
+
+/// A service may have been started without the directories of system tools on its path.
+pub(super) const TOOL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+async fn run(program: &str, args: &[&str], input: Option<&str>, dir: Option<&Path>, deadline: Duration) -> Result<(), RuntimeError> {
     use std::process::Stdio;
     use tokio::io::AsyncWriteExt;
-
-    /// Nothing we run works longer than moments; a hung mount must not hang the node.
-    const TOOL_DEADLINE: Duration = Duration::from_secs(30);
 
     let failed = |why: String| RuntimeError::io(format!("run {program}"), std::io::Error::other(why));
     let mut command = tokio::process::Command::new(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    // A service may have been started without the directories of system tools on its path.
-    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    command.env("PATH", TOOL_PATH);
     if let Some(dir) = dir {
         command.current_dir(dir);
     }
@@ -241,9 +251,9 @@ pub(super) async fn run_tool(program: &str, args: &[&str], input: Option<&str>, 
         drop(stdin);
         child.wait_with_output().await
     };
-    let output = timeout(TOOL_DEADLINE, finish)
+    let output = timeout(deadline, finish)
         .await
-        .map_err(|_| failed(format!("did not end within {TOOL_DEADLINE:?}")))?
+        .map_err(|_| failed(format!("did not end within {deadline:?}")))?
         .map_err(|error| RuntimeError::io(format!("run {program}"), error))?;
     if output.status.success() {
         return Ok(());

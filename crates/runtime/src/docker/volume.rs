@@ -1,11 +1,12 @@
-//! Output volumes with a size that holds: an ext4 file system in a sparse file, mounted by a loop device and given to the
+//! Volumes with a size that holds: an ext4 file system in a sparse file, mounted by a loop device and given to the
 //! instance as a directory.
 //!
 //! Guarantees: writes stop at the size asked, host and other instances keep their space up to that; all operations can be
-//! repeated after a crash at any point. Does not: reserve the space (the file is sparse), survive a corrupted image,
-//! journal (a host that crashes has lost the job too).
+//! repeated after a crash at any point. Does not: reserve the space (the file is sparse), survive a corrupted image, journal output
+//! volumes (a host that crashes has lost the job too); kept ones have a journal.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -17,29 +18,37 @@ use crate::RuntimeError;
 /// Smallest file system that is worth its overhead.
 pub(super) const MIN_VOLUME_BYTES: u64 = 1 << 20;
 
+/// Folder of kept volumes: a sweep of instances does not look there.
+const KEPT: &str = "kept";
+
 /// One volume: `<state>/volumes/<owner>/<name>.img`, mounted on `<name>` beside it.
 pub(super) struct LoopVolume {
     image: PathBuf,
     mount: PathBuf,
+    /// It outlives its instance, and the host's crash: it has a journal.
+    kept: bool,
 }
 
 impl LoopVolume {
     pub(super) fn new(state_dir: &Path, owner: &str, name: &str) -> Self {
         let dir = state_dir.join("volumes").join(owner);
-        Self { image: dir.join(format!("{name}.img")), mount: dir.join(name) }
+        Self { image: dir.join(format!("{name}.img")), mount: dir.join(name), kept: false }
+    }
+
+    /// A volume that outlives its instance, in a folder of its own: `<state>/kept/<owner>/<name>.img`.
+    pub(super) fn kept(state_dir: &Path, owner: &str, name: &str) -> Self {
+        let dir = state_dir.join(KEPT).join(owner);
+        Self { image: dir.join(format!("{name}.img")), mount: dir.join(name), kept: true }
+    }
+
+    /// Names of all kept volumes of this owner, mounted or not, and of drafts.
+    pub(super) fn list_kept(state_dir: &Path, owner: &str) -> Result<BTreeSet<String>, RuntimeError> {
+        names_in(&state_dir.join(KEPT).join(owner))
     }
 
     /// Names of all volumes of this owner, mounted or not.
     pub(super) fn list(state_dir: &Path, owner: &str) -> Result<Vec<String>, RuntimeError> {
-        let dir = state_dir.join("volumes").join(owner);
-        let entries = match fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(RuntimeError::io(format!("read {}", dir.display()), error)),
-        };
-        let stems = entries.filter_map(|entry| Some(Path::new(&entry.ok()?.file_name()).file_stem()?.to_str()?.to_owned()));
-        let unique: std::collections::BTreeSet<String> = stems.collect();
-        Ok(unique.into_iter().collect())
+        Ok(names_in(&state_dir.join("volumes").join(owner))?.into_iter().collect())
     }
 
     /// Where the instance's directory is.
@@ -56,17 +65,15 @@ impl LoopVolume {
     pub(super) async fn ensure(&self, bytes: u64) -> Result<(), RuntimeError> {
         self.at("make", fs::create_dir_all(&self.mount))?;
         if !self.image.exists() {
-            let draft = self.image.with_extension("tmp");
+            let draft = self.draft();
             let file = self.at("make", fs::File::create(&draft))?;
             self.at("size", file.set_len(bytes))?;
-            let options = ["-q", "-F", "-m", "0", "-O", "^has_journal,^resize_inode", "-E", "nodiscard,lazy_itable_init=1"];
+            let features = if self.kept { "^resize_inode" } else { "^has_journal,^resize_inode" };
+            let options = ["-q", "-F", "-m", "0", "-O", features, "-E", "nodiscard,lazy_itable_init=1"];
             run_tool("mkfs.ext4", &[&options[..], &[path_text(&draft)?]].concat(), None, None).await?;
             self.at("name", fs::rename(&draft, &self.image))?;
         }
-        if !self.is_mounted()? {
-            let args = ["-t", "ext4", "-o", "loop,nosuid,nodev", path_text(&self.image)?, path_text(&self.mount)?];
-            run_tool("mount", &args, None, None).await?;
-        }
+        self.mount().await?;
         // The instance may run as any user, without the right to override permissions.
         self.at("open", fs::set_permissions(&self.mount, fs::Permissions::from_mode(0o777)))?;
         match fs::remove_dir(self.mount.join("lost+found")) {
@@ -79,10 +86,59 @@ impl LoopVolume {
     pub(super) async fn remount(&self) -> Result<(), RuntimeError> {
         if self.exists() && !self.is_mounted()? {
             self.at("make", fs::create_dir_all(&self.mount))?;
-            let args = ["-t", "ext4", "-o", "loop,nosuid,nodev", path_text(&self.image)?, path_text(&self.mount)?];
-            run_tool("mount", &args, None, None).await?;
+            self.mount().await?;
         }
         Ok(())
+    }
+
+    async fn mount(&self) -> Result<(), RuntimeError> {
+        if self.is_mounted()? {
+            return Ok(());
+        }
+        // What is deleted in a kept volume is freed on the host; a damaged one is not damaged further.
+        let options = if self.kept { "loop,nosuid,nodev,discard,errors=remount-ro" } else { "loop,nosuid,nodev" };
+        run_tool("mount", &["-t", "ext4", "-o", options, path_text(&self.image)?, path_text(&self.mount)?], None, None).await
+    }
+
+    /// Unmounts, and waits until all of it is on the disk. Fails while somebody looks into it.
+    pub(super) async fn rest(&self) -> Result<(), RuntimeError> {
+        if self.is_mounted()? {
+            run_tool("umount", &[path_text(&self.mount)?], None, None).await?;
+        }
+        if self.exists() {
+            self.sync(&self.image).await?;
+        }
+        Ok(())
+    }
+
+    async fn sync(&self, file: &Path) -> Result<(), RuntimeError> {
+        let open = async |path: &Path| tokio::fs::File::open(path).await?.sync_all().await;
+        self.at("sync", open(file).await)?;
+        self.at("sync", open(self.image.parent().unwrap_or(file)).await)
+    }
+
+    /// Where the volume is made before it counts.
+    pub(super) fn draft(&self) -> PathBuf {
+        self.image.with_extension("tmp")
+    }
+
+    /// Makes a whole draft the volume.
+    pub(super) async fn adopt(&self, draft: &Path) -> Result<(), RuntimeError> {
+        self.sync(draft).await?;
+        self.at("name", fs::rename(draft, &self.image))?;
+        self.sync(&self.image).await
+    }
+
+    pub(super) fn forget_draft(&self) -> Result<(), RuntimeError> {
+        match fs::remove_file(self.draft()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => self.at("remove", Err(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The file that holds the file system.
+    pub(super) fn image(&self) -> &Path {
+        &self.image
     }
 
     /// Removes the volume and what is in it; nothing happens if there is none.
@@ -99,12 +155,12 @@ impl LoopVolume {
             _ => Ok(()),
         };
         self.at("remove", gone(fs::remove_file(&self.image)))?;
-        self.at("remove", gone(fs::remove_file(self.image.with_extension("tmp"))))?;
+        self.at("remove", gone(fs::remove_file(self.draft())))?;
         self.at("remove", gone(fs::remove_dir(&self.mount)))
     }
 
     /// A mount point lies on another device than its parent.
-    fn is_mounted(&self) -> Result<bool, RuntimeError> {
+    pub(super) fn is_mounted(&self) -> Result<bool, RuntimeError> {
         let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev());
         let parent = self.mount.parent().unwrap_or(&self.mount);
         match (device(&self.mount), device(parent)) {
@@ -119,6 +175,17 @@ impl LoopVolume {
     }
 }
 
-fn path_text(path: &Path) -> Result<&str, RuntimeError> {
+/// Names of files and directories in a directory, without what follows a dot; none if it is not there.
+fn names_in(dir: &Path) -> Result<BTreeSet<String>, RuntimeError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) => return Err(RuntimeError::io(format!("read {}", dir.display()), error)),
+    };
+    let stems = entries.filter_map(|entry| Some(Path::new(&entry.ok()?.file_name()).file_stem()?.to_str()?.to_owned()));
+    Ok(stems.collect())
+}
+
+pub(super) fn path_text(path: &Path) -> Result<&str, RuntimeError> {
     path.to_str().ok_or_else(|| RuntimeError::Invalid { field: "state_dir", why: "its path is not UTF-8".into() })
 }

@@ -1,7 +1,10 @@
 //! From a [`Workload`] to what the engine is told: checks, names, labels, container description. Pure.
 //! Guarantees: what passes [`check`] sets every limit; two instances never share a name.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
@@ -74,6 +77,14 @@ pub(super) fn check(workload: &Workload) -> Result<(), RuntimeError> {
             check_path(field, path)?;
         }
     }
+    let mut places: Vec<&str> = workload.output_dir.iter().map(String::as_str).collect();
+    for mount in &workload.mounts {
+        check_path("mounts", &mount.path)?;
+        if places.iter().any(|other| nested(other, &mount.path)) {
+            return Err(invalid("mounts", "lie inside each other"));
+        }
+        places.push(&mount.path);
+    }
     let mut total = 0;
     for (field, text) in texts(workload) {
         if text.contains('\0') {
@@ -118,6 +129,12 @@ fn check_path(field: &'static str, path: &str) -> Result<(), RuntimeError> {
     if plain { Ok(()) } else { Err(invalid(field, "must be an absolute path other than / without ..")) }
 }
 
+/// The engine would make the inner one inside the outer, through whatever links are there.
+fn nested(one: &str, other: &str) -> bool {
+    let inside = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    inside(one, other) || inside(other, one)
+}
+
 fn texts(workload: &Workload) -> impl Iterator<Item = (&'static str, &str)> {
     let command = workload.command.iter().map(|text| ("command", text.as_str()));
     let args = workload.args.iter().map(|text| ("args", text.as_str()));
@@ -157,6 +174,16 @@ pub(super) fn describe(
         host_config: Some(host_config(workload, network, output, log_driver, log_bytes)),
         ..Default::default()
     }
+}
+
+/// A kept volume that is mounted.
+pub(super) struct Kept {
+    /// Where on the host.
+    pub(super) source: PathBuf,
+    /// Where in the instance.
+    pub(super) target: String,
+    /// The instance cannot write to it.
+    pub(super) read_only: bool,
 }
 
 /// Where an output directory lies.
@@ -239,6 +266,7 @@ mod tests {
             output_of: None,
             read_only_root: true,
             grace: Duration::from_millis(1500),
+            mounts: Vec::new(),
         }
     }
 
@@ -262,10 +290,14 @@ mod tests {
         check(&workload()).unwrap();
     }
 
+    fn mount(path: &str) -> crate::Mount {
+        crate::Mount { volume: crate::VolumeKey::parse("v").unwrap(), path: path.into(), read_only: false }
+    }
+
     #[test]
     fn bad_workloads_are_refused_and_the_field_is_named() {
         type Break = fn(&mut Workload);
-        let cases: [(&str, Break); 13] = [
+        let cases: [(&str, Break); 15] = [
             ("cpu_millis", |w| w.limits.cpu_millis = 9),
             ("memory_bytes", |w| w.limits.memory_bytes = 1 << 20),
             ("memory_bytes", |w| w.limits.memory_bytes = u64::MAX),
@@ -276,6 +308,8 @@ mod tests {
             ("workdir", |w| w.workdir = Some("relative".into())),
             ("output_dir", |w| w.output_dir = Some("/a/../etc".into())),
             ("args", |w| w.args = vec!["a\0b".into()]),
+            ("mounts", |w| w.mounts = vec![mount("/out/deeper")]),
+            ("mounts", |w| w.mounts = vec![mount("/a/../etc")]),
             ("env", |w| drop(w.env.insert("A=B".into(), String::new()))),
             ("labels", |w| drop(w.labels.insert(LABEL_OWNER.into(), "me".into()))),
             ("workload", |w| w.args = vec!["x".repeat(MAX_TEXT_BYTES + 1)]),

@@ -173,6 +173,7 @@ impl Bench {
             output_of: None,
             read_only_root: false,
             grace: seconds(2),
+            mounts: Vec::new(),
         }
     }
 
