@@ -23,6 +23,8 @@ pub enum TaskKind {
     Signals,
     /// A client's background follow-up (log stream, countersigning).
     ClientFollow,
+    /// Reads or writes files for somebody who waits.
+    Files,
     /// A part of a herd: its queue, its journal, one of its workers.
     Herd,
 }
@@ -41,7 +43,7 @@ impl TaskKind {
     #[must_use]
     pub const fn on_end(self) -> OnEnd {
         match self {
-            Self::Connection | Self::Signals | Self::ClientFollow => OnEnd::Fine,
+            Self::Connection | Self::Signals | Self::ClientFollow | Self::Files => OnEnd::Fine,
             Self::Server | Self::BlockFeed | Self::Reconciler | Self::Lease | Self::LogFollower | Self::Prover | Self::Herd => {
                 OnEnd::WarnOnPanic
             }

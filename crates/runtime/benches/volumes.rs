@@ -63,6 +63,7 @@ async fn filled(runtime: &DockerRuntime, owner: &Owner, volume: &VolumeKey) -> R
         network: Network::None,
         labels: BTreeMap::new(),
         output_dir: None,
+        output_of: None,
         read_only_root: false,
         grace: Duration::ZERO,
         mounts: vec![Mount { volume: volume.clone(), path: "/data".into(), read_only: false }],
@@ -98,7 +99,7 @@ async fn measure(runtime: &DockerRuntime, owner: &Owner, scratch: &Path, rounds:
             say(&format!("round {round} of {rounds}: cp -a {plain:.0} ms, a snapshot in use {in_use:.0} ms"));
         }
     }
-    runtime.remove(&holder).await?;
+    Runtime::remove(runtime, &holder).await?;
     keeper.rest(owner, &volume).await?;
     for _ in 0..rounds {
         resting.push(snapshot(keeper, owner, &volume).await?);

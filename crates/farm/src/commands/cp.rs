@@ -244,11 +244,7 @@ enum Came {
 async fn receive(mut talk: Talk, send: mpsc::Sender<Bytes>, handle: &str) -> Result<(), Came> {
     loop {
         match talk.hear().await.map_err(Came::Failed)? {
-            Frame::Output(bytes) => {
-                if send.send(bytes).await.is_err() {
-                    return Err(Came::Unread);
-                }
-            }
+            Frame::Output(bytes) => send.send(bytes).await.map_err(|_| Came::Unread)?,
             Frame::Exit(_) => return Ok(()),
             Frame::Problem(bytes) => return Err(Came::Failed(refused(handle, &problem(&bytes)))),
             _ => {}

@@ -131,6 +131,18 @@ fn job_name(deployment: &str, key: &Key, several: bool) -> String {
     format!("{}{number}", short.trim_end_matches('-'))
 }
 
+/// What is not asked for any more goes at once; what something takes the place of, once that is ready.
+fn leave(record: &mut Deployment, plan: &mut Plan, units: BTreeMap<Key, Unit>, known: &BTreeMap<OrderId, &JobView>) {
+    record.leaving.extend(units.into_values().map(|u| Leaving { order: u.order, after: None }));
+    record.leaving.retain(|l| where_it_is(known.get(&l.order).copied()) == Place::Live);
+    for leaving in &mut record.leaving {
+        match leaving.after.as_ref().filter(|key| plan.part(key).is_some_and(|p| p.stage.is_live() && p.old.is_none())) {
+            Some(key) => plan.replaces(key, leaving.order),
+            None => leaving.after = None,
+        }
+    }
+}
+
 impl<'a> Drive<'a> {
     /// Works out where everything stands. `jobs`: what the ledger has of us.
     pub(crate) fn new(
@@ -189,15 +201,7 @@ impl<'a> Drive<'a> {
                 }
             }
         }
-        // What is not asked for any more goes at once; what something takes the place of, once that is ready.
-        record.leaving.extend(units.into_values().map(|u| Leaving { order: u.order, after: None }));
-        record.leaving.retain(|l| where_it_is(known.get(&l.order).copied()) == Place::Live);
-        for leaving in &mut record.leaving {
-            match leaving.after.as_ref().filter(|key| plan.part(key).is_some_and(|p| p.stage.is_live() && p.old.is_none())) {
-                Some(key) => plan.replaces(key, leaving.order),
-                None => leaving.after = None,
-            }
-        }
+        leave(&mut record, &mut plan, units, &known);
         let (news, heard) = mpsc::channel(NEWS);
         let records = super::record::folder(&session.paths.jobs());
         let progress = Progress::new(session.out);

@@ -165,7 +165,7 @@ fn a_snapshot_is_the_content_of_one_moment_and_comes_back() {
     let writer = "i=0; while true; do i=$((i+1)); seq 1 2000 | sed s/.*/$i/ > /data/new && sync && mv /data/new /data/n; \
                   echo $i > /data/last; done";
     let _ = start(&user, "writer", &["log:/data:32Mi"], writer, &["-d"]).finish(COPIED_WITHIN).exits(0);
-    let _ = eventually("it has written", COPIED_WITHIN, || {
+    eventually("it has written", COPIED_WITHIN, || {
         let snapshot = user.farm(&["volume", "snapshot", "log", "--as", "early", "--json"]);
         (snapshot.code == 0).then_some(())
     });
@@ -274,7 +274,7 @@ fn a_machine_that_went_away_is_named_and_no_second_volume_is_made() {
     alone.arg("--no-provider");
     let mut alone = Running::start(alone);
     alone.shows("http://127.0.0.1");
-    let _ = eventually("it is said", COPIED_WITHIN, || {
+    eventually("it is said", COPIED_WITHIN, || {
         let done = run(&user, "second", &["data:/data"], "true");
         (done.code == 125 && done.all().contains("does not answer now") && done.all().contains(&machine)).then_some(())
     });

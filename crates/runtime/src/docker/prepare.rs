@@ -9,6 +9,7 @@ use std::{net::IpAddr, path::Path, sync::Arc};
 use bollard::{models::BuildInfo, query_parameters::CreateImageOptionsBuilder};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use pasture_rt::TaskKind;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -119,15 +120,15 @@ impl Inner {
 
 /// Work on files, away from the tasks that must not wait.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, BuildError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    let gone = |error| RuntimeError::io("read the build context", std::io::Error::other(error));
-    done.map_err(gone)?.map_err(failed)
+    let done = pasture_rt::spawn_blocking(TaskKind::Files, work).join().await;
+    let gone = || RuntimeError::io("read the build context", std::io::Error::other("the reader ended"));
+    done.ok_or_else(gone)?.map_err(failed)
 }
 
 /// The context as the engine gets it. The thread that writes it ends with the stream.
 pub(super) fn pieces(tar: &Path) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static + use<> {
     let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
     let tar = tar.to_owned();
-    drop(tokio::task::spawn_blocking(move || context::send(&tar, sender)));
+    drop(pasture_rt::spawn_blocking(TaskKind::Files, move || context::send(&tar, sender)));
     futures::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
 }
