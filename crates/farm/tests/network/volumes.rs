@@ -178,7 +178,7 @@ fn a_snapshot_is_the_content_of_one_moment_and_comes_back() {
         assert!(done.iter().all(|d| d.code == 0 || d.all().contains("being copied")), "{done:?}");
     });
     let _ = user.farm(&["volume", "restore", "log", "--from", "early"]).exits(125).says(&["in use"]);
-    let _ = user.farm(&["stop", "writer", "--grace", "0s"]).exits(0);
+    let _ = user.farm(&["stop", "writer", "--grace", "1s"]).exits(0);
     until("the volume is let go", || show(&user, "log")["used_by"].as_array().is_some_and(Vec::is_empty));
 
     let _ = user.farm(&["volume", "restore", "log", "--from", "early", "--to", "then"]).exits(0);
@@ -207,7 +207,7 @@ fn there_is_a_limit_for_each_account_and_time_is_up_at_last() {
     let _ = run(&user, "b", &["b:/data:32Mi"], "true").exits(125).says(&["at most 67108864 bytes"]);
     let _ = user.farm(&["volume", "snapshot", "a", "--as", "s"]).exits(125).says(&["at most", "remove what you no longer need"]);
     // Kept by nobody for longer than a second: the next look removes it, here the one at the start.
-    let _ = user.farm(&["stop", "a", "--grace", "0s"]).exits(0);
+    let _ = user.farm(&["stop", "a", "--grace", "1s"]).exits(0);
     until("the volume is let go", || list(&user).first().is_none_or(|v| v["used_by"].as_array().is_some_and(Vec::is_empty)));
     let kept_until = list(&user)[0]["kept_until"].as_u64().unwrap();
     net.kill();

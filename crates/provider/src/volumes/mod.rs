@@ -31,8 +31,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard, Notify, OwnedMutexGuard};
 
-/// How long a job waits for a copy of its volume to be made before it is turned away.
-const COPY_WAIT: Duration = Duration::from_secs(600);
+/// How long is waited for a copy to be made, or for the container of a job that has ended to be gone.
+const FREE_WAIT: Duration = Duration::from_secs(600);
+
+/// How often is looked again meanwhile.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether a copy that is being made is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Copies {
+    Awaited,
+    Refused,
+}
 
 pub(crate) struct State {
     book: Book,
@@ -67,24 +77,33 @@ impl Volumes {
         Ok(())
     }
 
-    /// The state once none of these volumes is being copied.
-    async fn when_free(&self, account: &AccountId, names: &BTreeSet<&str>) -> Result<MutexGuard<'_, State>, VolumeError> {
+    /// The state once nothing keeps these volumes that is about to pass: a job that has ended and whose container is not gone yet, and, if
+    /// that is waited for, a copy.
+    async fn when_free(
+        &self,
+        ctx: &Context,
+        account: &AccountId,
+        names: &BTreeSet<&str>,
+        copies: Copies,
+    ) -> Result<MutexGuard<'_, State>, VolumeError> {
         let wait = async {
             loop {
                 let state = self.state.lock().await;
-                let busy = |v: &Volume| names.contains(v.name.as_str()) && state.busy.contains(&v.key);
-                let busy = state.book.of(account).any(busy);
-                if !busy {
+                let copied = |v: &Volume| copies == Copies::Awaited && state.busy.contains(&v.key);
+                let ending = |v: &Volume| v.users.iter().any(|u| has_ended(ctx, &u.lease) && !is_over(ctx, &u.lease));
+                let held = state.book.of(account).any(|v| names.contains(v.name.as_str()) && (copied(v) || ending(v)));
+                if !held {
                     return state;
                 }
                 // Made while the lock is held: no word of an end is missed.
                 let freed = self.free.notified();
                 drop(state);
-                freed.await;
+                // A job that never got a container ends without a word of it.
+                let _ = tokio::time::timeout(LOOK_EVERY, freed).await;
             }
         };
         let name = names.iter().next().copied().unwrap_or_default().to_owned();
-        tokio::time::timeout(COPY_WAIT, wait).await.map_err(|_| VolumeError::Busy(name))
+        tokio::time::timeout(FREE_WAIT, wait).await.map_err(|_| VolumeError::Busy(name))
     }
 
     /// Whether an account has something here.
@@ -113,6 +132,11 @@ fn is_over(ctx: &Context, lease: &LeaseId) -> bool {
 fn has_room(ctx: &Context, bytes: u64) -> Result<(), VolumeError> {
     let needed = bytes.saturating_add(ctx.options.reserve_disk_bytes);
     if detect::free_disk(&ctx.options.data_dir) < needed { Err(VolumeError::DiskFull) } else { Ok(()) }
+}
+
+/// Whether a lease's job has ended, although its container may still be there.
+fn has_ended(ctx: &Context, lease: &LeaseId) -> bool {
+    ctx.leases.get(lease).is_none_or(|l| l.status().end.is_some())
 }
 
 async fn forget(ctx: &Context, keys: Vec<VolumeKey>) {
@@ -176,7 +200,7 @@ pub(crate) async fn attach(ctx: &Context, lease: &Shared, manifest: &Manifest) -
     }
     let (keeper, account, id) = (keeper(ctx)?, lease.terms.account, lease.id());
     let names = manifest.volumes.iter().map(|v| v.name.as_str()).collect();
-    let mut state = ctx.volumes.when_free(&account, &names).await?;
+    let mut state = ctx.volumes.when_free(ctx, &account, &names, Copies::Awaited).await?;
     let mut book = state.book.clone();
     book.let_go(|other| *other != id && is_over(ctx, other), now(ctx));
     let (mut mounts, mut made) = (vec![], vec![]);
@@ -216,6 +240,7 @@ pub(crate) async fn release(ctx: &Context, lease: &LeaseId) {
         tracing::warn!(%error, %lease, "that a job let go of its volumes cannot be recorded");
         return;
     }
+    ctx.volumes.free.notify_waiters();
     // One that is being copied rests when that is done: a frozen file system must not be unmounted.
     let resting: Vec<_> = resting.into_iter().filter(|key| !state.busy.contains(key)).collect();
     rest(ctx, &resting).await;
@@ -228,7 +253,7 @@ pub(crate) async fn list(ctx: &Context, account: &AccountId) -> Result<Vec<Volum
     volumes.sort_by(|a, b| a.name.cmp(&b.name));
     let mut out = vec![];
     for mut volume in volumes {
-        volume.users.retain(|u| !is_over(ctx, &u.lease));
+        volume.users.retain(|u| !has_ended(ctx, &u.lease));
         let mut stored = vec![];
         for key in volume.keys() {
             // One that was removed since takes nothing.
@@ -245,7 +270,7 @@ fn idle(state: &State, volume: &Volume) -> Result<(), VolumeError> {
 
 /// Removes a volume; with snapshots only if they are meant, too.
 pub(crate) async fn remove(ctx: &Context, account: &AccountId, name: &str, all: bool) -> Result<(), VolumeError> {
-    let mut state = ctx.volumes.state.lock().await;
+    let mut state = ctx.volumes.when_free(ctx, account, &BTreeSet::from([name]), Copies::Refused).await?;
     let mut book = state.book.clone();
     book.let_go(|l| is_over(ctx, l), now(ctx));
     let volume = book.find(account, name)?.clone();
@@ -340,7 +365,7 @@ pub(crate) async fn snapshot(ctx: &Context, account: &AccountId, name: &str, sna
 pub(crate) async fn restore(ctx: &Context, account: &AccountId, name: &str, from: &str, new: Option<&str>) -> Result<(), VolumeError> {
     let new = new.filter(|new| *new != name);
     let (volume, source, to) = {
-        let mut state = ctx.volumes.state.lock().await;
+        let mut state = ctx.volumes.when_free(ctx, account, &BTreeSet::from([name]), Copies::Refused).await?;
         let mut book = state.book.clone();
         book.let_go(|l| is_over(ctx, l), now(ctx));
         let volume = book.find(account, name)?.clone();

@@ -5,8 +5,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -80,13 +82,30 @@ struct Frozen(PathBuf);
 
 impl Frozen {
     async fn begin(mount: &Path) -> Result<Self, RuntimeError> {
-        let text = super::volume::path_text(mount)?;
         // Most of what waits goes to the disk before anybody has to wait for it.
-        run_tool_within("sync", &["-f", text], FREEZE_DEADLINE).await?;
-        let frozen = Self(mount.to_owned());
-        run_tool_within("fsfreeze", &["-f", text], FREEZE_DEADLINE).await?;
-        Ok(frozen)
+        run_tool_within("sync", &["-f", super::volume::path_text(mount)?], FREEZE_DEADLINE).await?;
+        let path = mount.to_owned();
+        // Freezing cannot be broken off: a file system would freeze just after it was let go. On the blocking pool it runs to its end also
+        // when nobody waits for it any more, and what it gives is then dropped, which thaws.
+        let frozen = tokio::task::spawn_blocking(move || {
+            let frozen = Self(path);
+            let done = fsfreeze("-f", &frozen.0);
+            (frozen, done)
+        });
+        let failed = |why: String| RuntimeError::io("freeze a volume", io::Error::other(why));
+        match frozen.await {
+            Ok((frozen, Ok(status))) if status.success() => Ok(frozen),
+            Ok((_, Ok(status))) => Err(failed(status.to_string())),
+            Ok((_, Err(error))) => Err(RuntimeError::io("freeze a volume", error)),
+            Err(error) => Err(failed(error.to_string())),
+        }
     }
+}
+
+fn fsfreeze(what: &str, mount: &Path) -> io::Result<ExitStatus> {
+    let mut command = Command::new("fsfreeze");
+    command.arg(what).arg(mount).env("PATH", super::probe::TOOL_PATH);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()
 }
 
 impl Drop for Frozen {
@@ -98,9 +117,7 @@ impl Drop for Frozen {
 /// Lets a file system be written to; nothing happens if it can be. Takes a moment and blocks for it: it must happen also when the copying
 /// is cancelled.
 fn thaw(mount: &Path) {
-    let mut command = std::process::Command::new("fsfreeze");
-    command.arg("-u").arg(mount).env("PATH", super::probe::TOOL_PATH);
-    let _ = command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
+    let _ = fsfreeze("-u", mount);
 }
 
 async fn copy(from: &LoopVolume, to: &LoopVolume) -> Result<(), RuntimeError> {

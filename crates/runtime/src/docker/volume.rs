@@ -95,15 +95,18 @@ impl LoopVolume {
         if self.is_mounted()? {
             return Ok(());
         }
-        // What is deleted in a kept volume is freed on the host; a damaged one is not damaged further.
-        let options = if self.kept { "loop,nosuid,nodev,discard,errors=remount-ro" } else { "loop,nosuid,nodev" };
+        // A kept volume that is damaged is not damaged further.
+        let options = if self.kept { "loop,nosuid,nodev,errors=remount-ro" } else { "loop,nosuid,nodev" };
         run_tool("mount", &["-t", "ext4", "-o", options, path_text(&self.image)?, path_text(&self.mount)?], None, None).await
     }
 
     /// Unmounts, and waits until all of it is on the disk. Fails while somebody looks into it.
     pub(super) async fn rest(&self) -> Result<(), RuntimeError> {
         if self.is_mounted()? {
-            run_tool("umount", &[path_text(&self.mount)?], None, None).await?;
+            let mount = path_text(&self.mount)?;
+            // What was deleted is the host's again. Where that is not possible, it stays taken.
+            let _ = run_tool("fstrim", &[mount], None, None).await;
+            run_tool("umount", &[mount], None, None).await?;
         }
         if self.exists() {
             self.sync(&self.image).await?;
