@@ -16,7 +16,8 @@ pub fn says_nothing(text: &str) -> bool {
 /// What is wrong with a file's form, at its line, and what was probably meant.
 #[must_use]
 pub fn syntax(text: &str, error: &serde_norway::Error) -> FileError {
-    let reported = error.location().map_or(1, |l| l.line());
+    // What is missing at the end is reported behind it.
+    let reported = error.location().map_or(1, |l| l.line()).clamp(1, text.lines().count().max(1));
     let full = error.to_string();
     let message = full.split(" at line ").next().unwrap_or(&full);
     let unknown = quoted_after(message, "unknown field `");
@@ -82,10 +83,10 @@ pub fn find_key(text: &str, key: &str, from: usize) -> Option<usize> {
     text.lines().enumerate().skip(from.saturating_sub(1)).find(|(_, line)| has_key(line)).map(|(i, _)| i + 1)
 }
 
-/// The line of a field by its path, e.g. `services.web.image`: each part lies below the one before it.
+/// The line of a field by its path, e.g. `services.web.image`: each part lies below the one before it, as far as they are found.
 #[must_use]
 pub fn line_of(text: &str, path: &str) -> usize {
-    path.split('.').try_fold(1, |from, part| find_key(text, part, from)).unwrap_or(1)
+    path.split('.').fold(1, |from, part| find_key(text, part, from).unwrap_or(from))
 }
 
 #[cfg(test)]
