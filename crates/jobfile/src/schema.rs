@@ -158,9 +158,8 @@ mod tests {
                     schema.get("required").and_then(Value::as_array).map_or(vec![], |r| r.iter().map(|k| k.as_str().unwrap()).collect());
                 for (name, s) in schema.get("properties").and_then(Value::as_object).unwrap_or(&empty) {
                     let (name, must) = (name.clone(), required.contains(&name.as_str()));
-                    let chance = if must { 1.0 } else { 0.2 };
                     let value = made(root, s).prop_map(move |v| (name.clone(), v));
-                    all.push(proptest::option::weighted(chance, value).boxed());
+                    all.push(if must { value.prop_map(Some).boxed() } else { proptest::option::weighted(0.2, value).boxed() });
                 }
                 let more = schema.get("additionalProperties").filter(|s| s.is_object());
                 let more = match more {

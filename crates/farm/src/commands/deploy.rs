@@ -61,7 +61,7 @@ pub(crate) async fn carry_out(app: &App, session: &Session, record: Deployment, 
     }
     let goal = if going.wait { Goal::Settled } else { Goal::Running };
     let end = drive.go(&mut heard, goal, until).await?;
-    drive.finish();
+    drive.finish().await;
     summary(session, &drive, end)
 }
 

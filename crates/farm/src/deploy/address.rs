@@ -6,13 +6,23 @@
 
 use crate::exit::Failure;
 use crate::spec_file::{self, MAX_FILE_BYTES};
-use futures::StreamExt as _;
-use reqwest::Url;
-use reqwest::header::{LOCATION, USER_AGENT};
-use reqwest::redirect::Policy;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http1::handshake;
+use hyper::header::{ACCEPT, HOST, LOCATION, USER_AGENT};
+use hyper::rt::{Read, Write};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use rustls_platform_verifier::BuilderVerifierExt as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ClientConfig, pki_types::ServerName};
+use url::Url;
 
 /// Most redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -72,24 +82,29 @@ async fn fetch(url: Url, rules: Rules) -> Result<Fetched, Failure> {
 
 async fn follow(mut url: Url, rules: Rules) -> Result<Fetched, Failure> {
     for _ in 0..=MAX_REDIRECTS {
-        let response = ask(&url, rules).await?;
-        let status = response.status();
-        if status.is_redirection() {
-            let target = response.headers().get(LOCATION).and_then(|l| l.to_str().ok()).and_then(|l| url.join(l).ok());
-            url = target.ok_or_else(|| bad(url.as_str(), "sends us nowhere"))?;
+        let answer = ask(&url, rules).await?;
+        if answer.status.is_redirection() {
+            url = answer.location.and_then(|l| url.join(&l).ok()).ok_or_else(|| bad(url.as_str(), "sends us nowhere"))?;
             continue;
         }
-        if !status.is_success() {
-            return Err(bad(url.as_str(), &format!("answers {status}")));
+        if !answer.status.is_success() {
+            return Err(bad(url.as_str(), &format!("answers {}", answer.status)));
         }
-        let text = body(&url, response).await?;
+        let text = String::from_utf8(answer.body).map_err(|_| bad(url.as_str(), "is not text"))?;
         return Ok(Fetched { shown: url.to_string(), text, base: None });
     }
     Err(bad(url.as_str(), &format!("is behind more than {MAX_REDIRECTS} redirects")))
 }
 
+/// What was answered, with as much as is needed of it.
+struct Answer {
+    status: StatusCode,
+    location: Option<String>,
+    body: Vec<u8>,
+}
+
 /// One request, to addresses that were looked at.
-async fn ask(url: &Url, rules: Rules) -> Result<reqwest::Response, Failure> {
+async fn ask(url: &Url, rules: Rules) -> Result<Answer, Failure> {
     let refuse = |problem: &str| bad(url.as_str(), problem);
     if url.scheme() != rules.scheme {
         return Err(refuse(&format!("is not asked: job files come over {} only", rules.scheme)));
@@ -109,43 +124,57 @@ async fn ask(url: &Url, rules: Rules) -> Result<reqwest::Response, Failure> {
     if addresses.is_empty() || addresses.iter().any(|a| !(rules.may_ask)(&a.ip())) {
         return Err(refuse("is not asked: it names a machine that is not public"));
     }
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(Policy::none())
-        .https_only(rules.scheme == "https")
-        .resolve_to_addrs(name, &addresses)
-        .build()
-        .map_err(|e| refuse(&format!("cannot be asked: {e}")))?;
-    let agent = concat!("farm/", env!("CARGO_PKG_VERSION"));
-    client.get(url.clone()).header(USER_AGENT, agent).send().await.map_err(|e| refuse(&format!("does not answer: {}", plain(&e))))
+    let failed = |e: &dyn std::fmt::Display| refuse(&format!("does not answer: {e}"));
+    let stream = TcpStream::connect(addresses.as_slice()).await.map_err(|e| failed(&e))?;
+    if rules.scheme != "https" {
+        return exchange(TokioIo::new(stream), url).await;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_platform_verifier())
+        .map_err(|e| refuse(&format!("cannot be asked: this machine's certificates cannot be read: {e}")))?
+        .with_no_client_auth();
+    let server = ServerName::try_from(name.to_owned()).map_err(|e| refuse(&format!("names no machine: {e}")))?;
+    let secure = TlsConnector::from(Arc::new(config)).connect(server, stream).await.map_err(|e| failed(&e))?;
+    exchange(TokioIo::new(secure), url).await
 }
 
-/// An error with its causes, without the address that is said anyway.
-fn plain(error: &reqwest::Error) -> String {
-    let mut text = if error.is_connect() { "no connection".to_owned() } else { "the request failed".to_owned() };
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+/// A request over a connection, and its answer up to the limit.
+async fn exchange(io: impl Read + Write + Unpin, url: &Url) -> Result<Answer, Failure> {
+    let failed = |e: hyper::Error| bad(url.as_str(), &format!("broke off: {e}"));
+    let (mut sender, connection) = handshake(io).await.map_err(failed)?;
+    let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+    let host =
+        url.port().map_or_else(|| url.host_str().unwrap_or_default().to_owned(), |p| format!("{}:{p}", url.host_str().unwrap_or_default()));
+    let request = Request::get(target)
+        .header(HOST, host)
+        .header(USER_AGENT, concat!("farm/", env!("CARGO_PKG_VERSION")))
+        .header(ACCEPT, "*/*")
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| bad(url.as_str(), &format!("cannot be asked for: {e}")))?;
+    // It ends with the sender, which this block owns.
+    let work = async move {
+        let response = sender.send_request(request).await.map_err(failed)?;
+        let status = response.status();
+        let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned);
+        let body = if status.is_success() { body(url, response.into_body()).await? } else { vec![] };
+        Ok(Answer { status, location, body })
+    };
+    let (answer, _) = tokio::join!(work, connection);
+    answer
 }
 
-async fn body(url: &Url, response: reqwest::Response) -> Result<String, Failure> {
-    let large = || bad(url.as_str(), &format!("is too large: a job file has at most {MAX_FILE_BYTES} bytes"));
-    if response.content_length().is_some_and(|n| n > MAX_FILE_BYTES) {
-        return Err(large());
-    }
+async fn body(url: &Url, mut body: hyper::body::Incoming) -> Result<Vec<u8>, Failure> {
     let mut bytes = vec![];
-    let mut stream = response.bytes_stream();
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|e| bad(url.as_str(), &format!("broke off: {}", plain(&e))))?;
-        if (bytes.len() + chunk.len()) as u64 > MAX_FILE_BYTES {
-            return Err(large());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| bad(url.as_str(), &format!("broke off: {e}")))?;
+        let Some(data) = frame.data_ref() else { continue };
+        if (bytes.len() + data.len()) as u64 > MAX_FILE_BYTES {
+            return Err(bad(url.as_str(), &format!("is too large: a job file has at most {MAX_FILE_BYTES} bytes")));
         }
-        bytes.extend_from_slice(&chunk);
+        bytes.extend_from_slice(data);
     }
-    String::from_utf8(bytes).map_err(|_| bad(url.as_str(), "is not text"))
+    Ok(bytes)
 }
 
 /// Whether an address belongs to the public network: not to this machine, its neighbours, or nobody.

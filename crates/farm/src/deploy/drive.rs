@@ -21,12 +21,14 @@ use crate::feeds::{self, FromLedger, Signals};
 use crate::handles::{JobRecord, forget, remember};
 use crate::pack::Packed;
 use crate::render::Progress;
+use crate::render::number::credits;
 use crate::session::{Job, Session, now_ms, random};
 use crate::spec_file;
 use crate::words::{self, machine};
 use pasture_api::client::EventFilter;
 use pasture_api::data::{LeaseStatus, Phase, Wellness};
 use pasture_api::{JobView, LeaseView, OrderState};
+use pasture_rt::TaskHandle;
 use pasture_types::event::Event;
 use pasture_types::fleet::Size;
 use pasture_types::lease::{EndReason, LeaseState};
@@ -34,7 +36,7 @@ use pasture_types::life::Member;
 use pasture_types::spec::{CheckedSpec, JobType, MAX_NAME, Manifest};
 use pasture_types::tx::{Action, order_id};
 use pasture_types::{Amount, Millis, OrderId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +97,7 @@ pub(crate) struct Drive<'a> {
     /// Orders of parts that have not ended.
     orders: BTreeMap<OrderId, Key>,
     leases: BTreeMap<OrderId, LeaseView>,
-    tended: BTreeSet<OrderId>,
+    tended: BTreeMap<OrderId, TaskHandle>,
     progress: Progress,
     news: mpsc::Sender<News>,
     no_room_until: Option<Instant>,
@@ -216,7 +218,7 @@ impl<'a> Drive<'a> {
             plan,
             orders,
             leases,
-            tended: BTreeSet::new(),
+            tended: BTreeMap::new(),
             progress,
             news,
             no_room_until: None,
@@ -365,14 +367,7 @@ impl<'a> Drive<'a> {
 
     async fn start(&mut self, key: &Key) -> Result<(), Failure> {
         let salt = random()?;
-        let (manifest, mut spec) = self.manifest(key, salt)?;
-        if let Some(left) = self.left() {
-            if left == Amount::ZERO {
-                self.fail(key, "the deployment's budget is used");
-                return Ok(());
-            }
-            spec.budget = Some(spec.budget.map_or(left, |b| b.min(left)));
-        }
+        let (manifest, spec) = self.manifest(key, salt)?;
         self.progress.step("looking for machines");
         let account = self.session.ensure_account().await?;
         let terms = match quote(self.session, &spec, manifest.hash(), account.balance).await {
@@ -387,12 +382,25 @@ impl<'a> Drive<'a> {
                 return Ok(());
             }
         };
+        // What is put on hold: the budget, where the whole time does not cost less.
+        let whole = terms.max_price_per_hour.per_hour_for(terms.max_duration.0).unwrap_or(terms.budget);
+        let hold = terms.budget.min(whole);
+        if self.left().is_some_and(|left| hold > left) {
+            let releases = self.will_make_room() || self.plan.parts().any(|(_, p)| p.stage == Stage::Starting);
+            if releases {
+                self.no_room_until = Some(Instant::now() + NO_ROOM_PAUSE);
+            } else {
+                let left = credits(self.left().unwrap_or_default());
+                self.fail(key, &format!("the deployment's budget is used: {left} cr are left, and it may need {} cr", credits(hold)));
+            }
+            return Ok(());
+        }
         let unit = Unit {
             key: key.clone(),
             order: OrderId([0; 32]),
             salt,
             print: self.prints.get(&key.service).cloned().unwrap_or_default(),
-            hold: terms.budget,
+            hold,
             moves: self.plan.part(key).map_or(0, |p| p.moves),
             ended: None,
         };
@@ -500,7 +508,7 @@ impl<'a> Drive<'a> {
         match lease.state {
             LeaseState::Matched => Ok(()),
             LeaseState::Accepted | LeaseState::Running => {
-                if !self.tended.insert(order) {
+                if self.tended.contains_key(&order) {
                     return Ok(());
                 }
                 let salt = self.record.unit(key).map(|u| u.salt).unwrap_or_default();
@@ -517,7 +525,7 @@ impl<'a> Drive<'a> {
                 self.tell(key, "machine", &format!("has {}", machine(&lease.provider_name, &lease.region)));
                 let folder = self.built.get(&key.service).map(|b| Arc::clone(&b.folder));
                 let part = tend::Part { key: key.clone(), lease, manifest: manifest.map(|m| m.to_bytes()), folder };
-                tend::tend(self.session, part, self.news.clone());
+                self.tended.insert(order, tend::tend(self.session, part, self.news.clone()));
                 Ok(())
             }
             LeaseState::Closing | LeaseState::Closed => match lease.reason.clone() {
@@ -617,9 +625,17 @@ impl<'a> Drive<'a> {
         self.tell(key, "failed", why);
     }
 
-    /// Clears what moves on the screen.
-    pub(crate) fn finish(&mut self) {
+    /// Clears what moves on the screen, and gives the last statements of what has ended a moment to be confirmed.
+    pub(crate) async fn finish(&mut self) {
         self.progress.clear();
+        let over = std::mem::take(&mut self.tended).into_iter().filter(|(order, _)| !self.orders.contains_key(order));
+        let confirmed = async {
+            for (_, task) in over {
+                let _ = task.join().await;
+            }
+        };
+        // What is late counts all the same, unless somebody objects.
+        let _ = tokio::time::timeout(tend::LAST_WORD, confirmed).await;
     }
 }
 

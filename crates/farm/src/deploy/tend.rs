@@ -14,7 +14,7 @@ use crate::transfer;
 use pasture_api::LeaseView;
 use pasture_api::client::LeaseClient;
 use pasture_api::data::{LeaseStatus, NodeEvent, Phase};
-use pasture_rt::{TaskKind, spawn};
+use pasture_rt::{TaskHandle, TaskKind, spawn};
 use pasture_types::OrderId;
 use pasture_types::lease::Usage;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 
 /// How long the last statement of a job that has ended may take to come.
-const LAST_WORD: Duration = Duration::from_secs(5);
+pub(crate) const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// A packed folder that several parts send. One at a time: they read the same open file.
 pub(crate) type SharedFolder = Arc<Mutex<Packed>>;
@@ -57,14 +57,14 @@ pub(crate) struct Part {
 }
 
 /// Looks after a part until its job has ended, or nobody listens.
-pub(crate) fn tend(session: &Session, part: Part, news: mpsc::Sender<News>) {
+pub(crate) fn tend(session: &Session, part: Part, news: mpsc::Sender<News>) -> TaskHandle {
     let session = session.clone();
     spawn(TaskKind::ClientFollow, async move {
         tokio::select! {
             () = news.closed() => {}
             () = follow(&session, part, &news) => {}
         }
-    });
+    })
 }
 
 async fn follow(session: &Session, part: Part, news: &mpsc::Sender<News>) {

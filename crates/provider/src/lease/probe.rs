@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// Exit codes of a shell for a command that is not there or cannot be run.
 const NO_SUCH_COMMAND: [i32; 2] = [126, 127];
+/// Exit codes above this say that a signal ended a command.
+const SIGNALLED: i32 = 128;
 /// Longest piece of a check's output that is shown.
 const MAX_SAID: usize = 160;
 /// How much longer than its own limit a check may take: starting it, on a busy machine.
@@ -47,22 +49,45 @@ async fn look(ctx: &Context, id: &InstanceId, probe: &Probe, limit: Duration) ->
     }
 }
 
-/// Asks with whichever of the usual programs the image has.
+/// Asks with whichever of the usual programs the image has. One that breaks down is as good as none: static builds of some do.
 async fn http(ctx: &Context, id: &InstanceId, port: u16, path: &str, limit: Duration) -> Seen {
     let url = format!("http://127.0.0.1:{port}{path}");
-    let seconds = limit.as_secs().max(1).to_string();
-    let asks: [&[&str]; 2] =
-        [&["wget", "-q", "-T", &seconds, "-O", "/dev/null", &url], &["curl", "-fsS", "-m", &seconds, "-o", "/dev/null", &url]];
+    let (seconds, port) = (limit.as_secs().max(1).to_string(), port.to_string());
+    // The path has nothing in it that a shell would read, and is no part of the script anyway.
+    let raw = "printf 'GET %s HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' \"$1\" | nc -w \"$2\" 127.0.0.1 \"$3\" | head -n 1";
+    let asks: [&[&str]; 3] = [
+        &["wget", "-q", "-T", &seconds, "-O", "/dev/null", &url],
+        &["curl", "-fsS", "-m", &seconds, "-o", "/dev/null", &url],
+        &["sh", "-c", raw, "probe", path, &seconds, &port],
+    ];
     for ask in asks {
         let words = ask.iter().map(|w| (*w).to_owned()).collect();
-        match ctx.runtime.exec(id, words, limit).await {
-            Ok(out) if NO_SUCH_COMMAND.contains(&out.code) => {}
-            Err(RuntimeError::StartFailed { .. }) => {}
-            Ok(out) if out.code == 0 => return Seen::Well(format!("port {port} answers on {path}")),
+        let answer = match ctx.runtime.exec(id, words, limit).await {
+            Ok(out) if NO_SUCH_COMMAND.contains(&out.code) || out.code > SIGNALLED => continue,
+            Err(RuntimeError::StartFailed { .. }) => continue,
+            answer => answer,
+        };
+        match answer {
+            Ok(out) if ask.first() == Some(&"sh") => match status_of(&String::from_utf8_lossy(&out.stdout)) {
+                Some(200..=399) => {}
+                Some(status) => return Seen::Failing(format!("it answers with {status}")),
+                // No `nc`, or nothing that speaks HTTP: these look the same from here.
+                None if out.stderr.is_empty() => return Seen::Failing(format!("no answer on port {port}")),
+                None => continue,
+            },
+            Ok(out) if out.code == 0 => {}
             answer => return judge(answer, limit),
         }
+        return Seen::Well(format!("port {port} answers on {path}"));
     }
-    nothing_to("ask over HTTP (wget or curl)")
+    nothing_to("ask over HTTP (wget, curl or nc)")
+}
+
+/// The status in the first line of an answer.
+fn status_of(line: &str) -> Option<u16> {
+    let mut words = line.split_whitespace();
+    words.next().filter(|w| w.starts_with("HTTP/"))?;
+    words.next()?.parse().ok()
 }
 
 fn nothing_to(what: &str) -> Seen {
@@ -132,5 +157,9 @@ mod tests {
         assert_eq!(judge(out(2, "\n \u{1b}[31mno\nmore"), limit), Seen::Failing("exit code 2: [31mno".into()));
         assert_eq!(judge(out(1, ""), limit), Seen::Failing("exit code 1: out".into()));
         assert_eq!(said_in_one_line(&"x".repeat(999)).len(), MAX_SAID);
+        assert_eq!(
+            [status_of("HTTP/1.1 404 Not Found\r\n"), status_of("HTTP/1.0 200"), status_of("SSH-2.0"), status_of("")],
+            [Some(404), Some(200), None, None]
+        );
     }
 }

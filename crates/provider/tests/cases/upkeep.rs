@@ -17,8 +17,8 @@ fn living(text: &str, life: Life) -> Manifest {
     Manifest { life, ..manifest }
 }
 
-async fn begin(bench: &Bench, provider: &Provider, manifest: &Manifest) -> (Client, LeaseId) {
-    let lease = bench.network.match_lease(manifest, 1, HOUR);
+async fn begin(bench: &Bench, provider: &Provider, manifest: &Manifest, number: u8) -> (Client, LeaseId) {
+    let lease = bench.network.match_lease(manifest, number, HOUR);
     let client = bench.client(provider, lease);
     client.found().await;
     client.ok("PUT", "manifest", manifest.to_bytes()).await;
@@ -36,7 +36,7 @@ async fn a_job_that_fails_is_started_again_with_its_output_and_its_log() {
     let text =
         "cd $FARM_OUTPUT_DIR; echo x >>tries; echo try $FARM_RESTART of $(hostname); test $(wc -l <tries) -ge 3 || exit 7; echo done";
     let life = Life { restart: Restart::OnFailure, retry: Some(5), ..Life::default() };
-    let (client, _) = begin(&bench, &provider, &living(text, life)).await;
+    let (client, _) = begin(&bench, &provider, &living(text, life), 1).await;
     let log = client.log().await;
     let lines: Vec<&str> = log.lines().collect();
     assert_eq!(lines.len(), 6, "{log}");
@@ -70,7 +70,7 @@ async fn a_service_whose_health_check_fails_is_replaced_and_gets_well() {
         start: Millis(0),
     };
     let life = Life { restart: Restart::Always, health: Some(health), ..Life::default() };
-    let (client, _) = begin(&bench, &provider, &living(text, life)).await;
+    let (client, _) = begin(&bench, &provider, &living(text, life), 1).await;
     let healthy = |s: &LeaseStatus| s.health.as_ref().is_some_and(|h| h.state == Wellness::Healthy);
     until("healthy at first", || async { healthy(&client.status().await) }).await;
     until("replaced", || async { client.status().await.restarts == 1 }).await;
@@ -99,14 +99,14 @@ async fn ports_and_http_are_checked_from_inside() {
     let provider = bench.start().await;
     let serve = "mkdir -p /tmp/www; echo ok >/tmp/www/up; exec httpd -f -p 8080 -h /tmp/www";
     let check = |probe| Health { probe, interval: Millis(500), timeout: Millis(2_000), retries: 2, start: Millis(0) };
-    for (probe, well) in [
-        (Probe::Port(8080), true),
-        (Probe::Http { port: 8080, path: "/up".into() }, true),
-        (Probe::Http { port: 8080, path: "/missing".into() }, false),
-        (Probe::Port(9), false),
+    for (number, probe, well) in [
+        (1, Probe::Port(8080), true),
+        (2, Probe::Http { port: 8080, path: "/up".into() }, true),
+        (3, Probe::Http { port: 8080, path: "/missing".into() }, false),
+        (4, Probe::Port(9), false),
     ] {
         let life = Life { health: Some(check(probe.clone())), ..Life::default() };
-        let (client, _) = begin(&bench, &provider, &living(serve, life)).await;
+        let (client, _) = begin(&bench, &provider, &living(serve, life), number).await;
         if well {
             until("healthy", || async { client.status().await.health.is_some_and(|h| h.state == Wellness::Healthy) }).await;
             client.ok("POST", "stop?grace_ms=0", vec![]).await;
