@@ -123,6 +123,7 @@ impl Unpacking<'_> {
                 if !self.leave_out(&path) {
                     return Err(Failure::new("io", format!("cannot make the link {}: {e}", harmless(&path))));
                 }
+                self.done.files = self.done.files.saturating_sub(1);
             }
         }
         Ok(())

@@ -243,16 +243,13 @@ enum Came {
 
 async fn receive(mut talk: Talk, send: mpsc::Sender<Bytes>, handle: &str) -> Result<(), Came> {
     loop {
-        match talk.hear().await.map_err(Came::Failed)? {
-            Frame::Output(bytes) => {
-                if send.send(bytes).await.is_err() {
-                    return Err(Came::Unread);
-                }
-            }
+        let bytes = match talk.hear().await.map_err(Came::Failed)? {
+            Frame::Output(bytes) => bytes,
             Frame::Exit(_) => return Ok(()),
             Frame::Problem(bytes) => return Err(Came::Failed(refused(handle, &problem(&bytes)))),
-            _ => {}
-        }
+            _ => continue,
+        };
+        send.send(bytes).await.map_err(|_| Came::Unread)?;
     }
 }
 

@@ -219,7 +219,11 @@ fn problem(error: &RuntimeError) -> Problem {
         RuntimeError::StartFailed { message, .. } => Problem::new(422, "no-such-command", message.clone()),
         RuntimeError::Conflict(why) | RuntimeError::Invalid { why, .. } => Problem::conflict(why.clone()),
         RuntimeError::TooLarge { limit_bytes } => Problem::too_large(format!("this is larger than {limit_bytes} bytes")),
-        error => Problem::new(500, "engine", crate::lease::chain(error)),
+        error => {
+            // Its words may name paths of this machine.
+            tracing::warn!(error = %crate::lease::chain(error), "the engine failed a channel");
+            Problem::new(500, "engine", "the container engine of the machine could not do this")
+        }
     }
 }
 

@@ -43,6 +43,10 @@ pub(super) fn read(inner: Arc<Inner>, id: InstanceId, path: String) -> BoxStream
 fn at(inner: &Inner, path: &str, error: Error) -> RuntimeError {
     match error {
         Error::DockerResponseServerError { status_code: 404, .. } => RuntimeError::NotFound { what: "path", name: path.to_owned() },
+        // A path that leads through a file; the engine's words name a path of the host's.
+        Error::DockerResponseServerError { status_code: 500, message } if message.contains("not a directory") => {
+            RuntimeError::NotFound { what: "path", name: path.to_owned() }
+        }
         Error::DockerResponseServerError { status_code: 400 | 403 | 409, message } => RuntimeError::Conflict(message),
         error => inner.engine_error(error),
     }
@@ -56,7 +60,8 @@ impl Inner {
             let options = ContainerArchiveInfoOptionsBuilder::default().path(&path).build();
             let stat = match self.docker.get_container_archive_info(&id.0, Some(options)).await {
                 Ok(stat) => stat,
-                Err(Error::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
+                // 500: it leads through a file. The answer to this question has no words that would tell.
+                Err(Error::DockerResponseServerError { status_code: 404 | 500, .. }) => return Ok(None),
                 Err(error) => return Err(at(self, &path, error)),
             };
             if stat.file_mode & FOLDER != 0 {
