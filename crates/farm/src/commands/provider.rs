@@ -102,7 +102,7 @@ fn text(report: &Report, engine: Option<&Capabilities>) -> String {
     if engine.is_some() {
         row("holds jobs to", held);
     }
-    row("one core", format!("{} heartbeat hashes", each_second(g.core_hashes)));
+    row("one core", format!("{} hashes of capacity checks", each_second(g.core_hashes)));
     row("all cores", format!("{} ({} cores, each at {} % of one alone)", each_second(g.cpu_hashes), g.cores, report.cores_busy_percent));
     row("memory", format!("{}/s copied by one core", display_bytes(g.memory_bytes)));
     row("disk", format!("{}/s written, {} small writes safe one by one", display_bytes(g.disk_bytes), each_second(g.disk_syncs)));
