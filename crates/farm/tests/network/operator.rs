@@ -42,7 +42,7 @@ fn a_machine_is_tested_before_it_is_offered() {
     for figure in ["core_hashes", "cpu_hashes", "cores", "memory_bytes", "disk_bytes", "disk_syncs"] {
         assert!(report["gauge"][figure].as_u64().unwrap() > 0, "{figure}: {report}");
     }
-    assert!(report["rates"]["cpu_core"].as_u64().unwrap() > 0 && report["engine"].as_str().unwrap().contains("Engine"), "{report}");
+    assert!(!report["rates"]["cpu_core"].is_null() && report["engine"].as_str().unwrap().contains("Engine"), "{report}");
     // The network of the tests has one other machine, which is no market.
     assert_eq!(report["rates_from"], "fixed: too few others offer machines");
     let now: Vec<OfferView> = net.api(async |api| api.offers().await);
