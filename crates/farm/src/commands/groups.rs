@@ -264,14 +264,10 @@ pub(crate) async fn stop(session: &Session, group: Group, grace: Millis) -> Outc
     let mut units: Vec<Unit> = group.units().into_iter().rev().cloned().collect();
     if group.is_whole() {
         // What was still to be replaced goes as well.
-        units.extend(group.deployment.leaving.iter().map(|l| Unit {
-            key: l.after.clone().unwrap_or(Key { service: group.deployment.name.clone(), index: 0 }),
-            order: l.order,
-            salt: [0; 16],
-            print: String::new(),
-            hold: Amount::ZERO,
-            moves: 0,
-            ended: None,
+        units.extend(group.deployment.leaving.iter().map(|l| {
+            let key = Key { service: group.deployment.name.clone(), index: 0 };
+            let unknown = || Unit { key, order: l.order, salt: [0; 16], print: String::new(), hold: Amount::ZERO, moves: 0, ended: None };
+            l.unit.clone().unwrap_or_else(unknown)
         }));
     }
     // Those of one service together, services one after the other.

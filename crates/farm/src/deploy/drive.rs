@@ -135,12 +135,12 @@ fn job_name(deployment: &str, key: &Key, several: bool) -> String {
 
 /// What is not asked for any more goes at once; what something takes the place of, once that is ready.
 fn leave(record: &mut Deployment, plan: &mut Plan, units: BTreeMap<Key, Unit>, known: &BTreeMap<OrderId, &JobView>) {
-    record.leaving.extend(units.into_values().map(|u| Leaving { order: u.order, after: None }));
+    record.leaving.extend(units.into_values().map(|u| Leaving { order: u.order, unit: None }));
     record.leaving.retain(|l| where_it_is(known.get(&l.order).copied()) == Place::Live);
     for leaving in &mut record.leaving {
-        match leaving.after.as_ref().filter(|key| plan.part(key).is_some_and(|p| p.stage.is_live() && p.old.is_none())) {
+        match leaving.after().filter(|key| plan.part(key).is_some_and(|p| p.stage != Stage::Done && p.old.is_none())) {
             Some(key) => plan.replaces(key, leaving.order),
-            None => leaving.after = None,
+            None => leaving.unit = None,
         }
     }
 }
@@ -281,7 +281,7 @@ impl<'a> Drive<'a> {
 
     /// Stops what is not asked for any more.
     async fn leave(&mut self) -> Result<(), Failure> {
-        for leaving in self.record.leaving.clone().into_iter().filter(|l| l.after.is_none()) {
+        for leaving in self.record.leaving.clone().into_iter().filter(|l| l.unit.is_none()) {
             self.stop(leaving.order).await?;
             self.forget(leaving.order)?;
         }
@@ -342,7 +342,8 @@ impl<'a> Drive<'a> {
     /// What may still be spent.
     fn left(&self) -> Option<Amount> {
         let budget = self.record.budget?;
-        let held = self.record.units.iter().filter(|u| u.ended.is_none()).map(|u| u.hold);
+        let replaced = self.record.leaving.iter().filter_map(|l| l.unit.as_ref());
+        let held = self.record.units.iter().chain(replaced).filter(|u| u.ended.is_none()).map(|u| u.hold);
         Some(held.fold(budget.saturating_sub(self.record.spent), |left, hold| left.saturating_sub(hold)))
     }
 
@@ -427,11 +428,19 @@ impl<'a> Drive<'a> {
     /// A part's order; what it takes the place of is to be stopped after it.
     fn note(&mut self, unit: Unit) {
         let old = self.plan.part(&unit.key).and_then(|p| p.old);
-        if let Some(order) = old.filter(|old| self.record.leaving.iter().all(|l| l.order != *old)) {
-            self.record.leaving.push(Leaving { order, after: Some(unit.key.clone()) });
-        }
+        let before = self.record.unit(&unit.key).filter(|u| Some(u.order) == old).cloned();
+        self.record.leaving.extend(before.map(|u| Leaving { order: u.order, unit: Some(u) }));
         self.record.units.retain(|u| u.key != unit.key);
         self.record.units.push(unit);
+    }
+
+    /// What was to take another's place has failed: that one goes on.
+    fn restore(&mut self, key: &Key) {
+        let Some(at) = self.record.leaving.iter().position(|l| l.after() == Some(key)) else { return };
+        if let Some(unit) = self.record.leaving.remove(at).unit {
+            self.record.units.retain(|u| u.key != *key);
+            self.record.units.push(unit);
+        }
     }
 
     /// Writes the order down, then sends it.
@@ -601,8 +610,7 @@ impl<'a> Drive<'a> {
             self.tell(key, "done", "finished");
         } else {
             let why = format!("{} ({})", end.verb, end.why);
-            self.plan.reach(key, Stage::Failed(why.clone()));
-            self.tell(key, "failed", &why);
+            self.fail(key, &why);
         }
         self.no_room_until = None;
         self.save()
@@ -622,6 +630,7 @@ impl<'a> Drive<'a> {
 
     fn fail(&mut self, key: &Key, why: &str) {
         self.plan.reach(key, Stage::Failed(why.into()));
+        self.restore(key);
         self.tell(key, "failed", why);
     }
 

@@ -50,8 +50,16 @@ pub(crate) struct Unit {
 pub(crate) struct Leaving {
     /// Which.
     pub(crate) order: OrderId,
-    /// Once this part is ready, which takes its place; nothing: at once.
-    pub(crate) after: Option<Key>,
+    /// What it is for as long as nothing has taken its place: that part, which the new one has to be ready as; nothing: it goes at
+    /// once.
+    pub(crate) unit: Option<Unit>,
+}
+
+impl Leaving {
+    /// The part that takes its place.
+    pub(crate) fn after(&self) -> Option<&Key> {
+        self.unit.as_ref().map(|u| &u.key)
+    }
 }
 
 /// Numbers as ranges: `0..5, 7..8`.

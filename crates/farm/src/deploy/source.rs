@@ -139,8 +139,8 @@ mod tests {
         }
         let named = find(folder.join("farm.yaml").to_str(), true).await.unwrap();
         assert_eq!((named.kind, named.base.as_deref()), (Kind::Compose, Some(folder.as_path())));
-        let url = find(Some(&format!("file://{}", folder.join("docker-compose.yml").display())), false).await;
-        assert_eq!(url.unwrap().kind, Kind::Compose, "a blank in an address is forgiven");
+        let url = find(Some(&format!("file://{}", folder.join("docker-compose.yml").display())), false).await.unwrap();
+        assert_eq!((url.kind, url.name.as_str()), (Kind::Compose, "my-shop"));
         let built = named.read(None);
         assert!(built.is_err(), "it is no file of compose: {built:?}");
         std::fs::write(folder.join("farm.yaml"), "build: {context: .}\n").unwrap();
