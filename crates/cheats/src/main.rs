@@ -53,6 +53,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         name: "cheat".into(),
         missing_deposit: pasture_node::MissingDeposit::Post,
         account_key,
+        image_bytes: None,
+        may_leave: false,
         stop_jobs: true,
         failpoint: None,
     };

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::oneshot;
 
+pub(crate) use pasture_node::control::{Answer, LeaveTerms, MachineStatus, Request, Talk, WaitsFor, is_running};
 pub(crate) use pasture_node::{
-    Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Imported, Machine, MissingDeposit, Moved, OfferLimits, Proven, RecordKind,
-    ReplayReport, UpOptions, UpReady,
+    Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Imported, Left, Machine, MissingDeposit, Moved, OfferLimits, OfferState,
+    Paused, Proven, RecordKind, ReplayReport, UpOptions, UpReady, suggested_rates,
 };
 
 impl From<NodeError> for Failure {
@@ -43,6 +44,26 @@ pub(crate) async fn up(options: UpOptions, shutdown: ShutdownToken, ready: onesh
     pasture_node::up(options, shutdown, ready).await.map_err(Failure::from)
 }
 
+/// Has a machine leave that does not run now; `None`: shutdown was requested meanwhile.
+pub(crate) async fn leave(
+    options: UpOptions,
+    terms: LeaveTerms,
+    tell: tokio::sync::mpsc::Sender<Answer>,
+    shutdown: ShutdownToken,
+) -> Result<Option<Left>, Failure> {
+    pasture_node::leave(options, terms, tell, shutdown).await.map_err(Failure::from)
+}
+
+/// Asks the machine with this directory; `None` if none runs.
+pub(crate) async fn ask(data: &Path, request: &Request) -> Result<Option<Talk>, Failure> {
+    pasture_node::control::ask(data, request).await.map_err(Failure::from)
+}
+
+/// Whether a machine that does not run takes jobs at its next start.
+pub(crate) fn pause_stopped(data: &Path, wish: Option<Paused>) -> Result<(), Failure> {
+    pasture_node::pause_stopped(&data.join("provider"), wish).map_err(Failure::from)
+}
+
 /// Executes a stopped network's blocks again.
 pub(crate) fn replay(data: &Path) -> Result<ReplayReport, Failure> {
     pasture_node::ledger_replay(data).map_err(Failure::from)
@@ -66,6 +87,11 @@ pub(crate) fn import(file: &Path, data: &Path, keys: Option<&Path>, progress: &m
 /// The validators of a network whose founding file this is.
 pub(crate) fn trusted_in(path: &Path) -> Result<ValidatorSet, Failure> {
     pasture_node::trusted_in_file(path).map_err(Failure::from)
+}
+
+/// What is offered of this machine unless its owner says otherwise.
+pub(crate) async fn half_of(disk: &Path) -> pasture_types::Resources {
+    pasture_node::half_of(disk).await
 }
 
 /// Looks at this machine; `disk` lies on the disk that counts.

@@ -34,6 +34,8 @@ pub struct DevOptions {
     pub resources: Option<Resources>,
     /// Its region.
     pub region: String,
+    /// Most bytes of images that it keeps; `None` takes a share of the disk.
+    pub image_bytes: Option<u64>,
     /// Whether jobs are stopped at shutdown (an ephemeral network must; one with a directory takes them up again).
     pub stop_jobs: bool,
     /// Called at failpoints of the ledger and the provider; for tests.
@@ -95,6 +97,8 @@ async fn with_provider(
         limits: OfferLimits { price_lock: DEV_PRICE_LOCK, ..OfferLimits::default() },
         name: "this machine".into(),
         missing_deposit: MissingDeposit::Post,
+        image_bytes: options.image_bytes,
+        may_leave: false,
         stop_jobs: options.stop_jobs,
         failpoint: options.failpoint.clone(),
     };

@@ -8,9 +8,11 @@
 //! in the same process takes the same path as one elsewhere. It renders nothing and reads no arguments.
 
 mod backend;
+pub mod control;
 mod dev;
 mod engine;
 mod error;
+mod leave;
 mod link;
 mod machine;
 mod moving;
@@ -27,13 +29,14 @@ mod zone;
 pub use dev::{DevOptions, DevReady, dev};
 pub use engine::{engine, engine_probe};
 pub use error::NodeError;
+pub use leave::Left;
 pub use machine::LedgerMachine;
 pub use moving::{Imported, Moved, Progress, export_stopped, import, verify_export};
 pub use offline::ledger_replay;
 pub use pasture_chain::{Failpoint, ReplayReport};
-pub use pasture_provider::{Machine, MissingDeposit, detect};
+pub use pasture_provider::{Cleared, ImagesSummary, Machine, MissingDeposit, OfferState, Paused, detect, pause_stopped};
 pub use pasture_runtime::{Capabilities, EgressFilter};
 pub use proven::{Proven, RecordKind};
-pub use up::{OfferLimits, UpOptions, UpReady, suggested_rates, up, up_with};
+pub use up::{OfferLimits, UpOptions, UpReady, half_of, image_limit, leave, suggested_rates, up, up_with};
 pub use validator::Validator;
 pub use zone::{LocalZone, trusted_by, trusted_in_file};

@@ -57,10 +57,12 @@ pub(crate) struct Context {
     pub(crate) prover: ProverHandle,
     pub(crate) leases: Leases,
     pub(crate) herds: crate::herds::Herds,
+    pub(crate) pause: crate::pause::Pause,
+    pub(crate) images: Arc<crate::images::Images>,
     pub(crate) leases_dir: PathBuf,
     pub(crate) failpoints: Failpoints,
     pub(crate) counters: Counters,
-    /// No further leases are taken.
+    /// No further leases are taken until this process ends.
     pub(crate) draining: AtomicBool,
     pub(crate) cancel: ShutdownToken,
 }
@@ -71,7 +73,7 @@ impl Context {
         self.ledger_clock.now()
     }
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.load(Ordering::Relaxed) || self.pause.wish().is_some()
     }
 }
 

@@ -147,6 +147,9 @@ pub(crate) struct UpArgs {
     /// When and what it takes.
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    /// What power costs.
+    #[command(flatten)]
+    pub(crate) power: super::PowerArgs,
     /// Begin without a deposit, also if there are credits for it: what is earned goes into the deposit first
     #[arg(long)]
     pub(crate) no_deposit: bool,

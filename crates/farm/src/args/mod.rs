@@ -3,8 +3,10 @@
 //! Guarantees: every flag here is read by a command. Help texts use the words of [`crate::words`].
 
 mod machines;
+mod own;
 
 pub(crate) use machines::*;
+pub(crate) use own::*;
 
 use crate::project::Language;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -99,6 +101,14 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Offer this machine to a network
     Up(UpArgs),
+    /// Take no more jobs on this machine; those that run go on
+    Pause(PauseArgs),
+    /// Take jobs on this machine again
+    Resume(PauseArgs),
+    /// Take no more jobs, and say when the last one is over
+    Drain(DrainArgs),
+    /// Finish the jobs, leave the network for good, and keep nothing but your key
+    Down(DownArgs),
     /// Show what stands behind a provider, post a deposit for one, take it back
     Deposit(DepositArgs),
     /// Certify somebody's machines, or put a certificate about yours on the ledger
@@ -111,6 +121,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Read and check the ledger
     Ledger(LedgerArgs),
+    /// Say what an error's code means, what was charged, and what to do
+    Error(ErrorArgs),
     /// Choose between networks
     Context(ContextArgs),
     /// Write a Dockerfile and a .dockerignore for a Python, Node.js or Rust project

@@ -8,6 +8,7 @@ use crate::backend::{self, DevOptions, DevReady};
 use crate::config::{ConfigFile, absolute};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::Signals;
+use crate::machine;
 use crate::session::{App, Session};
 use pasture_rt::Shutdown;
 use pasture_types::Resources;
@@ -46,6 +47,10 @@ pub(crate) async fn run(app: &App, args: &DevArgs) -> Outcome {
     };
     if let Some(ready) = &ready {
         enter(app, ready)?;
+        let machine = args.data.as_deref().filter(|_| !args.no_provider).map(absolute).transpose()?.map(|data| data.join("provider"));
+        if let Some(machine) = &machine {
+            machine::note(&app.paths, machine)?;
+        }
         let welcome = welcome(app, args, ready);
         tokio::pin!(welcome);
         let ended = tokio::select! {
@@ -63,6 +68,9 @@ pub(crate) async fn run(app: &App, args: &DevArgs) -> Outcome {
             _ = signals.next() => None,
         };
         leave(app, ready)?;
+        if let Some(machine) = &machine {
+            machine::forget(&app.paths, machine);
+        }
         if let Some(ended) = ended {
             return ended.map(|()| Exit::Ok);
         }
@@ -91,6 +99,7 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
         provider: !args.no_provider,
         resources: offered(&args.machine, &app.paths.data_dir).await?,
         region: args.machine.region.clone(),
+        image_bytes: ConfigFile::load(&app.paths.config_file())?.images.limit_bytes()?,
         stop_jobs: args.data.is_none(),
         failpoint: backend::failpoint(app.env.failpoint.as_deref())?,
     })
@@ -106,6 +115,7 @@ pub(crate) fn passing(app: &App) -> Result<(tempfile::TempDir, DevOptions), Fail
         provider: true,
         resources: None,
         region: "local".into(),
+        image_bytes: None,
         stop_jobs: true,
         failpoint: None,
     };

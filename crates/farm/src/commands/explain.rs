@@ -164,6 +164,9 @@ pub(crate) async fn quote(session: &Session, spec: &CheckedSpec, spec_hash: Blob
         let text = format!("asked for: {}\n{}", conditions(&asked), explanation(&view));
         let mut failure = Failure::new("nobody", format!("no machine suits this job; nothing was sent and nothing charged\n{text}"));
         failure.next.extend(view.relaxations.iter().map(words::way_out));
+        if failure.next.is_empty() && view.offers > 0 {
+            failure.next.push("see what is on offer:  farm offers".into());
+        }
         if view.offers == 0 {
             failure = failure.next("offer a machine yourself:  farm up  (or farm dev, for a local network)");
         }

@@ -6,17 +6,20 @@ mod context;
 mod deposit;
 mod dev;
 mod doctor;
+mod error;
 mod explain;
 mod grants;
 mod herd;
 mod init;
 mod jobs;
+mod leaving;
 mod ledger;
 mod limits;
 mod man;
 mod moving;
 mod offers;
 mod overview;
+mod plan;
 pub(crate) mod run;
 mod tenure;
 mod up;
@@ -51,11 +54,16 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Explain(args) => explain::run(app, args).await,
         Command::Dev(args) => Box::pin(dev::run(app, args)).await,
         Command::Up(args) => Box::pin(up::run(app, args)).await,
+        Command::Pause(args) => leaving::pause(app, args).await,
+        Command::Resume(args) => leaving::resume(app, args).await,
+        Command::Drain(args) => leaving::drain(app, args).await,
+        Command::Down(args) => Box::pin(leaving::down(app, args)).await,
         Command::Deposit(args) => deposit::run(app, args).await,
         Command::Certificate(args) => certificate::run(app, args).await,
         Command::Vote(args) => vote::run(app, args).await,
         Command::Doctor(args) => doctor::run(app, args).await,
         Command::Ledger(args) => ledger::run(app, args).await,
+        Command::Error(args) => error::run(app, args),
         Command::Context(args) => context::run(app, args),
         Command::Completions(args) => {
             let mut script = vec![];

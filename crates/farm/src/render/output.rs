@@ -2,6 +2,7 @@
 //!
 //! Guarantees: a closed pipe ends nothing and loses nothing but the text; colour only on a terminal that wants it.
 
+use crate::errors;
 use crate::exit::Failure;
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
@@ -98,14 +99,22 @@ impl Output {
     /// A failure with its next steps, on stderr; as JSON where JSON was asked for.
     pub(crate) fn failure(&self, failure: &Failure) {
         if self.json {
-            let body = serde_json::json!({"error": {"code": failure.code, "message": failure.message, "next": failure.next}});
+            let charged = errors::charged(&failure.code);
+            let body =
+                serde_json::json!({"error": {"code": failure.code, "message": failure.message, "next": failure.next, "charged": charged}});
             self.error_line(&body.to_string());
             return;
         }
-        self.error_line(&format!("{} {}", self.paint(Paint::Red, "✗"), failure.message));
+        self.error_line(&self.failure_text(failure));
+    }
+    /// A failure for people: what is wrong, what to do, what was charged, and the code under which more is said.
+    pub(crate) fn failure_text(&self, failure: &Failure) -> String {
+        let mut text = format!("{} {}\n", self.paint(Paint::Red, "✗"), failure.message);
         for step in &failure.next {
-            self.error_line(&format!("  → {step}"));
+            text.push_str(&format!("  → {step}\n"));
         }
+        text.push_str(&format!("  charged: {}; more about it:  farm error {}", errors::charged(&failure.code), failure.code));
+        text
     }
     /// Asks a question on the terminal; `None` when nobody is there to answer.
     pub(crate) fn ask(&self, question: &str) -> Option<String> {

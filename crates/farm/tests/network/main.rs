@@ -11,6 +11,8 @@ mod certificates;
 #[cfg(test)]
 mod cheats;
 #[cfg(test)]
+mod errors;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod herds;
@@ -18,6 +20,8 @@ mod herds;
 mod invites;
 #[cfg(test)]
 mod kills;
+#[cfg(test)]
+mod leaving;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
