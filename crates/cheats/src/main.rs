@@ -54,6 +54,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         missing_deposit: pasture_node::MissingDeposit::Post,
         account_key,
         image_bytes: None,
+        priority: pasture_node::Priority::Usual,
         may_leave: false,
         stop_jobs: true,
         failpoint: None,

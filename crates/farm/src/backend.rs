@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 pub(crate) use pasture_node::control::{Answer, LeaveTerms, MachineStatus, Request, Talk, WaitsFor, is_running};
 pub(crate) use pasture_node::{
     Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Imported, Left, Machine, MissingDeposit, Moved, OfferLimits, OfferState,
-    Paused, Proven, RecordKind, ReplayReport, UpOptions, UpReady, suggested_rates,
+    Paused, Priority, Proven, RecordKind, ReplayReport, UpOptions, UpReady, suggested_rates,
 };
 
 impl From<NodeError> for Failure {
@@ -102,6 +102,11 @@ pub(crate) async fn detect(disk: &Path) -> Machine {
 /// Asks the container engine what it can do.
 pub(crate) async fn engine(socket: Option<&Path>, scratch: &Path) -> Result<Capabilities, Failure> {
     pasture_node::engine_probe(socket, scratch).await.map_err(Failure::from)
+}
+
+/// Whether jobs can be made to give way on this machine.
+pub(crate) async fn engine_gives_way(socket: Option<&Path>, scratch: &Path) -> Result<bool, Failure> {
+    pasture_node::engine_gives_way(socket, scratch).await.map_err(Failure::from)
 }
 
 /// A hook that kills this process, as a crash would, when a point is passed for the count-th time: `name:count`.

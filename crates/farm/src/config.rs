@@ -4,7 +4,7 @@
 //! FARM_HOME/            (else ~/.config/farm for the first, ~/.local/share/farm for the rest)
 //!   config.toml         contexts, and which of them is current
 //!   account.key         the account's key, mode 0600, made on first use
-//!   machine             the folder of the machine that was started last, if any
+//!   machine.path        the folder of the machine that was started last, if any
 //!   jobs/               what we know of our jobs and the ledger does not: their names
 //! ```
 //! Guarantees: the only place that reads the environment; files are replaced as a whole. A context holds an address and
@@ -105,7 +105,7 @@ impl Paths {
     }
     /// Where the machine that was started last has its files.
     pub(crate) fn machine_note(&self) -> PathBuf {
-        self.data_dir.join("machine")
+        self.data_dir.join("machine.path")
     }
     /// The folder of job records.
     pub(crate) fn jobs(&self) -> PathBuf {

@@ -136,7 +136,9 @@ impl From<ApiError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::new("files", error.to_string())
+        // It says its own layer only; people need the system's reason as well.
+        let why = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
+        Self::new("files", format!("{error}{why}"))
     }
 }
 

@@ -1,9 +1,9 @@
 //! The machine of this computer: where its files are, whether it runs, asking it.
 //!
 //! ```text
-//!  FARM_HOME/machine   the data directory of the machine that was started last, if it is not the usual one
-//!  FARM_HOME/node      the usual one
-//!  FARM_HOME/dev-*     those of local networks that run now
+//!  FARM_HOME/machine.path  the data directory of the machine that was started last, if it is not the usual one
+//!  FARM_HOME/node          the usual one
+//!  FARM_HOME/dev-*         those of local networks that run now
 //! ```
 //! Guarantees: several machines are never mistaken for each other: who does not say which is asked to.
 

@@ -3,6 +3,7 @@
 //! Guarantees: validator and gateway are up before the provider starts, and outlive it at shutdown, so that its last
 //! transactions are final. Without a data directory everything is gone afterwards.
 
+use crate::engine::Priority;
 use crate::up::{OfferLimits, UpOptions, UpReady, up};
 use crate::validator::Validator;
 use crate::{Failpoint, NodeError};
@@ -98,6 +99,7 @@ async fn with_provider(
         name: "this machine".into(),
         missing_deposit: MissingDeposit::Post,
         image_bytes: options.image_bytes,
+        priority: Priority::Usual,
         may_leave: false,
         stop_jobs: options.stop_jobs,
         failpoint: options.failpoint.clone(),

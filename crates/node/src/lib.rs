@@ -27,7 +27,7 @@ mod votes;
 mod zone;
 
 pub use dev::{DevOptions, DevReady, dev};
-pub use engine::{engine, engine_probe};
+pub use engine::{Priority, engine, engine_gives_way, engine_probe};
 pub use error::NodeError;
 pub use leave::Left;
 pub use machine::LedgerMachine;

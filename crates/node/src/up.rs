@@ -4,9 +4,10 @@
 //! the provider in the way that was chosen, before this returns.
 
 use crate::control::{self, Answer, LeaveTerms};
+use crate::engine::{self, Priority};
 use crate::leave::{Left, depart, remove};
 use crate::link::ApiLink;
-use crate::{Failpoint, NodeError, engine};
+use crate::{Failpoint, NodeError};
 use pasture_api::{ApiClient, DepositView, newcomer};
 use pasture_provider::{MissingDeposit, Options, Paused, Provider, ShutdownMode, pause_stopped};
 use pasture_rt::{Clock as _, Shutdown, ShutdownToken, SystemClock};
@@ -55,6 +56,8 @@ pub struct UpOptions {
     pub account_key: SigningKey,
     /// Most bytes of images that are kept; `None` takes the share of the disk that [`image_limit`] names.
     pub image_bytes: Option<u64>,
+    /// Whether jobs give way to the owner's own programs.
+    pub priority: Priority,
     /// Whether its owner may have it leave; the machine of a local network ends with that.
     pub may_leave: bool,
     /// Whether a shutdown stops the jobs; otherwise they run on and are taken up again at the next start.
@@ -78,6 +81,8 @@ pub struct UpReady {
     pub deposit: Option<DepositView>,
     /// Its owner wants it to take no jobs.
     pub paused: Option<Paused>,
+    /// Jobs give way to the owner's own programs.
+    pub gives_way: bool,
 }
 
 /// When a machine takes jobs, and which.
@@ -133,7 +138,7 @@ pub fn image_limit(free_disk_bytes: u64) -> u64 {
 /// # Errors
 /// Why it could not start, or why it ended.
 pub async fn up(options: UpOptions, shutdown: ShutdownToken, ready: oneshot::Sender<UpReady>) -> Result<(), NodeError> {
-    let runtime = engine(options.engine_socket.as_deref(), &options.data.join("runtime")).await?;
+    let runtime = engine::connect(options.engine_socket.as_deref(), &options.data.join("runtime"), options.priority).await?;
     up_with(options, runtime, shutdown, ready).await
 }
 
@@ -147,7 +152,7 @@ pub async fn leave(
     tell: mpsc::Sender<Answer>,
     shutdown: ShutdownToken,
 ) -> Result<Option<Left>, NodeError> {
-    let runtime = engine(options.engine_socket.as_deref(), &options.data.join("runtime")).await?;
+    let runtime = engine::connect(options.engine_socket.as_deref(), &options.data.join("runtime"), options.priority).await?;
     let now = Timestamp(SystemClock.now_ms());
     pause_stopped(&options.data.join("provider"), Some(Paused { since: now, end_by: None }))?;
     let client = ApiClient::new(&options.api_url)?;
@@ -190,7 +195,15 @@ pub async fn up_with(
     let deposit = client.account(&machine.account()).await.ok().and_then(|view| view.standing).map(|standing| *standing);
     let paused = machine.status().paused;
     // Nobody waiting for it is no error.
-    let _ = ready.send(UpReady { node: machine.node(), resources, rates, unheld: unheld(&capabilities), deposit, paused });
+    let _ = ready.send(UpReady {
+        node: machine.node(),
+        resources,
+        rates,
+        unheld: unheld(&capabilities),
+        deposit,
+        paused,
+        gives_way: capabilities.gives_way,
+    });
     loop {
         let order = tokio::select! {
             () = shutdown.requested() => break,

@@ -147,6 +147,9 @@ pub(crate) struct UpArgs {
     /// When and what it takes.
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    /// Let jobs compete with your own programs for the processor [default: they give way]
+    #[arg(long)]
+    pub(crate) usual_priority: bool,
     /// What power costs.
     #[command(flatten)]
     pub(crate) power: super::PowerArgs,

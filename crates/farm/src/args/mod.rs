@@ -35,6 +35,10 @@ pub(crate) enum Format {
     Table,
     /// For scripts: one value, amounts in nano-credits; what is followed is one value a line.
     Json,
+    /// The same as YAML: one document for each value.
+    Yaml,
+    /// The same with one value a line: a list is one line for each of its entries.
+    Jsonl,
 }
 
 /// Flags of every command.
@@ -52,6 +56,9 @@ pub(crate) struct Global {
     /// No colour (also: NO_COLOR)
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
+    /// Print each call to the network on stderr: method, address, status, time
+    #[arg(long, global = true)]
+    pub(crate) show_http: bool,
     /// Which context to use (also: FARM_CONTEXT)
     #[arg(long, global = true, value_name = "NAME", conflicts_with = "api_url")]
     pub(crate) context: Option<String>,

@@ -316,7 +316,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_offer_that_is_only_too_new_is_waited_for_and_not_for_ever() {
-        let out = Output::new(false, true, true, false);
+        let out = Output::new(crate::args::Format::Table, true, true, false);
         let mut answers = vec![view(1, 0), view(0, 1), view(0, 1)];
         let got = aged(out, AGEING_WAIT, || std::future::ready(Ok(answers.pop().unwrap()))).await.unwrap();
         assert_eq!((got.suitable, answers.len()), (1, 0));

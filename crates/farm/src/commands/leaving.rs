@@ -6,7 +6,7 @@
 
 use crate::args::{DownArgs, DrainArgs, EndingArgs, PauseArgs};
 use crate::backend::{
-    self, Answer, LeaveTerms, Left, MachineStatus, MissingDeposit, OfferLimits, OfferState, Paused, Request, UpOptions, WaitsFor,
+    self, Answer, LeaveTerms, Left, MachineStatus, MissingDeposit, OfferLimits, OfferState, Paused, Priority, Request, UpOptions, WaitsFor,
 };
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::Signals;
@@ -236,6 +236,7 @@ async fn leave_here(
         missing_deposit: MissingDeposit::Earn,
         account_key: session.key.clone(),
         image_bytes: None,
+        priority: Priority::Low,
         may_leave: true,
         stop_jobs: false,
         failpoint: None,

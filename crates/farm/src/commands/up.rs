@@ -4,7 +4,7 @@
 //! again at the next start.
 
 use crate::args::UpArgs;
-use crate::backend::{self, MissingDeposit, UpOptions, UpReady};
+use crate::backend::{self, MissingDeposit, Priority, UpOptions, UpReady};
 use crate::commands::deposit;
 use crate::commands::dev::offered;
 use crate::commands::limits::limits;
@@ -50,6 +50,7 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
         name: args.name.clone().unwrap_or_else(|| format!("provider-{}", session.account().short())),
         account_key: session.key.clone(),
         image_bytes: ConfigFile::load(&app.paths.config_file())?.images.limit_bytes()?,
+        priority: if args.usual_priority { Priority::Usual } else { Priority::Low },
         may_leave: true,
         stop_jobs: false,
         failpoint: None,
@@ -103,12 +104,13 @@ async fn agree(app: &App, session: &Session, args: &UpArgs, data: &Path, offered
         rates,
         power: plan::Power::of(&args.power)?,
         no_deposit: args.no_deposit,
-        gives_way: false,
+        gives_way: !args.usual_priority && backend::engine_gives_way(args.machine.engine.as_deref(), &data.join("runtime")).await?,
         folder: folder.as_deref(),
     };
     app.out.note(plan.text().trim_end());
     if !app.yes && app.out.ask("Offer it? [y/N] ").is_some_and(|answer| !matches!(answer.as_str(), "y" | "yes")) {
         // The folder was made to look at its disk; an empty one goes again.
+        let _ = std::fs::remove_dir_all(data.join("runtime"));
         let _ = std::fs::remove_dir(data);
         return Err(Failure::new("declined", "nothing was offered"));
     }

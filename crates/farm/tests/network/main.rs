@@ -15,6 +15,8 @@ mod errors;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod formats;
+#[cfg(test)]
 mod herds;
 #[cfg(test)]
 mod invites;

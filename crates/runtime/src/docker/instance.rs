@@ -108,7 +108,10 @@ impl Inner {
         // Not `try_join`: whatever one of them has begun must have ended before a failure is cleared up.
         let (network, output) = tokio::join!(network, output);
         let (network, output) = (network?, output?);
-        let body = describe(workload, network, output, self.facts.log_driver, self.config.log_bytes);
+        let mut body = describe(workload, network, output, self.facts.log_driver, self.config.log_bytes);
+        if let Some(host) = &mut body.host_config {
+            host.cgroup_parent = self.job_group().await;
+        }
         let options = CreateContainerOptionsBuilder::default().name(&names.object).build();
         match self.docker.create_container(Some(options), body).await {
             Ok(made) => Ok(InstanceId(made.id)),

@@ -25,6 +25,7 @@ mod image;
 mod instance;
 mod io;
 mod network;
+mod priority;
 mod probe;
 mod volume;
 mod workload;
@@ -62,6 +63,8 @@ struct Inner {
     build_groups: cgroup::BuildGroups,
     /// Layers of builds that failed, to be removed. A lock and not an owner task: pushed to from `Drop`.
     leftover_layers: std::sync::Mutex<Vec<String>>,
+    /// The group that jobs lie in, once it was made; `None` if it cannot be.
+    job_group: tokio::sync::OnceCell<Option<String>>,
     /// A probe tries things out under fixed names: one at a time.
     probing: tokio::sync::Mutex<()>,
 }
@@ -78,6 +81,7 @@ impl DockerRuntime {
                 facts,
                 build_groups,
                 leftover_layers: std::sync::Mutex::default(),
+                job_group: tokio::sync::OnceCell::new(),
                 probing: tokio::sync::Mutex::new(()),
             }),
         })
