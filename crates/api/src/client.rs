@@ -25,7 +25,8 @@ use pasture_types::tx::Envelope;
 use pasture_types::{AccountId, GrantId, LeaseId, NodeId, OrderId, SigningKey, TxId};
 use serde::de::DeserializeOwned;
 use std::pin::Pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Deadline of an ordinary call. A transaction's call ends when it is final, normally within milliseconds.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
@@ -99,11 +100,35 @@ pub struct EventFilter {
     pub lease: Option<LeaseId>,
 }
 
+/// A call as an observer hears of it: no headers and no bodies, which hold signatures.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpCall<'a> {
+    /// `GET`.
+    pub method: &'a str,
+    /// Where, with its query; a name and password in it are left out.
+    pub url: &'a str,
+    /// The answer's status; `None` if there was no answer.
+    pub status: Option<u16>,
+    /// From asking to the head of the answer.
+    pub took: Duration,
+}
+
+/// Who hears of calls.
+#[derive(Clone, Default)]
+struct Observer(Option<Arc<dyn Fn(&HttpCall<'_>) + Send + Sync>>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Observer(some)" } else { "Observer(none)" })
+    }
+}
+
 /// A client of one gateway (or of one node's data plane).
 #[derive(Clone, Debug)]
 pub struct ApiClient {
     base: String,
     http: reqwest::Client,
+    observer: Observer,
 }
 
 impl ApiClient {
@@ -118,7 +143,12 @@ impl ApiClient {
             .connect_timeout(CONNECT_DEADLINE)
             .build()
             .map_err(|source| ApiError::Unreachable { url: base.clone(), source })?;
-        Ok(Self { base, http })
+        Ok(Self { base, http, observer: Observer::default() })
+    }
+    /// The same client, each call of which somebody hears of once its answer begins.
+    #[must_use]
+    pub fn observed(self, observer: impl Fn(&HttpCall<'_>) + Send + Sync + 'static) -> Self {
+        Self { observer: Observer(Some(Arc::new(observer))), ..self }
     }
     /// The base URL.
     #[must_use]
@@ -133,8 +163,22 @@ impl ApiClient {
         let url = self.base.clone();
         if source.is_connect() { ApiError::Unreachable { url, source } } else { ApiError::Broken { url, source } }
     }
+    /// Sends a request, and tells who observes.
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, ApiError> {
+        let Observer(Some(observer)) = &self.observer else { return request.send().await.map_err(|e| self.failed(e)) };
+        let (http, request) = request.build_split();
+        let request = request.map_err(|e| self.failed(e))?;
+        let (method, mut url) = (request.method().clone(), request.url().clone());
+        // Fails only for addresses that cannot have them.
+        let _ = url.set_username("").and_then(|()| url.set_password(None));
+        let begun = Instant::now();
+        let answer = http.execute(request).await;
+        let status = answer.as_ref().ok().map(|a| a.status().as_u16());
+        observer(&HttpCall { method: method.as_str(), url: url.as_str(), status, took: begun.elapsed() });
+        answer.map_err(|e| self.failed(e))
+    }
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, ApiError> {
-        let response = request.send().await.map_err(|e| self.failed(e))?;
+        let response = self.send(request).await?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -538,7 +582,7 @@ impl LeaseClient {
         let method = reqwest::Method::from_bytes(method.as_bytes()).map_err(|e| malformed(e.to_string()))?;
         let path = if rest.is_empty() || rest.starts_with('?') { format!("herd{rest}") } else { format!("herd/{rest}") };
         let request = self.request(method, &path).body(reqwest::Body::wrap_stream(body));
-        let answer = request.send().await.map_err(|e| self.api.failed(e))?;
+        let answer = self.api.send(request).await?;
         let kind = answer.headers().get("content-type").and_then(|v| v.to_str().ok()).map(str::to_owned);
         let (status, url) = (answer.status().as_u16(), self.api.base.clone());
         let body = answer.bytes_stream().map(move |piece| piece.map_err(|source| ApiError::Broken { url: url.clone(), source }));

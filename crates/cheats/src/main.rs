@@ -54,6 +54,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
         name: "cheat".into(),
         missing_deposit: pasture_node::MissingDeposit::Post,
         account_key,
+        image_bytes: None,
+        priority: pasture_node::Priority::Usual,
+        may_leave: false,
         stop_jobs: true,
         failpoint: None,
     };

@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::oneshot;
 
+pub(crate) use pasture_node::control::{Answer, LeaveTerms, MachineStatus, Request, Talk, WaitsFor, is_running};
 pub(crate) use pasture_node::{
-    Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, Imported, Machine, MissingDeposit, Moved, OfferLimits, Proven,
-    RecordKind, ReplayReport, Suggestion, UpOptions, UpReady, VolumeOptions, suggested_rates, unheld,
+    Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, Imported, Left, Machine, MissingDeposit, Moved, OfferLimits,
+    OfferState, Paused, Priority, Proven, RecordKind, ReplayReport, Suggestion, UpOptions, UpReady, VolumeOptions, suggested_rates, unheld,
 };
 
 impl From<NodeError> for Failure {
@@ -45,6 +46,26 @@ pub(crate) async fn up(options: UpOptions, shutdown: ShutdownToken, ready: onesh
     pasture_node::up(options, shutdown, ready).await.map_err(Failure::from)
 }
 
+/// Has a machine leave that does not run now; `None`: shutdown was requested meanwhile.
+pub(crate) async fn leave(
+    options: UpOptions,
+    terms: LeaveTerms,
+    tell: tokio::sync::mpsc::Sender<Answer>,
+    shutdown: ShutdownToken,
+) -> Result<Option<Left>, Failure> {
+    pasture_node::leave(options, terms, tell, shutdown).await.map_err(Failure::from)
+}
+
+/// Asks the machine with this directory; `None` if none runs.
+pub(crate) async fn ask(data: &Path, request: &Request) -> Result<Option<Talk>, Failure> {
+    pasture_node::control::ask(data, request).await.map_err(Failure::from)
+}
+
+/// Whether a machine that does not run takes jobs at its next start.
+pub(crate) fn pause_stopped(data: &Path, wish: Option<Paused>) -> Result<(), Failure> {
+    pasture_node::pause_stopped(&data.join("provider"), wish).map_err(Failure::from)
+}
+
 /// Executes a stopped network's blocks again.
 pub(crate) fn replay(data: &Path) -> Result<ReplayReport, Failure> {
     pasture_node::ledger_replay(data).map_err(Failure::from)
@@ -70,6 +91,11 @@ pub(crate) fn trusted_in(path: &Path) -> Result<ValidatorSet, Failure> {
     pasture_node::trusted_in_file(path).map_err(Failure::from)
 }
 
+/// What is offered of this machine unless its owner says otherwise.
+pub(crate) async fn half_of(disk: &Path) -> pasture_types::Resources {
+    pasture_node::half_of(disk).await
+}
+
 /// Looks at this machine; `disk` lies on the disk that counts.
 pub(crate) async fn detect(disk: &Path) -> Machine {
     pasture_node::detect(disk).await
@@ -89,6 +115,11 @@ pub(crate) async fn suggest(client: &ApiClient, own: &AccountId, core_hashes: u6
 /// Asks the container engine what it can do.
 pub(crate) async fn engine(socket: Option<&Path>, scratch: &Path) -> Result<Capabilities, Failure> {
     pasture_node::engine_probe(socket, scratch).await.map_err(Failure::from)
+}
+
+/// Whether jobs can be made to give way on this machine.
+pub(crate) async fn engine_gives_way(socket: Option<&Path>, scratch: &Path) -> Result<bool, Failure> {
+    pasture_node::engine_gives_way(socket, scratch).await.map_err(Failure::from)
 }
 
 /// A hook that kills this process, as a crash would, when a point is passed for the count-th time: `name:count`.

@@ -4,6 +4,7 @@
 //! FARM_HOME/            (else ~/.config/farm for the first, ~/.local/share/farm for the rest)
 //!   config.toml         contexts, and which of them is current
 //!   account.key         the account's key, mode 0600, made on first use
+//!   machine.path        the folder of the machine that was started last, if any
 //!   jobs/               what we know of our jobs and the ledger does not: their names
 //! ```
 //! Guarantees: the only place that reads the environment; files are replaced as a whole. A context holds an address and
@@ -102,6 +103,10 @@ impl Paths {
     pub(crate) fn account_key(&self) -> PathBuf {
         self.data_dir.join("account.key")
     }
+    /// Where the machine that was started last has its files.
+    pub(crate) fn machine_note(&self) -> PathBuf {
+        self.data_dir.join("machine.path")
+    }
     /// The folder of job records.
     pub(crate) fn jobs(&self) -> PathBuf {
         self.data_dir.join("jobs")
@@ -144,8 +149,31 @@ pub(crate) struct ConfigFile {
     /// The context to go back to when `farm dev` ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) before_dev: Option<String>,
+    /// The images that a machine keeps.
+    #[serde(skip_serializing_if = "ImagesConfig::is_default")]
+    pub(crate) images: ImagesConfig,
     /// All contexts.
     pub(crate) contexts: BTreeMap<String, Context>,
+}
+
+/// The images that a machine keeps.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ImagesConfig {
+    /// Most disk for them: `20Gi`. Absent: a quarter of what is free, at least 4 and at most 50 GiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<String>,
+}
+
+impl ImagesConfig {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+    /// In bytes.
+    pub(crate) fn limit_bytes(&self) -> Result<Option<u64>, Failure> {
+        let parsed = self.limit.as_deref().map(pasture_types::resources::parse_bytes).transpose();
+        parsed.map_err(|e| Failure::new("config", format!("images.limit: {e}")).next("write for example  limit = \"20Gi\""))
+    }
 }
 
 impl ConfigFile {

@@ -9,7 +9,7 @@
 //!
 //! Guarantees: `main` is the only place that ends the process. Every failure says what is wrong and what to do next.
 
-use pasture_api::ApiError;
+use pasture_api::{ApiError, Problem};
 use pasture_jobfile::FileError;
 use pasture_store::StoreError;
 use pasture_types::lease::EndReason;
@@ -125,6 +125,10 @@ impl From<ApiError> for Failure {
             ApiError::Unreachable { url, .. } => Self::new("no-network", format!("no network answers at {url}"))
                 .next("start a local one in another terminal:  farm dev")
                 .next("or join one:  farm context create NAME --api-url URL"),
+            // The ledger's own number says more than that it was the ledger.
+            ApiError::Problem(Problem { ledger_code: Some(number), detail, .. }) => {
+                Self::new(&format!("{LEDGER}{number}"), crate::words::plainly(detail))
+            }
             ApiError::Problem(p) => Self::new(&p.code, p.detail.clone()),
             ApiError::Broken { .. } => {
                 Self::new("broken-connection", error.to_string()).next("try again; `farm doctor` looks for the cause")
@@ -137,7 +141,9 @@ impl From<ApiError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::new("files", error.to_string())
+        // It says its own layer only; people need the system's reason as well.
+        let why = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
+        Self::new("files", format!("{error}{why}"))
     }
 }
 

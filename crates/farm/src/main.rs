@@ -10,12 +10,14 @@ mod commands;
 mod config;
 mod deploy;
 mod dockerignore;
+mod errors;
 mod exit;
 mod feeds;
 mod follow;
 mod handles;
 mod herd_args;
 mod job;
+mod machine;
 mod pack;
 mod patience;
 mod project;
@@ -55,8 +57,8 @@ fn main() -> ExitCode {
         }
     };
     let g = &cli.global;
-    let json = g.json || g.output == Format::Json;
-    let out = Output::new(json, g.quiet, g.no_color || env.no_color, !env.ci);
+    let format = if g.json { Format::Json } else { g.output };
+    let out = Output::new(format, g.quiet, g.no_color || env.no_color, !env.ci);
     let exit = work(&cli, env, out).unwrap_or_else(|failure| {
         out.failure(&failure);
         failure.exit
@@ -67,7 +69,15 @@ fn main() -> ExitCode {
 fn work(cli: &Cli, env: Env, out: Output) -> Outcome {
     let g = &cli.global;
     log_to_stderr(&cli.command, &env)?;
-    let app = App { out, paths: Paths::of(&env)?, env, yes: g.yes, api_url: g.api_url.clone(), context: g.context.clone() };
+    let app = App {
+        out,
+        paths: Paths::of(&env)?,
+        env,
+        yes: g.yes,
+        show_http: g.show_http,
+        api_url: g.api_url.clone(),
+        context: g.context.clone(),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

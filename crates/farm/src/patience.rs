@@ -166,7 +166,7 @@ mod tests {
     #[tokio::test]
     async fn a_machine_that_is_away_is_an_answer_of_a_network_that_is_not() {
         let mut calls = 0;
-        let out = Output::new(false, true, true, false);
+        let out = Output::new(crate::args::Format::Table, true, true, false);
         let away: Result<(), _> = while_away(out, || {
             calls += 1;
             std::future::ready(Err(Problem::unavailable("the machine is away").into()))

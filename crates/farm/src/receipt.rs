@@ -261,7 +261,7 @@ mod tests {
     use pasture_types::{AccountId, AssetId};
 
     fn plain() -> Output {
-        Output::new(false, false, true, false)
+        Output::new(crate::args::Format::Table, false, true, false)
     }
 
     fn fold() -> Receipt {

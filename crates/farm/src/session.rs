@@ -12,7 +12,7 @@ use crate::patience::{Patience, first_call, patiently_telling};
 use crate::render::Output;
 use crate::render::number::credits;
 use crate::words::plainly;
-use pasture_api::client::LeaseClient;
+use pasture_api::client::{HttpCall, LeaseClient};
 use pasture_api::{AccountView, ApiClient, ApiError, JobView, LeaseView, NetworkStatus, OrderView, Problem, TxResult, newcomer};
 use pasture_light::ValidatorSet;
 use pasture_rt::{Clock as _, SystemClock};
@@ -44,6 +44,8 @@ pub(crate) struct App {
     pub(crate) paths: Paths,
     /// Questions are answered with yes.
     pub(crate) yes: bool,
+    /// `--show-http`.
+    pub(crate) show_http: bool,
     /// `--api-url`.
     pub(crate) api_url: Option<String>,
     /// `--context`.
@@ -80,8 +82,19 @@ impl App {
     }
     /// A client of the network's API, which may not answer.
     pub(crate) fn client(&self) -> Result<ApiClient, Failure> {
-        ApiClient::new(&self.target()?.api_url).map_err(Failure::from)
+        let client = ApiClient::new(&self.target()?.api_url)?;
+        if !self.show_http {
+            return Ok(client);
+        }
+        let out = self.out;
+        Ok(client.observed(move |call| out.warn(&http_line(call))))
     }
+}
+
+/// A call for those who asked to see them. Bodies and headers, which hold signatures, are not in it.
+fn http_line(call: &HttpCall<'_>) -> String {
+    let status = call.status.map_or("no answer".into(), |status| status.to_string());
+    format!("> {} {} {status} in {} ms", call.method, call.url, call.took.as_millis())
 }
 
 /// The time by our clock.

@@ -3,6 +3,7 @@
 //! Guarantees: validator and gateway are up before the provider starts, and outlive it at shutdown, so that its last
 //! transactions are final. Without a data directory everything is gone afterwards.
 
+use crate::engine::Priority;
 use crate::up::{OfferLimits, UpOptions, UpReady, up};
 use crate::validator::Validator;
 use crate::{Failpoint, NodeError};
@@ -36,6 +37,8 @@ pub struct DevOptions {
     pub region: String,
     /// What its machine keeps of volumes.
     pub volumes: VolumeOptions,
+    /// Most bytes of images that it keeps; `None` takes a share of the disk.
+    pub image_bytes: Option<u64>,
     /// Whether jobs are stopped at shutdown (an ephemeral network must; one with a directory takes them up again).
     pub stop_jobs: bool,
     /// Called at failpoints of the ledger and the provider; for tests.
@@ -98,6 +101,9 @@ async fn with_provider(
         volumes: options.volumes,
         name: "this machine".into(),
         missing_deposit: MissingDeposit::Post,
+        image_bytes: options.image_bytes,
+        priority: Priority::Usual,
+        may_leave: false,
         stop_jobs: options.stop_jobs,
         failpoint: options.failpoint.clone(),
     };

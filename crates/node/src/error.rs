@@ -51,6 +51,9 @@ pub enum NodeError {
     /// The directory holds no ledger.
     #[error("{} holds no ledger: name the folder that `farm dev --data` was given", .0.display())]
     NoLedger(PathBuf),
+    /// A machine cannot do what its owner asks, or was not understood.
+    #[error("{0}")]
+    Machine(String),
     /// Something that was asked for makes no sense.
     #[error("{0}")]
     Options(String),

@@ -8,9 +8,11 @@
 //! in the same process takes the same path as one elsewhere. It renders nothing and reads no arguments.
 
 mod backend;
+pub mod control;
 mod dev;
 mod engine;
 mod error;
+mod leave;
 mod link;
 mod machine;
 mod moving;
@@ -26,16 +28,17 @@ mod votes;
 mod zone;
 
 pub use dev::{DevOptions, DevReady, dev};
-pub use engine::{engine, engine_probe};
+pub use engine::{Priority, engine, engine_gives_way, engine_probe};
 pub use error::NodeError;
+pub use leave::Left;
 pub use machine::LedgerMachine;
 pub use moving::{Imported, Moved, Progress, export_stopped, import, verify_export};
 pub use offline::ledger_replay;
 pub use pasture_chain::{Failpoint, ReplayReport};
-pub use pasture_provider::{Gauge, Machine, MissingDeposit, VolumeOptions, detect, gauge};
+pub use pasture_provider::{Cleared, Gauge, ImagesSummary, Machine, MissingDeposit, OfferState, Paused, VolumeOptions, detect, gauge, pause_stopped};
 pub use pasture_runtime::{Capabilities, EgressFilter};
 pub use price::{Seen, Suggestion, observed, suggest};
 pub use proven::{Proven, RecordKind};
-pub use up::{OfferLimits, UpOptions, UpReady, suggested_rates, unheld, up, up_with};
+pub use up::{OfferLimits, UpOptions, UpReady, half_of, image_limit, leave, suggested_rates, unheld, up, up_with};
 pub use validator::Validator;
 pub use zone::{LocalZone, trusted_by, trusted_in_file};

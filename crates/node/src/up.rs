@@ -3,23 +3,31 @@
 //! Guarantees: nothing is offered before the container engine answered and the account is on the ledger; a shutdown ends
 //! the provider in the way that was chosen, before this returns.
 
+use crate::control::{self, Answer, LeaveTerms};
+use crate::engine::{self, Priority};
+use crate::leave::{Left, depart, remove};
 use crate::link::ApiLink;
-use crate::{Failpoint, NodeError, engine};
+use crate::{Failpoint, NodeError};
 use pasture_api::{ApiClient, DepositView, newcomer};
-use pasture_provider::{MissingDeposit, Options, Provider, ShutdownMode, VolumeOptions};
-use pasture_rt::{Clock as _, ShutdownToken, SystemClock};
+use pasture_provider::{MissingDeposit, Options, Paused, Provider, ShutdownMode, VolumeOptions, pause_stopped};
+use pasture_rt::{Clock as _, Shutdown, ShutdownToken, SystemClock};
 use pasture_runtime::{Capabilities, EgressFilter, Runtime};
 use pasture_store::keys;
 use pasture_types::market::{Egress, OfferTerms, Rates, Window};
 use pasture_types::{Amount, AssetId, Millis, NodeId, Resources, SigningKey, Timestamp};
-use std::path::PathBuf;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// Test credits that a new provider takes for its deposit, in a development zone.
 const PROVIDER_TEST_CREDITS: Amount = Amount::credits(1_000);
 /// Longest job that is taken, and for how long a price is kept, unless said otherwise.
 const MAX_DURATION: Millis = Millis(24 * 3_600_000);
+/// The share of the free disk that images may take unless said otherwise: a quarter.
+const IMAGE_SHARE: u64 = 4;
+/// The most and the least that this comes to: a small disk still holds one usual image, and nobody needs all of a large one.
+const IMAGE_BYTES: RangeInclusive<u64> = 4 << 30..=50 << 30;
 /// Most disk that is offered unless said otherwise.
 const MAX_DISK: u64 = 20 << 30;
 
@@ -48,6 +56,12 @@ pub struct UpOptions {
     pub missing_deposit: MissingDeposit,
     /// A key of the account that earns.
     pub account_key: SigningKey,
+    /// Most bytes of images that are kept; `None` takes the share of the disk that [`image_limit`] names.
+    pub image_bytes: Option<u64>,
+    /// Whether jobs give way to the owner's own programs.
+    pub priority: Priority,
+    /// Whether its owner may have it leave; the machine of a local network ends with that.
+    pub may_leave: bool,
     /// Whether a shutdown stops the jobs; otherwise they run on and are taken up again at the next start.
     pub stop_jobs: bool,
     /// Called at the provider's failpoints; for tests.
@@ -67,6 +81,10 @@ pub struct UpReady {
     pub unheld: Vec<String>,
     /// What stands behind it; `None` if the network did not say.
     pub deposit: Option<DepositView>,
+    /// Its owner wants it to take no jobs.
+    pub paused: Option<Paused>,
+    /// Jobs give way to the owner's own programs.
+    pub gives_way: bool,
 }
 
 /// When a machine takes jobs, and which.
@@ -111,16 +129,52 @@ pub const fn suggested_rates() -> Rates {
     }
 }
 
-/// Runs a provider on the machine's container engine until shutdown.
+/// How much disk images may take unless said otherwise: a quarter of what is free, at least 4 GiB and at most 50 GiB.
+#[must_use]
+pub fn image_limit(free_disk_bytes: u64) -> u64 {
+    (free_disk_bytes / IMAGE_SHARE).clamp(*IMAGE_BYTES.start(), *IMAGE_BYTES.end())
+}
+
+/// Runs a provider on the machine's container engine until shutdown, or until its owner has it leave.
 ///
 /// # Errors
 /// Why it could not start, or why it ended.
 pub async fn up(options: UpOptions, shutdown: ShutdownToken, ready: oneshot::Sender<UpReady>) -> Result<(), NodeError> {
-    let runtime = engine(options.engine_socket.as_deref(), &options.data.join("runtime")).await?;
+    let runtime = engine::connect(options.engine_socket.as_deref(), &options.data.join("runtime"), options.priority).await?;
     up_with(options, runtime, shutdown, ready).await
 }
 
-/// Runs a provider on a given runtime until shutdown.
+/// Has a machine leave that does not run now: starts it without an offer, finishes its jobs, and removes it.
+///
+/// # Errors
+/// As [`up`]; the machine then takes no jobs and is still there.
+pub async fn leave(
+    options: UpOptions,
+    terms: LeaveTerms,
+    tell: mpsc::Sender<Answer>,
+    shutdown: ShutdownToken,
+) -> Result<Option<Left>, NodeError> {
+    let runtime = engine::connect(options.engine_socket.as_deref(), &options.data.join("runtime"), options.priority).await?;
+    let now = Timestamp(SystemClock.now_ms());
+    pause_stopped(&options.data.join("provider"), Some(Paused { since: now, end_by: None }))?;
+    let client = ApiClient::new(&options.api_url)?;
+    let data = options.data.clone();
+    let (provider, _) = start(options, runtime, &client).await?;
+    let machine = provider.handle();
+    match shutdown.guard(depart(&machine, &client, terms, &tell)).await {
+        Some(Ok(left)) => Ok(Some(remove(provider, &data, left).await)),
+        Some(Err(error)) => {
+            provider.shutdown(ShutdownMode::Detach).await;
+            Err(error)
+        }
+        None => {
+            provider.shutdown(ShutdownMode::Detach).await;
+            Ok(None)
+        }
+    }
+}
+
+/// Runs a provider on a given runtime until shutdown, or until its owner has it leave.
 ///
 /// # Errors
 /// As [`up`].
@@ -133,33 +187,86 @@ pub async fn up_with(
     let capabilities = runtime.probe().await?;
     // The engine mounts folders of it by their full path.
     options.data = std::path::absolute(&options.data).map_err(|e| NodeError::Options(format!("{}: {e}", options.data.display())))?;
-    let clock = Arc::new(SystemClock);
     let client = ApiClient::new(&options.api_url)?;
+    let (data, stop_jobs, may_leave) = (options.data.clone(), options.stop_jobs, options.may_leave);
+    let (running, (resources, rates)) = start(options, runtime, &client).await?;
+    let machine = running.handle();
+    let closing = Shutdown::new();
+    let mut control = control::start(machine.clone(), client.base(), &data, may_leave, closing.token())?;
+    // For the screen alone: a network that goes away in this moment ends nothing.
+    let deposit = client.account(&machine.account()).await.ok().and_then(|view| view.standing).map(|standing| *standing);
+    let paused = machine.status().paused;
+    // Nobody waiting for it is no error.
+    let _ = ready.send(UpReady {
+        node: machine.node(),
+        resources,
+        rates,
+        unheld: unheld(&capabilities),
+        deposit,
+        paused,
+        gives_way: capabilities.gives_way,
+    });
+    loop {
+        let order = tokio::select! {
+            () = shutdown.requested() => break,
+            order = control.leaving() => order,
+        };
+        let answer = match shutdown.guard(depart(&machine, &client, order.terms, &order.tell)).await {
+            Some(Ok(left)) => {
+                closing.trigger();
+                drop(control);
+                let left = remove(running, &data, left).await;
+                order.conclude(Answer::Left { left: Box::new(left) }).await;
+                return Ok(());
+            }
+            Some(Err(error)) => error.to_string(),
+            None => "the machine was stopped; it takes no jobs, and leaves when it is asked again".into(),
+        };
+        order.conclude(Answer::Failed { why: answer }).await;
+    }
+    closing.trigger();
+    let mode = if stop_jobs { ShutdownMode::Drain } else { ShutdownMode::Detach };
+    running.shutdown(mode).await;
+    Ok(())
+}
+
+/// Starts the provider: what it offers, and at which prices.
+async fn start(options: UpOptions, runtime: Arc<dyn Runtime>, client: &ApiClient) -> Result<(Provider, (Resources, Rates)), NodeError> {
+    let clock = Arc::new(SystemClock);
     // Opens the account with test credits where there are any; elsewhere, or where none are wanted, it begins without.
     if options.missing_deposit == MissingDeposit::Post {
         let now = Timestamp(clock.now_ms());
-        match newcomer::ensure_account(&client, &options.account_key, PROVIDER_TEST_CREDITS, now).await {
+        match newcomer::ensure_account(client, &options.account_key, PROVIDER_TEST_CREDITS, now).await {
             Err(e) if e.problem().is_some_and(|p| p.code == "no-funder") => {}
             other => drop(other?),
         }
     }
     let offer = offer(&options).await;
-    let (resources, rates, account) = (offer.resources.clone(), offer.rates.clone(), options.account_key.account());
+    let offered = (offer.resources.clone(), offer.rates.clone());
     let node_key = keys::load_or_create(&options.data.join("node.key"))?;
-    let node = node_key.node_id();
+    let image_bytes = match options.image_bytes {
+        Some(bytes) => bytes,
+        None => image_limit(pasture_provider::detect(&options.data).await.resources.disk_bytes),
+    };
     let mut provider = Options::new(options.data.join("provider"), node_key, options.account_key, options.name, offer);
     provider.failpoint = options.failpoint;
     provider.missing_deposit = options.missing_deposit;
     provider.volumes = options.volumes;
+    provider.max_images_bytes = image_bytes;
     let running = Provider::start(provider, Arc::new(ApiLink::new(client.clone())), runtime, clock).await?;
-    // For the screen alone: a network that goes away in this moment ends nothing.
-    let deposit = client.account(&account).await.ok().and_then(|view| view.standing).map(|standing| *standing);
-    // Nobody waiting for it is no error.
-    let _ = ready.send(UpReady { node, resources, rates, unheld: unheld(&capabilities), deposit });
-    shutdown.requested().await;
-    let mode = if options.stop_jobs { ShutdownMode::Drain } else { ShutdownMode::Detach };
-    running.shutdown(mode).await;
-    Ok(())
+    Ok((running, offered))
+}
+
+/// What is offered of this machine unless its owner says otherwise: half of CPU and memory, and at most 20 GiB of disk.
+/// `disk` lies on the disk that counts.
+pub async fn half_of(disk: &Path) -> Resources {
+    let d = pasture_provider::detect(disk).await;
+    Resources {
+        cpu_millis: d.resources.cpu_millis / 2,
+        memory_bytes: d.resources.memory_bytes / 2,
+        disk_bytes: (d.resources.disk_bytes / 2).min(MAX_DISK),
+        ..Resources::default()
+    }
 }
 
 /// What a machine does not hold jobs to, in words; empty when all limits hold.
@@ -181,15 +288,7 @@ pub fn unheld(capabilities: &Capabilities) -> Vec<String> {
 async fn offer(options: &UpOptions) -> OfferTerms {
     let resources = match &options.resources {
         Some(resources) => resources.clone(),
-        None => {
-            let d = pasture_provider::detect(&options.data).await;
-            Resources {
-                cpu_millis: d.resources.cpu_millis / 2,
-                memory_bytes: d.resources.memory_bytes / 2,
-                disk_bytes: (d.resources.disk_bytes / 2).min(MAX_DISK),
-                ..Resources::default()
-            }
-        }
+        None => half_of(&options.data).await,
     };
     OfferTerms {
         resources,

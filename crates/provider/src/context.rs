@@ -60,10 +60,12 @@ pub(crate) struct Context {
     pub(crate) channels: crate::channels::Channels,
     pub(crate) volumes: crate::volumes::Volumes,
     pub(crate) account_keys: crate::server::AccountKeys,
+    pub(crate) pause: crate::pause::Pause,
+    pub(crate) images: Arc<crate::images::Images>,
     pub(crate) leases_dir: PathBuf,
     pub(crate) failpoints: Failpoints,
     pub(crate) counters: Counters,
-    /// No further leases are taken.
+    /// No further leases are taken until this process ends.
     pub(crate) draining: AtomicBool,
     pub(crate) cancel: ShutdownToken,
 }
@@ -74,7 +76,7 @@ impl Context {
         self.ledger_clock.now()
     }
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.load(Ordering::Relaxed) || self.pause.wish().is_some()
     }
 }
 

@@ -11,8 +11,11 @@ use crate::config::{NODE_LANES, Options};
 use crate::context::{Context, Counters, Facts, Leases};
 use crate::error::ProviderError;
 use crate::failpoint::Failpoints;
+use crate::handle::ProviderHandle;
+use crate::images::{Images, ImagesSummary};
 use crate::lease::{self, LeaseRecord, Started, image_tag};
 use crate::network::Network;
+use crate::pause::{OfferState, Pause, Paused};
 use crate::submit::{LedgerClock, Signer, Submitter};
 use crate::{prover, reconcile, register, server};
 use pasture_api::data::{LeaseStatus, Phase};
@@ -57,12 +60,20 @@ pub struct ProviderStatus {
     pub connected: bool,
     /// No further leases are taken.
     pub draining: bool,
+    /// Because its owner said so.
+    pub paused: Option<Paused>,
+    /// How far the network knows.
+    pub offer: OfferState,
     /// What is offered.
     pub offered: Resources,
     /// What leases hold of it.
     pub held: Resources,
     /// Leases that are running or kept.
     pub leases: Vec<LeaseStatus>,
+    /// How many of them are not over.
+    pub unfinished: usize,
+    /// The images that it pulled and built.
+    pub images: ImagesSummary,
     /// Heartbeats recorded and refused since the start.
     pub heartbeats: (u64, u64),
 }
@@ -129,18 +140,13 @@ impl Provider {
     /// What it is doing now.
     #[must_use]
     pub fn status(&self) -> ProviderStatus {
-        let now = Timestamp(self.ctx.clock.now_ms());
-        ProviderStatus {
-            node: self.ctx.node,
-            provider: self.ctx.options.provider_key.account(),
-            data_address: self.address,
-            connected: self.ctx.counters.connected(),
-            draining: self.ctx.is_draining(),
-            offered: self.ctx.options.offer.resources.clone(),
-            held: self.ctx.leases.held(),
-            leases: self.ctx.leases.all().iter().map(|l| l.status_at(now)).collect(),
-            heartbeats: self.ctx.counters.heartbeats(),
-        }
+        self.handle().status()
+    }
+
+    /// For its owner's wishes.
+    #[must_use]
+    pub fn handle(&self) -> ProviderHandle {
+        ProviderHandle { ctx: Arc::clone(&self.ctx), address: self.address }
     }
 
     /// Takes no further leases and withdraws the offer; what runs goes on to its end.
@@ -152,9 +158,7 @@ impl Provider {
 
     /// Returns once no lease is left to finish. Useful after [`Provider::drain`].
     pub async fn idle(&self) {
-        for shared in self.ctx.leases.all() {
-            let _ = shared.view.subscribe().wait_for(|v| v.finished).await;
-        }
+        self.handle().idle(|_| ()).await;
     }
 
     /// Leaves. [`ShutdownMode::Drain`] has a deadline ([`Options::drain_deadline`]); what is not done by then is taken up at
@@ -237,6 +241,8 @@ fn context(
         submitter: submitter(Auth::Node(node), &options.node_key, 0, NODE_LANES),
         account_submitter: submitter(Auth::Single, &options.provider_key, options.provider_lane, 1),
         leases_dir: dir.sub("leases")?,
+        pause: Pause::load(dir.path())?,
+        images: Arc::new(Images::load(dir.path(), options.max_images_bytes)?),
         failpoints: Failpoints(options.failpoint.clone()),
         options,
         facts,
@@ -304,6 +310,7 @@ fn read_records(dir: &Path) -> Result<Vec<LeaseRecord>, StoreError> {
 }
 
 async fn remove_image(ctx: &Context, tag: &str) {
+    ctx.images.forgotten(tag).await;
     if let Err(error) = ctx.runtime.remove_image(tag).await {
         tracing::debug!(%error, tag, "the image stays");
     }

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::lease::{self, Event, LeaseRecord, Shared, Started, Terms};
 use crate::network::NetworkError;
 use crate::submit::SubmitError;
-use crate::{ProviderError, register};
+use crate::{ProviderError, pause, register};
 use futures::StreamExt as _;
 use pasture_api::auth;
 use pasture_api::data::Phase;
@@ -82,8 +82,11 @@ fn lease_chain(error: &ProviderError) -> String {
 
 async fn connection(ctx: &Arc<Context>, address: SocketAddr, registered: &mut bool) -> Result<(), ProviderError> {
     let mut events = ctx.network.events(&ctx.node).await?;
+    let mut wish = ctx.pause.subscribe();
     if *registered {
         ctx.network.announce(&ctx.node, &announcement(ctx, address)).await?;
+        // What was wished for while the network was away is done now.
+        pause::settle_offer(ctx).await?;
     } else {
         register::ensure(ctx, address).await?;
         *registered = true;
@@ -104,7 +107,11 @@ async fn connection(ctx: &Arc<Context>, address: SocketAddr, registered: &mut bo
                 None => return Ok(()),
             },
             _ = timer.tick() => compare(ctx).await?,
-            _ = hours.tick(), if has_hours => give_notice(ctx),
+            _ = hours.tick(), if has_hours || wish.borrow().is_some_and(|p| p.end_by.is_some()) => give_notice(ctx).await,
+            Ok(()) = wish.changed() => {
+                pause::settle_offer(ctx).await?;
+                give_notice(ctx).await;
+            }
             _ = renew.tick() => ctx.network.announce(&ctx.node, &announcement(ctx, address)).await?,
         }
     }
@@ -181,18 +188,34 @@ async fn compare(ctx: &Arc<Context>) -> Result<(), NetworkError> {
     Ok(())
 }
 
-/// Our hours are nearly over: jobs that agreed to it are given notice, in time to be gone by then.
-fn give_notice(ctx: &Arc<Context>) {
+/// Our hours, or the time that our owner gave the jobs, are nearly over: those that agreed to it are given notice, in time to be
+/// gone by then. When the owner's time is over, the others are stopped.
+async fn give_notice(ctx: &Arc<Context>) {
     let (now, notice) = (ctx.now(), ctx.facts.params.market.preempt_notice);
-    let left = open_for(&ctx.options.offer.windows, now).unwrap_or_default();
+    let open = open_for(&ctx.options.offer.windows, now).unwrap_or_default();
+    let end_by = ctx.pause.wish().and_then(|p| p.end_by);
+    let left = end_by.map_or(open, |end| open.min(end.since(now)));
     if left.0 > notice.0.saturating_add(NOTICE_SPARE.0) {
         return;
+    }
+    if end_by.is_some_and(|end| end <= now) {
+        stop_the_others(ctx).await;
     }
     for shared in ctx.leases.all().into_iter().filter(|l| l.is_accepted() && l.status().end.is_none()) {
         // Asked once in a process; the ledger refuses a second notice, and one for a job that did not agree.
         if shared.terms.preemptible && !shared.noticed.swap(true, Ordering::Relaxed) {
             let lease = shared.id();
             spawn_action(Arc::clone(ctx), Action::Market(MarketAction::Preempt { lease }));
+        }
+    }
+}
+
+/// Asks the jobs to end that did not agree to be ended early: their owner's time is over.
+async fn stop_the_others(ctx: &Context) {
+    for shared in ctx.leases.all().into_iter().filter(|l| l.status().end.is_none() && !l.terms.preemptible) {
+        if !shared.ending.swap(true, Ordering::Relaxed) {
+            let (grace, detail) = (STOP_GRACE, "the machine's owner needs it back".to_owned());
+            shared.tell(Event::Stop { reason: EndReason::StoppedByProvider, grace, detail }).await;
         }
     }
 }
@@ -206,9 +229,10 @@ fn end_at(ctx: &Arc<Context>, shared: Arc<Shared>, at: Timestamp) {
     // The ledger's time is its last block's, so a little later than ours.
     let wait = Duration::from_millis(at.plus(NOTICE_SLACK).since(ctx.now()).0);
     let cancel = ctx.cancel.clone();
+    let why = if ctx.pause.wish().is_some() { "the machine's owner needs it back" } else { "the machine's hours are over" };
     let work = async move {
         tokio::time::sleep(wait).await;
-        let detail = "the machine's hours are over".to_owned();
+        let detail = why.to_owned();
         shared.tell(Event::Stop { reason: EndReason::Preempted, grace: STOP_GRACE, detail }).await;
     };
     pasture_rt::spawn(TaskKind::Lease, async move { cancel.guard(work).await });

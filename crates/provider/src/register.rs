@@ -7,6 +7,7 @@ use crate::ProviderError;
 use crate::config::MissingDeposit;
 use crate::context::Context;
 use crate::detect;
+use crate::pause::{self, OfferState};
 use crate::reconcile::announcement;
 use pasture_api::{AccountView, Beginning, DepositView};
 use pasture_proofs::{BENCHMARK_LENGTH, benchmark_cpu};
@@ -26,14 +27,36 @@ const DAY_MS: u64 = 24 * 3_600_000;
 
 /// Registers what is missing, announces where the data plane listens, and offers.
 pub(crate) async fn ensure(ctx: &Arc<Context>, address: SocketAddr) -> Result<(), ProviderError> {
-    register(ctx).await?;
+    // Who takes no lease needs no deposit for one.
+    if !ctx.is_draining() {
+        register(ctx).await?;
+    }
     ctx.network.announce(&ctx.node, &announcement(ctx, address)).await?;
+    pause::settle_offer(ctx).await?;
+    match &*ctx.pause.offer().borrow() {
+        OfferState::Refused(why) if !ctx.is_draining() => Err(ProviderError::Refused(why.clone())),
+        _ => Ok(()),
+    }
+}
+
+/// Puts the offer if it does not stand as it should.
+pub(crate) async fn put_missing(ctx: &Context) -> Result<(), ProviderError> {
     let terms = &ctx.options.offer;
     let offer = offer_id(&ctx.node, OFFER_NUMBER);
     let stands = ctx.network.node_offers(&ctx.node).await?.into_iter().any(|o| o.id == offer && o.terms == *terms);
     if !stands {
         submit(ctx, vec![Action::PutOffer { node: ctx.node, number: OFFER_NUMBER, terms: Box::new(terms.clone()) }]).await?;
         tracing::info!("offering {}", terms.resources);
+    }
+    Ok(())
+}
+
+/// Takes the offer away if it stands.
+pub(crate) async fn withdraw_standing(ctx: &Context) -> Result<(), ProviderError> {
+    let offer = offer_id(&ctx.node, OFFER_NUMBER);
+    if ctx.network.node_offers(&ctx.node).await?.into_iter().any(|o| o.id == offer) {
+        submit(ctx, vec![Action::WithdrawOffer { offer }]).await?;
+        tracing::info!("the offer is withdrawn");
     }
     Ok(())
 }

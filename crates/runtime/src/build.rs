@@ -81,6 +81,11 @@ pub enum BuildEvent {
     },
     /// More than [`MAX_BUILD_OUTPUT_BYTES`] were told; the rest of the output is dropped, the build goes on.
     OutputTruncated,
+    /// The engine fetched a base image that it did not have, or not as new.
+    Fetched {
+        /// Its name.
+        reference: String,
+    },
 }
 
 /// Most bytes of output told for one build.

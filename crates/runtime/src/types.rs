@@ -383,6 +383,9 @@ pub struct Capabilities {
     /// Builds are held to their number of processes (and as a whole to memory and CPU). If not, each `RUN` is held to
     /// memory and CPU only.
     pub can_limit_build_pids: bool,
+    /// Jobs give way to other programs of the machine when both want the processor, as was asked.
+    #[serde(default)]
+    pub gives_way: bool,
     /// Whether open networks are filtered.
     pub egress_filter: EgressFilter,
     /// The engine's own complaints about its host.

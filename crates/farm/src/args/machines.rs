@@ -150,6 +150,12 @@ pub(crate) struct UpArgs {
     /// When and what it takes.
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    /// Let jobs compete with your own programs for the processor [default: they give way]
+    #[arg(long)]
+    pub(crate) usual_priority: bool,
+    /// What power costs.
+    #[command(flatten)]
+    pub(crate) power: super::PowerArgs,
     /// Begin without a deposit, also if there are credits for it: what is earned goes into the deposit first
     #[arg(long)]
     pub(crate) no_deposit: bool,

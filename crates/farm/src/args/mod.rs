@@ -7,12 +7,14 @@ mod keep;
 mod machines;
 mod provider;
 mod reach;
+mod own;
 
 pub(crate) use deploy::*;
 pub(crate) use keep::*;
 pub(crate) use machines::*;
 pub(crate) use provider::*;
 pub(crate) use reach::*;
+pub(crate) use own::*;
 
 use crate::project::Language;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -41,6 +43,10 @@ pub(crate) enum Format {
     Table,
     /// For scripts: one value, amounts in nano-credits; what is followed is one value a line.
     Json,
+    /// The same as YAML: one document for each value.
+    Yaml,
+    /// The same with one value a line: a list is one line for each of its entries.
+    Jsonl,
 }
 
 /// Flags of every command.
@@ -58,6 +64,9 @@ pub(crate) struct Global {
     /// No colour (also: NO_COLOR)
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
+    /// Print each call to the network on stderr: method, address, status, time
+    #[arg(long, global = true)]
+    pub(crate) show_http: bool,
     /// Which context to use (also: FARM_CONTEXT)
     #[arg(long, global = true, value_name = "NAME", conflicts_with = "api_url")]
     pub(crate) context: Option<String>,
@@ -124,6 +133,14 @@ pub(crate) enum Command {
     Up(UpArgs),
     /// Measure this machine before you offer it
     Provider(ProviderArgs),
+    /// Take no more jobs on this machine; those that run go on
+    Pause(PauseArgs),
+    /// Take jobs on this machine again
+    Resume(PauseArgs),
+    /// Take no more jobs, and say when the last one is over
+    Drain(DrainArgs),
+    /// Finish the jobs, leave the network for good, and keep nothing but your key
+    Down(DownArgs),
     /// Show what stands behind a provider, post a deposit for one, take it back
     Deposit(DepositArgs),
     /// Certify somebody's machines, or put a certificate about yours on the ledger
@@ -138,6 +155,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Read and check the ledger
     Ledger(LedgerArgs),
+    /// Say what an error's code means, what was charged, and what to do
+    Error(ErrorArgs),
     /// Choose between networks
     Context(ContextArgs),
     /// Write a Dockerfile and a .dockerignore for a Python, Node.js or Rust project

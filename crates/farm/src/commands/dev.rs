@@ -8,6 +8,7 @@ use crate::backend::{self, DevOptions, DevReady, VolumeOptions};
 use crate::config::{ConfigFile, absolute};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::Signals;
+use crate::machine;
 use crate::session::{App, Session};
 use pasture_rt::Shutdown;
 use pasture_types::Resources;
@@ -48,6 +49,10 @@ pub(crate) async fn run(app: &App, args: &DevArgs) -> Outcome {
     };
     if let Some(ready) = &ready {
         enter(app, ready)?;
+        let machine = args.data.as_deref().filter(|_| !args.no_provider).map(absolute).transpose()?.map(|data| data.join("provider"));
+        if let Some(machine) = &machine {
+            machine::note(&app.paths, machine)?;
+        }
         let welcome = welcome(app, args, ready);
         tokio::pin!(welcome);
         let ended = tokio::select! {
@@ -65,6 +70,9 @@ pub(crate) async fn run(app: &App, args: &DevArgs) -> Outcome {
             _ = signals.next() => None,
         };
         leave(app, ready)?;
+        if let Some(machine) = &machine {
+            machine::forget(&app.paths, machine);
+        }
         if let Some(ended) = ended {
             return ended.map(|()| Exit::Ok);
         }
@@ -94,6 +102,7 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
         resources: offered(&args.machine, &app.paths.data_dir).await?,
         region: args.machine.region.clone(),
         volumes: volumes(&args.machine.volumes)?,
+        image_bytes: ConfigFile::load(&app.paths.config_file())?.images.limit_bytes()?,
         stop_jobs: args.data.is_none(),
         failpoint: backend::failpoint(app.env.failpoint.as_deref())?,
     })
@@ -110,6 +119,7 @@ pub(crate) fn passing(app: &App) -> Result<(tempfile::TempDir, DevOptions), Fail
         resources: None,
         region: "local".into(),
         volumes: VolumeOptions::default(),
+        image_bytes: None,
         stop_jobs: true,
         failpoint: None,
     };

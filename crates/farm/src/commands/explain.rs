@@ -166,6 +166,9 @@ pub(crate) async fn quote(session: &Session, spec: &CheckedSpec, spec_hash: Blob
         let text = format!("asked for: {}\n{}", conditions(&asked), explanation(&view));
         let mut failure = Failure::new("nobody", format!("no machine suits this job; nothing was sent and nothing charged\n{text}"));
         failure.next.extend(view.relaxations.iter().map(words::way_out));
+        if failure.next.is_empty() && view.offers > 0 {
+            failure.next.push("see what is on offer:  farm offers".into());
+        }
         if view.offers == 0 {
             failure = failure.next("offer a machine yourself:  farm up  (or farm dev, for a local network)");
         }
@@ -315,7 +318,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_offer_that_is_only_too_new_is_waited_for_and_not_for_ever() {
-        let out = Output::new(false, true, true, false);
+        let out = Output::new(crate::args::Format::Table, true, true, false);
         let mut answers = vec![view(1, 0), view(0, 1), view(0, 1)];
         let got = aged(out, AGEING_WAIT, || std::future::ready(Ok(answers.pop().unwrap()))).await.unwrap();
         assert_eq!((got.suitable, answers.len()), (1, 0));

@@ -8,6 +8,7 @@ mod deploy;
 mod deposit;
 mod dev;
 mod doctor;
+mod error;
 mod exec;
 pub(crate) mod explain;
 mod forward;
@@ -16,6 +17,7 @@ mod groups;
 mod herd;
 mod init;
 pub(crate) mod jobs;
+mod leaving;
 mod ledger;
 mod limits;
 mod man;
@@ -23,6 +25,7 @@ mod moving;
 mod offers;
 mod overview;
 mod provider;
+mod plan;
 pub(crate) mod run;
 mod scale;
 mod schema;
@@ -70,11 +73,16 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Dev(args) => Box::pin(dev::run(app, args)).await,
         Command::Provider(args) => provider::run(app, args).await,
         Command::Up(args) => Box::pin(up::run(app, args)).await,
+        Command::Pause(args) => leaving::pause(app, args).await,
+        Command::Resume(args) => leaving::resume(app, args).await,
+        Command::Drain(args) => leaving::drain(app, args).await,
+        Command::Down(args) => Box::pin(leaving::down(app, args)).await,
         Command::Deposit(args) => deposit::run(app, args).await,
         Command::Certificate(args) => certificate::run(app, args).await,
         Command::Vote(args) => vote::run(app, args).await,
         Command::Doctor(args) => doctor::run(app, args).await,
         Command::Ledger(args) => ledger::run(app, args).await,
+        Command::Error(args) => error::run(app, args),
         Command::Context(args) => context::run(app, args),
         Command::Completions(args) => {
             let mut script = vec![];

@@ -2,8 +2,9 @@
 //!
 //! Guarantees: reads only; an account that does not exist yet is said to be that, and is not opened.
 
-use crate::commands::deposit;
+use crate::commands::{deposit, leaving};
 use crate::exit::{Exit, Outcome};
+use crate::machine;
 use crate::render::Table;
 use crate::render::number::{count, credits, duration};
 use crate::session::{App, Session};
@@ -24,7 +25,8 @@ pub(crate) async fn run(app: &App) -> Outcome {
     let (jobs, _) = session.jobs().await?;
     let live = |state: LeaseState| matches!(state, LeaseState::Matched | LeaseState::Accepted | LeaseState::Running);
     let open = jobs.iter().filter(|j| j.lease.as_ref().map_or(j.order.state == OrderState::Open, |l| live(l.state))).count() as u64;
-    let value = serde_json::json!({"network": session.status, "account": account, "open_jobs": open});
+    let machines = machine::all(&app.paths).await;
+    let value = serde_json::json!({"network": session.status, "account": account, "open_jobs": open, "machines": machines});
     session.out.either(&value, || {
         let mut table = Table::pairs();
         for (name, text) in network_rows(&session.status, session.time()) {
@@ -35,6 +37,9 @@ pub(crate) async fn run(app: &App) -> Outcome {
             None => table.row(["account".into(), format!("{}, not known to this network yet", session.account())]),
         }
         table.row(["jobs".into(), format!("{open} open")]);
+        for one in &machines {
+            table.row(["machine".into(), leaving::row(one)]);
+        }
         table.text()
     });
     Ok(Exit::Ok)

@@ -4,20 +4,24 @@
 //! again at the next start.
 
 use crate::args::UpArgs;
-use crate::backend::{self, MissingDeposit, UpOptions, UpReady};
+use crate::backend::{self, MissingDeposit, Priority, UpOptions, UpReady};
 use crate::commands::deposit;
 use crate::commands::dev::{offered, volumes};
 use crate::commands::limits::limits;
+use crate::commands::plan;
+use crate::config::ConfigFile;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, Signals};
+use crate::machine;
 use crate::render::number::credits;
 use crate::session::{App, Session};
 use pasture_api::DepositView;
 use pasture_api::client::EventFilter;
 use pasture_rt::Shutdown;
-use pasture_types::Amount;
 use pasture_types::event::Event;
 use pasture_types::market::Rates;
+use pasture_types::{Amount, Resources};
+use std::path::Path;
 use tokio::sync::{mpsc, oneshot};
 
 /// Runs the command.
@@ -26,17 +30,29 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
     let mut signals = Signals::listen()?;
     let data = crate::config::absolute(&args.data.clone().unwrap_or_else(|| app.paths.data_dir.join("node")))?;
     crate::config::make_private(&data)?;
+    let resources = match offered(&args.machine, &data).await? {
+        Some(resources) => resources,
+        None => backend::half_of(&data).await,
+    };
+    let rates = rates(args)?.unwrap_or_else(backend::suggested_rates);
+    if !data.join("node.key").exists() {
+        agree(app, &session, args, &data, &resources, &rates).await?;
+    }
+    machine::note(&app.paths, &data)?;
     let options = UpOptions {
-        resources: offered(&args.machine, &data).await?,
+        resources: Some(resources),
         api_url: session.api.base().into(),
         engine_socket: args.machine.engine.clone(),
-        rates: rates(args)?,
+        rates: Some(rates),
         region: args.machine.region.clone(),
         limits: limits(&args.limits)?,
         volumes: volumes(&args.machine.volumes)?,
         missing_deposit: if args.no_deposit { MissingDeposit::Earn } else { MissingDeposit::Post },
         name: args.name.clone().unwrap_or_else(|| format!("provider-{}", session.account().short())),
         account_key: session.key.clone(),
+        image_bytes: ConfigFile::load(&app.paths.config_file())?.images.limit_bytes()?,
+        priority: if args.usual_priority { Priority::Usual } else { Priority::Low },
+        may_leave: true,
         stop_jobs: false,
         failpoint: None,
         data,
@@ -60,7 +76,11 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
         let filter = EventFilter { node: Some(ready.node), ..EventFilter::default() };
         let mut events = feeds::ledger(&session, filter).await?;
         tokio::select! {
-            ended = &mut machine => return ended.map(|()| Exit::Ok),
+            ended = &mut machine => {
+                ended?;
+                app.out.note("this machine has left the network");
+                return Ok(Exit::Ok);
+            }
             () = report(app, &session, ready, &mut events) => {}
             _ = signals.next() => {}
         }
@@ -71,6 +91,31 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
         ended = &mut machine => ended.map(|()| Exit::Ok),
         _ = signals.next() => Ok(Exit::Job(130)),
     }
+}
+
+/// Says what offering this machine means, and asks a person at a terminal; a script that says it means it.
+async fn agree(app: &App, session: &Session, args: &UpArgs, data: &Path, offered: &Resources, rates: &Rates) -> Result<(), Failure> {
+    let folder = std::env::current_dir().ok().filter(|folder| plan::is_runnable(folder));
+    let has = backend::detect(data).await.resources;
+    let plan = plan::Plan {
+        network: &session.status.name,
+        params: &session.status.params,
+        offered,
+        has: &has,
+        rates,
+        power: plan::Power::of(&args.power)?,
+        no_deposit: args.no_deposit,
+        gives_way: !args.usual_priority && backend::engine_gives_way(args.machine.engine.as_deref(), &data.join("runtime")).await?,
+        folder: folder.as_deref(),
+    };
+    app.out.note(plan.text().trim_end());
+    if !app.yes && app.out.ask("Offer it? [y/N] ").is_some_and(|answer| !matches!(answer.as_str(), "y" | "yes")) {
+        // The folder was made to look at its disk; an empty one goes again.
+        let _ = std::fs::remove_dir_all(data.join("runtime"));
+        let _ = std::fs::remove_dir(data);
+        return Err(Failure::new("declined", "nothing was offered"));
+    }
+    Ok(())
 }
 
 fn rates(args: &UpArgs) -> Result<Option<Rates>, Failure> {
@@ -90,7 +135,7 @@ fn rates(args: &UpArgs) -> Result<Option<Rates>, Failure> {
 
 fn show(app: &App, ready: &UpReady) {
     if app.out.json {
-        app.out.json(&serde_json::json!({"event": "ready", "node": ready.node, "resources": ready.resources, "rates": ready.rates, "unheld": ready.unheld, "deposit": ready.deposit}));
+        app.out.json(&serde_json::json!({"event": "ready", "node": ready.node, "resources": ready.resources, "rates": ready.rates, "unheld": ready.unheld, "deposit": ready.deposit, "paused": ready.paused}));
         return;
     }
     let r = &ready.rates;
@@ -106,6 +151,9 @@ fn show(app: &App, ready: &UpReady) {
     }
     for limit in &ready.unheld {
         app.out.warn(&format!("! not held on this machine: {limit}"));
+    }
+    if ready.paused.is_some() {
+        app.out.note("  paused   it takes no jobs:  farm resume");
     }
     app.out.note("  Ctrl-C ends it; jobs that run go on");
 }

@@ -2,6 +2,8 @@
 //!
 //! Guarantees: a closed pipe ends nothing and loses nothing but the text; colour only on a terminal that wants it.
 
+use crate::args::Format;
+use crate::errors;
 use crate::exit::Failure;
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
@@ -9,8 +11,9 @@ use std::io::{IsTerminal as _, Write as _};
 /// How and where to write.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
-    /// Data as JSON.
+    /// Data for programs, in one of the formats for them, not for people.
     pub(crate) json: bool,
+    format: Format,
     /// Only data and failures.
     pub(crate) quiet: bool,
     color: bool,
@@ -31,9 +34,10 @@ pub(crate) enum Paint {
 
 impl Output {
     /// Looks at the terminal and at what was asked. `present` says that somebody is there to answer.
-    pub(crate) fn new(json: bool, quiet: bool, no_color: bool, present: bool) -> Self {
+    pub(crate) fn new(format: Format, quiet: bool, no_color: bool, present: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self { json, quiet, color: terminal && !no_color, interactive: present && terminal && std::io::stdin().is_terminal() }
+        let json = format != Format::Table;
+        Self { json, format, quiet, color: terminal && !no_color, interactive: present && terminal && std::io::stdin().is_terminal() }
     }
 
     /// The same without notes.
@@ -55,11 +59,11 @@ impl Output {
         let mut out = std::io::stderr().lock();
         let _ = out.write_all(bytes).and_then(|()| out.flush());
     }
-    /// One JSON value on one line of stdout.
+    /// A value for programs on stdout: one line of JSON, a line for each entry of a list, or a YAML document.
     pub(crate) fn json(&self, value: &impl Serialize) {
-        match serde_json::to_string(value) {
-            Ok(text) => self.data(&text),
-            Err(e) => self.warn(&format!("this could not be written as JSON: {e}")),
+        match structured(self.format, value) {
+            Ok(text) => self.bytes(text.as_bytes()),
+            Err(e) => self.warn(&format!("this could not be written: {e}")),
         }
     }
     /// A value for scripts, or its text for people.
@@ -98,14 +102,25 @@ impl Output {
     /// A failure with its next steps, on stderr; as JSON where JSON was asked for.
     pub(crate) fn failure(&self, failure: &Failure) {
         if self.json {
-            let body = serde_json::json!({"error": {"code": failure.code, "message": failure.message, "next": failure.next}});
-            self.error_line(&body.to_string());
+            let charged = errors::charged(&failure.code);
+            let body =
+                serde_json::json!({"error": {"code": failure.code, "message": failure.message, "next": failure.next, "charged": charged}});
+            match structured(self.format, &body) {
+                Ok(text) => self.error_bytes(text.as_bytes()),
+                Err(_) => self.error_line(&body.to_string()),
+            }
             return;
         }
-        self.error_line(&format!("{} {}", self.paint(Paint::Red, "✗"), failure.message));
+        self.error_line(&self.failure_text(failure));
+    }
+    /// A failure for people: what is wrong, what to do, what was charged, and the code under which more is said.
+    pub(crate) fn failure_text(&self, failure: &Failure) -> String {
+        let mut text = format!("{} {}\n", self.paint(Paint::Red, "✗"), failure.message);
         for step in &failure.next {
-            self.error_line(&format!("  → {step}"));
+            text.push_str(&format!("  → {step}\n"));
         }
+        text.push_str(&format!("  charged: {}; more about it:  farm error {}", errors::charged(&failure.code), failure.code));
+        text
     }
     /// Asks a question on the terminal; `None` when nobody is there to answer.
     pub(crate) fn ask(&self, question: &str) -> Option<String> {
@@ -115,5 +130,33 @@ impl Output {
         self.error_bytes(question.as_bytes());
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).ok().filter(|n| *n > 0).map(|_| answer.trim().to_lowercase())
+    }
+}
+
+/// A value in a format for programs, each line ended.
+fn structured(format: Format, value: &impl Serialize) -> Result<String, String> {
+    let value = serde_json::to_value(value).map_err(|e| e.to_string())?;
+    match (format, &value) {
+        (Format::Yaml, _) => Ok(format!("---\n{}", serde_norway::to_string(&value).map_err(|e| e.to_string())?)),
+        (Format::Jsonl, serde_json::Value::Array(entries)) => Ok(entries.iter().map(|entry| format!("{entry}\n")).collect()),
+        _ => Ok(format!("{value}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn each_format_can_be_read_back() {
+        let value = json!([{"a": "1", "b": [true, null]}, {"a": "no: 'x'\n"}]);
+        assert_eq!(structured(Format::Json, &value).unwrap(), "[{\"a\":\"1\",\"b\":[true,null]},{\"a\":\"no: 'x'\\n\"}]\n");
+        assert_eq!(structured(Format::Jsonl, &value).unwrap(), "{\"a\":\"1\",\"b\":[true,null]}\n{\"a\":\"no: 'x'\\n\"}\n");
+        let yaml = structured(Format::Yaml, &value).unwrap();
+        assert!(yaml.starts_with("---\n") && yaml.ends_with('\n'), "{yaml}");
+        assert_eq!(serde_norway::from_str::<serde_json::Value>(&yaml).unwrap(), value, "a text that looks like a number stays a text");
+        assert_eq!(structured(Format::Jsonl, &json!([])).unwrap(), "");
+        assert_eq!(structured(Format::Jsonl, &json!({"a": [1]})).unwrap(), "{\"a\":[1]}\n");
     }
 }

@@ -13,13 +13,19 @@ mod cheats;
 #[cfg(test)]
 mod deployments;
 #[cfg(test)]
+mod errors;
+#[cfg(test)]
 mod files;
+#[cfg(test)]
+mod formats;
 #[cfg(test)]
 mod herds;
 #[cfg(test)]
 mod invites;
 #[cfg(test)]
 mod kills;
+#[cfg(test)]
+mod leaving;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]

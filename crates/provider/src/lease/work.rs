@@ -11,12 +11,13 @@ use super::shared::Shared;
 use crate::context::Context;
 use crate::detect;
 use crate::volumes;
+use crate::images::Origin;
 use futures::{FutureExt as _, StreamExt as _};
 use pasture_api::data::{NodeEvent, OUTPUT_DIR, OutputInfo};
 use pasture_api::frames;
 use pasture_rt::TaskKind;
 use pasture_runtime::{
-    BuildError, BuildEvent, BuildLimits, BuildRequest, Exit, InstanceId, InstanceKey, Limits, LogChunk, LogStream, Mount, Network,
+    BuildError, BuildEvent, BuildLimits, BuildRequest, Exit, Image, InstanceId, InstanceKey, Limits, LogChunk, LogStream, Mount, Network,
     Observed, PullEvent, RuntimeError, Step, Workload,
 };
 use pasture_store::{StoreError, hash_file};
@@ -45,6 +46,8 @@ const LOG_FLUSH_GAP: Duration = Duration::from_millis(25);
 const LOG_FLUSH_BYTES: usize = 256 << 10;
 /// Longest line of build output that is sent on as one.
 const MAX_OUTPUT_LINE: usize = 4096;
+/// Most base images of one build that are noted: a Dockerfile has few stages.
+const MAX_BASES: usize = 64;
 /// How long the account is looked up for its build allowance.
 const ALLOWANCE_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -97,13 +100,16 @@ pub(crate) async fn fetch_image(ctx: Arc<Context>, shared: Arc<Shared>, manifest
     shared.tell(event).await;
 }
 
-async fn pull(ctx: &Context, shared: &Shared, reference: &str) -> Event {
+async fn pull(ctx: &Arc<Context>, shared: &Shared, reference: &str) -> Event {
     let ready = |image: String| Event::ImageReady { image, build: Millis(0), billed: Millis(0) };
     let mut attempt = 0;
     loop {
         attempt += 1;
         match ctx.runtime.image(reference).await {
-            Ok(Some(image)) => return ready(image.id),
+            Ok(Some(image)) => {
+                note_use(ctx, shared, reference).await;
+                return ready(image.id);
+            }
             Ok(None) => break,
             Err(error) if error.is_transient() && attempt < ENGINE_ATTEMPTS => tokio::time::sleep(ENGINE_PAUSE).await,
             Err(error) => return Event::ImageFailed { detail: chain(&error), build: Millis(0) },
@@ -121,22 +127,34 @@ async fn pull(ctx: &Context, shared: &Shared, reference: &str) -> Event {
     };
     let (pulled, ()) = tokio::join!(ctx.runtime.pull(reference, progress), tell);
     match pulled {
-        Ok(image) => ready(image.id),
+        Ok(image) => {
+            note_fetched(ctx, shared, reference, &image, Origin::Pulled).await;
+            ready(image.id)
+        }
         Err(error) => Event::ImageFailed { detail: chain(&error), build: Millis(0) },
     }
 }
 
-async fn build(ctx: &Context, shared: &Shared, manifest: &Manifest) -> Event {
+async fn build(ctx: &Arc<Context>, shared: &Shared, manifest: &Manifest) -> Event {
     let began = ctx.clock.now_ms();
     let request = match build_request(ctx, shared, manifest) {
         Ok(request) => request,
         Err(error) => return Event::ImageFailed { detail: error.to_string(), build: Millis(0) },
     };
     let (progress, told) = mpsc::channel(256);
-    let (built, ()) = tokio::join!(ctx.runtime.build(request, progress), tell_build(shared, told));
+    let (built, bases) = tokio::join!(ctx.runtime.build(request, progress), tell_build(shared, told));
     let took = Millis(ctx.clock.now_ms().saturating_sub(began));
+    // What a build fetched stays, also when it failed.
+    for base in bases {
+        if let Ok(Some(image)) = ctx.runtime.image(&base).await {
+            note_fetched(ctx, shared, &base, &image, Origin::Pulled).await;
+        }
+    }
     match built {
-        Ok(image) => Event::ImageReady { image: image.id, build: took, billed: billed(ctx, shared, took).await },
+        Ok(image) => {
+            note_fetched(ctx, shared, &image_tag(&shared.terms), &image, Origin::Built).await;
+            Event::ImageReady { image: image.id, build: took, billed: billed(ctx, shared, took).await }
+        }
         Err(error) => {
             // What the node could not do is not the user's to pay.
             let build = if error.is_workload_fault() { took } else { Millis(0) };
@@ -178,8 +196,23 @@ async fn billed(ctx: &Context, shared: &Shared, took: Millis) -> Millis {
     }
 }
 
-/// Sends build output on, line by line, and keeps it in a file.
-async fn tell_build(shared: &Shared, mut told: mpsc::Receiver<BuildEvent>) {
+/// An image came here through us: it is counted, and others may have to go for it.
+async fn note_fetched(ctx: &Arc<Context>, shared: &Shared, name: &str, image: &Image, origin: Origin) {
+    let (owner, name, image, lease) = (Arc::clone(ctx), name.to_owned(), image.clone(), shared.id());
+    let note = move || owner.images.fetched(&name, &image, origin, lease, owner.now());
+    pasture_rt::spawn_blocking(TaskKind::Lease, note).join().await;
+    ctx.images.evict(&*ctx.runtime, &ctx.leases.all()).await;
+}
+
+/// An image that is here is used.
+async fn note_use(ctx: &Arc<Context>, shared: &Shared, name: &str) {
+    let (owner, name, lease) = (Arc::clone(ctx), name.to_owned(), shared.id());
+    pasture_rt::spawn_blocking(TaskKind::Lease, move || owner.images.used(&name, lease, owner.now())).join().await;
+}
+
+/// Sends build output on, line by line, and keeps it in a file. Gives the base images that were fetched for it.
+async fn tell_build(shared: &Shared, mut told: mpsc::Receiver<BuildEvent>) -> Vec<String> {
+    let mut bases = vec![];
     let mut file = std::fs::File::options().create(true).append(true).open(shared.dir.join("build.log")).ok();
     let mut line = String::new();
     let mut tell = |text: &str| {
@@ -203,11 +236,14 @@ async fn tell_build(shared: &Shared, mut told: mpsc::Receiver<BuildEvent>) {
                 }
             }
             BuildEvent::OutputTruncated => tell("[farm] more output was dropped; the build goes on"),
+            BuildEvent::Fetched { reference } if bases.len() < MAX_BASES => bases.push(reference),
+            BuildEvent::Fetched { .. } => {}
         }
     }
     if !line.is_empty() {
         tell(&line);
     }
+    bases
 }
 
 /// Without control characters: output is hostile, and ends on a terminal.

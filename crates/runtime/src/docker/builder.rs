@@ -317,6 +317,10 @@ impl<'a> Teller<'a> {
         if let Some(id) = info.aux.and_then(|aux| aux.id) {
             self.image = Some(id);
         }
+        // A step's own output comes as a stream: it cannot say this.
+        if let Some(reference) = info.status.as_deref().and_then(fetched) {
+            self.send(BuildEvent::Fetched { reference: reference.to_owned() }).await;
+        }
         let text = match (info.stream, info.status) {
             (Some(text), _) => text,
             // Fetching a base image.
@@ -393,6 +397,11 @@ fn is_lost_layer(error: &BuildError) -> bool {
     }
 }
 
+/// The base image in the engine's word that it has fetched one.
+fn fetched(status: &str) -> Option<&str> {
+    status.trim().strip_prefix("Status: Downloaded newer image for ")
+}
+
 /// `Step 2/5 : RUN make`
 fn parse_step(text: &str) -> Option<Step> {
     let (counts, instruction) = text.strip_prefix("Step ")?.split_once(" : ")?;
@@ -412,6 +421,12 @@ mod tests {
         for other in ["", "Step", "Step x/y : z", " ---> abc", "Step 1/2"] {
             assert_eq!(parse_step(other), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_fetched_base_image_is_known_by_name() {
+        assert_eq!(fetched("Status: Downloaded newer image for busybox:1.37\n"), Some("busybox:1.37"));
+        assert_eq!(fetched("Status: Image is up to date for busybox:1.37"), None, "that one was here");
     }
 
     #[tokio::test]
@@ -467,6 +482,7 @@ mod tests {
         while let Some(event) = receiver.recv().await {
             match event {
                 BuildEvent::Output { text } => bytes += text.len(),
+                BuildEvent::Fetched { .. } => panic!("nothing was fetched"),
                 BuildEvent::OutputTruncated => truncations += 1,
                 BuildEvent::Step(step) => panic!("{step:?}"),
             }

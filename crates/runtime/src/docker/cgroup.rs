@@ -19,9 +19,9 @@ use tokio::time::{Instant, sleep};
 use super::probe::run_tool;
 use crate::{BuildLimits, RuntimeError};
 
-const ROOT: &str = "/sys/fs/cgroup";
+pub(super) const ROOT: &str = "/sys/fs/cgroup";
 /// All builds of all nodes of this host lie in here.
-const PARENT: &str = "pasture-build";
+pub(super) const BUILDS: &str = "pasture-build";
 /// Period that CPU quotas are counted in.
 const CPU_PERIOD_MICROS: u64 = 100_000;
 /// After a cancel the engine ends the step itself; what still lives then is killed by us.
@@ -126,12 +126,12 @@ impl BuildGroup<'_> {
     pub(super) fn engine_name(&self) -> String {
         match self.kind {
             GroupKind::Systemd => slice(&self.name),
-            GroupKind::V1 | GroupKind::V2 => format!("/{PARENT}/{}", self.name),
+            GroupKind::V1 | GroupKind::V2 => format!("/{BUILDS}/{}", self.name),
         }
     }
 
     fn make_v1(&self, limits: &BuildLimits) -> Result<(), RuntimeError> {
-        let dir = |controller: &str| Path::new(ROOT).join(controller).join(PARENT).join(&self.name);
+        let dir = |controller: &str| Path::new(ROOT).join(controller).join(BUILDS).join(&self.name);
         for controller in ["cpu", "memory", "pids"] {
             let dir = dir(controller);
             make_new_dir(&dir)?;
@@ -148,7 +148,7 @@ impl BuildGroup<'_> {
     }
 
     fn make_v2(&self, limits: &BuildLimits) -> Result<(), RuntimeError> {
-        let parent = Path::new(ROOT).join(PARENT);
+        let parent = Path::new(ROOT).join(BUILDS);
         let dir = parent.join(&self.name);
         make_new_dir(&dir)?;
         for above in [Path::new(ROOT), &parent] {
@@ -199,8 +199,8 @@ impl BuildGroup<'_> {
         let mut found = Vec::new();
         let hierarchy = if self.kind == GroupKind::V1 { Path::new(ROOT).join("pids") } else { PathBuf::from(ROOT) };
         let dir = match self.kind {
-            GroupKind::Systemd => hierarchy.join("pasture.slice").join(format!("{PARENT}.slice")).join(slice(&self.name)),
-            GroupKind::V1 | GroupKind::V2 => hierarchy.join(PARENT).join(&self.name),
+            GroupKind::Systemd => hierarchy.join("pasture.slice").join(format!("{BUILDS}.slice")).join(slice(&self.name)),
+            GroupKind::V1 | GroupKind::V2 => hierarchy.join(BUILDS).join(&self.name),
         };
         collect_processes(&dir, &mut found);
         found
@@ -224,7 +224,7 @@ fn cpu_quota_micros(limits: &BuildLimits) -> u64 {
 
 /// systemd reads the dashes as a path: pasture.slice, pasture-build.slice, and this below.
 fn slice(name: &str) -> String {
-    format!("{PARENT}-{}.slice", name.replace('-', "_"))
+    format!("{BUILDS}-{}.slice", name.replace('-', "_"))
 }
 
 /// Fails if it exists: then it is not ours.
@@ -233,7 +233,7 @@ fn make_new_dir(dir: &Path) -> Result<(), RuntimeError> {
     made.map_err(|error| RuntimeError::io(format!("make {}", dir.display()), error))
 }
 
-fn write(path: &Path, value: impl ToString) -> Result<(), RuntimeError> {
+pub(super) fn write(path: &Path, value: impl ToString) -> Result<(), RuntimeError> {
     fs::write(path, value.to_string()).map_err(|error| RuntimeError::io(format!("set {}", path.display()), error))
 }
 
@@ -241,7 +241,7 @@ fn write(path: &Path, value: impl ToString) -> Result<(), RuntimeError> {
 fn remove_dirs(name: &str) -> bool {
     let mut all_gone = true;
     for base in hierarchies() {
-        match fs::remove_dir(base.join(PARENT).join(name)) {
+        match fs::remove_dir(base.join(BUILDS).join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => all_gone = false,
             _ => {}
         }
@@ -256,7 +256,7 @@ fn hierarchies() -> Vec<PathBuf> {
 
 /// Groups whose maker is no more.
 fn orphans() -> Vec<String> {
-    let names = hierarchies().into_iter().flat_map(|base| fs::read_dir(base.join(PARENT)).into_iter().flatten().flatten());
+    let names = hierarchies().into_iter().flat_map(|base| fs::read_dir(base.join(BUILDS)).into_iter().flatten().flatten());
     let orphaned = names.filter_map(|entry| {
         let name = entry.file_name().into_string().ok()?;
         let (pid, _) = name.strip_prefix('b')?.split_once('-')?;

@@ -37,18 +37,22 @@ pub struct DockerConfig {
     pub request_timeout: Duration,
     /// Most log kept for one instance; older output is dropped beyond it, which a follower that keeps up never notices.
     pub log_bytes: u64,
+    /// Jobs give way to other programs of this machine when both want the processor, where that can be had (see
+    /// [`Capabilities::gives_way`](crate::Capabilities)).
+    pub gives_way: bool,
     /// Private range that networks of instances are cut from, 16 addresses each. 12 to 24 bits of prefix.
     pub subnet_pool: (Ipv4Addr, u8),
 }
 
 impl DockerConfig {
-    /// The defaults: 60 s per request, 256 MiB of log per instance, networks from 10.213.0.0/16 (4,096 of them).
+    /// The defaults: usual priority, 60 s per request, 256 MiB of log per instance, networks from 10.213.0.0/16 (4,096 of them).
     pub fn new(socket: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
             state_dir: state_dir.into(),
             request_timeout: Duration::from_secs(60),
             log_bytes: 256 << 20,
+            gives_way: false,
             subnet_pool: (Ipv4Addr::new(10, 213, 0, 0), 16),
         }
     }

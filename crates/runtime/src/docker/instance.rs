@@ -139,7 +139,9 @@ impl Inner {
         let (network, output) = (network?, output?);
         let kept = self.mount_kept(workload).await?;
         let mut body = describe(workload, network, output, self.facts.log_driver, self.config.log_bytes);
-        body.host_config.get_or_insert_default().ulimits = Some(ulimits(self.facts.open_files));
+        let host = body.host_config.get_or_insert_default();
+        host.ulimits = Some(ulimits(self.facts.open_files));
+        host.cgroup_parent = self.job_group().await;
         keeper::add(&mut body, kept);
         if self.facts.can_bound_root && volume.exists() {
             root::keep_inside(&mut body, &place, &names.object, &declared)?;

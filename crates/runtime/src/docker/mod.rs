@@ -32,6 +32,7 @@ mod io;
 mod keeper;
 mod network;
 mod prepare;
+mod priority;
 mod probe;
 mod reach;
 mod root;
@@ -75,6 +76,8 @@ struct Inner {
     build_groups: cgroup::BuildGroups,
     /// Layers of builds that failed, to be removed. A lock and not an owner task: pushed to from `Drop`.
     leftover_layers: std::sync::Mutex<Vec<String>>,
+    /// The group that jobs lie in, once it was made; `None` if it cannot be.
+    job_group: tokio::sync::OnceCell<Option<String>>,
     /// A probe tries things out under fixed names: one at a time.
     probing: tokio::sync::Mutex<()>,
 }
@@ -91,6 +94,7 @@ impl DockerRuntime {
                 facts,
                 build_groups,
                 leftover_layers: std::sync::Mutex::default(),
+                job_group: tokio::sync::OnceCell::new(),
                 probing: tokio::sync::Mutex::new(()),
             }),
         })

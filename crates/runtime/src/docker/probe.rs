@@ -12,7 +12,7 @@ use bollard::{
 };
 use tokio::{net::UnixStream, time::timeout};
 
-use super::{Inner, cgroup::GroupKind, config::DockerConfig, firewall, image::image_architecture, root, volume};
+use super::{Inner, cgroup::GroupKind, config::DockerConfig, firewall, image::image_architecture, priority, root, volume};
 use crate::{Capabilities, RuntimeError};
 
 /// An engine that needs longer than this to say who it is is not usable.
@@ -163,9 +163,25 @@ impl Inner {
             can_limit_disk: self.facts.can_mount && self.try_volume().await,
             can_limit_root: self.facts.can_bound_root,
             can_limit_build_pids: self.build_groups.try_group().await,
+            gives_way: self.job_group().await.is_some(),
             egress_filter: firewall::ensure(self.facts.can_filter).await,
             warnings: info.warnings.unwrap_or_default(),
         })
+    }
+
+    /// The group that jobs lie in so that they give way, made once; `None` if they do not.
+    pub(super) async fn job_group(&self) -> Option<String> {
+        let make = async {
+            let kind = self.facts.build_groups.filter(|_| self.config.gives_way)?;
+            match priority::ensure(kind).await {
+                Ok(group) => Some(group),
+                Err(error) => {
+                    tracing::info!(%error, cause = ?std::error::Error::source(&error), "jobs run with the usual weight");
+                    None
+                }
+            }
+        };
+        self.job_group.get_or_init(|| make).await.clone()
     }
 
     /// Really makes, mounts and removes a small volume.

@@ -103,6 +103,11 @@ impl Engine {
         self.json(&format!("/containers/{container}/json"))
     }
 
+    /// Whether it has an image of this name.
+    pub(crate) fn has_image(&self, name: &str) -> bool {
+        self.request("GET", &format!("/images/{name}/json")).is_ok()
+    }
+
     /// Removes what a node has left.
     pub(crate) fn clear(&self, node: &str) {
         for container in self.containers(node) {
