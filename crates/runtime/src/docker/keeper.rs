@@ -14,6 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use bollard::models::{ContainerCreateBody, Mount as EngineMount, MountType};
+use pasture_rt::TaskKind;
 
 use super::{DockerRuntime, Inner, probe::run_tool_within, volume::LoopVolume, workload::Kept};
 use crate::{Keeper, Owner, RuntimeError, Use, VolumeKey, Workload};
@@ -87,17 +88,17 @@ impl Frozen {
         let path = mount.to_owned();
         // Freezing cannot be broken off: a file system would freeze just after it was let go. On the blocking pool it runs to its end also
         // when nobody waits for it any more, and what it gives is then dropped, which thaws.
-        let frozen = tokio::task::spawn_blocking(move || {
+        let frozen = pasture_rt::spawn_blocking(TaskKind::Files, move || {
             let frozen = Self(path);
             let done = fsfreeze("-f", &frozen.0);
             (frozen, done)
         });
         let failed = |why: String| RuntimeError::io("freeze a volume", io::Error::other(why));
-        match frozen.await {
-            Ok((frozen, Ok(status))) if status.success() => Ok(frozen),
-            Ok((_, Ok(status))) => Err(failed(status.to_string())),
-            Ok((_, Err(error))) => Err(RuntimeError::io("freeze a volume", error)),
-            Err(error) => Err(failed(error.to_string())),
+        match frozen.join().await {
+            Some((frozen, Ok(status))) if status.success() => Ok(frozen),
+            Some((_, Ok(status))) => Err(failed(status.to_string())),
+            Some((_, Err(error))) => Err(RuntimeError::io("freeze a volume", error)),
+            None => Err(failed("whoever froze it ended".into())),
         }
     }
 }
