@@ -1,8 +1,9 @@
 //! Where things are and which network is meant: flag, then environment, then file.
 //!
 //! ```text
-//! FARM_HOME/            (else ~/.config/farm for the first, ~/.local/share/farm for the rest)
+//! FARM_HOME/            (else ~/.config/farm for config.toml and secrets, ~/.local/share/farm for the rest)
 //!   config.toml         contexts, and which of them is current
+//!   secrets/            what jobs must know, each locked with a key made from the account's
 //!   account.key         the account's key, mode 0600, made on first use
 //!   jobs/               what we know of our jobs and the ledger does not: their names
 //! ```
@@ -101,6 +102,10 @@ impl Paths {
     /// The account's key.
     pub(crate) fn account_key(&self) -> PathBuf {
         self.data_dir.join("account.key")
+    }
+    /// The folder of the user's secrets, each locked.
+    pub(crate) fn secrets(&self) -> PathBuf {
+        self.config_dir.join("secrets")
     }
     /// The folder of job records.
     pub(crate) fn jobs(&self) -> PathBuf {

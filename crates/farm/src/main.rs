@@ -20,6 +20,7 @@ mod patience;
 mod project;
 mod receipt;
 mod render;
+mod secrets;
 mod session;
 mod spec_file;
 mod transfer;

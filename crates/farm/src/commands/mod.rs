@@ -18,6 +18,7 @@ mod moving;
 mod offers;
 mod overview;
 pub(crate) mod run;
+mod secret;
 mod tenure;
 mod up;
 mod volume;
@@ -45,6 +46,7 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Receipt(args) => jobs::receipt(app, args).await,
         Command::Extend(args) => jobs::extend(app, args).await,
         Command::TopUp(args) => tenure::top_up(app, args).await,
+        Command::Secret(args) => secret::run(app, args),
         Command::Volume(args) => volume::run(app, args).await,
         Command::Herd(args) => herd::run(app, args).await,
         Command::Account(args) => account::run(app, args).await,

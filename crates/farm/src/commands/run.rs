@@ -18,6 +18,7 @@ use crate::handles::{JobRecord, forget, remember};
 use crate::pack::{MAX_CONTEXT_BYTES, NO_DOCKERFILE, Packed, Plan};
 use crate::render::Progress;
 use crate::render::number::{credits, per_hour};
+use crate::secrets;
 use crate::session::{App, Session, now_ms, random};
 use crate::spec_file::{self, Asked};
 use crate::volumes;
@@ -42,6 +43,8 @@ pub(crate) const WATCH_LINGERS: Millis = Millis(24 * 3_600_000);
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &RunArgs) -> Outcome {
     let asked = spec_file::resolve(&args.spec, &args.command)?;
+    // A secret that is missing is said before anything else.
+    secrets::collect(&app.paths, &app.key()?, &asked.spec.secrets)?;
     let plan = look(app, &asked)?;
     match Session::open(app).await {
         Ok(session) => Box::pin(go(&session, args, asked, plan, false)).await,
@@ -102,6 +105,7 @@ async fn go(session: &Session, args: &RunArgs, mut asked: Asked, plan: Option<Pl
         Some(plan) => Some(pack(session, plan, &mut progress).await?),
         None => None,
     };
+    let secrets = secrets::collect(&session.paths, &session.key, &asked.spec.secrets)?;
     let manifest = manifest(&asked, packed.as_ref())?;
     let bytes = manifest.to_bytes();
     if bytes.len() > MAX_MANIFEST_BYTES {
@@ -134,6 +138,7 @@ async fn go(session: &Session, args: &RunArgs, mut asked: Asked, plan: Option<Pl
         handle,
         lease,
         manifest: bytes,
+        secrets,
         packed,
         detach: args.detach,
         out: args.out.clone(),

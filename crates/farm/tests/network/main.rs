@@ -35,6 +35,8 @@ mod refusals;
 #[cfg(test)]
 mod runs;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod stopping;
 #[cfg(test)]
 mod support;

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::{
     Inner, firewall, keeper,
     probe::found,
+    secrets::{self, SecretDir},
     volume::LoopVolume,
     workload::{Names, Output, base_labels, check, describe},
 };
@@ -113,6 +114,12 @@ impl Inner {
         let kept = self.mount_kept(workload).await?;
         let mut body = describe(workload, network, output, self.facts.log_driver, self.config.log_bytes);
         keeper::add(&mut body, kept);
+        if let (Some(source), Some(at)) = (self.make_secrets(workload)?, &workload.secrets) {
+            secrets::add(&mut body, &source, &at.path);
+            if at.variables {
+                secrets::wrap(&mut body, &at.path, self.image_command(&workload.image).await?);
+            }
+        }
         let options = CreateContainerOptionsBuilder::default().name(&names.object).build();
         match self.docker.create_container(Some(options), body).await {
             Ok(made) => Ok(InstanceId(made.id)),
@@ -269,6 +276,7 @@ impl Inner {
         }
         let key = seen.key();
         if let Some((owner, key)) = &key {
+            self.secret_dir(owner, key).remove().await?;
             let object = Names::of(owner, key).object;
             let network = async {
                 if seen.has_network {
@@ -297,6 +305,7 @@ impl Inner {
     async fn remove_parts(&self, owner: &Owner, key: &InstanceKey) -> Result<(), RuntimeError> {
         let object = Names::of(owner, key).object;
         self.remove_network(&object, None).await?;
+        self.secret_dir(owner, key).remove().await?;
         LoopVolume::new(&self.config.state_dir, owner.as_str(), &object).remove().await?;
         self.remove_engine_volume(&object).await
     }
@@ -335,6 +344,11 @@ impl Inner {
             }
         }
         let kept: BTreeSet<String> = keep.iter().map(|key| Names::of(owner, key).object).collect();
+        for name in SecretDir::list(&self.config.state_dir, owner)? {
+            if !kept.contains(&name) {
+                SecretDir::new(&self.config.state_dir, owner, &name).remove().await?;
+            }
+        }
         for name in LoopVolume::list(&self.config.state_dir, owner.as_str())? {
             if !kept.contains(&name) {
                 LoopVolume::new(&self.config.state_dir, owner.as_str(), &name).remove().await?;

@@ -27,6 +27,7 @@ mod io;
 mod keeper;
 mod network;
 mod probe;
+mod secrets;
 mod volume;
 mod workload;
 
@@ -44,7 +45,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Attached, BuildError, BuildEvent, BuildRequest, Capabilities, ExecOutput, Exit, Image, InstanceId, InstanceKey, Keeper, ListedInstance,
-    LogChunk, LogCursor, Observed, Owner, PullError, PullEvent, Runtime, RuntimeError, Swept, UsageSample, Workload,
+    LogChunk, LogCursor, Observed, Owner, PullError, PullEvent, Runtime, RuntimeError, SecretFile, Swept, UsageSample, Workload,
 };
 
 pub use config::{DockerConfig, KNOWN_SOCKETS, find_socket};
@@ -109,6 +110,10 @@ impl Runtime for DockerRuntime {
 
     async fn create(&self, workload: &Workload) -> Result<InstanceId, RuntimeError> {
         self.inner.create(workload).await
+    }
+
+    async fn give_secrets(&self, id: &InstanceId, files: Vec<SecretFile>, variables: Vec<(String, Vec<u8>)>) -> Result<(), RuntimeError> {
+        self.inner.give_secrets(id, files, &variables).await
     }
 
     async fn start(&self, id: &InstanceId) -> Result<(), RuntimeError> {
