@@ -12,6 +12,7 @@ use crate::channel;
 use crate::data::{AliveAnswer, ContextStatus, CountersignRequest, LeaseStatus, NodeEvent};
 use crate::frames::{Decoder, Frame};
 use crate::problem::Problem;
+use crate::secrets::SealingKey;
 use crate::sse::SseDecoder;
 use crate::views::{
     AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress,
@@ -434,6 +435,28 @@ impl LeaseClient {
         self.api.http.request(method, url).header("authorization", header)
     }
 
+    /// The node's key for sealing, if it is the node's: one that was put in on the way is an error.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn sealing_key(&self) -> Result<[u8; 32], ApiError> {
+        let offer: SealingKey = self.api.json(self.request(reqwest::Method::GET, "sealing-key")).await?;
+        offer.verify(&self.node).map_err(|_| self.api.malformed("the sealing key is not the machine's".into()))
+    }
+    /// What secrets of this lease are bound to.
+    #[must_use]
+    pub fn secrets_context(&self) -> Vec<u8> {
+        crate::secrets::context(&self.node, &self.lease)
+    }
+    /// Hands over sealed secrets, before the manifest that names them.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn put_secrets(&self, sealed: Vec<u8>) -> Result<(), ApiError> {
+        let hash = pasture_types::blob::hash(&sealed);
+        let request = self.request(reqwest::Method::PUT, &format!("secrets?hash={hash}")).body(sealed);
+        self.api.answer(request.timeout(CALL_DEADLINE)).await.map(|_| ())
+    }
     /// Hands over the manifest.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //!
 //! | request | body, answer |
 //! |---|---|
+//! | `GET sealing-key`, `PUT secrets?hash=H` | the job's secrets, sealed; before the manifest that names them: see [`crate::secrets`] |
 //! | `PUT manifest` | the manifest's bytes; their hash must be the lease's `spec_hash` |
 //! | `GET context` | [`ContextStatus`]: how much of the build context has arrived |
 //! | `PUT context?offset=N` | tar bytes from N on; resumable; the hash is checked when complete |

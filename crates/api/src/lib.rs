@@ -31,6 +31,7 @@ pub mod frames;
 pub mod invite;
 pub mod newcomer;
 pub mod problem;
+pub mod secrets;
 pub mod sse;
 pub mod views;
 pub mod volumes;

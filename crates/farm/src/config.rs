@@ -1,8 +1,9 @@
 //! Where things are and which network is meant: flag, then environment, then file.
 //!
 //! ```text
-//! FARM_HOME/            (else ~/.config/farm for the first, ~/.local/share/farm for the rest)
+//! FARM_HOME/            (else ~/.config/farm for config.toml and secrets, ~/.local/share/farm for the rest)
 //!   config.toml         contexts, and which of them is current
+//!   secrets/            what jobs must know, each locked with a key made from the account's
 //!   account.key         the account's key, mode 0600, made on first use
 //!   machine.path        the folder of the machine that was started last, if any
 //!   jobs/               what we know of our jobs and the ledger does not: their names
@@ -106,6 +107,9 @@ impl Paths {
     /// Where the machine that was started last has its files.
     pub(crate) fn machine_note(&self) -> PathBuf {
         self.data_dir.join("machine.path")
+    /// The folder of the user's secrets, each locked.
+    pub(crate) fn secrets(&self) -> PathBuf {
+        self.config_dir.join("secrets")
     }
     /// The folder of job records.
     pub(crate) fn jobs(&self) -> PathBuf {

@@ -24,6 +24,7 @@ mod project;
 mod reach;
 mod receipt;
 mod render;
+mod secrets;
 mod session;
 mod spec_file;
 mod transfer;

@@ -7,7 +7,7 @@ use crate::args::{SpecArgs, TermArgs};
 use crate::deploy::address;
 use crate::exit::Failure;
 use pasture_jobfile::yaml;
-use pasture_types::keep::VolumeSpec;
+use pasture_types::keep::{SecretSpec, VolumeSpec};
 use pasture_types::market::Egress;
 use pasture_types::spec::{AliveSpec, BuildSpec, CheckedSource, CheckedSpec, JobSpec, MAX_NAME, Scalar, SpecError, TermSpec};
 use std::path::{Path, PathBuf};
@@ -193,6 +193,7 @@ fn flag_for(field: &str, args: &SpecArgs) -> Option<&'static str> {
         ("term", "--open", args.terms.open),
         ("term", "--renew", args.terms.renew),
         ("watcher", "--watch", args.terms.watch.is_some()),
+        ("secrets", "--secret", !args.keep.secret.is_empty()),
         ("volumes", "--volume", !args.keep.volume.is_empty()),
         ("env", "--env", !args.env.is_empty()),
         ("constraints.attributes", "--label", !args.label.is_empty()),
@@ -241,6 +242,9 @@ fn apply(args: &SpecArgs, command: &[String], spec: &mut JobSpec) -> Result<(), 
     if let Some(text) = &args.alive {
         spec.alive = Some(parse_alive(text)?);
     }
+    for text in &args.keep.secret {
+        spec.secrets.push(parse_secret(text));
+    }
     for text in &args.keep.volume {
         spec.volumes.push(parse_volume(text)?);
     }
@@ -268,6 +272,15 @@ fn apply_terms(args: &TermArgs, spec: &mut JobSpec) {
         spec.preemptible = Some(true);
     }
     spec.watcher = args.watch.clone().or(spec.watcher.take());
+}
+
+/// `NAME`, `NAME=VARIABLE` or `NAME=/run/secrets/FILE`.
+fn parse_secret(text: &str) -> SecretSpec {
+    match text.split_once('=') {
+        None => SecretSpec { name: text.into(), ..SecretSpec::default() },
+        Some((name, file)) if file.starts_with('/') => SecretSpec { name: name.into(), env: None, file: Some(file.into()) },
+        Some((name, variable)) => SecretSpec { name: name.into(), env: Some(variable.into()), file: None },
+    }
 }
 
 /// `NAME:/PATH`, with `:ro` or a size after it.
@@ -392,7 +405,7 @@ mod tests {
     }
 
     fn with_volume(text: &str) -> SpecArgs {
-        SpecArgs { keep: crate::args::KeepArgs { volume: vec![text.into()] }, ..SpecArgs::default() }
+        SpecArgs { keep: crate::args::KeepArgs { volume: vec![text.into()], secret: vec![] }, ..SpecArgs::default() }
     }
 
     fn with_terms(terms: TermArgs) -> SpecArgs {

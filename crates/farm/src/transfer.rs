@@ -7,6 +7,7 @@ use crate::exit::Failure;
 use crate::pack::Packed;
 use crate::patience::{Patience, patiently};
 use crate::render::Progress;
+use crate::session::random;
 use crate::unpack::{Unpacked, unpack};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -14,7 +15,9 @@ use indicatif::ProgressBar;
 use pasture_api::ApiError;
 use pasture_api::client::LeaseClient;
 use pasture_api::data::{HASH_HEADER, LENGTH_HEADER};
+use pasture_api::secrets::Secrets;
 use pasture_rt::{TaskKind, spawn_blocking};
+use pasture_store::seal;
 use pasture_types::BlobHash;
 use pasture_types::resources::display_bytes;
 use std::fs::File;
@@ -26,7 +29,16 @@ use tokio_util::io::ReaderStream;
 const TAR_OVERHEAD: u64 = 256 << 20;
 
 /// Hands over the job's description and, if there is one, its folder.
-pub(crate) async fn send(client: LeaseClient, manifest: Vec<u8>, packed: Option<&Packed>, bar: Option<ProgressBar>) -> Result<(), Failure> {
+pub(crate) async fn send(
+    client: LeaseClient,
+    secrets: Secrets,
+    manifest: Vec<u8>,
+    packed: Option<&Packed>,
+    bar: Option<ProgressBar>,
+) -> Result<(), Failure> {
+    if !secrets.0.is_empty() {
+        hand_over(&client, &secrets).await?;
+    }
     patiently(|| client.put_manifest(manifest.clone())).await?;
     let Some(packed) = packed else { return Ok(()) };
     let mut patience = Patience::new();
@@ -49,6 +61,16 @@ pub(crate) async fn send(client: LeaseClient, manifest: Vec<u8>, packed: Option<
             Err(e) => patience.after(e).await?,
         }
     }
+}
+
+/// The secrets, sealed for the machine; the same bytes again after an answer that was lost.
+async fn hand_over(client: &LeaseClient, secrets: &Secrets) -> Result<(), Failure> {
+    let wrong = || Failure::new("bad-secret", "the secrets cannot be sealed for this machine; they were not sent");
+    let reader = patiently(|| client.sealing_key()).await?;
+    let plain = secrets.to_bytes().ok_or_else(wrong)?;
+    let sealed = seal::seal(&reader, &client.secrets_context(), &plain, random()?).map_err(|_| wrong())?;
+    patiently(|| client.put_secrets(sealed.clone())).await?;
+    Ok(())
 }
 
 async fn put(

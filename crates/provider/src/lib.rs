@@ -34,6 +34,7 @@ mod prover;
 mod provider;
 mod reconcile;
 mod register;
+mod secrets;
 mod server;
 mod submit;
 mod volumes;

@@ -141,6 +141,7 @@ impl Subject {
             read_only_root: false,
             grace: Duration::from_secs(2),
             mounts: Vec::new(),
+            secrets: None,
         };
         let begun = Instant::now();
         let id = self.trait_side.create(&workload).await?;

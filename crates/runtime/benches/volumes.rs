@@ -67,6 +67,7 @@ async fn filled(runtime: &DockerRuntime, owner: &Owner, volume: &VolumeKey) -> R
         read_only_root: false,
         grace: Duration::ZERO,
         mounts: vec![Mount { volume: volume.clone(), path: "/data".into(), read_only: false }],
+        secrets: None,
     };
     let id = runtime.create(&workload).await?;
     runtime.start(&id).await?;

@@ -48,7 +48,8 @@ pub use keeper::{Keeper, Mount, Use};
 pub use time::EngineTime;
 pub use types::{
     Capabilities, EgressFilter, ExecOutput, Exit, Image, InstanceId, InstanceKey, Limits, ListedInstance, LogChunk, LogCursor, LogMark,
-    LogStream, MAX_EXEC_OUTPUT_BYTES, MAX_NAME_LEN, Network, Observed, Owner, Swept, UsageSample, VolumeKey, Workload,
+    LogStream, MAX_EXEC_OUTPUT_BYTES, MAX_NAME_LEN, Network, Observed, Owner, SecretFile, SecretsAt, Swept, UsageSample, VolumeKey,
+    Workload,
 };
 
 /// Label on everything we create: the node that it belongs to.
@@ -85,6 +86,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// Makes the instance with its network and output volume, not yet running. Idempotent by owner and instance key:
     /// a second call returns the existing one, whatever its state, and changes nothing about it.
     async fn create(&self, workload: &Workload) -> Result<InstanceId, RuntimeError>;
+
+    /// Puts secrets where a created instance will find them: memory of the host that is not swapped out. Once more puts them anew, as is
+    /// needed after a reboot. They go with the instance. Variables are names of shells' with any bytes but zero.
+    async fn give_secrets(&self, id: &InstanceId, files: Vec<SecretFile>, variables: Vec<(String, Vec<u8>)>) -> Result<(), RuntimeError> {
+        let _ = (id, files, variables);
+        Err(RuntimeError::Conflict("this runtime keeps no secrets".into()))
+    }
 
     /// Starts a created instance; nothing happens if it runs already. One that has exited is not run again:
     /// [`RuntimeError::AlreadyExited`]. A command that the image lacks is [`RuntimeError::StartFailed`].

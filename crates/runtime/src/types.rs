@@ -155,6 +155,33 @@ pub struct Workload {
     /// Kept volumes; see [`Keeper`](crate::Keeper).
     #[serde(default)]
     pub mounts: Vec<Mount>,
+    /// Where its secrets lie; what they are comes with [`Runtime::give_secrets`](crate::Runtime::give_secrets).
+    #[serde(default)]
+    pub secrets: Option<SecretsAt>,
+}
+
+/// Where an instance finds its secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretsAt {
+    /// Absolute path of a directory, read-only for the instance.
+    pub path: String,
+    /// Some are variables: the command is started by the image's `/bin/sh`, which reads them.
+    pub variables: bool,
+}
+
+/// A secret that is a file. Its debug form shows no content.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    /// Its name in the directory.
+    pub name: String,
+    /// Its content.
+    pub content: Vec<u8>,
+}
+
+impl fmt::Debug for SecretFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretFile({})", self.name)
+    }
 }
 
 /// An image the engine has.

@@ -10,8 +10,11 @@ mod error;
 pub mod export;
 mod file;
 pub mod keys;
+pub mod seal;
+mod vault;
 
 pub use blob::{PartialBlob, hash_file};
 pub use dir::DataDir;
 pub use error::StoreError;
 pub use file::{RecordFile, sync_dir, write_atomic};
+pub use vault::{MAX_KEPT_SECRETS, MAX_SECRET_BYTES, Vault};

@@ -216,9 +216,6 @@ pub(crate) fn volumes_of(specs: Vec<VolumeSpec>) -> Result<Vec<VolumeMount>, Spe
 
 /// The secrets of a job file.
 pub(crate) fn secrets_of(specs: Vec<SecretSpec>) -> Result<Vec<SecretMount>, SpecError> {
-    if !specs.is_empty() {
-        return Err(named("secrets", (0, "secrets are not available in this version".into())));
-    }
     let mut out = vec![];
     for (n, spec) in specs.into_iter().enumerate() {
         let target = match (spec.env, spec.file) {

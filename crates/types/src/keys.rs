@@ -146,6 +146,11 @@ impl SigningKey {
     pub fn node_id(&self) -> NodeId {
         NodeId(self.0.verification_key().into())
     }
+    /// A secret for another purpose, which only the holder of this key can make; it tells nothing of the key.
+    #[must_use]
+    pub fn derive_secret(&self, domain: &str) -> [u8; 32] {
+        derive(domain, &[&self.0.to_bytes()])
+    }
     /// Signs a 32-byte digest.
     #[must_use]
     pub fn sign(&self, digest: &[u8; 32]) -> Signature {

@@ -3,6 +3,7 @@
 //! Guarantees: as for all of [`super`].
 
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
 /// What a job gets of the user's volumes and secrets.
 #[derive(Args, Clone, Default, Debug)]
@@ -10,6 +11,10 @@ pub(crate) struct KeepArgs {
     /// A folder that outlives the job: NAME:/PATH, with :ro it is only read, with :2Gi it is made that large; can be given several times
     #[arg(long, value_name = "NAME:/PATH[:ro|:SIZE]")]
     pub(crate) volume: Vec<String>,
+    /// A secret of yours: NAME is the file /run/secrets/NAME, NAME=VARIABLE a variable, NAME=/run/secrets/FILE another file; can be given
+    /// several times
+    #[arg(long, value_name = "NAME[=VARIABLE|=/PATH]")]
+    pub(crate) secret: Vec<String>,
 }
 
 /// What a machine keeps of its users' volumes.
@@ -24,6 +29,37 @@ pub(crate) struct VolumeSpaceArgs {
     /// The same for one account
     #[arg(long, default_value = "8Gi", value_name = "SIZE")]
     pub(crate) volume_space_each: String,
+}
+
+/// `farm secret`.
+#[derive(Args, Debug)]
+pub(crate) struct SecretArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: SecretCommand,
+}
+
+/// What can be done with secrets.
+#[derive(Subcommand, Debug)]
+pub(crate) enum SecretCommand {
+    /// Keep a value, from a file or from standard input (without its last line end)
+    Set {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The file that has the value, taken as it is
+        #[arg(long, value_name = "FILE")]
+        from_file: Option<PathBuf>,
+    },
+    /// List the names of your secrets
+    #[command(alias = "ls")]
+    List,
+    /// Forget one
+    Rm {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
 }
 
 /// `farm volume`.

@@ -147,6 +147,8 @@ pub(crate) enum Command {
     Certificate(CertificateArgs),
     /// Vote on changes of the network, or propose one
     Vote(VoteArgs),
+    /// Keep what jobs must know and nobody else
+    Secret(SecretArgs),
     /// List, copy and remove the folders that outlive your jobs
     Volume(VolumeArgs),
     /// Run thousands of small tasks inside a running job

@@ -14,6 +14,7 @@ use crate::exit::{Failure, Outcome};
 use crate::render::number::{count, credits, per_hour};
 use crate::render::{Progress, Table};
 use crate::session::{App, Session, now_ms};
+use crate::secrets;
 use crate::spec_file;
 use pasture_jobfile::checked;
 use pasture_types::BlobHash;
@@ -52,6 +53,10 @@ fn limit(going: &GoingArgs) -> Result<Option<Duration>, Failure> {
 pub(crate) async fn carry_out(app: &App, session: &Session, record: Deployment, taste: Taste, going: &GoingArgs) -> Outcome {
     let until = limit(going)?.map(|t| Instant::now() + t);
     let specs = checked(&record.services).map_err(|(service, e)| Failure::new("spec", format!("services.{service}.{e}")))?;
+    // A secret that is missing is said before anything else.
+    for spec in specs.values() {
+        secrets::collect(&session.paths, &session.key, &spec.secrets)?;
+    }
     let built = build_contexts(app, session, &specs).await?;
     session.ensure_account().await?;
     let (jobs, _) = session.jobs().await?;

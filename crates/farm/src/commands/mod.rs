@@ -29,6 +29,7 @@ mod plan;
 pub(crate) mod run;
 mod scale;
 mod schema;
+mod secret;
 mod tenure;
 mod up;
 mod update;
@@ -64,6 +65,7 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Receipt(args) => jobs::receipt(app, args).await,
         Command::Extend(args) => jobs::extend(app, args).await,
         Command::TopUp(args) => tenure::top_up(app, args).await,
+        Command::Secret(args) => secret::run(app, args),
         Command::Volume(args) => volume::run(app, args).await,
         Command::Herd(args) => herd::run(app, args).await,
         Command::Account(args) => account::run(app, args).await,

@@ -18,6 +18,7 @@ use crate::handles::{JobRecord, forget, remember};
 use crate::pack::{MAX_CONTEXT_BYTES, NO_DOCKERFILE, Packed, Plan};
 use crate::render::Progress;
 use crate::render::number::{credits, per_hour};
+use crate::secrets;
 use crate::session::{App, Session, now_ms, random};
 use crate::spec_file::{self, Asked};
 use crate::volumes;
@@ -50,6 +51,8 @@ pub(crate) async fn run(app: &App, args: &RunArgs) -> Outcome {
         }
     }
     let doors = forward::listen(&doors, &asked.spec.ports).await?;
+    // A secret that is missing is said before anything else.
+    secrets::collect(&app.paths, &app.key()?, &asked.spec.secrets)?;
     let plan = look(app, &asked)?;
     match Session::open(app).await {
         Ok(session) => Box::pin(go(&session, args, asked, plan, doors, false)).await,
@@ -119,6 +122,7 @@ async fn go(
         None => None,
     };
     let manifest = manifest(&asked, packed.as_ref().map(|p| (p.hash, p.bytes)))?;
+    let secrets = secrets::collect(&session.paths, &session.key, &asked.spec.secrets)?;
     let bytes = manifest.to_bytes();
     if bytes.len() > MAX_MANIFEST_BYTES {
         return Err(Failure::new("spec", format!("the job's description has {} bytes; at most {MAX_MANIFEST_BYTES} fit", bytes.len()))
@@ -153,6 +157,7 @@ async fn go(
         handle,
         lease,
         manifest: bytes,
+        secrets,
         packed,
         detach: args.detach,
         out: args.out.clone(),

@@ -23,10 +23,12 @@ use crate::pack::Packed;
 use crate::render::Progress;
 use crate::render::number::credits;
 use crate::session::{Job, Session, now_ms, random};
+use crate::secrets;
 use crate::spec_file;
 use crate::words::{self, machine};
 use pasture_api::client::EventFilter;
 use pasture_api::data::{LeaseStatus, Phase, Wellness};
+use pasture_api::secrets::Secrets;
 use pasture_api::{JobView, LeaseView, OrderState};
 use pasture_rt::TaskHandle;
 use pasture_types::event::Event;
@@ -366,6 +368,10 @@ impl<'a> Drive<'a> {
         Ok((manifest, spec))
     }
 
+    fn secrets(&self, spec: &CheckedSpec) -> Result<Secrets, Failure> {
+        secrets::collect(&self.session.paths, &self.session.key, &spec.secrets)
+    }
+
     async fn start(&mut self, key: &Key) -> Result<(), Failure> {
         let salt = random()?;
         let (manifest, spec) = self.manifest(key, salt)?;
@@ -521,9 +527,13 @@ impl<'a> Drive<'a> {
                     return Ok(());
                 }
                 let salt = self.record.unit(key).map(|u| u.salt).unwrap_or_default();
-                let manifest = Some(self.manifest(key, salt)?.0).filter(|m| m.hash() == lease.spec_hash);
+                let (manifest, spec) = self.manifest(key, salt)?;
+                let told = match manifest.hash() == lease.spec_hash {
+                    true => Some(tend::Told { manifest: manifest.to_bytes(), secrets: self.secrets(&spec)? }),
+                    false => None,
+                };
                 let is_told = async || self.session.lease_client(&lease).status().await.is_ok_and(|s| s.phase > Phase::AwaitingContext);
-                if manifest.is_none() && !is_told().await {
+                if told.is_none() && !is_told().await {
                     // Its description cannot be made again, so it could never be told what to run.
                     self.session.submit(vec![Action::CloseLease { lease: lease.id, reason: EndReason::StoppedByUser }]).await?;
                     return self.elsewhere(key, order, "what it should run is not known any more");
@@ -533,7 +543,7 @@ impl<'a> Drive<'a> {
                 }
                 self.tell(key, "machine", &format!("has {}", machine(&lease.provider_name, &lease.region)));
                 let folder = self.built.get(&key.service).map(|b| Arc::clone(&b.folder));
-                let part = tend::Part { key: key.clone(), lease, manifest: manifest.map(|m| m.to_bytes()), folder };
+                let part = tend::Part { key: key.clone(), lease, told, folder };
                 self.tended.insert(order, tend::tend(self.session, part, self.news.clone()));
                 Ok(())
             }

@@ -14,6 +14,7 @@ use crate::transfer;
 use pasture_api::LeaseView;
 use pasture_api::client::LeaseClient;
 use pasture_api::data::{LeaseStatus, NodeEvent, Phase};
+use pasture_api::secrets::Secrets;
 use pasture_rt::{TaskHandle, TaskKind, spawn};
 use pasture_types::OrderId;
 use pasture_types::lease::Usage;
@@ -47,12 +48,21 @@ pub(crate) enum What {
     Status(Box<LeaseStatus>),
 }
 
+/// What a machine has to know to run a part.
+#[derive(Clone)]
+pub(crate) struct Told {
+    /// Its description.
+    pub(crate) manifest: Vec<u8>,
+    /// The secrets that it names.
+    pub(crate) secrets: Secrets,
+}
+
 /// A part that has a machine.
 pub(crate) struct Part {
     pub(crate) key: Key,
     pub(crate) lease: LeaseView,
-    /// Its description, where it may still need that.
-    pub(crate) manifest: Option<Vec<u8>>,
+    /// What it is told, where it may still need that.
+    pub(crate) told: Option<Told>,
     pub(crate) folder: Option<SharedFolder>,
 }
 
@@ -74,7 +84,7 @@ async fn follow(session: &Session, part: Part, news: &mpsc::Sender<News>) {
     let watch = Watch::joining(part.lease.id, part.lease.generation, part.lease.alive, accepted, now_ms());
     let mut tended = Tended { session, client: client.clone(), node: part.lease.node, watch };
     let tell = async |what| drop(news.send(News { key: part.key.clone(), order: part.lease.order, what }).await);
-    let mut sent = part.manifest.clone().map(|manifest| Box::pin(hand_over(client, manifest, part.folder.clone())));
+    let mut sent = part.told.clone().map(|told| Box::pin(hand_over(client, told, part.folder.clone())));
     let (mut ended, mut settled) = (None, false);
     loop {
         let over = ended.map(|at| at + LAST_WORD);
@@ -113,14 +123,15 @@ async fn follow(session: &Session, part: Part, news: &mpsc::Sender<News>) {
 }
 
 /// Hands over what the machine needs; one that has it already says so.
-async fn hand_over(client: LeaseClient, manifest: Vec<u8>, folder: Option<SharedFolder>) -> Result<(), Failure> {
+async fn hand_over(client: LeaseClient, told: Told, folder: Option<SharedFolder>) -> Result<(), Failure> {
     let status = crate::patience::patiently(|| client.status()).await?;
     if status.phase > Phase::AwaitingContext {
         return Ok(());
     }
+    let Told { manifest, secrets } = told;
     let sent = match folder {
-        Some(folder) => transfer::send(client.clone(), manifest, Some(&*folder.lock().await), None).await,
-        None => transfer::send(client.clone(), manifest, None, None).await,
+        Some(folder) => transfer::send(client.clone(), secrets, manifest, Some(&*folder.lock().await), None).await,
+        None => transfer::send(client.clone(), secrets, manifest, None, None).await,
     };
     match sent {
         Ok(()) => Ok(()),

@@ -208,7 +208,7 @@ fn there_is_a_limit_for_each_account_and_time_is_up_at_last() {
     let _ = user.farm(&["volume", "snapshot", "a", "--as", "s"]).exits(125).says(&["at most", "remove what you no longer need"]);
     // Kept by nobody for longer than a second: the next look removes it, here the one at the start.
     let _ = user.farm(&["stop", "a", "--grace", "1s"]).exits(0);
-    until("the volume is let go", || list(&user).first().is_none_or(|v| v["used_by"].as_array().is_some_and(Vec::is_empty)));
+    until("the volume rests", || mounts_below(&net.data().join("provider/runtime/kept")).is_empty());
     let kept_until = list(&user)[0]["kept_until"].as_u64().unwrap();
     net.kill();
     until("a second has passed", || now_ms() > kept_until);

@@ -196,6 +196,7 @@ impl Actor {
             view.finished = r.is_finished();
         });
         if r.phase == Phase::Ended {
+            crate::secrets::forget(&self.shared.dir);
             self.follower.trigger();
             self.shared.log.send_if_modified(|seen| !std::mem::replace(&mut seen.done, true));
         }

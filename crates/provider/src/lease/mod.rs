@@ -4,6 +4,7 @@
 //! ```text
 //!  leases/<id>/state         LeaseRecord, replaced as a whole
 //!              manifest      as the client sent it
+//!              secrets       sealed, until the job has ended
 //!              context.tar   the build context (context.partial while it arrives)
 //!              build.log     output of the build, for people
 //!              log, log.mark frames, see log.rs

@@ -10,6 +10,7 @@ use super::record::{LeaseRecord, Terms};
 use super::shared::Shared;
 use crate::context::Context;
 use crate::detect;
+use crate::secrets;
 use crate::volumes;
 use crate::images::Origin;
 use futures::{FutureExt as _, StreamExt as _};
@@ -314,6 +315,7 @@ pub(crate) fn workload(
         read_only_root: false,
         grace: Duration::from_millis(manifest.grace.0),
         mounts,
+        secrets: secrets::place(manifest),
     })
 }
 
@@ -361,6 +363,10 @@ pub(crate) enum Mode {
 pub(crate) async fn run(ctx: Arc<Context>, shared: Arc<Shared>, container: String, mode: Mode) {
     let id = InstanceId(container);
     if mode == Mode::Start {
+        if let Err(detail) = secrets::give(&ctx, &shared, &id).await {
+            shared.tell(Event::StartFailed { detail }).await;
+            return;
+        }
         match insist(|| ctx.runtime.start(&id)).await {
             Ok(()) | Err(RuntimeError::AlreadyExited(_)) => {}
             Err(error) => {

@@ -25,6 +25,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use pasture_api::data::{AliveAnswer, CountersignRequest, LeaseStatus};
 use pasture_api::problem::Problem;
+use pasture_api::secrets::SealingKey;
 use pasture_rt::{TaskHandle, TaskKind};
 use pasture_types::keys::{Signature, parse_public_key};
 use pasture_types::lease::EndReason;
@@ -51,6 +52,8 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
     let cancel = ctx.cancel.clone();
     let router = Router::new()
         .route("/leases/{id}/manifest", put(manifest))
+        .route("/leases/{id}/sealing-key", get(sealing_key))
+        .route("/leases/{id}/secrets", put(put_secrets))
         .route("/leases/{id}/context", get(upload::context_status).put(upload::put_context))
         .route("/leases/{id}/status", get(status))
         .route("/leases/{id}/events", get(streams::events))
@@ -78,6 +81,29 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
 
 async fn manifest(State(ctx): Ctx, Lease(lease): Lease, body: Bytes) -> Result<StatusCode, Problem> {
     upload::put_manifest(&ctx, &lease, &body).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn sealing_key(State(ctx): Ctx, Lease(_): Lease) -> Json<SealingKey> {
+    Json(crate::secrets::key(&ctx))
+}
+
+#[derive(Deserialize)]
+struct Hashed {
+    hash: String,
+}
+
+/// The request's signature covers the path with this hash, and so what was sealed.
+async fn put_secrets(
+    State(ctx): Ctx,
+    Lease(lease): Lease,
+    Query(Hashed { hash }): Query<Hashed>,
+    body: Bytes,
+) -> Result<StatusCode, Problem> {
+    if pasture_types::blob::hash(&body).to_string() != hash {
+        return Err(Problem::bad_request("the secrets are not those that were signed: their hash is another"));
+    }
+    crate::secrets::put(&ctx, &lease, &body).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -44,6 +44,7 @@ pub(super) async fn put_manifest(ctx: &Context, lease: &Arc<Shared>, body: &Byte
     if lease.view.borrow().manifest.is_some() {
         return Ok(());
     }
+    crate::secrets::all_here(ctx, lease, &manifest)?;
     let (path, bytes) = (lease.dir.join("manifest"), body.clone());
     let written = pasture_rt::spawn_blocking(TaskKind::Connection, move || write_atomic(&path, &bytes)).join().await;
     written.unwrap_or(Ok(())).map_err(|e| stored(&e))?;

@@ -22,6 +22,7 @@ use super::{
     Inner, firewall, keeper,
     probe::found,
     root,
+    secrets::{self, SecretDir},
     volume::LoopVolume,
     workload::{Names, Output, base_labels, check, describe, ulimits},
 };
@@ -145,6 +146,12 @@ impl Inner {
         keeper::add(&mut body, kept);
         if self.facts.can_bound_root && volume.exists() {
             root::keep_inside(&mut body, &place, &names.object, &declared)?;
+        }
+        if let (Some(source), Some(at)) = (self.make_secrets(workload)?, &workload.secrets) {
+            secrets::add(&mut body, &source, &at.path);
+            if at.variables {
+                secrets::wrap(&mut body, &at.path, self.image_command(&workload.image).await?);
+            }
         }
         let options = CreateContainerOptionsBuilder::default().name(&names.object).build();
         match self.docker.create_container(Some(options), body).await {
@@ -304,6 +311,7 @@ impl Inner {
         }
         let output = seen.output_key().filter(|_| fate == OutputFate::Goes).map(|(owner, key)| (Names::of(&owner, &key).object, owner));
         if let Some((owner, key)) = &seen.key() {
+            self.secret_dir(owner, key).remove().await?;
             let object = Names::of(owner, key).object;
             let network = async {
                 if seen.has_network {
@@ -342,6 +350,7 @@ impl Inner {
     async fn remove_parts(&self, owner: &Owner, key: &InstanceKey, fate: OutputFate) -> Result<(), RuntimeError> {
         let object = Names::of(owner, key).object;
         self.remove_network(&object, None).await?;
+        self.secret_dir(owner, key).remove().await?;
         if fate == OutputFate::Stays {
             return Ok(());
         }
@@ -385,6 +394,11 @@ impl Inner {
             }
         }
         let kept: BTreeSet<String> = keep.iter().map(|key| Names::of(owner, key).object).collect();
+        for name in SecretDir::list(&self.config.state_dir, owner)? {
+            if !kept.contains(&name) {
+                SecretDir::new(&self.config.state_dir, owner, &name).remove().await?;
+            }
+        }
         for name in LoopVolume::list(&self.config.state_dir, owner.as_str())? {
             if !kept.contains(&name) {
                 LoopVolume::new(&self.config.state_dir, owner.as_str(), &name).remove().await?;

@@ -36,6 +36,7 @@ mod priority;
 mod probe;
 mod reach;
 mod root;
+mod secrets;
 mod terminal;
 mod volume;
 mod workload;
@@ -56,7 +57,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Attached, BuildError, BuildEvent, BuildRequest, Capabilities, Connection, ExecOutput, Exit, Image, InstanceId, InstanceKey, Keeper,
-    ListedInstance, LogChunk, LogCursor, Observed, Owner, PathKind, PullError, PullEvent, Runtime, RuntimeError, Swept, Terminal,
+    ListedInstance, LogChunk, LogCursor, Observed, Owner, PathKind, PullError, PullEvent, Runtime, RuntimeError, SecretFile, Swept, Terminal,
     TerminalSize, UsageSample, Workload,
 };
 
@@ -125,6 +126,10 @@ impl Runtime for DockerRuntime {
 
     async fn create(&self, workload: &Workload) -> Result<InstanceId, RuntimeError> {
         self.inner.create(workload).await
+    }
+
+    async fn give_secrets(&self, id: &InstanceId, files: Vec<SecretFile>, variables: Vec<(String, Vec<u8>)>) -> Result<(), RuntimeError> {
+        self.inner.give_secrets(id, files, &variables).await
     }
 
     async fn start(&self, id: &InstanceId) -> Result<(), RuntimeError> {

@@ -78,6 +78,10 @@ pub(super) fn check(workload: &Workload) -> Result<(), RuntimeError> {
         }
     }
     let mut places: Vec<&str> = workload.output_dir.iter().map(String::as_str).collect();
+    if let Some(secrets) = &workload.secrets {
+        check_path("secrets", &secrets.path)?;
+        places.push(&secrets.path);
+    }
     for mount in &workload.mounts {
         check_path("mounts", &mount.path)?;
         if places.iter().any(|other| nested(other, &mount.path)) {
@@ -267,6 +271,7 @@ mod tests {
             read_only_root: true,
             grace: Duration::from_millis(1500),
             mounts: Vec::new(),
+            secrets: None,
         }
     }
 

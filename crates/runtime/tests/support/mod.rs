@@ -174,6 +174,7 @@ impl Bench {
             read_only_root: false,
             grace: seconds(2),
             mounts: Vec::new(),
+            secrets: None,
         }
     }
 
