@@ -116,7 +116,10 @@ pub struct HttpCall<'a> {
 
 /// Who hears of calls.
 #[derive(Clone, Default)]
-struct Observer(Option<Arc<dyn Fn(&HttpCall<'_>) + Send + Sync>>);
+struct Observer(Option<Arc<Sees>>);
+
+/// Called with each request and its answer.
+type Sees = dyn Fn(&HttpCall<'_>) + Send + Sync;
 
 impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

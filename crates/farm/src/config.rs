@@ -107,6 +107,7 @@ impl Paths {
     /// Where the machine that was started last has its files.
     pub(crate) fn machine_note(&self) -> PathBuf {
         self.data_dir.join("machine.path")
+    }
     /// The folder of the user's secrets, each locked.
     pub(crate) fn secrets(&self) -> PathBuf {
         self.config_dir.join("secrets")
