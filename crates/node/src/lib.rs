@@ -35,7 +35,9 @@ pub use machine::LedgerMachine;
 pub use moving::{Imported, Moved, Progress, export_stopped, import, verify_export};
 pub use offline::ledger_replay;
 pub use pasture_chain::{Failpoint, ReplayReport};
-pub use pasture_provider::{Cleared, Gauge, ImagesSummary, Machine, MissingDeposit, OfferState, Paused, VolumeOptions, detect, gauge, pause_stopped};
+pub use pasture_provider::{
+    Cleared, Gauge, ImagesSummary, Machine, MissingDeposit, OfferState, Paused, VolumeOptions, detect, gauge, pause_stopped,
+};
 pub use pasture_runtime::{Capabilities, EgressFilter};
 pub use price::{Seen, Suggestion, observed, suggest};
 pub use proven::{Proven, RecordKind};

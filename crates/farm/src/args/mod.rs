@@ -5,16 +5,16 @@
 mod deploy;
 mod keep;
 mod machines;
+mod own;
 mod provider;
 mod reach;
-mod own;
 
 pub(crate) use deploy::*;
 pub(crate) use keep::*;
 pub(crate) use machines::*;
+pub(crate) use own::*;
 pub(crate) use provider::*;
 pub(crate) use reach::*;
-pub(crate) use own::*;
 
 use crate::project::Language;
 use clap::{Args, Parser, Subcommand, ValueEnum};

@@ -6,7 +6,8 @@
 
 use crate::args::{DownArgs, DrainArgs, EndingArgs, PauseArgs};
 use crate::backend::{
-    self, Answer, LeaveTerms, Left, MachineStatus, MissingDeposit, OfferLimits, OfferState, Paused, Priority, Request, UpOptions, WaitsFor,
+    self, Answer, LeaveTerms, Left, MachineStatus, MissingDeposit, OfferLimits, OfferState, Paused, Priority, Request, UpOptions,
+    VolumeOptions, WaitsFor,
 };
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::Signals;
@@ -231,6 +232,7 @@ async fn leave_here(
         rates: None,
         region: "local".into(),
         limits: OfferLimits::default(),
+        volumes: VolumeOptions::default(),
         name: format!("provider-{}", session.account().short()),
         // Nothing is posted by who leaves.
         missing_deposit: MissingDeposit::Earn,

@@ -113,7 +113,9 @@ fn each_call_is_shown_to_who_asks_and_nothing_secret_in_it() {
     let quiet = user.farm(&["offers"]).exits(0);
     assert!(!quiet.stderr.contains("> GET"), "{}", quiet.stderr);
     // Calls that are signed, and one that fails.
-    let run = user.farm(&["run", "--show-http", "--cpu", "0.1", "--memory", "32Mi", "--disk", "64Mi", "pasture/busybox:1", "--", "true"]).exits(0);
+    let run = user
+        .farm(&["run", "--show-http", "--cpu", "0.1", "--memory", "32Mi", "--disk", "64Mi", "pasture/busybox:1", "--", "true"])
+        .exits(0);
     for part in ["> POST ", "/v1/transactions 200", "/data/manifest", "/data/events"] {
         assert!(run.stderr.contains(part), "{part}\n{}", run.stderr);
     }

@@ -57,8 +57,8 @@ use tokio::sync::mpsc;
 
 use crate::{
     Attached, BuildError, BuildEvent, BuildRequest, Capabilities, Connection, ExecOutput, Exit, Image, InstanceId, InstanceKey, Keeper,
-    ListedInstance, LogChunk, LogCursor, Observed, Owner, PathKind, PullError, PullEvent, Runtime, RuntimeError, SecretFile, Swept, Terminal,
-    TerminalSize, UsageSample, Workload,
+    ListedInstance, LogChunk, LogCursor, Observed, Owner, PathKind, PullError, PullEvent, Runtime, RuntimeError, SecretFile, Swept,
+    Terminal, TerminalSize, UsageSample, Workload,
 };
 
 pub use config::{DockerConfig, KNOWN_SOCKETS, find_socket};
