@@ -15,6 +15,8 @@ mod files;
 #[cfg(test)]
 mod herds;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod invites;
 #[cfg(test)]
 mod kills;

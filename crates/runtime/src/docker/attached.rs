@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bollard::{container::LogOutput, errors::Error, exec::StartExecResults, models::ExecConfig};
 use futures::StreamExt;
 
-use super::Inner;
+use super::{Inner, podman};
 use crate::{Attached, InstanceId, LogStream, RuntimeError};
 
 pub(super) async fn attach(
@@ -25,7 +25,7 @@ pub(super) async fn attach(
         cmd: Some(command),
         ..Default::default()
     };
-    let exec = match inner.docker.create_exec(&id.0, config).await {
+    let exec = match inner.docker.create_exec(&id.0, config).await.map_err(podman::as_docker) {
         Ok(exec) => exec.id,
         Err(Error::DockerResponseServerError { status_code: 404, .. }) => {
             return Err(RuntimeError::NotFound { what: "instance", name: id.0.clone() });

@@ -29,6 +29,7 @@ mod image;
 mod instance;
 mod io;
 mod network;
+mod podman;
 mod prepare;
 mod probe;
 mod root;
@@ -68,6 +69,8 @@ struct Inner {
     build_groups: cgroup::BuildGroups,
     /// Layers of builds that failed, to be removed. A lock and not an owner task: pushed to from `Drop`.
     leftover_layers: std::sync::Mutex<Vec<String>>,
+    /// For Podman only. A lock and not an owner task: nobody holds it across an await.
+    failed_starts: podman::FailedStarts,
     /// A probe tries things out under fixed names: one at a time.
     probing: tokio::sync::Mutex<()>,
 }
@@ -84,6 +87,7 @@ impl DockerRuntime {
                 facts,
                 build_groups,
                 leftover_layers: std::sync::Mutex::default(),
+                failed_starts: podman::FailedStarts::default(),
                 probing: tokio::sync::Mutex::new(()),
             }),
         })
