@@ -4,22 +4,27 @@
 #   engine.sh          the socket of a running engine; installs and starts one if need be
 #   engine.sh find     the socket of a running engine; changes nothing, exits 1 if there is none
 #   engine.sh base     the same as no argument, and builds pasture/busybox:1 from busybox-static if it is missing
-#   engine.sh stop     ends the engine that this script started, and no other
+#   engine.sh podman   the socket of a Podman service of our own with the base image: the second engine, for tests
+#   engine.sh stop     ends the engines that this script started, and no others
 #
 # Everything but the socket path goes to stderr. Asks before it uses sudo; does not ask as root, never asks with
 # CI=true. An engine at /var/run/docker.sock is used as it is; one of our own keeps its data apart from it.
 #
 # Environment: PASTURE_ENGINE_RUN (sockets and log, /run/pasture), PASTURE_ENGINE_DATA (images, /var/lib/pasture/docker),
-# PASTURE_ENGINE_WAIT (seconds to wait for it to answer, 60).
+# PASTURE_PODMAN_DATA (the same of Podman, /var/lib/pasture/podman), PASTURE_ENGINE_WAIT (seconds to wait for it to answer, 60).
 set -euo pipefail
 
 run_dir=${PASTURE_ENGINE_RUN:-/run/pasture}
 data_dir=${PASTURE_ENGINE_DATA:-/var/lib/pasture/docker}
+podman_data=${PASTURE_PODMAN_DATA:-/var/lib/pasture/podman}
 wait_seconds=${PASTURE_ENGINE_WAIT:-60}
 system_socket=/var/run/docker.sock
 own_socket=$run_dir/docker.sock
 pid_file=$run_dir/docker.pid
 log_file=$run_dir/dockerd.log
+podman_socket=$run_dir/podman.sock
+podman_pid_file=$run_dir/podman.pid
+podman_log=$run_dir/podman.log
 base_image=pasture/busybox:1
 self=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)/$(basename -- "$0")
 
@@ -53,12 +58,12 @@ explain_denied() {
 
 # Runs this script again as root, if the user agrees.
 become_root() { # arguments of this script
-    local command="sudo env PASTURE_ENGINE_RUN=$run_dir PASTURE_ENGINE_DATA=$data_dir PASTURE_ENGINE_WAIT=$wait_seconds $self $*"
+    local command="sudo env PASTURE_ENGINE_RUN=$run_dir PASTURE_ENGINE_DATA=$data_dir PASTURE_PODMAN_DATA=$podman_data PASTURE_ENGINE_WAIT=$wait_seconds $self $*"
     if ! command -v sudo >/dev/null; then
         die "needs root to install or start an engine. As root, run: $self $*"
     fi
     if [ "${CI:-}" = true ]; then
-        exec sudo -n env "PASTURE_ENGINE_RUN=$run_dir" "PASTURE_ENGINE_DATA=$data_dir" "PASTURE_ENGINE_WAIT=$wait_seconds" CI=true "$self" "$@"
+        exec sudo -n env "PASTURE_ENGINE_RUN=$run_dir" "PASTURE_ENGINE_DATA=$data_dir" "PASTURE_PODMAN_DATA=$podman_data" "PASTURE_ENGINE_WAIT=$wait_seconds" CI=true "$self" "$@"
     fi
     if [ ! -t 0 ]; then
         say "engine: no container engine is running, and starting one needs root. Run:"
@@ -69,7 +74,7 @@ become_root() { # arguments of this script
     printf 'No container engine is running. Install (if missing) and start Docker Engine with\n    %s\n? [y/N] ' "$command" >&2
     read -r answer
     case $answer in
-    y | Y | yes) exec sudo env "PASTURE_ENGINE_RUN=$run_dir" "PASTURE_ENGINE_DATA=$data_dir" "PASTURE_ENGINE_WAIT=$wait_seconds" "$self" "$@" ;;
+    y | Y | yes) exec sudo env "PASTURE_ENGINE_RUN=$run_dir" "PASTURE_ENGINE_DATA=$data_dir" "PASTURE_PODMAN_DATA=$podman_data" "PASTURE_ENGINE_WAIT=$wait_seconds" "$self" "$@" ;;
     *) die "not started. When you want to: $command" ;;
     esac
 }
@@ -97,12 +102,25 @@ ensure_installed() {
     fi
 }
 
-own_daemon_pid() { # prints the pid of the daemon that we started, if it lives
+daemon_pid() { # pid file, program, socket: prints the pid of the daemon that we started, if it lives
     local pid
-    pid=$(cat "$pid_file" 2>/dev/null) || return 1
+    pid=$(cat "$1" 2>/dev/null) || return 1
     # The kernel may have given the number to somebody else since: look at the command line too.
-    tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q -- "dockerd.*unix://$own_socket" || return 1
+    tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q -- "$2.*unix://$3" || return 1
     printf '%s\n' "$pid"
+}
+
+own_daemon_pid() { daemon_pid "$pid_file" dockerd "$own_socket"; }
+own_podman_pid() { daemon_pid "$podman_pid_file" podman "$podman_socket"; }
+
+wait_for() { # socket, name, log
+    local i
+    for ((i = 0; i < wait_seconds * 10; i++)); do
+        answers "$1" && return 0
+        sleep 0.1
+    done
+    tail -n 20 "$3" >&2 || true
+    die "$2 did not answer within $wait_seconds s; its last words are above"
 }
 
 start_daemon() {
@@ -113,13 +131,38 @@ start_daemon() {
         setsid dockerd -H "unix://$own_socket" --data-root "$data_dir" --exec-root "$run_dir/exec" --pidfile "$pid_file" \
             >"$log_file" 2>&1 </dev/null &
     fi
-    local i
-    for ((i = 0; i < wait_seconds * 10; i++)); do
-        answers "$own_socket" && return 0
-        sleep 0.1
-    done
-    tail -n 20 "$log_file" >&2 || true
-    die "dockerd did not answer within $wait_seconds s; its last words are above"
+    wait_for "$own_socket" dockerd "$log_file"
+}
+
+# Everything of its own: images, networks, state; and no systemd, which containers and build machines often lack.
+start_podman() {
+    mkdir -p "$run_dir/podman" "$podman_data"
+    if ! own_podman_pid >/dev/null; then
+        rm -f "$podman_pid_file" "$podman_socket"
+        say "engine: starting podman on $podman_socket (log: $podman_log)"
+        setsid podman --root "$podman_data" --runroot "$run_dir/podman/run" --tmpdir "$run_dir/podman/tmp" \
+            --network-config-dir "$podman_data/networks" --cgroup-manager cgroupfs --events-backend file \
+            system service --time=0 "unix://$podman_socket" >"$podman_log" 2>&1 </dev/null &
+        printf '%s\n' "$!" >"$podman_pid_file"
+    fi
+    wait_for "$podman_socket" podman "$podman_log"
+}
+
+ensure_podman() {
+    if answers "$podman_socket"; then
+        return
+    fi
+    [ "$(id -u)" = 0 ] || become_root podman
+    local missing=()
+    command -v podman >/dev/null || missing+=(podman)
+    command -v iptables >/dev/null || missing+=(iptables)
+    command -v curl >/dev/null || missing+=(curl)
+    command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+    if [ ${#missing[@]} -gt 0 ]; then
+        install_packages "${missing[@]}"
+    fi
+    mkdir -p "$run_dir"
+    (flock 9 && start_podman 9>&-) 9>"$run_dir/podman.lock"
 }
 
 ensure_engine() { # arguments of this script, for running it again as root
@@ -186,20 +229,29 @@ DOCKERFILE
     fi
 }
 
-stop_daemon() {
-    local pid i
-    if ! pid=$(own_daemon_pid); then
-        say "engine: no engine of ours is running"
-        return
-    fi
+stop_daemon() { # pid, name, log
+    local i
     [ "$(id -u)" = 0 ] || become_root stop
-    say "engine: stopping dockerd ($pid)"
-    kill -TERM "$pid"
+    say "engine: stopping $2 ($1)"
+    kill -TERM "$1"
     for ((i = 0; i < wait_seconds * 10; i++)); do
-        [ -d "/proc/$pid" ] || return 0
+        [ -d "/proc/$1" ] || return 0
         sleep 0.1
     done
-    die "dockerd ($pid) did not stop within $wait_seconds s; see $log_file"
+    die "$2 ($1) did not stop within $wait_seconds s; see $3"
+}
+
+stop_daemons() {
+    local pid found=
+    if pid=$(own_daemon_pid); then
+        found=1
+        stop_daemon "$pid" dockerd "$log_file"
+    fi
+    if pid=$(own_podman_pid); then
+        found=1
+        stop_daemon "$pid" podman "$podman_log"
+    fi
+    [ -n "$found" ] || say "engine: no engine of ours is running"
 }
 
 case ${1:-} in
@@ -210,9 +262,14 @@ base)
     build_base "$socket"
     printf '%s\n' "$socket"
     ;;
-stop) stop_daemon ;;
+podman)
+    ensure_podman
+    build_base "$podman_socket"
+    printf '%s\n' "$podman_socket"
+    ;;
+stop) stop_daemons ;;
 *)
-    say "usage: $self [find | base | stop]"
+    say "usage: $self [find | base | podman | stop]"
     exit 2
     ;;
 esac

@@ -656,6 +656,10 @@ impl Follower<'_> {
             return Ok(());
         }
         if status.output_bytes.unwrap_or(0) == 0 {
+            // A job that ended by itself has nothing else to be said of it.
+            if matches!(status.end, Some(EndReason::Exited { .. })) && !status.detail.is_empty() {
+                return Err(Failure::new("no-output", plainly(&status.detail)).next("give the job more disk:  --disk SIZE"));
+            }
             self.session.out.note("the job left nothing in $FARM_OUTPUT_DIR");
             return Ok(());
         }
@@ -718,7 +722,7 @@ pub(crate) fn final_in(session: &Session, lease: &LeaseView) -> u64 {
     due.since(now).0.div_ceil(1000).max(1)
 }
 
-/// A job's own output: to our stdout and stderr, byte by byte.
+/// A job's own output: to our stdout and stderr, byte by byte but for what would play with a terminal.
 pub(crate) fn show_frame(session: &Session, frame: &Frame) {
     let out = session.out;
     if out.json {
@@ -727,8 +731,8 @@ pub(crate) fn show_frame(session: &Session, frame: &Frame) {
         return;
     }
     match frame.stream {
-        LogStream::Stdout => out.bytes(&frame.data),
-        LogStream::Stderr => out.error_bytes(&frame.data),
+        LogStream::Stdout => out.job_output(&frame.data),
+        LogStream::Stderr => out.job_errors(&frame.data),
     }
 }
 

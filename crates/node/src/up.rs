@@ -279,7 +279,12 @@ pub fn unheld(capabilities: &Capabilities) -> Vec<String> {
     if !capabilities.can_limit_disk {
         out.push("what a job leaves in its output folder has no size limit".into());
     }
-    if !capabilities.can_limit_build_pids {
+    if !capabilities.can_limit_root {
+        out.push("what a job writes outside its output folder has no size limit".into());
+    }
+    if !capabilities.can_build {
+        out.push(format!("{} builds no images here: jobs with a Dockerfile fail, without a charge", capabilities.engine));
+    } else if !capabilities.can_limit_build_pids {
         out.push("a build step has no limit on its processes".into());
     }
     out

@@ -311,6 +311,9 @@ pub struct LogCursor {
     pub entries: u64,
     /// Time of the very first entry: tells whether the engine still has the beginning.
     pub first_at: Option<EngineTime>,
+    /// A short sum of that entry, for engines whose times are whole seconds; 0 where it is not known.
+    #[serde(default)]
+    pub first_sum: u32,
     /// The last entry of standard output before this place.
     pub stdout: LogMark,
     /// The last entry of standard error before this place.
@@ -407,6 +410,8 @@ pub struct Capabilities {
     /// What an instance writes outside of its output volume counts towards the same size. If not, its root file system can grow
     /// until the host's disk is full, unless it is read-only.
     pub can_limit_root: bool,
+    /// Images can be built: the steps of a build are held to its network and its limits. If not, [`crate::Runtime::build`] refuses.
+    pub can_build: bool,
     /// Builds are held to their number of processes (and as a whole to memory and CPU). If not, each `RUN` is held to
     /// memory and CPU only.
     pub can_limit_build_pids: bool,
@@ -456,7 +461,7 @@ mod tests {
     #[test]
     fn a_cursor_survives_being_stored() {
         let mark = LogMark { at: EngineTime(u64::MAX), count: 3 };
-        let cursor = LogCursor { entries: 9, first_at: Some(EngineTime(1)), stdout: mark, stderr: LogMark::default() };
+        let cursor = LogCursor { entries: 9, first_at: Some(EngineTime(1)), first_sum: 7, stdout: mark, stderr: LogMark::default() };
         let text = serde_json::to_string(&cursor).unwrap();
         assert_eq!(serde_json::from_str::<LogCursor>(&text).unwrap(), cursor);
     }

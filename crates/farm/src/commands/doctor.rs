@@ -85,6 +85,12 @@ async fn engine(app: &App, socket: Option<&Path>) -> Finding {
             if !c.can_limit_disk {
                 detail.push_str("; sizes of outputs are not limited");
             }
+            if !c.can_limit_root {
+                detail.push_str("; what jobs write elsewhere is not limited");
+            }
+            if !c.can_build {
+                detail.push_str("; it runs images and builds none");
+            }
             Finding::good("engine", detail)
         }
         Err(f) => Finding::bad("engine", f.message, "only machines that run jobs need one; to start or install one:  farm doctor --fix"),

@@ -7,6 +7,7 @@ pub(crate) mod number;
 mod output;
 mod progress;
 mod table;
+mod visible;
 
 pub(crate) use output::{Output, Paint};
 pub(crate) use progress::Progress;

@@ -1,12 +1,23 @@
 //! One place through which everything is written.
 //!
-//! Guarantees: a closed pipe ends nothing and loses nothing but the text; colour only on a terminal that wants it.
+//! Guarantees: a closed pipe ends nothing and loses nothing but the text; colour only on a terminal that wants it; what a
+//! stranger wrote does nothing on a terminal (`visible.rs`), and a pipe gets it byte by byte.
 
+use super::visible::{Visible, quoted};
 use crate::args::Format;
 use crate::errors;
 use crate::exit::Failure;
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
+
+/// Where the output of jobs stands on either stream: a character may come in two pieces.
+static ON_STDOUT: Mutex<Option<Visible>> = Mutex::new(None);
+static ON_STDERR: Mutex<Option<Visible>> = Mutex::new(None);
+
+fn next_piece(stream: &Mutex<Option<Visible>>, bytes: &[u8]) -> String {
+    stream.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().piece(bytes)
+}
 
 /// How and where to write.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +57,11 @@ impl Output {
     }
     /// Text on stdout.
     pub(crate) fn data(&self, text: &str) {
-        self.bytes(text.as_bytes());
+        if std::io::stdout().is_terminal() {
+            self.bytes(quoted(text).as_bytes());
+        } else {
+            self.bytes(text.as_bytes());
+        }
         self.bytes(b"\n");
     }
     /// Raw bytes on stdout. Nobody listening is the reader's choice, not a failure of ours.
@@ -54,7 +69,23 @@ impl Output {
         let mut out = std::io::stdout().lock();
         let _ = out.write_all(bytes).and_then(|()| out.flush());
     }
-    /// Raw bytes on stderr: what a job wrote there.
+    /// What a job wrote on stdout.
+    pub(crate) fn job_output(&self, bytes: &[u8]) {
+        if std::io::stdout().is_terminal() {
+            self.bytes(next_piece(&ON_STDOUT, bytes).as_bytes());
+        } else {
+            self.bytes(bytes);
+        }
+    }
+    /// What a job wrote on stderr.
+    pub(crate) fn job_errors(&self, bytes: &[u8]) {
+        if std::io::stderr().is_terminal() {
+            self.error_bytes(next_piece(&ON_STDERR, bytes).as_bytes());
+        } else {
+            self.error_bytes(bytes);
+        }
+    }
+    /// Raw bytes on stderr.
     pub(crate) fn error_bytes(&self, bytes: &[u8]) {
         let mut out = std::io::stderr().lock();
         let _ = out.write_all(bytes).and_then(|()| out.flush());
@@ -85,6 +116,10 @@ impl Output {
         self.error_line(text);
     }
     fn error_line(&self, text: &str) {
+        if std::io::stderr().is_terminal() {
+            self.error_bytes(format!("{}\n", quoted(text)).as_bytes());
+            return;
+        }
         self.error_bytes(format!("{text}\n").as_bytes());
     }
     /// Emphasised text, where there is colour.

@@ -1,5 +1,6 @@
 //! What is happening: a moving line on a terminal, one plain line a step in a pipe, nothing when quiet.
 
+use super::visible::quoted;
 use super::{Output, Paint};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Duration;
@@ -34,7 +35,7 @@ impl Progress {
             self.out.note(text);
             return;
         }
-        let bar = ProgressBar::new_spinner().with_message(text.to_string());
+        let bar = ProgressBar::new_spinner().with_message(quoted(text));
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}") {
             bar.set_style(style);
         }
@@ -49,7 +50,7 @@ impl Progress {
             return;
         }
         self.clear();
-        let bar = ProgressBar::new(total).with_message(text.to_string());
+        let bar = ProgressBar::new(total).with_message(quoted(text));
         if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}") {
             bar.set_style(style);
         }

@@ -21,6 +21,8 @@ mod formats;
 #[cfg(test)]
 mod herds;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod invites;
 #[cfg(test)]
 mod kills;

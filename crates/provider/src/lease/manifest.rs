@@ -58,6 +58,9 @@ pub(crate) fn check(bytes: &[u8], terms: &Terms, options: &Options) -> Result<Ma
         Source::Image(reference) if reference.is_empty() || reference.len() > 255 || reference.starts_with('-') => {
             Err("the image reference is not one".into())
         }
+        Source::Image(reference) if pasture_runtime::is_built(reference) => {
+            Err(format!("{reference} was built for somebody's job and is nobody else's to run"))
+        }
         Source::Build { context_bytes, .. } if *context_bytes > options.max_context_bytes => {
             Err(format!("the build context has {context_bytes} bytes, this node takes at most {}", options.max_context_bytes))
         }
@@ -149,8 +152,9 @@ pub(crate) mod tests {
         let fits = terms(&good);
         assert_eq!(check(&good.to_bytes(), &fits, &options), Ok(good.clone()));
         type Change = fn(&mut Manifest);
-        let cases: [(&str, Change); 14] = [
+        let cases: [(&str, Change); 15] = [
             ("restarts", |m| m.life.retry = Some(u32::MAX)),
+            ("nobody else's to run", |m| m.source = Source::Image("docker.io/Pasture-Lease/0a:1".into())),
             ("the lease holds", |m| m.resources.cpu_millis = 1000),
             ("network access", |m| m.egress = Egress::Open),
             ("alive check", |m| m.alive = AliveCheck::Port(80)),

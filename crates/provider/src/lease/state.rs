@@ -25,7 +25,7 @@ pub(crate) const SUBMIT_EVERY_EPOCHS: u64 = 15;
 /// How long a statement waits for the client's confirmation before it goes bare.
 pub(crate) const COUNTERSIGN_WAIT: Millis = Millis(2_000);
 /// How long the rest of a log may take to arrive after the exit.
-pub(crate) const LOG_DRAIN_WAIT: Millis = Millis(10_000);
+pub(crate) const LOG_DRAIN_WAIT: Millis = Millis(30_000);
 /// Pause before a refused close, or a stop that the engine failed, is tried again.
 const RETRY_WAIT: Millis = Millis(5_000);
 /// How long after the end a confirmation is still put on the ledger; by then the ledger has settled without it.

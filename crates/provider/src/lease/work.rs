@@ -18,12 +18,14 @@ use pasture_api::data::{NodeEvent, OUTPUT_DIR, OutputInfo};
 use pasture_api::frames;
 use pasture_rt::TaskKind;
 use pasture_runtime::{
-    BuildError, BuildEvent, BuildLimits, BuildRequest, Exit, Image, InstanceId, InstanceKey, Limits, LogChunk, LogStream, Mount, Network,
+    BUILT_IMAGES, BuildError, BuildEvent, BuildLimits, BuildRequest, Exit, Image, InstanceId, InstanceKey, Limits, LogChunk, LogStream, Mount,
+    Network,
     Observed, PullEvent, RuntimeError, Step, Workload,
 };
 use pasture_store::{StoreError, hash_file};
 use pasture_types::lease::EndReason;
 use pasture_types::market::Egress;
+use pasture_types::resources::display_bytes;
 use pasture_types::spec::{Manifest, Source};
 use pasture_types::{Millis, Timestamp};
 use std::collections::BTreeMap;
@@ -35,6 +37,10 @@ use tokio::sync::mpsc;
 
 /// What is in it: the archive then has no folder of its own around the files.
 const OUTPUT_CONTENT: &str = "/farm/out/.";
+/// Disk that a job gets which asked for less: none at all would be no limit at all for the engine.
+const LEAST_DISK_BYTES: u64 = 4 << 20;
+/// How much larger than the job's disk the archive of its output may be.
+const ARCHIVE_FACTOR: u64 = 2;
 /// How often a call that failed for the engine's reasons is tried before the lease ends over it.
 const ENGINE_ATTEMPTS: u32 = 5;
 /// Pause between such attempts.
@@ -44,7 +50,7 @@ const LOG_ATTEMPTS: u32 = 20;
 /// Least time between two flushes of a log: bounds the fsyncs of a chatty job.
 const LOG_FLUSH_GAP: Duration = Duration::from_millis(25);
 /// Most bytes that one flush of a log takes together.
-const LOG_FLUSH_BYTES: usize = 256 << 10;
+const LOG_FLUSH_BYTES: usize = 4 << 20;
 /// Longest line of build output that is sent on as one.
 const MAX_OUTPUT_LINE: usize = 4096;
 /// Most base images of one build that are noted: a Dockerfile has few stages.
@@ -70,7 +76,7 @@ pub(crate) fn instance_keys(record: &LeaseRecord) -> Result<[InstanceKey; 3], Ru
 
 /// The name of an image that was built for a lease.
 pub(crate) fn image_tag(terms: &Terms) -> String {
-    format!("pasture-lease/{}:{}", terms.lease, terms.generation)
+    format!("{BUILT_IMAGES}{}:{}", terms.lease, terms.generation)
 }
 
 const fn network(egress: Egress) -> Network {
@@ -107,11 +113,12 @@ async fn pull(ctx: &Arc<Context>, shared: &Shared, reference: &str) -> Event {
     loop {
         attempt += 1;
         match ctx.runtime.image(reference).await {
-            Ok(Some(image)) => {
+            // The engine also takes the beginning of an id for a name, and then it is anybody's image.
+            Ok(Some(image)) if image.is_called(reference) => {
                 note_use(ctx, shared, reference).await;
                 return ready(image.id);
             }
-            Ok(None) => break,
+            Ok(_) => break,
             Err(error) if error.is_transient() && attempt < ENGINE_ATTEMPTS => tokio::time::sleep(ENGINE_PAUSE).await,
             Err(error) => return Event::ImageFailed { detail: chain(&error), build: Millis(0) },
         }
@@ -305,7 +312,7 @@ pub(crate) fn workload(
             memory_bytes: manifest.resources.memory_bytes,
             pids: manifest.pids,
             // The lease pays for its volumes, too; the border left something for the output.
-            disk_bytes: manifest.resources.disk_bytes.saturating_sub(manifest::volume_bytes(manifest)),
+            disk_bytes: manifest.resources.disk_bytes.saturating_sub(manifest::volume_bytes(manifest)).max(LEAST_DISK_BYTES),
             cpuset: None,
         },
         network: network(manifest.egress),
@@ -478,17 +485,16 @@ async fn copy_log(ctx: &Context, shared: &Shared, mut writer: LogWriter, id: &In
         let mut stream = ctx.runtime.logs(id, writer.cursor().clone());
         loop {
             let first = stream.next().await;
-            // A first line goes at once; what follows closely goes together; an end waits for nothing.
-            if let (Some(flushed), Some(Ok(_))) = (flushed, &first) {
-                tokio::time::sleep_until(flushed + LOG_FLUSH_GAP).await;
-            }
+            // A first line goes at once; what follows closely goes together; an end waits for nothing. A flood is read all the
+            // while: what is not read in time the engine throws away.
+            let until = flushed.map_or_else(tokio::time::Instant::now, |flushed| flushed + LOG_FLUSH_GAP);
             let (mut pieces, mut size) = (Vec::<Piece>::new(), 0);
-            // `None`: nothing more is ready now. `Some(None)`: the log has ended.
+            // `None`: nothing more came in time. `Some(None)`: the log has ended.
             let mut next = Some(first);
             while let Some(Some(Ok(chunk))) = next {
                 size += chunk.bytes.len();
                 pieces.push(chunk.into());
-                next = if size < LOG_FLUSH_BYTES { stream.next().now_or_never() } else { None };
+                next = if size < LOG_FLUSH_BYTES { tokio::time::timeout_at(until, stream.next()).await.ok() } else { None };
             }
             if !pieces.is_empty() {
                 failures = 0;
@@ -523,7 +529,10 @@ pub(crate) async fn copy_output(ctx: Arc<Context>, shared: Arc<Shared>, containe
     let id = InstanceId(container);
     let partial = shared.dir.join("output.partial");
     let free = detect::free_disk(&shared.dir).saturating_sub(ctx.options.reserve_disk_bytes);
-    let limit = ctx.options.max_output_bytes.min(free);
+    // The archive of a volume is larger than what is in it: each entry has a head. A file with holes can be larger than anything,
+    // and would be written out here with all its zeros.
+    let held = shared.terms.resources.disk_bytes.max(LEAST_DISK_BYTES).saturating_mul(ARCHIVE_FACTOR);
+    let limit = ctx.options.max_output_bytes.min(free).min(held);
     let (output, problem) = match insist(|| ctx.runtime.copy_out(&id, OUTPUT_CONTENT, &partial, limit)).await {
         Ok(_) => {
             let dir = shared.dir.clone();
@@ -535,7 +544,7 @@ pub(crate) async fn copy_output(ctx: Arc<Context>, shared: Arc<Shared>, containe
         }
         Err(RuntimeError::NotFound { .. }) => (None, None),
         Err(RuntimeError::TooLarge { limit_bytes }) => {
-            (None, Some(format!("the output is larger than {limit_bytes} bytes and was not kept")))
+            (None, Some(format!("the output is larger than {} and was not kept", display_bytes(limit_bytes))))
         }
         Err(error) => (None, Some(format!("the output could not be copied: {}", chain(&error)))),
     };

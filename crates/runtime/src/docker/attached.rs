@@ -11,7 +11,7 @@ use futures::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{Inner, instance::start_code};
+use super::{Inner, instance::start_code, podman};
 use crate::{Attached, InstanceId, LogStream, RuntimeError};
 
 /// How long after the end of a command's output the engine may need to note its end.
@@ -65,7 +65,7 @@ pub(super) async fn make(
         cmd: Some(command),
         ..Default::default()
     };
-    match inner.docker.create_exec(&id.0, config).await {
+    match inner.docker.create_exec(&id.0, config).await.map_err(podman::as_docker) {
         Ok(exec) => Ok(exec.id),
         Err(Error::DockerResponseServerError { status_code: 404, .. }) => {
             Err(RuntimeError::NotFound { what: "instance", name: id.0.clone() })

@@ -26,7 +26,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 
-use super::{Inner, cgroup::BuildGroup, prepare::pieces, root, workload::check_limits};
+use super::{Inner, cgroup::BuildGroup, podman, prepare::pieces, root, workload::check_limits};
 use crate::{
     BuildError, BuildEvent, BuildLimits, BuildRequest, Image, MAX_BUILD_OUTPUT_BYTES, MAX_OUTPUT_TAIL_BYTES, Network, RuntimeError, Step,
 };
@@ -47,6 +47,9 @@ const MAX_LEFTOVER_LAYERS: usize = 256;
 
 impl Inner {
     pub(super) async fn build(&self, req: BuildRequest, progress: mpsc::Sender<BuildEvent>) -> Result<Image, BuildError> {
+        if self.facts.podman {
+            return Err(RuntimeError::Conflict(podman::NO_BUILDS.into()).into());
+        }
         let limits = &req.limits;
         check_limits(limits.cpu_millis, limits.memory_bytes, limits.pids, limits.cpuset.as_deref())?;
         let deadline = Instant::now() + req.timeout;

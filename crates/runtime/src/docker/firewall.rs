@@ -13,7 +13,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::probe::run_tool;
+use super::probe::{Facts, run_tool};
 use crate::{EgressFilter, RuntimeError};
 
 /// Bridges of open networks begin with this.
@@ -47,11 +47,11 @@ const RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv
 const MAX_RESOLVERS: usize = 3;
 
 /// Puts the rules in place, or says why not.
-pub(super) async fn ensure(permitted: bool) -> EgressFilter {
-    if !permitted {
+pub(super) async fn ensure(facts: &Facts) -> EgressFilter {
+    if !facts.can_filter {
         return EgressFilter::NotEnforced("not root in the engine's network namespace".into());
     }
-    match install().await {
+    match install(facts.podman).await {
         Ok(()) => EgressFilter::Enforced,
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
@@ -60,14 +60,25 @@ pub(super) async fn ensure(permitted: bool) -> EgressFilter {
     }
 }
 
-async fn install() -> Result<(), RuntimeError> {
-    // The engine sends every forwarded packet through this chain first; without it our rules would not be looked at.
-    run_tool("iptables", &["-w", "-n", "-L", "DOCKER-USER"], None, None).await?;
-    let resolvers = resolvers(&RESOLV_CONF.map(|path| std::fs::read_to_string(path).unwrap_or_default()));
+async fn install(podman: bool) -> Result<(), RuntimeError> {
+    if !podman {
+        // Docker sends every forwarded packet through this chain first; without it our rules would not be looked at.
+        run_tool("iptables", &["-w", "-n", "-L", "DOCKER-USER"], None, None).await?;
+    }
+    let resolvers = host_resolvers();
     // Replaces the chains of a table in one transaction: there is no moment without rules.
     run_tool("iptables-restore", &["-w", "--noflush"], Some(&rules(&resolvers)), None).await?;
     jump("security", "FORWARD", FORWARD_CHAIN).await?;
-    jump("filter", "DOCKER-USER", FORWARD_CHAIN).await?;
+    if podman {
+        // Podman keeps no place for others and puts its own rules first, when the first network comes: we come before them again.
+        // In between the other table holds alone, and drops instead of refusing.
+        let rule = ["FORWARD", "-i", &format!("{BRIDGE_PREFIX}+"), "-j", FORWARD_CHAIN];
+        // There is nothing to take away the first time.
+        let _ = run_tool("iptables", &[&["-w", "-D"], &rule[..]].concat(), None, None).await;
+        run_tool("iptables", &[&["-w", "-I"], &rule[..]].concat(), None, None).await?;
+    } else {
+        jump("filter", "DOCKER-USER", FORWARD_CHAIN).await?;
+    }
     jump("filter", "INPUT", INPUT_CHAIN).await
 }
 
@@ -133,6 +144,11 @@ pub(super) fn is_public(address: IpAddr) -> bool {
         Some(network.to_bits() & mask == v4.to_bits() & mask)
     };
     !NOT_PUBLIC.iter().any(|range| inside(range).unwrap_or(true))
+}
+
+/// The resolvers of this host that others can ask as well.
+pub(super) fn host_resolvers() -> Vec<Ipv4Addr> {
+    resolvers(&RESOLV_CONF.map(|path| std::fs::read_to_string(path).unwrap_or_default()))
 }
 
 /// The IPv4 resolvers that the engine hands on to instances. Those on a loopback address it asks itself.

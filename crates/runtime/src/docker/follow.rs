@@ -27,6 +27,8 @@ use crate::{EngineTime, InstanceId, LogChunk, LogCursor, LogMark, LogStream, Obs
 const MAX_IDLE_PASSES: u32 = 20;
 /// Pause before another pass after one that brought nothing.
 const IDLE_PASS_PAUSE: Duration = Duration::from_millis(100);
+/// Engine times count nanoseconds.
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 /// The engine cuts longer lines; all pieces carry the time of the first.
 const PIECE_BYTES: usize = 16 << 10;
 
@@ -71,6 +73,13 @@ struct Entry {
     stream: LogStream,
     at: EngineTime,
     bytes: Bytes,
+}
+
+impl Entry {
+    /// Tells it from another one with the same time; never 0.
+    fn sum(&self) -> u32 {
+        blake3::hash(&self.bytes).as_bytes().iter().take(4).fold(0, |sum, byte| (sum << 8) | u32::from(*byte)).max(1)
+    }
 }
 
 impl Follower {
@@ -160,10 +169,11 @@ impl Skip {
         if *self == Self::Undecided {
             *self = match cursor.first_at {
                 None => Self::Nothing,
-                Some(first) if first == entry.at => Self::Count(cursor.entries),
+                Some(first) if first == entry.at && [0, entry.sum()].contains(&cursor.first_sum) => Self::Count(cursor.entries),
                 Some(_) => {
                     // From now on count from what is the beginning now.
                     cursor.first_at = Some(entry.at);
+                    cursor.first_sum = entry.sum();
                     cursor.entries = 0;
                     Self::Marks { stdout_seen: 0, stderr_seen: 0, overlap: false }
                 }
@@ -180,7 +190,9 @@ impl Skip {
                     LogStream::Stdout => (cursor.stdout, stdout_seen),
                     LogStream::Stderr => (cursor.stderr, stderr_seen),
                 };
-                let known = entry.at < mark.at || (entry.at == mark.at && *seen < mark.count);
+                // A time of whole seconds, as Podman tells it, is that of many entries: which of them is known cannot be said.
+                let exact = !entry.at.0.is_multiple_of(NANOS_PER_SECOND);
+                let known = entry.at < mark.at || (exact && entry.at == mark.at && *seen < mark.count);
                 if known {
                     *seen += u32::from(entry.at == mark.at);
                     *overlap = true;
@@ -199,7 +211,9 @@ impl Skip {
 impl LogCursor {
     fn advance(&mut self, entry: &Entry) {
         self.entries += 1;
-        self.first_at.get_or_insert(entry.at);
+        if self.first_at.is_none() {
+            (self.first_at, self.first_sum) = (Some(entry.at), entry.sum());
+        }
         let mark = match entry.stream {
             LogStream::Stdout => &mut self.stdout,
             LogStream::Stderr => &mut self.stderr,
@@ -290,6 +304,19 @@ mod tests {
         assert_eq!((got.concat(), lost), ("d".to_owned(), vec![false]));
         assert_eq!((cursor.first_at, cursor.entries), (Some(EngineTime(2)), 3));
         assert_eq!(pass(rotated, &mut cursor, usize::MAX).0.concat(), "e");
+    }
+
+    #[test]
+    fn a_rotated_log_with_times_of_whole_seconds_tells_its_gap() {
+        let second = NANOS_PER_SECOND;
+        let log: Vec<_> =
+            [(1, "a"), (1, "b"), (1, "c"), (1, "d"), (2, "e")].map(|(at, text)| entry(LogStream::Stdout, at * second, text)).into();
+        let mut cursor = LogCursor::default();
+        assert_eq!(pass(&log, &mut cursor, 1).0.concat(), "a");
+        // The first of what is left has the same time as the first that there was.
+        let (got, lost) = pass(&log[2..], &mut cursor, usize::MAX);
+        assert_eq!((got.concat(), lost), ("cde".to_owned(), vec![true, false, false]));
+        assert_eq!(pass(&log[2..], &mut cursor, usize::MAX).0.concat(), "");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::PathBuf,
     time::Duration,
 };
 
@@ -19,7 +18,7 @@ use futures::StreamExt;
 use tokio::time::timeout;
 
 use super::{
-    Inner, firewall, keeper,
+    Inner, firewall, keeper, podman,
     probe::found,
     root,
     secrets::{self, SecretDir},
@@ -31,10 +30,15 @@ use crate::{
     Owner, RuntimeError, Swept, Workload,
 };
 
+/// How often an instance is looked at that is neither running nor over, and the pause in between: half a minute in all.
+const BETWEEN_LOOKS: u32 = 600;
+const BETWEEN_PAUSE: Duration = Duration::from_millis(50);
 /// How long to trust that an event tells of a start; then we look again.
 const START_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long after an end by SIGKILL the engine may still say that it was for want of memory.
 const OOM_WORD_AFTER: Duration = Duration::from_millis(500);
+/// Where Docker answers names for instances with a network of their own.
+const ENGINE_RESOLVER: &str = "nameserver 127.0.0.11\noptions ndots:0\n";
 /// The signal of a kill, also of the kernel's when memory is exhausted.
 const SIGKILL: i32 = 9;
 /// How much longer than the grace a stop may take: killing and clearing up on a busy machine.
@@ -51,7 +55,7 @@ pub(super) struct Seen {
     has_network: bool,
     has_engine_volume: bool,
     /// Where its writes go on the host.
-    layer: Option<PathBuf>,
+    held: Option<root::Held>,
     /// Directories of the host that it has.
     directories: Vec<String>,
 }
@@ -119,7 +123,7 @@ impl Inner {
             }
         };
         let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &output_name);
-        let (place, out) = (root::place(&volume, &names.object), root::output_dir(&volume));
+        let out = root::output_dir(&volume);
         let output = async {
             match (&workload.output_dir, workload.limits.disk_bytes) {
                 (None, bytes) if bytes == 0 || !self.facts.can_bound_root => Ok(None),
@@ -143,9 +147,14 @@ impl Inner {
         let host = body.host_config.get_or_insert_default();
         host.ulimits = Some(ulimits(self.facts.open_files));
         host.cgroup_parent = self.job_group().await;
+        if self.facts.podman {
+            podman::adapt(&mut body, self.facts.processes);
+        }
         keeper::add(&mut body, kept);
-        if self.facts.can_bound_root && volume.exists() {
-            root::keep_inside(&mut body, &place, &names.object, &declared)?;
+        let bounded = self.facts.can_bound_root && volume.exists();
+        if bounded {
+            let resolver = if self.facts.podman { podman::resolver() } else { ENGINE_RESOLVER.to_owned() };
+            root::keep_inside(&mut body, &root::place(&volume, &names.object).await?, &names.object, &resolver, &declared)?;
         }
         if let (Some(source), Some(at)) = (self.make_secrets(workload)?, &workload.secrets) {
             secrets::add(&mut body, &source, &at.path);
@@ -154,8 +163,9 @@ impl Inner {
             }
         }
         let options = CreateContainerOptionsBuilder::default().name(&names.object).build();
-        match self.docker.create_container(Some(options), body).await {
-            Ok(made) => self.bound_root(InstanceId(made.id), &volume, &place).await,
+        match self.docker.create_container(Some(options), body).await.map_err(podman::as_docker) {
+            Ok(made) if bounded => self.bound_root(InstanceId(made.id)).await,
+            Ok(made) => Ok(InstanceId(made.id)),
             Err(Error::DockerResponseServerError { status_code: 409, .. }) => self.existing(&names.object, owner, key).await,
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => {
                 Err(RuntimeError::NotFound { what: "image", name: workload.image.clone() })
@@ -169,7 +179,7 @@ impl Inner {
 
     /// A network of this instance's own with the filter in place (or known not to be).
     pub(super) async fn open_network(&self, owner: &Owner, key: &InstanceKey) -> Result<String, RuntimeError> {
-        let filter = firewall::ensure(self.facts.can_filter);
+        let filter = firewall::ensure(&self.facts);
         let network = self.ensure_network(owner, key);
         let (filter, network) = tokio::join!(filter, network);
         if let EgressFilter::NotEnforced(why) = filter {
@@ -179,8 +189,7 @@ impl Inner {
     }
 
     async fn existing(&self, name: &str, owner: &Owner, key: &InstanceKey) -> Result<InstanceId, RuntimeError> {
-        let container =
-            found(self.docker.inspect_container(name, None::<InspectContainerOptions>).await).map_err(|error| self.engine_error(error))?;
+        let container = self.container(name).await?;
         let id = container.as_ref().and_then(|container| container.id.clone());
         match (container.map(seen).and_then(|seen| seen.key()), id) {
             (Some((its_owner, its_key)), Some(id)) if its_owner == *owner && its_key == *key => Ok(InstanceId(id)),
@@ -200,18 +209,23 @@ impl Inner {
             Observed::Exited(_) => return Err(RuntimeError::AlreadyExited(id.0.clone())),
             Observed::Created => {}
         }
-        if let Some(((owner, key), (_, own))) = seen.output_key().zip(seen.key()) {
+        if let Some((owner, key)) = seen.output_key() {
             // Made before a reboot and not yet started: the file system has to be mounted again.
             let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &Names::of(&owner, &key).object);
             volume.remount().await?;
-            root::move_layer(seen.layer.as_deref(), &volume, &root::place(&volume, &Names::of(&owner, &own).object)).await?;
+            root::hold(seen.held.as_ref()).await?;
             self.remount_kept(&owner, &seen.directories).await?;
         }
         match self.docker.start_container(&id.0, None::<StartContainerOptions>).await {
             Ok(()) => Ok(()),
             Err(Error::DockerResponseServerError { status_code: 404, message }) if message.contains("No such container") => Err(gone(id)),
             Err(Error::DockerResponseServerError { message, status_code }) => match start_code(&message) {
-                Some(code) => Err(RuntimeError::StartFailed { code, message }),
+                Some(code) => {
+                    if self.facts.podman {
+                        self.failed_starts.note(id, code, &message);
+                    }
+                    Err(RuntimeError::StartFailed { code, message })
+                }
                 None => Err(RuntimeError::Engine { status: status_code, message }),
             },
             Err(error) => Err(self.engine_error(error)),
@@ -219,9 +233,19 @@ impl Inner {
     }
 
     pub(super) async fn look(&self, id: &InstanceId) -> Result<Option<Seen>, RuntimeError> {
-        let answer = found(self.docker.inspect_container(&id.0, None::<InspectContainerOptions>).await);
         // What is not ours is not there: nothing here may start, stop or remove it.
-        Ok(answer.map_err(|error| self.engine_error(error))?.map(seen).filter(|seen| seen.key().is_some()))
+        Ok(self.container(&id.0).await?.map(seen).filter(|seen| seen.key().is_some()))
+    }
+
+    /// What the engine says about a container, once it is in a state with a name.
+    async fn container(&self, name: &str) -> Result<Option<ContainerInspectResponse>, RuntimeError> {
+        for _ in 0..BETWEEN_LOOKS {
+            match found(self.docker.inspect_container(name, None::<InspectContainerOptions>).await) {
+                Err(error) if podman::is_between(&error) => tokio::time::sleep(BETWEEN_PAUSE).await,
+                answer => return answer.map_err(|error| self.engine_error(error)),
+            }
+        }
+        Err(RuntimeError::Engine { status: 0, message: "an instance has ended and is not cleared up".into() })
     }
 
     pub(super) async fn wait(&self, id: &InstanceId) -> Result<Exit, RuntimeError> {
@@ -265,7 +289,7 @@ impl Inner {
             if seen.state != Observed::Created {
                 return Ok(seen.state);
             }
-            if let Some((code, message)) = seen.start_error {
+            if let Some((code, message)) = seen.start_error.or_else(|| self.failed_starts.of(id)) {
                 return Err(RuntimeError::StartFailed { code, message });
             }
             // Asking for events since the creation leaves no gap between the look above and the subscription.
@@ -291,7 +315,7 @@ impl Inner {
 
     pub(super) async fn kill(&self, id: &InstanceId) -> Result<(), RuntimeError> {
         let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
-        match self.docker.kill_container(&id.0, Some(options)).await {
+        match self.docker.kill_container(&id.0, Some(options)).await.map_err(podman::as_docker) {
             Ok(()) => {}
             // Not there, or not running.
             Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => return Ok(()),
@@ -319,7 +343,7 @@ impl Inner {
                 }
                 Ok::<_, RuntimeError>(())
             };
-            root::release(seen.layer.as_deref()).await?;
+            root::release(seen.held.as_ref()).await?;
             let volume = async {
                 match &output {
                     Some((name, owner)) => LoopVolume::new(&self.config.state_dir, owner.as_str(), name).remove().await,
@@ -330,14 +354,11 @@ impl Inner {
             network.and(volume)?;
         }
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        match found(self.docker.remove_container(&id.0, Some(options)).await) {
+        self.failed_starts.forget(id);
+        match found(self.docker.remove_container(&id.0, Some(options)).await.map_err(podman::as_docker)) {
             // 409: a removal is under way already.
             Ok(_) | Err(Error::DockerResponseServerError { status_code: 409, .. }) => {}
             Err(error) => return Err(self.engine_error(error)),
-        }
-        if let (OutputFate::Stays, Some((owner, own)), Some((_, key))) = (fate, seen.key(), seen.output_key()) {
-            let volume = LoopVolume::new(&self.config.state_dir, owner.as_str(), &Names::of(&owner, &key).object);
-            root::clear(&root::place(&volume, &Names::of(&owner, &own).object))?;
         }
         match output {
             // A volume of the engine cannot go before the container does.
@@ -421,7 +442,7 @@ impl Inner {
 }
 
 pub(super) fn seen(container: ContainerInspectResponse) -> Seen {
-    let layer = root::layer(&container);
+    let held = root::held(&container);
     let labels: BTreeMap<String, String> = container.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect();
     let owner = labels.get(LABEL_OWNER).and_then(|text| Owner::parse(text).ok());
     let output_key = labels.get(LABEL_OUTPUT).or_else(|| labels.get(LABEL_INSTANCE)).and_then(|text| InstanceKey::parse(text).ok());
@@ -439,7 +460,7 @@ pub(super) fn seen(container: ContainerInspectResponse) -> Seen {
         start_error,
         created_at: container.created,
         has_network: network_mode != "none",
-        layer,
+        held,
         has_engine_volume: mounts.iter().any(|mount| mount.name.is_some() && mount.name == output),
         directories: mounts.into_iter().filter_map(|mount| mount.source).collect(),
         name,

@@ -19,8 +19,11 @@ use futures::{
 };
 use tokio::{io::AsyncWriteExt, time::timeout};
 
-use super::{Inner, volume::LoopVolume, workload::Names};
+use super::{Inner, podman, volume::LoopVolume, workload::Names};
 use crate::{EngineTime, ExecOutput, InstanceId, MAX_EXEC_OUTPUT_BYTES, Observed, RuntimeError, UsageSample};
+
+/// Between two samples, where we have to ask for each.
+const SAMPLE_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) fn stats(inner: Arc<Inner>, id: InstanceId) -> impl Stream<Item = Result<UsageSample, RuntimeError>> + Send {
     let source: Option<BoxStream<'static, Result<ContainerStatsResponse, Error>>> = None;
@@ -46,10 +49,16 @@ async fn next_sample(
             if matches!(inner.wait_started(id).await?, Observed::Exited(_)) {
                 return Ok(None);
             }
-            *source = Some(inner.docker.stats(&id.0, Some(StatsOptionsBuilder::default().stream(true).build())).boxed());
+            // Podman's own pace is five seconds: it is asked for one sample at a time.
+            if inner.facts.podman {
+                tokio::time::sleep(SAMPLE_PAUSE).await;
+            }
+            let options = StatsOptionsBuilder::default().stream(!inner.facts.podman).build();
+            *source = Some(inner.docker.stats(&id.0, Some(options)).boxed());
             continue;
         };
         match stream.next().await {
+            None if inner.facts.podman => *source = None,
             None => return Ok(None),
             Some(Err(Error::DockerResponseServerError { status_code: 404, .. })) => {
                 return Err(RuntimeError::NotFound { what: "instance", name: id.0.clone() });
@@ -90,7 +99,7 @@ impl Inner {
             return Err(RuntimeError::Invalid { field: "command", why: "is empty".into() });
         }
         let config = ExecConfig { attach_stdout: Some(true), attach_stderr: Some(true), cmd: Some(command), ..Default::default() };
-        let exec = match self.docker.create_exec(&id.0, config).await {
+        let exec = match self.docker.create_exec(&id.0, config).await.map_err(podman::as_docker) {
             Ok(exec) => exec.id,
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => {
                 return Err(RuntimeError::NotFound { what: "instance", name: id.0.clone() });
@@ -156,7 +165,8 @@ impl Inner {
         let failed = |error| RuntimeError::io(format!("write {}", dest.display()), error);
         let mut file = tokio::fs::File::create(dest).await.map_err(failed)?;
         let mut unfinished = RemoveOnDrop(Some(dest.to_owned()));
-        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+        let asked = if self.facts.podman { podman::plain_path(path) } else { path };
+        let options = DownloadFromContainerOptionsBuilder::default().path(asked).build();
         let mut pieces = std::pin::pin!(self.docker.download_from_container(&id.0, Some(options)));
         let mut total = 0u64;
         while let Some(piece) = pieces.next().await {
@@ -174,6 +184,11 @@ impl Inner {
             file.write_all(&piece).await.map_err(failed)?;
         }
         file.flush().await.map_err(failed)?;
+        if self.facts.podman {
+            let (dest, path) = (dest.to_owned(), path.to_owned());
+            let renamed = tokio::task::spawn_blocking(move || podman::rename_entries(&dest, &path)).await;
+            total = renamed.map_err(std::io::Error::other).flatten().map_err(failed)?;
+        }
         unfinished.0 = None;
         Ok(total)
     }

@@ -31,6 +31,7 @@ mod instance;
 mod io;
 mod keeper;
 mod network;
+mod podman;
 mod prepare;
 mod priority;
 mod probe;
@@ -79,6 +80,8 @@ struct Inner {
     leftover_layers: std::sync::Mutex<Vec<String>>,
     /// The group that jobs lie in, once it was made; `None` if it cannot be.
     job_group: tokio::sync::OnceCell<Option<String>>,
+    /// For Podman only. A lock and not an owner task: nobody holds it across an await.
+    failed_starts: podman::FailedStarts,
     /// A probe tries things out under fixed names: one at a time.
     probing: tokio::sync::Mutex<()>,
 }
@@ -96,6 +99,7 @@ impl DockerRuntime {
                 build_groups,
                 leftover_layers: std::sync::Mutex::default(),
                 job_group: tokio::sync::OnceCell::new(),
+                failed_starts: podman::FailedStarts::default(),
                 probing: tokio::sync::Mutex::new(()),
             }),
         })

@@ -12,6 +12,7 @@ use bollard::{
 use super::{
     Inner,
     firewall::BRIDGE_PREFIX,
+    podman,
     probe::found,
     workload::{Names, base_labels},
 };
@@ -45,14 +46,14 @@ impl Inner {
                 labels: Some(base_labels(owner, key)),
                 ..Default::default()
             };
-            match self.docker.create_network(request).await {
+            match self.docker.create_network(request).await.map_err(podman::as_docker) {
                 Ok(_) => return Ok(names.object),
                 // Subnet taken, or made by a call beside this one; which of the two, only a look tells.
                 Err(Error::DockerResponseServerError { status_code: 403 | 409 | 500, message }) => {
                     if self.network_exists(&names.object).await? {
                         return Ok(names.object);
                     }
-                    if !message.to_ascii_lowercase().contains("overlap") {
+                    if !message.to_ascii_lowercase().contains("overlap") && !podman::is_taken(&message) {
                         return Err(RuntimeError::Engine { status: 403, message });
                     }
                 }
@@ -78,14 +79,14 @@ impl Inner {
 
     /// Removes a network by name; nothing happens if there is none.
     pub(super) async fn remove_network(&self, name: &str, instance: Option<&str>) -> Result<(), RuntimeError> {
-        match self.docker.remove_network(name).await {
+        match self.docker.remove_network(name).await.map_err(podman::as_docker) {
             // A container that has just died can still hold its place for a moment.
             Err(Error::DockerResponseServerError { status_code: 403 | 409, .. }) => {
                 if let Some(container) = instance {
                     let request = NetworkDisconnectRequest { container: container.to_owned(), force: Some(true) };
                     found(self.docker.disconnect_network(name, request).await).map_err(|error| self.engine_error(error))?;
                 }
-                found(self.docker.remove_network(name).await).map_err(|error| self.engine_error(error))?;
+                found(self.docker.remove_network(name).await.map_err(podman::as_docker)).map_err(|error| self.engine_error(error))?;
                 Ok(())
             }
             other => found(other).map(drop).map_err(|error| self.engine_error(error)),

@@ -8,15 +8,17 @@ use std::{
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
-    models::{SystemInfo, SystemInfoCgroupDriverEnum, SystemInfoCgroupVersionEnum},
+    models::{SystemInfo, SystemInfoCgroupDriverEnum, SystemInfoCgroupVersionEnum, SystemVersion},
 };
 use tokio::{net::UnixStream, time::timeout};
 
-use super::{Inner, cgroup::GroupKind, config::DockerConfig, firewall, image::image_architecture, priority, root, volume};
+use super::{Inner, cgroup::GroupKind, config::DockerConfig, firewall, image::image_architecture, podman, priority, root, volume};
 use crate::{Capabilities, RuntimeError};
 
-/// An engine that needs longer than this to say who it is is not usable.
+/// An engine that needs longer than this to answer at all is not usable.
 const PROBE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long one that answers may take to say what it is: Podman asks other programs, which takes seconds on a busy machine.
+const WORDS_DEADLINE: Duration = Duration::from_secs(30);
 /// What a build leaves free on the engine's disk; looked at once a second, in which it can write about as much.
 const LEAST_FREE_BYTES: u64 = 1 << 30;
 /// Log drivers we can read back, best first. `json-file` replaces what is not UTF-8, also a character that a line of
@@ -26,6 +28,8 @@ const LOG_DRIVERS: [&str; 2] = ["local", "json-file"];
 /// What does not change while an engine runs.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
+    /// It is Podman and no Docker Engine.
+    pub(super) podman: bool,
     pub(super) log_driver: &'static str,
     /// Of the engine's machine, as images name it.
     pub(super) architecture: String,
@@ -41,6 +45,8 @@ pub(super) struct Facts {
     pub(super) can_filter: bool,
     /// Files that the engine's own processes may hold open at most, and so those of its instances.
     pub(super) open_files: Option<i64>,
+    /// The same of its user's processes.
+    pub(super) processes: Option<i64>,
     /// Process ids that the engine tells are ours too, and we may signal them.
     pub(super) can_signal: bool,
 }
@@ -68,27 +74,39 @@ pub(super) async fn connect(config: &DockerConfig) -> Result<(Docker, Facts), Ru
     let docker = Docker::connect_with_unix(path, config.request_timeout.as_secs().max(1), API_DEFAULT_VERSION)
         .map_err(|error| unreachable(error.to_string()))?;
     let ask = async {
-        let docker = docker.negotiate_version().await?;
-        let info = docker.info().await?;
-        Ok::<_, Error>((docker, info))
+        let (docker, info) = (docker.clone().negotiate_version().await?, docker.info().await?);
+        let version = docker.version().await?;
+        Ok::<_, Error>((docker, info, version))
     };
-    let (docker, info) = match timeout(PROBE_DEADLINE, ask).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(unreachable(error.to_string())),
-        Err(_) => return Err(RuntimeError::Deadline { doing: "say what it is", after: PROBE_DEADLINE }),
-    };
-    let facts = facts(&info, peer);
+    let (docker, info, version) = patiently(&docker, ask).await?.map_err(|error| unreachable(error.to_string()))?;
+    let facts = facts(&info, podman::is(component(&version)), peer);
     Ok((docker, facts))
 }
 
-fn facts(info: &SystemInfo, engine_pid: Option<i32>) -> Facts {
+/// Waits for long words, but only from an engine that answers.
+async fn patiently<T>(docker: &Docker, words: impl Future<Output = Result<T, Error>>) -> Result<Result<T, Error>, RuntimeError> {
+    let late = |after| move |_| RuntimeError::Deadline { doing: "say what it is", after };
+    match timeout(PROBE_DEADLINE, docker.ping()).await.map_err(late(PROBE_DEADLINE))? {
+        Ok(_) => timeout(WORDS_DEADLINE, words).await.map_err(late(WORDS_DEADLINE)),
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+/// What answers, by its own name.
+fn component(version: &SystemVersion) -> Option<&str> {
+    version.components.as_ref()?.first().map(|component| component.name.as_str())
+}
+
+fn facts(info: &SystemInfo, podman: bool, engine_pid: Option<i32>) -> Facts {
     let drivers = info.plugins.as_ref().and_then(|plugins| plugins.log.clone()).unwrap_or_default();
-    let log_driver = LOG_DRIVERS.into_iter().find(|name| drivers.iter().any(|known| known == name)).unwrap_or("json-file");
+    let log_driver = LOG_DRIVERS.into_iter().find(|name| drivers.iter().any(|known| known == name));
+    let log_driver = log_driver.or_else(|| podman::log_driver(&drivers)).unwrap_or("json-file");
     let root = rustix::process::geteuid().is_root();
     let same = |namespace: &str| engine_pid.is_some_and(|pid| same_namespace(pid, namespace));
     let build_groups = (root && same("cgroup") && same("mnt") && same("pid")).then(|| group_kind(info)).flatten();
     let can_mount = root && same("mnt");
     Facts {
+        podman,
         log_driver,
         architecture: image_architecture(info.architecture.as_deref().unwrap_or_default()).to_owned(),
         build_groups,
@@ -96,15 +114,16 @@ fn facts(info: &SystemInfo, engine_pid: Option<i32>) -> Facts {
         can_bound_root: root::can_bound(info, can_mount),
         root_dir: info.docker_root_dir.as_deref().map(PathBuf::from).filter(|dir| same("mnt") && dir.is_dir()),
         can_filter: root && same("net"),
-        open_files: engine_pid.filter(|_| same("pid")).and_then(open_files),
+        open_files: engine_pid.filter(|_| same("pid")).and_then(|pid| hard_limit(pid, "Max open files")),
+        processes: engine_pid.filter(|_| same("pid")).and_then(|pid| hard_limit(pid, "Max processes")),
         can_signal: root && same("pid"),
     }
 }
 
 /// The hard limit of a process.
-fn open_files(pid: i32) -> Option<i64> {
+fn hard_limit(pid: i32, of: &str) -> Option<i64> {
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
-    match limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().nth(1)? {
+    match limits.lines().find_map(|line| line.strip_prefix(of))?.split_whitespace().nth(1)? {
         "unlimited" => Some(i64::MAX),
         number => number.parse().ok(),
     }
@@ -132,12 +151,8 @@ impl Inner {
             let info = self.docker.info().await?;
             Ok::<_, Error>((version, info))
         };
-        let (version, info) = timeout(PROBE_DEADLINE, ask)
-            .await
-            .map_err(|_| RuntimeError::Deadline { doing: "say what it is", after: PROBE_DEADLINE })?
-            .map_err(|error| self.engine_error(error))?;
-        let component = version.components.as_ref().and_then(|components| components.first()).map(|component| component.name.clone());
-        let engine = match component.as_deref() {
+        let (version, info) = patiently(&self.docker, ask).await?.map_err(|error| self.engine_error(error))?;
+        let engine = match component(&version) {
             None | Some("" | "Engine") => "Docker Engine".to_owned(),
             Some(name) => name.to_owned(),
         };
@@ -146,7 +161,7 @@ impl Inner {
         let api = self.docker.client_version();
         let _alone = self.probing.lock().await;
         Ok(Capabilities {
-            reports_oom: !engine.starts_with("Podman"),
+            reports_oom: !self.facts.podman,
             engine,
             version: version.version.unwrap_or_default(),
             api: format!("{}.{}", api.major_version, api.minor_version),
@@ -162,9 +177,10 @@ impl Inner {
             seccomp: has("seccomp"),
             can_limit_disk: self.facts.can_mount && self.try_volume().await,
             can_limit_root: self.facts.can_bound_root,
+            can_build: !self.facts.podman,
             can_limit_build_pids: self.build_groups.try_group().await,
             gives_way: self.job_group().await.is_some(),
-            egress_filter: firewall::ensure(self.facts.can_filter).await,
+            egress_filter: firewall::ensure(&self.facts).await,
             warnings: info.warnings.unwrap_or_default(),
         })
     }

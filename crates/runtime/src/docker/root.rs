@@ -6,11 +6,10 @@
 //! was. What the job writes anywhere on disk, its output included, then lies in one file system of the size asked.
 //!
 //! ```text
-//!  <volume>/out                 what the job hands back, mounted at its output directory
-//!  <volume>/INSTANCE/root       the engine's layer, mounted over <engine>/overlay2/<layer>
-//!  <volume>/INSTANCE/volumes    the directories that the image declares as volumes
-//!  <volume>/INSTANCE/etc        hosts, hostname and resolv.conf: the engine would keep them on its own disk, writable and without a limit
-//! An instance that follows another one, and goes on with its output, has a root of its own beside it.
+//!  <volume>/out                    what the job hands back, mounted at its output directory
+//!  <volume>/at/<instance>/root     the engine's layer, mounted over <engine>/overlay2/<layer>
+//!  <volume>/at/<instance>/volumes  the directories that the image declares as volumes
+//!  <volume>/at/<instance>/etc      hosts, hostname and resolv.conf: the engine would keep them on its own disk, without a limit
 //! ```
 //!
 //! Guarantees: each step can be repeated after a crash at any point; an instance whose layer cannot be moved is not started.
@@ -36,9 +35,6 @@ use crate::{InstanceId, RuntimeError};
 
 /// Storage drivers that keep a layer as `<layer>/diff` and `<layer>/work`: Docker's and Podman's.
 const DRIVERS: [&str; 2] = ["overlay2", "overlay"];
-/// Where the engine answers names for instances with a network of their own.
-const ENGINE_RESOLVER: &str = "nameserver 127.0.0.11\noptions ndots:0\n";
-
 /// Most volumes that an image may declare: each is a mount of the host. Well-known images declare one or two.
 const MAX_IMAGE_VOLUMES: usize = 16;
 
@@ -52,8 +48,22 @@ pub(super) fn can_bound(info: &SystemInfo, can_mount: bool) -> bool {
     can_mount && here && DRIVERS.contains(&driver)
 }
 
+/// A layer and where its content lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    layer: PathBuf,
+    dir: PathBuf,
+}
+
+/// What of an instance lies in a volume of ours; nothing if it was not made so.
+pub(super) fn held(container: &ContainerInspectResponse) -> Option<Held> {
+    let names = container.mounts.iter().flatten().find(|mount| mount.destination.as_deref() == Some("/etc/hostname"))?;
+    let dir = Path::new(names.source.as_deref()?).parent()?.parent()?;
+    Some(Held { layer: layer(container)?, dir: dir.to_owned() })
+}
+
 /// The directory that takes an instance's writes.
-pub(super) fn layer(container: &ContainerInspectResponse) -> Option<PathBuf> {
+fn layer(container: &ContainerInspectResponse) -> Option<PathBuf> {
     let DriverData { name, data } = container.graph_driver.as_ref()?;
     if !DRIVERS.contains(&name.as_str()) {
         return None;
@@ -67,28 +77,12 @@ pub(super) fn output_dir(volume: &LoopVolume) -> PathBuf {
     volume.path().join("out")
 }
 
-/// Where in a volume lies what belongs to one instance alone.
-pub(super) fn place(volume: &LoopVolume, object: &str) -> PathBuf {
-    volume.path().join(object)
-}
-
-/// Removes what an instance had for itself; its volume stays.
-pub(super) fn clear(place: &Path) -> Result<(), RuntimeError> {
-    match fs::remove_dir_all(place) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => at("remove", place, Err(error)),
-        _ => Ok(()),
-    }
-}
-
 impl Inner {
     /// Bounds the root of an instance that was made just now. One that cannot be bounded does not stay.
-    pub(super) async fn bound_root(&self, id: InstanceId, volume: &LoopVolume, place: &Path) -> Result<InstanceId, RuntimeError> {
-        if !self.facts.can_bound_root || !volume.exists() {
-            return Ok(id);
-        }
+    pub(super) async fn bound_root(&self, id: InstanceId) -> Result<InstanceId, RuntimeError> {
         let moved = match self.docker.inspect_container(&id.0, None::<InspectContainerOptions>).await {
-            Ok(container) => match layer(&container) {
-                Some(layer) => move_layer(Some(&layer), volume, place).await,
+            Ok(container) => match held(&container) {
+                Some(held) => hold(Some(&held)).await,
                 None => Err(RuntimeError::Engine { status: 0, message: "the engine does not say where the instance's layer is".into() }),
             },
             Err(error) => Err(self.engine_error(error)),
@@ -101,27 +95,44 @@ impl Inner {
     }
 }
 
+/// Where an instance has its own in a volume. What an earlier one left there goes: one instance at a time has a volume.
+pub(super) async fn place(volume: &LoopVolume, instance: &str) -> Result<PathBuf, RuntimeError> {
+    let all = volume.path().join("at");
+    let dir = all.join(instance);
+    make_dir(&dir, 0o755)?;
+    for entry in at("read", &all, fs::read_dir(&all))?.flatten().filter(|entry| entry.path() != dir) {
+        run_tool("rm", &["-rf", "--", text(&entry.path())?], None, None).await?;
+    }
+    Ok(dir)
+}
+
 /// Lets the instance's volume take what the engine would keep on its own disk without a limit: the files with the instance's
 /// names, and the volumes that its image declares.
-pub(super) fn keep_inside(body: &mut ContainerCreateBody, place: &Path, hostname: &str, declared: &[String]) -> Result<(), RuntimeError> {
+pub(super) fn keep_inside(
+    body: &mut ContainerCreateBody,
+    dir: &Path,
+    hostname: &str,
+    resolver: &str,
+    declared: &[String],
+) -> Result<(), RuntimeError> {
     body.hostname = Some(hostname.to_owned());
     let host = body.host_config.get_or_insert_default();
-    let connected = host.network_mode.as_deref() != Some("none");
+    let resolver = if host.network_mode.as_deref() == Some("none") { "" } else { resolver };
     let mounts = host.mounts.get_or_insert_default();
-    mounts.extend(own_names(place, hostname, connected)?);
-    let volumes = own_volumes(place, declared, mounts)?;
+    mounts.extend(own_names(dir, hostname, resolver)?);
+    let volumes = own_volumes(dir, declared, mounts)?;
     mounts.extend(volumes);
     Ok(())
 }
 
 /// `/etc/hosts` and its like.
-fn own_names(place: &Path, hostname: &str, connected: bool) -> Result<Vec<Mount>, RuntimeError> {
-    let etc = place.join("etc");
+fn own_names(dir: &Path, hostname: &str, resolver: &str) -> Result<Vec<Mount>, RuntimeError> {
+    let etc = dir.join("etc");
     make_dir(&etc, 0o755)?;
     let files = [
         ("hosts", format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{hostname}\n")),
         ("hostname", format!("{hostname}\n")),
-        ("resolv.conf", if connected { ENGINE_RESOLVER.to_owned() } else { String::new() }),
+        ("resolv.conf", resolver.to_owned()),
     ];
     let mut mounts = Vec::with_capacity(files.len());
     for (name, text) in files {
@@ -138,7 +149,7 @@ fn own_names(place: &Path, hostname: &str, connected: bool) -> Result<Vec<Mount>
 
 /// Volumes that an image declares, each a directory of ours. The engine fills them with what the image has there, and removes
 /// them (not the directories) with the instance.
-fn own_volumes(place: &Path, declared: &[String], taken: &[Mount]) -> Result<Vec<Mount>, RuntimeError> {
+fn own_volumes(dir: &Path, declared: &[String], taken: &[Mount]) -> Result<Vec<Mount>, RuntimeError> {
     if declared.len() > MAX_IMAGE_VOLUMES {
         let why = format!("declares {} volumes, at most {MAX_IMAGE_VOLUMES} are possible", declared.len());
         return Err(RuntimeError::Invalid { field: "image", why });
@@ -146,7 +157,7 @@ fn own_volumes(place: &Path, declared: &[String], taken: &[Mount]) -> Result<Vec
     let is_taken = |path: &str| taken.iter().any(|mount| mount.target.as_deref() == Some(path.trim_end_matches('/')));
     let mut mounts = Vec::new();
     for (number, target) in declared.iter().enumerate().filter(|(_, path)| !is_taken(path)) {
-        let directory = place.join("volumes").join(number.to_string());
+        let directory = dir.join("volumes").join(number.to_string());
         make_dir(&directory, 0o755)?;
         let device = text(&directory)?.to_owned();
         let options = [("type", "none"), ("o", "bind"), ("device", &device)].map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -158,16 +169,15 @@ fn own_volumes(place: &Path, declared: &[String], taken: &[Mount]) -> Result<Vec
     Ok(mounts)
 }
 
-/// Moves the layer of an instance that is not running into its volume, unless that is done or there is no volume. Afterwards it
-/// is seen where it was.
-pub(super) async fn move_layer(layer: Option<&Path>, volume: &LoopVolume, place: &Path) -> Result<(), RuntimeError> {
-    let Some(layer) = layer.filter(|_| volume.exists()) else { return Ok(()) };
+/// Moves the layer of an instance that is not running into its volume, which is mounted, unless that is done. Afterwards it is seen
+/// where it was.
+pub(super) async fn hold(held: Option<&Held>) -> Result<(), RuntimeError> {
+    let Some(Held { layer, dir }) = held else { return Ok(()) };
     if is_mounted(layer)? {
         return Ok(());
     }
-    let (root, draft) = (place.join("root"), place.join("root.draft"));
+    let (root, draft) = (dir.join("root"), dir.join("root.draft"));
     if !root.exists() {
-        make_dir(place, 0o755)?;
         // What a crash left.
         match fs::remove_dir_all(&draft) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return at("clear", &draft, Err(error)),
@@ -180,8 +190,8 @@ pub(super) async fn move_layer(layer: Option<&Path>, volume: &LoopVolume, place:
 }
 
 /// Gives the engine its own directory back, so that it can remove it. Nothing happens if it has it.
-pub(super) async fn release(layer: Option<&Path>) -> Result<(), RuntimeError> {
-    let Some(layer) = layer.filter(|layer| is_mounted(layer).unwrap_or(false)) else { return Ok(()) };
+pub(super) async fn release(held: Option<&Held>) -> Result<(), RuntimeError> {
+    let Some(Held { layer, .. }) = held.filter(|held| is_mounted(&held.layer).unwrap_or(false)) else { return Ok(()) };
     if run_tool("umount", &[text(layer)?], None, None).await.is_err() {
         // Somebody looks into it. Detach now; the kernel frees it when they leave.
         run_tool("umount", &["-l", text(layer)?], None, None).await?;

@@ -16,9 +16,9 @@ use std::{
 
 use bollard::{
     Docker,
-    models::ContainerCreateBody,
+    models::{ContainerCreateBody, HostConfig, ResourcesUlimits},
     query_parameters::{
-        CreateContainerOptions, ListImagesOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+        BuildImageOptionsBuilder, CreateContainerOptions, ListImagesOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
         RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, StartContainerOptions,
     },
 };
@@ -109,9 +109,11 @@ impl Bench {
             let dockerfile = "FROM scratch\nCOPY busybox /bin/busybox\n\
                 RUN [\"/bin/busybox\", \"mkdir\", \"-p\", \"/sbin\", \"/usr/bin\", \"/usr/sbin\", \"/tmp\", \"/etc\"]\n\
                 RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n";
-            let mut request = self.build_request(dockerfile, &[("busybox", &std::fs::read("/bin/busybox").unwrap())]);
-            request.tag = BASE.into();
-            self.build(request).await.0.unwrap();
+            let request = self.build_request(dockerfile, &[("busybox", &std::fs::read("/bin/busybox").unwrap())]);
+            // Beside the runtime, which may refuse to build.
+            let options = BuildImageOptionsBuilder::default().t(BASE).networkmode("none").build();
+            let context = bollard::body_full(std::fs::read(&request.context_tar).unwrap().into());
+            let _: Vec<_> = self.docker.build_image(options, None, Some(context)).try_collect().await.unwrap();
         }
     }
 
@@ -242,6 +244,8 @@ impl Bench {
         let body = ContainerCreateBody {
             image: Some(self.base.clone()),
             cmd: Some(vec!["sh".into(), "-c".into(), script.into()]),
+            // Podman asks for more than a root without all its rights may give.
+            host_config: Some(HostConfig { ulimits: Some(["nofile", "nproc"].map(few).into()), ..Default::default() }),
             ..Default::default()
         };
         let id = self.docker.create_container(None::<CreateContainerOptions>, body).await.unwrap().id;
@@ -267,6 +271,11 @@ impl Bench {
     pub(crate) async fn remove_container(&self, id: &InstanceId) -> bool {
         self.docker.remove_container(&id.0, Some(RemoveContainerOptionsBuilder::default().force(true).build())).await.is_ok()
     }
+}
+
+#[allow(dead_code, reason = "each suite uses its part")]
+fn few(name: &str) -> ResourcesUlimits {
+    ResourcesUlimits { name: Some(name.into()), soft: Some(1024), hard: Some(1024) }
 }
 
 /// Waits until a condition holds.

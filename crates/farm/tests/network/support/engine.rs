@@ -1,10 +1,11 @@
 //! The container engine as a bystander sees it: plain requests on its socket, independent of what the product does.
 
 use super::PATIENCE;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::process::Command;
 
 const USUAL_SOCKETS: [&str; 2] = ["/run/pasture/docker.sock", "/var/run/docker.sock"];
 /// Label on what a node makes: whose it is.
@@ -43,12 +44,18 @@ impl Engine {
 
     /// One request; the body of a success, else status line and body.
     fn request(&self, method: &str, path: &str) -> Result<String, String> {
+        self.send(method, path, &[])
+    }
+
+    fn send(&self, method: &str, path: &str, body: &[u8]) -> Result<String, String> {
         let mut stream = UnixStream::connect(&self.socket).map_err(|e| e.to_string())?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         // Version 1.0: the engine then neither sends chunks nor keeps the connection.
-        let request = format!("{method} {path} HTTP/1.0\r\nHost: engine\r\n\r\n");
+        let length =
+            if body.is_empty() { String::new() } else { format!("Content-Type: application/x-tar\r\nContent-Length: {}\r\n", body.len()) };
+        let request = [format!("{method} {path} HTTP/1.0\r\nHost: engine\r\n{length}\r\n").as_bytes(), body].concat();
         let mut answer = vec![];
-        stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_end(&mut answer)).map_err(|e| e.to_string())?;
+        stream.write_all(&request).and_then(|()| stream.read_to_end(&mut answer)).map_err(|e| e.to_string())?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
         let status = head.lines().next().unwrap_or_default();
@@ -97,6 +104,45 @@ impl Engine {
         parsed
             .filter(|c| c["Config"]["Env"].as_array().is_some_and(|env| env.iter().any(|e| e.as_str().is_some_and(|e| e.contains(word)))))
             .collect()
+    }
+
+    /// Gives the engine an image of this name that says it is for this architecture; it holds one empty file.
+    pub(crate) fn load_image(&self, name: &str, architecture: &str) {
+        self.load_image_with(name, architecture, &json!({"Cmd": ["/true"]}));
+    }
+    /// The same with a configuration.
+    pub(crate) fn load_image_with(&self, name: &str, architecture: &str, config: &Value) {
+        let architecture = match architecture {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        let archive = |files: &[(&str, &[u8])]| {
+            let mut tar = tar::Builder::new(vec![]);
+            for (path, bytes) in files {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(bytes.len() as u64);
+                header.set_mode(0o755);
+                tar.append_data(&mut header, path, *bytes).unwrap();
+            }
+            tar.into_inner().unwrap()
+        };
+        let layer = archive(&[("true", b"")]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &layer).unwrap();
+        let sum = Command::new("sha256sum").arg(file.path()).output().unwrap();
+        let diff = format!("sha256:{}", String::from_utf8_lossy(&sum.stdout).split_whitespace().next().unwrap());
+        let config =
+            json!({"architecture": architecture, "os": "linux", "config": config, "rootfs": {"type": "layers", "diff_ids": [diff]}});
+        let manifest = json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
+        let (config, manifest) = (config.to_string(), manifest.to_string());
+        let image = archive(&[("layer.tar", &layer), ("config.json", config.as_bytes()), ("manifest.json", manifest.as_bytes())]);
+        self.send("POST", "/images/load?quiet=1", &image).unwrap_or_else(|e| panic!("engine: {e}"));
+        let known = self.json(&format!("/images/{name}/json"));
+        assert_eq!(known["Architecture"], architecture, "{known}");
+    }
+    pub(crate) fn forget_image(&self, name: &str) {
+        let _ = self.request("DELETE", &format!("/images/{name}?force=1"));
     }
 
     pub(crate) fn inspect(&self, container: &str) -> Value {
