@@ -108,6 +108,8 @@ pub fn end_block(state: &mut dyn StateWrite, ctx: &BlockCtx) -> Vec<Event> {
     let Some(env) = Env::within(state, ctx).filter(governance::known) else { return events };
     age_offers(state, &env);
     fire_timers(state, &env, &mut events);
+    // A vote that was carried out just now holds for all that follows.
+    let Some(env) = Env::within(state, ctx) else { return events };
     audits::end_block(state, &env, &mut events);
     market::wake_waiting(state, &env);
     // Leases that lost their node come before orders; all share the block's time for draws.
