@@ -13,14 +13,13 @@ use crate::detect;
 use crate::images::Origin;
 use crate::secrets;
 use crate::volumes;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 use pasture_api::data::{NodeEvent, OUTPUT_DIR, OutputInfo};
 use pasture_api::frames;
 use pasture_rt::TaskKind;
 use pasture_runtime::{
-    BUILT_IMAGES, BuildError, BuildEvent, BuildLimits, BuildRequest, Exit, Image, InstanceId, InstanceKey, Limits, LogChunk, LogStream, Mount,
-    Network,
-    Observed, PullEvent, RuntimeError, Step, Workload,
+    BUILT_IMAGES, BuildError, BuildEvent, BuildLimits, BuildRequest, Exit, Image, InstanceId, InstanceKey, Limits, LogChunk, LogStream,
+    Mount, Network, Observed, PullEvent, RuntimeError, Step, Workload,
 };
 use pasture_store::{StoreError, hash_file};
 use pasture_types::lease::EndReason;
