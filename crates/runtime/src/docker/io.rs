@@ -186,8 +186,8 @@ impl Inner {
         file.flush().await.map_err(failed)?;
         if self.facts.podman {
             let (dest, path) = (dest.to_owned(), path.to_owned());
-            let renamed = tokio::task::spawn_blocking(move || podman::rename_entries(&dest, &path)).await;
-            total = renamed.map_err(std::io::Error::other).flatten().map_err(failed)?;
+            let renaming = pasture_rt::spawn_blocking(pasture_rt::TaskKind::Files, move || podman::rename_entries(&dest, &path));
+            total = renaming.join().await.unwrap_or_else(|| Err(std::io::Error::other("whoever renamed it ended"))).map_err(failed)?;
         }
         unfinished.0 = None;
         Ok(total)
