@@ -12,7 +12,7 @@ mod report;
 
 use pasture_scheduler::FitPolicy;
 use pasture_scheduler::fit::{Demand, Devices, Machine, WHOLE_GPU, fit_part, place};
-use pasture_types::market_rules::{MAX_CANDIDATES, MarketParams, TYPICAL_JOBS, TypicalJob};
+use pasture_types::market_rules::{MarketParams, TYPICAL_JOBS, TypicalJob};
 use report::{Failure, Figure, Report, Spread, quick, say};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ struct Trace {
 
 const POLICIES: [Policy; 8] = [
     Policy { name: "ours", looks_at: None, judge: ours },
-    Policy { name: "ours, among as many offers as a draw scores", looks_at: Some(MAX_CANDIDATES as usize), judge: ours },
+    Policy { name: "ours, among as many offers as a draw scores", looks_at: Some(MarketParams::production().candidates as usize), judge: ours },
     Policy { name: "ours, told the commonest tasks", looks_at: None, judge: ours_told },
     Policy { name: "FGD", looks_at: None, judge: fgd },
     Policy { name: "best fit", looks_at: None, judge: best_fit },
