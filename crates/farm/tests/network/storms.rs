@@ -201,7 +201,7 @@ impl Storm {
             if let Some(rest) = life.checked_sub(began.elapsed()) {
                 std::thread::sleep(rest);
             }
-            if death % ENGINE_EVERY == 0 {
+            if death.is_multiple_of(ENGINE_EVERY) {
                 self.engine.kill();
                 self.engine.launch();
                 self.engine.wait();
@@ -210,7 +210,7 @@ impl Storm {
                 self.start_machine();
             }
             // Also into its beginning, but not always.
-            if random(&mut state) % 2 == 0 {
+            if random(&mut state).is_multiple_of(2) {
                 self.machine_is_up();
             }
         }
