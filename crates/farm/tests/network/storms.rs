@@ -21,6 +21,8 @@ const FEW: usize = 10;
 const ENGINE_EVERY: usize = 3;
 /// A death comes at most so long after the last.
 const LONGEST_LIFE_MS: u64 = 3_000;
+/// How often the engine is started after one death before that is a failure.
+const STARTS: u32 = 5;
 /// Jobs that write to a volume of their own.
 const WRITERS: usize = 2;
 /// Tasks of one submission.
@@ -74,22 +76,38 @@ impl OwnEngine {
         self.process = Some(Running::start(command));
     }
     fn wait(&mut self) {
-        let (engine, process) = (&self.engine, self.process.as_mut().unwrap());
-        until("the engine answers", || {
-            assert!(process.ended().is_none(), "it ended: {}", process.stderr());
-            engine.answers()
-        });
+        for _ in 0..STARTS {
+            let (engine, process) = (&self.engine, self.process.as_mut().unwrap());
+            let answers = eventually("the engine answers, or gives up", PATIENCE, || {
+                let ended = process.ended().is_some();
+                (ended || engine.answers()).then_some(!ended)
+            });
+            if answers {
+                return;
+            }
+            // What the system's keeper of services does with one that does not find its own after a crash.
+            let _ = self.process.take().unwrap().finish(PATIENCE);
+            self.launch();
+        }
+        panic!("the engine does not come back: {}", self.process.as_ref().unwrap().stderr());
     }
+    /// Kills it as a crash would, and what it has running for itself; containers go on.
     fn kill(&mut self) {
         let process = self.process.take().unwrap();
         process.signal(Signal::KILL);
         let _ = process.finish(PATIENCE);
+        let pid = std::fs::read_to_string(self.dir.join("run/containerd/containerd.pid")).unwrap_or_default();
+        let own = std::fs::read(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+        if String::from_utf8_lossy(&own).contains(self.dir.to_str().unwrap()) {
+            let _ = Command::new("kill").args(["-KILL", pid.trim()]).status();
+        }
     }
 }
 
 impl Drop for OwnEngine {
     fn drop(&mut self) {
         if let Some(process) = self.process.take() {
+            self.engine.clear_all();
             process.signal(Signal::TERM);
             let _ = process.finish(PATIENCE);
         }

@@ -172,6 +172,14 @@ impl Engine {
         self.request("GET", &format!("/images/{name}/json")).is_ok()
     }
 
+    /// Removes every container; of an engine of the test's own.
+    pub(crate) fn clear_all(&self) {
+        let list = serde_json::from_str::<Value>(&self.request("GET", "/containers/json?all=1").unwrap_or_default());
+        for container in list.ok().iter().flat_map(|v| v.as_array().cloned().unwrap_or_default()) {
+            let _ = self.request("DELETE", &format!("/containers/{}?force=1&v=1", container["Id"].as_str().unwrap_or_default()));
+        }
+    }
+
     /// Removes what a node has left.
     pub(crate) fn clear(&self, node: &str) {
         for container in self.containers(node) {
