@@ -63,6 +63,15 @@ pub struct ContextStatus {
     pub complete: bool,
 }
 
+/// An image that a machine has: a job that asks for it by this name starts without fetching it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ImageView {
+    /// Its name, as jobs ask for it.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
 /// What a running job has used since it began, and what it may.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct JobStats {

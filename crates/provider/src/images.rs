@@ -8,6 +8,7 @@
 //! counted here. It does not decide what a lease may run.
 
 use crate::lease::Shared;
+use pasture_api::data::ImageView;
 use pasture_rt::TaskKind;
 use pasture_runtime::{Image, Runtime, RuntimeError};
 use pasture_store::{RecordFile, StoreError};
@@ -19,6 +20,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most images remembered. Beyond it the oldest unused one goes, however small it is.
 const MAX_IMAGES: usize = 1_000;
+
+/// Most images that are told of: more than a page nobody reads.
+const MAX_ADVERTISED: usize = 100;
 
 /// How an image came here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -120,6 +124,16 @@ impl Images {
         ImagesSummary { count: known.len(), bytes, limit_bytes: self.limit_bytes }
     }
 
+    /// What it has of registries, the largest first: what is here starts without being fetched. Never what was built for somebody.
+    pub(crate) fn advertised(&self) -> Vec<ImageView> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let pulled = known.iter().filter(|(_, e)| e.origin == Origin::Pulled);
+        let mut out: Vec<ImageView> = pulled.map(|(name, e)| ImageView { name: name.clone(), bytes: e.bytes }).collect();
+        out.sort_by(|a, b| (b.bytes, &a.name).cmp(&(a.bytes, &b.name)));
+        out.truncate(MAX_ADVERTISED);
+        out
+    }
+
     /// Which have to go, those used longest ago first. `live`: leases that are not over.
     fn surplus(&self, live: &BTreeSet<LeaseId>) -> Vec<String> {
         self.change(|known| {
@@ -213,6 +227,10 @@ mod tests {
         for (n, name) in [(1u8, "a"), (2, "b"), (3, "c")] {
             images.fetched(name, &image(50), Origin::Pulled, lease(n), Timestamp(u64::from(n)));
         }
+        images.fetched("pasture-lease/somebody's", &image(70), Origin::Built, lease(9), Timestamp(9));
+        let told: Vec<String> = images.advertised().into_iter().map(|i| i.name).collect();
+        assert_eq!(told, ["a", "b", "c"], "what was built for somebody is nobody else's business");
+        images.forget("pasture-lease/somebody's");
         let none = BTreeSet::new();
         assert_eq!(images.surplus(&BTreeSet::from([lease(1), lease(2), lease(3)])), Vec::<String>::new(), "all are in use");
         images.used("a", lease(4), Timestamp(9));

@@ -2,6 +2,7 @@
 
 use super::{ApiClient, ApiError};
 use crate::auth;
+use crate::data::ImageView;
 use crate::volumes::VolumeView;
 use pasture_types::{AccountId, NodeId, SigningKey};
 
@@ -29,6 +30,13 @@ impl AccountClient {
         self.api.http.request(method, url).header("authorization", header)
     }
 
+    /// The images that the machine has of registries.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn images(&self) -> Result<Vec<ImageView>, ApiError> {
+        self.api.json(self.request(reqwest::Method::GET, "images")).await
+    }
     /// The account's volumes there.
     ///
     /// # Errors

@@ -6,8 +6,18 @@ use crate::exit::{Exit, Outcome};
 use crate::patience::first_call;
 use crate::render::Table;
 use crate::render::number::{credits, duration};
-use crate::session::{App, Session};
-use crate::words::hours;
+use crate::session::{App, Session, now_ms};
+use crate::words::{hours, plainly};
+use pasture_api::client::AccountClient;
+use pasture_api::data::ImageView;
+use pasture_types::NodeId;
+use pasture_types::resources::display_bytes;
+use std::time::Duration;
+
+/// Longest that a machine is waited for to name its images.
+const IMAGES_WITHIN: Duration = Duration::from_secs(5);
+/// Images that are shown to people.
+const SHOWN_IMAGES: usize = 10;
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &OffersArgs) -> Outcome {
@@ -42,6 +52,12 @@ pub(crate) async fn run(app: &App, args: &OffersArgs) -> Outcome {
     Ok(Exit::Ok)
 }
 
+/// What images a machine says that it has; `None` if it does not answer now, which is no reason to show nothing else.
+async fn images(session: &Session, node: NodeId) -> Option<Vec<ImageView>> {
+    let client = AccountClient::new(session.api.clone(), session.key.clone(), session.account(), node, now_ms);
+    tokio::time::timeout(IMAGES_WITHIN, client.images()).await.ok()?.ok()
+}
+
 /// One machine: what it has and offers, and what stands behind it.
 async fn one(app: &App, machine: &str) -> Outcome {
     let session = Session::open(app).await?;
@@ -49,7 +65,8 @@ async fn one(app: &App, machine: &str) -> Outcome {
     let node = session.ask(|| session.api.node(&id)).await?;
     let offers = session.ask(|| session.api.offers()).await?;
     let offers: Vec<_> = offers.into_iter().filter(|o| o.node == id).collect();
-    let value = serde_json::json!({"machine": node, "offers": offers});
+    let images = images(&session, id).await;
+    let value = serde_json::json!({"machine": node, "offers": offers, "images": images});
     session.out.either(&value, || {
         let mut table = Table::pairs();
         let mut row = |name: &str, text: String| table.row([name.into(), text]);
@@ -69,6 +86,9 @@ async fn one(app: &App, machine: &str) -> Outcome {
             }
         }
         row("reachable", if node.reachable { "yes" } else { "no" }.into());
+        for image in images.iter().flatten().take(SHOWN_IMAGES) {
+            row("has image", format!("{}, {}", plainly(&image.name), display_bytes(image.bytes)));
+        }
         for (name, text) in node.standing.iter().flat_map(|s| standing_rows(s, session.time())) {
             row(name, text);
         }

@@ -23,7 +23,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
-use pasture_api::data::{AliveAnswer, CountersignRequest, LeaseStatus};
+use pasture_api::data::{AliveAnswer, CountersignRequest, ImageView, LeaseStatus};
 use pasture_api::problem::Problem;
 use pasture_api::secrets::SealingKey;
 use pasture_rt::{TaskHandle, TaskKind};
@@ -58,6 +58,7 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
         .route("/leases/{id}/status", get(status))
         .route("/leases/{id}/events", get(streams::events))
         .route("/leases/{id}/logs", get(streams::logs))
+        .route("/accounts/{account}/images", get(images))
         .route("/leases/{id}/stats", get(stats))
         .route("/leases/{id}/alive", post(alive))
         .route("/leases/{id}/countersign", post(countersign))
@@ -83,6 +84,11 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
 async fn manifest(State(ctx): Ctx, Lease(lease): Lease, body: Bytes) -> Result<StatusCode, Problem> {
     upload::put_manifest(&ctx, &lease, &body).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Anybody with an account may ask before it orders.
+async fn images(State(ctx): Ctx, access::Account(_): access::Account) -> Json<Vec<ImageView>> {
+    Json(ctx.images.advertised())
 }
 
 async fn stats(State(ctx): Ctx, Lease(lease): Lease) -> Result<axum::response::Response, Problem> {
