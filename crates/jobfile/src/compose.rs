@@ -1,7 +1,7 @@
 //! Files of docker compose, as far as they say what can be run here.
 //!
 //! Guarantees: each field is taken over, or named with what became of it: refused where running without it would be something
-//! else (volumes, secrets, privileges), noted where it only has no effect. Nothing is dropped silently. Variables are not taken
+//! else (folders of the user's, privileges), noted where it only has no effect. Nothing is dropped silently. Variables are not taken
 //! from the shell: a file says the same everywhere. It reads no other file.
 
 use crate::error::FileError;
@@ -15,7 +15,7 @@ use serde_norway::{Mapping, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What would have to hold for the service to be the same, and cannot: the file is refused.
-const REFUSED: [(&str, &str); 22] = [
+const REFUSED: [(&str, &str); 20] = [
     ("cap_add", "jobs have no capabilities"),
     ("cgroup_parent", "the machine's own limits apply"),
     ("configs", "put the files into the image"),
@@ -31,12 +31,10 @@ const REFUSED: [(&str, &str); 22] = [
     ("pid", "jobs share nothing"),
     ("privileged", "jobs have no privileges"),
     ("runtime", "the machine's own applies"),
-    ("secrets", "services of a compose file have no secrets in this version"),
     ("tmpfs", "write to the image's own file system"),
     ("user", "build an image that runs as the right user"),
     ("userns_mode", "the machine's own applies"),
     ("uts", "jobs share nothing"),
-    ("volumes", "services of a compose file have no volumes in this version: what they write ends with them"),
     ("volumes_from", "services share nothing"),
 ];
 /// What has no effect here, with why that is said and not refused.
@@ -86,25 +84,27 @@ const MAX_NOTES: usize = 200;
 pub(crate) fn read(text: &Text<'_>) -> Read<Asked> {
     let mut value: Value = serde_norway::from_str(text.text).map_err(|e| syntax(text.text, &e))?;
     value.apply_merge().map_err(|e| syntax(text.text, &e))?;
-    let mut reader = Reader { text, notes: vec![], completed: BTreeSet::new() };
+    let mut reader = Reader { text, notes: vec![], sizes: BTreeMap::new(), completed: BTreeSet::new() };
     let asked = reader.file(&value)?;
     Ok(Asked { notes: reader.notes, ..asked })
 }
 
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     text: &'a Text<'a>,
     notes: Vec<String>,
+    /// Sizes of volumes, by their names.
+    pub(crate) sizes: BTreeMap<String, String>,
     /// Services that others wait to see completed: jobs.
     completed: BTreeSet<String>,
 }
 
-type Read<T> = Result<T, FileError>;
+pub(crate) type Read<T> = Result<T, FileError>;
 
 impl Reader<'_> {
-    fn wrong(&self, path: &str, problem: &str) -> FileError {
+    pub(crate) fn wrong(&self, path: &str, problem: &str) -> FileError {
         FileError::new(line_of(self.text.text, path), format!("{}: {problem}", path.escape_debug()))
     }
-    fn note(&mut self, path: &str, what: &str) -> Read<()> {
+    pub(crate) fn note(&mut self, path: &str, what: &str) -> Read<()> {
         if self.notes.len() >= MAX_NOTES {
             return Err(self.wrong(path, "too much in this file has no effect here"));
         }
@@ -116,7 +116,7 @@ impl Reader<'_> {
         value.as_mapping().ok_or_else(|| self.wrong(path, "names with values are expected here"))
     }
     /// The entries of a mapping whose names are texts.
-    fn entries<'v>(&self, path: &str, value: &'v Value) -> Read<Vec<(String, &'v Value)>> {
+    pub(crate) fn entries<'v>(&self, path: &str, value: &'v Value) -> Read<Vec<(String, &'v Value)>> {
         let name = |key: &Value| key.as_str().map(str::to_owned).ok_or_else(|| self.wrong(path, "a name is expected"));
         self.map(path, value)?.iter().map(|(k, v)| name(k).map(|k| (k, v))).collect()
     }
@@ -140,7 +140,11 @@ impl Reader<'_> {
                 }
                 key if key.starts_with("x-") => {}
                 // Where a service uses one, that is refused with its own words.
-                "volumes" | "secrets" | "configs" => self.note(&key, "has no effect by itself")?,
+                "volumes" => self.sizes(value)?,
+                "secrets" => {
+                    self.note("secrets", "has no effect by itself: what it says about files and variables of yours is not read")?
+                }
+                "configs" => self.note("configs", "has no effect by itself")?,
                 "include" => return Err(self.wrong("include", "only this file is read: write the services out")),
                 _ => return Err(self.wrong(&key, "is not known here")),
             }
@@ -186,7 +190,9 @@ impl Reader<'_> {
                 "cpus" => spec.resources.cpu = Some(Scalar::Text(self.scalar(&path, value)?)),
                 "mem_limit" => spec.resources.memory = Some(self.bytes(&path, value)?),
                 "pids_limit" => spec.resources.pids = Some(self.number(&path, value)?),
-                "ports" => self.ports(&path, value)?,
+                "ports" => spec.ports = self.ports(&path, value)?,
+                "volumes" => spec.volumes = self.volumes(&path, value)?,
+                "secrets" => spec.secrets = self.secrets(&path, value)?,
                 "network_mode" if value.as_str() == Some("none") => spec.egress = Some(pasture_types::market::Egress::None),
                 "network_mode" => self.note(&path, "has no effect: each service has a machine of its own")?,
                 "working_dir" => {
@@ -261,7 +267,7 @@ impl Reader<'_> {
     // ---- values ----------------------------------------------------------------------------------------------------
 
     /// A text, a number or a truth value as text, with variables resolved.
-    fn scalar(&mut self, path: &str, value: &Value) -> Read<String> {
+    pub(crate) fn scalar(&mut self, path: &str, value: &Value) -> Read<String> {
         match value {
             Value::String(text) => self.resolved(path, text),
             Value::Number(n) => Ok(n.to_string()),
@@ -269,7 +275,7 @@ impl Reader<'_> {
             _ => Err(self.wrong(path, "a text or a number is expected here")),
         }
     }
-    fn text(&mut self, path: &str, value: &Value) -> Read<String> {
+    pub(crate) fn text(&mut self, path: &str, value: &Value) -> Read<String> {
         match value {
             Value::String(text) => self.resolved(path, text),
             _ => Err(self.wrong(path, "a text is expected here")),
@@ -278,7 +284,7 @@ impl Reader<'_> {
     fn number(&mut self, path: &str, value: &Value) -> Read<u32> {
         self.scalar(path, value)?.parse().map_err(|_| self.wrong(path, "a whole number is expected here"))
     }
-    fn flag(&mut self, path: &str, value: &Value) -> Read<bool> {
+    pub(crate) fn flag(&mut self, path: &str, value: &Value) -> Read<bool> {
         self.scalar(path, value)?.parse().map_err(|_| self.wrong(path, "true or false is expected here"))
     }
 
@@ -570,19 +576,6 @@ impl Reader<'_> {
                 ("delay" | "window", _) => self.note(&path, "has no effect: pauses grow from half a second to half a minute")?,
                 _ => return Err(self.wrong(&path, "is not known here")),
             }
-        }
-        Ok(())
-    }
-
-    /// Ports: the place to map them once jobs have some (`JobSpec.ports`); until then each is named.
-    fn ports(&mut self, path: &str, value: &Value) -> Read<()> {
-        let Value::Sequence(list) = value else { return Err(self.wrong(path, "a list is expected here")) };
-        for item in list {
-            let shown = match item {
-                Value::Mapping(map) => map.get("target").map(|t| self.scalar(path, t)).transpose()?.unwrap_or_default(),
-                other => self.scalar(path, other)?,
-            };
-            self.note(path, &format!("{shown} is not published: services of a compose file have no ports in this version"))?;
         }
         Ok(())
     }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::file::{self, Kind, checked};
+use pasture_types::keep::SecretSpec;
 use pasture_types::market::Egress;
+use pasture_types::spec::PortSpec;
 use proptest::prelude::*;
 
 fn compose(yaml: &str) -> Read<Asked> {
@@ -88,8 +90,8 @@ fn what_has_no_effect_is_noted_each_by_its_name() {
     for words in [
         "version has no meaning",
         "networks has no effect",
-        "services.a.ports 80:8080 is not published",
-        "services.a.ports 9000 is not published",
+        "services.a.ports 80:8080 is open to you alone",
+        "services.a.ports 9000 is open to you alone",
         "services.a.networks has no effect",
         "services.a.container_name has no effect",
         "services.a.tty",
@@ -103,10 +105,37 @@ fn what_has_no_effect_is_noted_each_by_its_name() {
 }
 
 #[test]
+fn volumes_secrets_and_ports_become_those_of_a_job() {
+    let asked = compose(
+        "volumes: {data: {x-farm: {size: 5Gi}}, cache: }\nsecrets: {key: {file: ./key.txt}}\nservices:\n  a:\n    image: b\n\
+         \x20   ports: ['8080:80', '7000-7002', {target: 9000, published: 1}, 80/udp]\n\
+         \x20   volumes: ['data:/var/lib', 'data:/look:ro', {type: volume, source: cache, target: /cache}]\n\
+         \x20   secrets: [key, {source: cert, target: tls.pem, mode: 0400}]\n",
+    )
+    .unwrap();
+    let spec = &asked.services["a"];
+    let ports: Vec<u16> = spec.ports.iter().map(|p| if let PortSpec::Number(n) = p { *n } else { 0 }).collect();
+    assert_eq!(ports, [80, 7000, 7001, 7002, 9000]);
+    let volumes: Vec<_> =
+        spec.volumes.iter().map(|v| (v.name.as_str(), v.path.as_str(), v.size.clone().map(|s| s.to_string()), v.read_only)).collect();
+    let size = |text: &str| Some(text.to_owned());
+    assert_eq!(volumes, [("data", "/var/lib", size("5Gi"), false), ("data", "/look", None, true), ("cache", "/cache", size("1Gi"), false)]);
+    assert_eq!(spec.secrets[0], SecretSpec { name: "key".into(), env: None, file: None });
+    assert_eq!(spec.secrets[1].file.as_deref(), Some("/run/secrets/tls.pem"));
+    for words in ["services.a.volumes cache has 1Gi", "services.a.secrets key is your own secret", "services.a.ports 80/udp has no effect"]
+    {
+        assert!(asked.notes.iter().any(|n| n.starts_with(words)), "{words}: {:#?}", asked.notes);
+    }
+}
+
+#[test]
 fn what_would_be_something_else_is_refused_with_its_line() {
     for (field, words) in [
-        ("volumes: ['data:/var/lib']", "services.a.volumes: cannot be taken over"),
-        ("secrets: [key]", "services.a.secrets: cannot be taken over"),
+        ("volumes: ['./data:/var/lib']", "services.a.volumes: ./data is a folder of this machine"),
+        ("volumes: [/var/lib]", "services.a.volumes: a volume needs a name"),
+        ("volumes: [{type: bind, source: /x, target: /y}]", "services.a.volumes.type: only named volumes"),
+        ("ports: [web]", "services.a.ports: web is no port"),
+        ("ports: ['9000-9100']", "a range has at most"),
         ("privileged: true", "services.a.privileged: cannot be taken over"),
         ("env_file: .env", "write its variables under `environment`"),
         ("user: '1000'", "services.a.user"),

@@ -10,6 +10,7 @@
 //! from and where its folders are is for its caller.
 
 mod compose;
+mod compose_keep;
 mod error;
 mod file;
 pub mod schema;

@@ -234,7 +234,7 @@ fn a_file_of_docker_compose_runs_and_what_it_cannot_say_is_told() {
             ),
         ],
     );
-    let done = user.farm(&["deploy", folder.arg()]).exits(0).says(&["services.app.ports 8080:80 is not published"]);
+    let done = user.farm(&["deploy", folder.arg()]).exits(0).says(&["services.app.ports 8080:80 is open to you alone"]);
     let _ = (reaches(&user, "stack", &["first/0 succeeded", "app/0 running"]), done);
     eventually("its words", PATIENCE, || {
         let logs = user.farm(&["logs", "stack"]).exits(0);
