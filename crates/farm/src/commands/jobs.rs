@@ -162,6 +162,7 @@ pub(crate) async fn status(app: &App, job: &str) -> Outcome {
 /// `farm logs`.
 pub(crate) async fn logs(app: &App, args: &LogsArgs) -> Outcome {
     let session = Session::open(app).await?;
+    session.ready().await?;
     if let Some(group) = group::find(&session, &args.job)? {
         return groups::logs(&session, &group, args).await;
     }
@@ -183,6 +184,7 @@ pub(crate) async fn logs(app: &App, args: &LogsArgs) -> Outcome {
 pub(crate) async fn stop(app: &App, args: &StopArgs) -> Outcome {
     let grace = parse_duration(&args.grace).map_err(|e| Failure::usage(format!("--grace: {e}")))?;
     let session = Session::open(app).await?;
+    session.ready().await?;
     if let Some(group) = group::find(&session, &args.job)?.filter(|_| !args.at_the_end) {
         return groups::stop(&session, group, grace).await;
     }
@@ -285,6 +287,7 @@ pub(crate) async fn receipt(app: &App, args: &ReceiptArgs) -> Outcome {
 /// The name of a watcher that had the last word, if it is a provider and so has one.
 async fn watcher_name(session: &Session, lease: &LeaseView) -> Option<String> {
     match lease.settlement.as_ref()?.confirmed_by {
+        ConfirmedBy::Watcher(account) if session.is_this_device(&account) => Some("this device".into()),
         ConfirmedBy::Watcher(account) | ConfirmedBy::Evidence(account) => session.api.account(&account).await.ok()?.provider,
         _ => None,
     }

@@ -369,7 +369,7 @@ impl<'a> Drive<'a> {
     }
 
     fn secrets(&self, spec: &CheckedSpec) -> Result<Secrets, Failure> {
-        secrets::collect(&self.session.paths, &self.session.key, &spec.secrets)
+        secrets::collect(&self.session.vault()?, &spec.secrets)
     }
 
     async fn start(&mut self, key: &Key) -> Result<(), Failure> {
