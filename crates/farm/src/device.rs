@@ -14,6 +14,7 @@ use crate::keyring::Device;
 use crate::render::number::credits;
 use crate::session::{Door, Session};
 use pasture_api::{GrantView, LeaseView, delegate};
+use pasture_types::event::ConfirmedBy;
 use pasture_types::grant::{ActionKind, Budget, GrantAction, GrantTerms, GrantUse};
 use pasture_types::lease::LeaseState;
 use pasture_types::market_rules::MarketAction;
@@ -280,6 +281,14 @@ impl Session {
         let leases = jobs.into_iter().filter_map(|j| j.lease);
         let watched = leases.filter(|l| l.state != LeaseState::Closed && l.tenure.watcher == watcher);
         Ok(watched.map(|l| Action::Service(Box::new(ServiceAction::Watch { lease: l.id, watcher: None }))).collect())
+    }
+
+    /// What a receipt calls this device, where it had the last word as the user's own watcher.
+    pub(crate) fn watched_here(&self, lease: &LeaseView) -> Option<String> {
+        match lease.settlement.as_ref()?.confirmed_by {
+            ConfirmedBy::Watcher(account) if self.is_this_device(&account) => Some("this device".into()),
+            _ => None,
+        }
     }
 
     /// Whether an account is this device's own.

@@ -625,6 +625,7 @@ impl Follower<'_> {
         };
         let mut receipt = Receipt::of(self.plan.handle.clone(), &self.plan.lease, self.session.is_test(), self.periods(), self.final_in());
         receipt.reason = reason.clone();
+        receipt.watcher = self.session.watched_here(&self.plan.lease);
         if out.json {
             let mut value = receipt.json();
             if let Some(map) = value.as_object_mut() {

@@ -272,7 +272,10 @@ pub(crate) async fn receipt(app: &App, args: &ReceiptArgs) -> Outcome {
     }
     let evidence = if args.details { verified(app, &session, &mut lease).await? } else { None };
     let mut receipt = Receipt::of(job.handle.clone(), &lease, session.is_test(), None, final_in(&session, &lease));
-    receipt.watcher = watcher_name(&session, &lease).await;
+    receipt.watcher = match session.watched_here(&lease) {
+        Some(here) => Some(here),
+        None => watcher_name(&session, &lease).await,
+    };
     let mut json = receipt.json();
     if let (Some(fields), Some(evidence)) = (json.as_object_mut(), &evidence) {
         fields.insert("verified".into(), evidence.json());
@@ -287,7 +290,6 @@ pub(crate) async fn receipt(app: &App, args: &ReceiptArgs) -> Outcome {
 /// The name of a watcher that had the last word, if it is a provider and so has one.
 async fn watcher_name(session: &Session, lease: &LeaseView) -> Option<String> {
     match lease.settlement.as_ref()?.confirmed_by {
-        ConfirmedBy::Watcher(account) if session.is_this_device(&account) => Some("this device".into()),
         ConfirmedBy::Watcher(account) | ConfirmedBy::Evidence(account) => session.api.account(&account).await.ok()?.provider,
         _ => None,
     }

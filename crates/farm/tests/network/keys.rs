@@ -133,7 +133,7 @@ fn daily_commands_go_on_with_the_devices_key_and_nothing_else_does() {
     let _ = user.farm(&["exec", "by-device", "--", "echo", "seen from inside"]).exits(0).says(&["seen from inside"]);
     until("the service is confirmed while it runs", || user.lease().confirmed_ms.0 > 0);
     let _ = user.farm(&["stop", "by-device"]).exits(0);
-    let _ = running.finish(crate::support::PATIENCE).exits(0);
+    let _ = running.finish(crate::support::PATIENCE).exits(143).says(&["confirmed by your watcher this device"]);
     let (lease, settlement) = user.settled();
     let _ = paid(&lease);
     assert_eq!(settlement.confirmed_by, ConfirmedBy::Watcher(device.account()), "{settlement:?}");
@@ -160,6 +160,37 @@ fn daily_commands_go_on_with_the_devices_key_and_nothing_else_does() {
     let _ = careful.with("right", &["keys", "unlock"]).exits(0);
     assert_eq!((seed(user), careful.grants().len()), (main, 0));
     assert!(!user.home().join("device.key").exists());
+}
+
+#[test]
+fn secrets_volumes_and_what_was_deployed_before_are_reached_while_it_is_locked() {
+    let careful = Careful::new();
+    let user = &careful.user;
+    let value = careful.write("value", "known to the job");
+    let _ = user.farm(&["secret", "set", "token", "--from-file", value.to_str().unwrap()]).exits(0);
+    let service = "image: 'pasture/busybox:1', resources: {cpu: 0.1, memory: 16Mi, disk: 16Mi}, \
+                   command: [sh, -c], args: [\"trap 'exit 0' TERM; while true; do sleep 0.1; done\"]";
+    let folder = Folder::new("older", &[("farm.yaml", &format!("services:\n  web: {{{service}}}\n"))]);
+    let _ = user.farm(&["deploy", folder.arg()]).exits(0);
+    let before = user.lease();
+    assert_eq!(before.tenure.watcher, None);
+    let _ = careful.lock("5");
+    // A job that was begun before gets this device as its watcher, and is confirmed by it.
+    let mut deploying = user.start(&["deploy", folder.arg(), "--wait"]);
+    until("the device watches and confirms", || {
+        assert!(deploying.ended().is_none(), "{}", deploying.stderr());
+        let lease = user.lease();
+        lease.tenure.watcher == Some(careful.device().account()) && lease.confirmed_ms > before.confirmed_ms
+    });
+    assert_eq!(user.lease().id, before.id);
+    let _ = user.farm(&["stop", "older"]).exits(0);
+    drop(deploying);
+    let job = ["run", "pasture/busybox:1", "--name", "knowing", "--secret", "token", "--volume", "data:/data:16Mi"];
+    let script = ["--", "sh", "-c", "grep -q 'known to the job' /run/secrets/token && echo it knows; echo kept > /data/a"];
+    let _ = user.farm(&[&job[..], &crate::support::SMALL[..], &script[..]].concat()).exits(0).says(&["it knows"]);
+    let _ = user.settled();
+    let _ = user.farm(&["volume", "ls"]).exits(0).says(&["data"]);
+    let _ = user.farm(&["volume", "rm", "data"]).exits(0);
 }
 
 #[test]
