@@ -28,8 +28,10 @@ const DAY: Millis = Millis(24 * 3_600_000);
 const WATCH_DAYS: u64 = 7;
 /// What a transaction's fee is taken to be at most, in units of the price of a microsecond: a dozen times what an order costs.
 const FEE_ROOM: u128 = 2_000;
-/// The ledger's words for a grant that is gone, that may not, or that has less left.
-const OUTDATED: [&str; 3] = ["ledger-40", "ledger-70", "ledger-71"];
+/// The ledger's word for what it does not know: also said of other things than grants.
+const UNKNOWN: &str = "ledger-40";
+/// Its words for a grant that may not, or that has less left.
+const OUTDATED: [&str; 2] = ["ledger-70", "ledger-71"];
 /// A right that ends within this is not begun with.
 const ABOUT_TO_END: Millis = Millis(5_000);
 
@@ -51,7 +53,9 @@ pub(crate) struct Right {
 impl Right {
     /// Whether the ledger refused since the grant is not what it was when we looked: another of our programs was faster.
     pub(crate) fn is_outdated(&self, failure: &Failure) -> bool {
-        matches!(self.auth, Auth::Delegated(_)) && OUTDATED.contains(&failure.code.as_str())
+        let code = failure.code.as_str();
+        let gone = code == UNKNOWN && failure.message.contains("grant");
+        matches!(self.auth, Auth::Delegated(_)) && (gone || OUTDATED.contains(&code))
     }
     /// The actions as they are signed: an order that names no watcher names the device.
     pub(crate) fn fitted(&self, mut actions: Vec<Action>) -> Vec<Action> {
@@ -304,5 +308,74 @@ impl Session {
     /// The same session with the main key wherever a key signs, for what no device may do.
     pub(crate) fn by_owner(self, why: &str) -> Result<Self, Failure> {
         Ok(Self { key: self.owner(why)?, ..self })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pasture_types::{LeaseId, OrderId};
+
+    fn device() -> Device {
+        Device::make(&SigningKey::from_seed([1; 32]), Amount::credits(5)).unwrap()
+    }
+
+    fn grant(device: &Device, id: u8, may: GrantUse, left: Amount) -> GrantView {
+        GrantView {
+            id: GrantId([id; 32]),
+            account: device.account,
+            key: device.key().public().to_string(),
+            may,
+            budget: vec![],
+            spent: vec![],
+            left,
+            expires: Timestamp(100_000),
+            void: false,
+            lanes: vec![],
+        }
+    }
+
+    #[test]
+    fn a_device_has_what_stands_and_was_made_for_it() {
+        let device = device();
+        let act =
+            |left| grant(&device, 1, GrantUse::Act { kinds: delegate::daily_kinds(), recipients: vec![], max_rate_per_hour: None }, left);
+        let watch = grant(&device, 2, GrantUse::Watch { watcher: device.watcher() }, Amount::ZERO);
+        let foreign = GrantView { key: SigningKey::from_seed([9; 32]).public().to_string(), ..act(Amount::credits(3)) };
+        let of = |grants: Vec<GrantView>, now| Standing::of(&device, grants, Timestamp(now));
+        let standing = of(vec![foreign.clone(), act(Amount::credits(3)), watch], 0);
+        assert_eq!((standing.all.len(), standing.act.is_some(), standing.watch.is_some()), (2, true, true));
+        assert!(standing.covers(Amount::credits(3)) && !standing.covers(Amount::credits(4)));
+        assert!(standing.why_not(Amount::credits(4), &device).contains("3.0000 of the day's 5.0000 cr"));
+        assert!(of(vec![act(Amount::credits(3))], 96_000).act.is_none(), "about to end");
+        assert!(of(vec![foreign], 0).act.is_none());
+        // What stands no more is taken back with the next right all the same.
+        let void = of(vec![GrantView { void: true, ..act(Amount::credits(3)) }], 0);
+        assert_eq!((void.act.is_none(), void.all.len()), (true, 1));
+        assert!(!Standing::default().covers(Amount::ZERO) && Standing::default().why_not(Amount::ZERO, &device).contains("is over"));
+    }
+
+    #[test]
+    fn nothing_that_pays_or_lends_is_a_daily_action() {
+        let cancel = Action::CancelOrder { order: OrderId::default() };
+        let watch = Action::Service(Box::new(ServiceAction::Watch { lease: LeaseId::default(), watcher: None }));
+        let transfer = Action::Transfer { to: AccountId::default(), asset: AssetId::CREDIT, amount: Amount::ZERO };
+        let revoke = Action::Grant(GrantAction::Revoke { grant: GrantId::default() });
+        assert!(daily(&[cancel.clone(), watch]));
+        for not in [transfer, revoke, Action::Stake { amount: Amount::ZERO }, Action::Keys(pasture_types::account::KeyAction::Cancel)] {
+            assert!(!daily(&[cancel.clone(), not]));
+        }
+    }
+
+    #[test]
+    fn only_what_may_be_another_programs_doing_is_tried_again() {
+        let key = device().key();
+        let right = |auth| Right { auth, key: key.clone(), lane: 0, seq: 0, watcher: None };
+        let failure = |code: &str, message: &str| Failure::new(code, message);
+        let delegated = right(Auth::Delegated(GrantId::default()));
+        assert!(delegated.is_outdated(&failure("ledger-40", "no grant (revoked, expired or used up) 01020304; check the id")));
+        assert!(delegated.is_outdated(&failure("ledger-71", "")));
+        assert!(!delegated.is_outdated(&failure("ledger-40", "no order 01020304; check the id")));
+        assert!(!right(Auth::Single).is_outdated(&failure("ledger-71", "")));
     }
 }
