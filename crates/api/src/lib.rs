@@ -26,6 +26,7 @@ pub mod auth;
 pub mod channel;
 pub mod client;
 pub mod data;
+pub mod delegate;
 pub mod deposit;
 pub mod frames;
 pub mod invite;

@@ -34,6 +34,8 @@ pub(crate) struct Env {
     pub(crate) api_url: Option<String>,
     /// `FARM_CONTEXT`.
     pub(crate) context: Option<String>,
+    /// `FARM_PASSPHRASE_FILE`: where the passphrase of a locked main key is.
+    pub(crate) passphrase_file: Option<PathBuf>,
     /// `FARM_LOG`: filter of our own log.
     pub(crate) log: Option<String>,
     /// `FARM_FAILPOINT`: `name:count` makes a local network kill itself there, for tests of crashes.
@@ -60,6 +62,7 @@ impl Env {
             home: path("FARM_HOME"),
             api_url: text("FARM_API_URL"),
             context: text("FARM_CONTEXT"),
+            passphrase_file: path("FARM_PASSPHRASE_FILE"),
             log: text("FARM_LOG"),
             failpoint: text("FARM_FAILPOINT"),
             no_color: text("NO_COLOR").is_some(),
@@ -103,6 +106,10 @@ impl Paths {
     /// The account's key.
     pub(crate) fn account_key(&self) -> PathBuf {
         self.data_dir.join("account.key")
+    }
+    /// This device's key, while the account's is locked.
+    pub(crate) fn device_key(&self) -> PathBuf {
+        self.data_dir.join("device.key")
     }
     /// Where the machine that was started last has its files.
     pub(crate) fn machine_note(&self) -> PathBuf {

@@ -33,6 +33,7 @@ pages!(
     "conflict",
     "context-mismatch",
     "context-too-large",
+    "daily-limit",
     "declined",
     "disk",
     "disk-full",
@@ -105,6 +106,7 @@ pages!(
     "ledger-violated",
     "left",
     "listen",
+    "locked",
     "log",
     "lost-race",
     "machine",
@@ -131,6 +133,7 @@ pages!(
     "no-such-grant",
     "no-such-invite",
     "no-such-job",
+    "no-such-key",
     "no-such-machine",
     "no-such-path",
     "no-such-proposal",
@@ -149,6 +152,7 @@ pages!(
     "not-running",
     "not-the-watcher",
     "opened-before",
+    "other-key",
     "other-network",
     "other-size",
     "package-json",
@@ -183,6 +187,7 @@ pages!(
     "volume-twice",
     "volumes-apart",
     "which-language",
+    "wrong-passphrase",
 );
 
 /// Where what was charged stands on a page.

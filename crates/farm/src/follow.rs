@@ -372,7 +372,7 @@ impl Follower<'_> {
     }
 
     fn confirm(&self, usage: Box<Usage>, last: bool) {
-        let (client, done, key) = (self.client.clone(), self.done.clone(), self.session.key.clone());
+        let (client, done, key) = (self.client.clone(), self.done.clone(), self.session.confirming_key());
         spawn(TaskKind::ClientFollow, async move {
             let delivered = watch::countersign(&client, &key, None, &usage).await;
             let _ = done.send(Done::Confirmed { usage, last, delivered }).await;
@@ -602,7 +602,7 @@ impl Follower<'_> {
             out.data(handle);
         }
         out.note(&format!("{handle} runs on at {}, up to its cap", per_hour(self.plan.lease.rate_per_hour)));
-        match &self.plan.lease.tenure.watcher {
+        match self.plan.lease.tenure.watcher.as_ref().filter(|w| !self.session.is_this_device(w)) {
             Some(watcher) => out.note(&format!("{} may confirm its service:  farm watch {}", watcher.short(), self.plan.lease.id)),
             None => out.note("nobody confirms its service now: it counts unless you object"),
         }
@@ -625,6 +625,7 @@ impl Follower<'_> {
         };
         let mut receipt = Receipt::of(self.plan.handle.clone(), &self.plan.lease, self.session.is_test(), self.periods(), self.final_in());
         receipt.reason = reason.clone();
+        receipt.watcher = self.session.watched_here(&self.plan.lease);
         if out.json {
             let mut value = receipt.json();
             if let Some(map) = value.as_object_mut() {

@@ -9,6 +9,7 @@ mod backend;
 mod commands;
 mod config;
 mod deploy;
+mod device;
 mod dockerignore;
 mod errors;
 mod exit;
@@ -17,8 +18,10 @@ mod follow;
 mod handles;
 mod herd_args;
 mod job;
+mod keyring;
 mod machine;
 mod pack;
+mod passphrase;
 mod patience;
 mod project;
 mod reach;
@@ -41,13 +44,14 @@ use exit::{Exit, Failure, Outcome};
 use render::Output;
 use session::App;
 use std::process::ExitCode;
+use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
 /// What a node logs unless FARM_LOG says otherwise: the storage engine warns when a store is new.
 const NODE_LOG: &str = "warn,commonware=error";
 
 fn main() -> ExitCode {
-    let env = Env::read();
+    let mut env = Env::read();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         }
     };
     let g = &cli.global;
+    env.passphrase_file = g.passphrase_file.clone().or(env.passphrase_file);
     let format = if g.json { Format::Json } else { g.output };
     let out = Output::new(format, g.quiet, g.no_color || env.no_color, !env.ci);
     let exit = work(&cli, env, out).unwrap_or_else(|failure| {
@@ -78,6 +83,7 @@ fn work(cli: &Cli, env: Env, out: Output) -> Outcome {
         show_http: g.show_http,
         api_url: g.api_url.clone(),
         context: g.context.clone(),
+        keyring: Arc::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

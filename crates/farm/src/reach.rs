@@ -35,6 +35,7 @@ impl Reached {
     /// A job by the beginning of its name.
     pub(crate) async fn find(app: &App, job: &str) -> Result<Self, Failure> {
         let session = Session::open(app).await?;
+        session.ready().await?;
         let job = session.job(job).await?;
         let lease = job.lease()?;
         let (client, over) = (session.lease_client(lease), matches!(lease.state, LeaseState::Closing | LeaseState::Closed));

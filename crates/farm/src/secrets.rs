@@ -1,26 +1,16 @@
 //! The user's secrets: where they are kept, and which of them a job gets.
 //!
 //! Guarantees: values leave this machine only sealed for the machine that runs the job; a job that names one that is not here is
-//! refused before anything is sent. They lie in the configuration folder, locked with a key made from the account's: whoever has
-//! that folder without the account's key has nothing.
+//! refused before anything is sent. They lie in the configuration folder, locked with a key made from the account's (`keyring.rs`):
+//! whoever has that folder alone has nothing.
 
-use crate::config::Paths;
 use crate::exit::Failure;
 use pasture_api::secrets::{MAX_SECRETS_BYTES, Secrets};
 use pasture_store::Vault;
-use pasture_types::SigningKey;
 use pasture_types::keep::{SecretMount, SecretTarget};
 
-const DOMAIN: &str = "pasture 2026-11 local secrets v1";
-
-/// The user's vault.
-pub(crate) fn vault(paths: &Paths, key: &SigningKey) -> Vault {
-    Vault::new(paths.secrets(), key.derive_secret(DOMAIN))
-}
-
 /// The values that a job needs.
-pub(crate) fn collect(paths: &Paths, key: &SigningKey, wanted: &[SecretMount]) -> Result<Secrets, Failure> {
-    let vault = vault(paths, key);
+pub(crate) fn collect(vault: &Vault, wanted: &[SecretMount]) -> Result<Secrets, Failure> {
     let mut secrets = Secrets::default();
     let mut bytes = 0usize;
     for SecretMount { name, target } in wanted {

@@ -1,13 +1,16 @@
 //! A network and our account on it.
 //!
-//! Guarantees: the account's key is made on first use, never asked for and never shown; on a development network the account
-//! opens itself, with test credits. Transactions of one process share a lane chosen by chance, so that clients of one account
+//! Guarantees: the account's key is made on first use, never asked for unless it is locked (`keyring.rs`, `device.rs`), and never shown;
+//! on a development network the account opens itself, with test credits. Transactions of one process share a lane chosen by chance, so that clients of one account
 //! do not wait for each other; a lost race for a number is tried once more. A network that goes away is waited for, and that is
 //! said; a transaction whose answer was lost is looked up by its id before it is sent again.
 
 use crate::config::{ConfigFile, Env, Paths, Target, target};
+use crate::device::Right;
 use crate::exit::{Failure, LEDGER};
 use crate::handles::{self, Names};
+use crate::keyring::Keyring;
+use crate::passphrase::Asker;
 use crate::patience::{Patience, first_call, patiently_telling};
 use crate::render::Output;
 use crate::render::number::credits;
@@ -16,9 +19,10 @@ use pasture_api::client::{HttpCall, LeaseClient};
 use pasture_api::{AccountView, ApiClient, ApiError, JobView, LeaseView, NetworkStatus, OrderView, Problem, TxResult, newcomer};
 use pasture_light::ValidatorSet;
 use pasture_rt::{Clock as _, SystemClock};
-use pasture_store::keys;
-use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, Envelope, MAX_LANES, TxBody};
+use pasture_store::Vault;
+use pasture_types::tx::{Action, ENVELOPE_VERSION, Envelope, MAX_LANES, TxBody};
 use pasture_types::{AccountId, Amount, AssetId, Millis, OrderId, SigningKey, Timestamp, TxId};
+use std::sync::{Arc, OnceLock};
 
 /// What a new account gets on a development network.
 pub(crate) const FIRST_CREDITS: Amount = Amount::credits(1_000);
@@ -30,6 +34,8 @@ const SEQUENCE_CODES: [u16; 2] = [12, 13];
 const TOO_MANY: u16 = 429;
 /// HTTP's word for "there is none".
 const NOT_FOUND: u16 = 404;
+/// Attempts at a number of a lane where a device's grant is used.
+const DEVICE_TRIES: u32 = 6;
 /// Another client of the account was faster.
 const LOST_RACE: &str = "lost-race";
 
@@ -50,6 +56,8 @@ pub(crate) struct App {
     pub(crate) api_url: Option<String>,
     /// `--context`.
     pub(crate) context: Option<String>,
+    /// Our keys, once somebody needed one.
+    pub(crate) keyring: Arc<OnceLock<Keyring>>,
 }
 
 impl App {
@@ -66,10 +74,19 @@ impl App {
     pub(crate) fn quietly(&self) -> Self {
         Self { out: self.out.quietly(), ..self.clone() }
     }
-    /// The account's key, made if there is none.
-    pub(crate) fn key(&self) -> Result<SigningKey, Failure> {
-        self.paths.ensure_data_dir()?;
-        keys::load_or_create(&self.paths.account_key()).map_err(Failure::from)
+    /// Our keys; the account's is made if there is none.
+    pub(crate) fn keyring(&self) -> Result<&Keyring, Failure> {
+        match self.keyring.get() {
+            Some(keyring) => Ok(keyring),
+            None => {
+                let keyring = Keyring::load(self.out, &self.paths, Asker::new(self.out, &self.env))?;
+                Ok(self.keyring.get_or_init(|| keyring))
+            }
+        }
+    }
+    /// The user's secrets.
+    pub(crate) fn vault(&self) -> Result<Vault, Failure> {
+        self.keyring()?.vault(&self.paths)
     }
     /// The validators that answers are checked against; `None` where we know nobody to trust.
     pub(crate) fn trusted(&self) -> Result<Option<ValidatorSet>, Failure> {
@@ -120,9 +137,12 @@ pub(crate) struct Session {
     pub(crate) status: NetworkStatus,
     /// Our files.
     pub(crate) paths: Paths,
-    /// Our key.
+    /// Who signs requests: the account's key, or while that is locked the device's.
     pub(crate) key: SigningKey,
-    lane: u8,
+    /// Our keys.
+    pub(crate) keyring: Keyring,
+    /// Which lane of the account, or of a grant, is ours.
+    pub(crate) lane: u8,
 }
 
 impl Session {
@@ -131,7 +151,9 @@ impl Session {
         let api = app.client()?;
         let status = first_call(app.out, || api.status()).await?;
         let [chance] = random::<1>()?;
-        Ok(Self { out: app.out, api, status, paths: app.paths.clone(), key: app.key()?, lane: chance % MAX_LANES })
+        let keyring = app.keyring()?.clone();
+        let (out, paths, key) = (app.out, app.paths.clone(), keyring.signer()?);
+        Ok(Self { out, api, status, paths, key, keyring, lane: chance % MAX_LANES })
     }
     /// The same on another lane, for work beside this one's.
     pub(crate) fn beside(&self, number: u8) -> Self {
@@ -139,7 +161,11 @@ impl Session {
     }
     /// Our account.
     pub(crate) fn account(&self) -> AccountId {
-        self.key.account()
+        self.keyring.account()
+    }
+    /// The user's secrets.
+    pub(crate) fn vault(&self) -> Result<Vault, Failure> {
+        self.keyring.vault(&self.paths)
     }
     /// Whether credits here have no value.
     pub(crate) const fn is_test(&self) -> bool {
@@ -189,7 +215,8 @@ impl Session {
         let mut status = self.ask(|| self.api.status()).await?;
         status.time = status.time.max(self.time());
         let Some(funder) = status.funder else { return Err(Failure::new("no-funder", "this network gives no test credits")) };
-        let tx = newcomer::envelope(&status, funder, &self.key, amount, seq);
+        let key = self.owner("test credits are taken by the account itself")?;
+        let tx = newcomer::envelope(&status, funder, &key, amount, seq);
         self.deliver(&tx, Door::Funder).await
     }
 
@@ -202,30 +229,32 @@ impl Session {
         actions: Vec<Action>,
         mut before: impl FnMut(TxId) -> Result<(), Failure>,
     ) -> Result<TxId, Failure> {
-        let mut tries = 2;
+        // A grant has fewer lanes than an account, so that a race is lost more often.
+        let mut tries = if self.keyring.is_locked() { DEVICE_TRIES } else { 2 };
+        let mut outdated = false;
         loop {
             tries -= 1;
-            let ours = self.account();
-            let account = self.ask(|| self.api.account(&ours)).await?;
-            let seq = account.lanes.iter().find(|(lane, _)| *lane == self.lane).map_or(0, |(_, seq)| *seq);
-            let body = self.body(seq, actions.clone());
+            let right = self.right(&actions).await?;
+            let body = self.body(&right, right.fitted(actions.clone()));
             let id = body.id();
             before(id)?;
-            match self.deliver(&body.sign(&self.key), Door::Everybody).await {
+            match self.deliver(&body.sign(&right.key), Door::Everybody).await {
                 Err(failure) if failure.code == LOST_RACE && tries > 0 => {}
+                Err(failure) if tries > 0 && right.is_outdated(&failure) && !outdated => outdated = true,
                 other => return other.map(|()| id),
             }
         }
     }
 
-    fn body(&self, seq: u64, actions: Vec<Action>) -> TxBody {
+    /// What is signed.
+    pub(crate) fn body(&self, right: &Right, actions: Vec<Action>) -> TxBody {
         TxBody {
             version: ENVELOPE_VERSION,
             zone: self.status.zone,
             account: self.account(),
-            auth: Auth::Single,
-            lane: self.lane,
-            seq,
+            auth: right.auth,
+            lane: right.lane,
+            seq: right.seq,
             valid_until: self.time().plus(VALID_FOR),
             max_fee: self.max_fee(),
             tip: Amount::ZERO,

@@ -109,7 +109,7 @@ fn volumes_secrets_and_ports_become_those_of_a_job() {
     let asked = compose(
         "volumes: {data: {x-farm: {size: 5Gi}}, cache: }\nsecrets: {key: {file: ./key.txt}}\nservices:\n  a:\n    image: b\n\
          \x20   ports: ['8080:80', '7000-7002', {target: 9000, published: 1}, 80/udp]\n\
-         \x20   volumes: ['data:/var/lib', 'data:/look:ro', {type: volume, source: cache, target: /cache}]\n\
+         \x20   volumes: ['data:/var/lib', 'other:/look:ro', {type: volume, source: cache, target: /cache}]\n\
          \x20   secrets: [key, {source: cert, target: tls.pem, mode: 0400}]\n",
     )
     .unwrap();
@@ -119,7 +119,10 @@ fn volumes_secrets_and_ports_become_those_of_a_job() {
     let volumes: Vec<_> =
         spec.volumes.iter().map(|v| (v.name.as_str(), v.path.as_str(), v.size.clone().map(|s| s.to_string()), v.read_only)).collect();
     let size = |text: &str| Some(text.to_owned());
-    assert_eq!(volumes, [("data", "/var/lib", size("5Gi"), false), ("data", "/look", None, true), ("cache", "/cache", size("1Gi"), false)]);
+    assert_eq!(
+        volumes,
+        [("data", "/var/lib", size("5Gi"), false), ("other", "/look", None, true), ("cache", "/cache", size("1Gi"), false)]
+    );
     assert_eq!(spec.secrets[0], SecretSpec { name: "key".into(), env: None, file: None });
     assert_eq!(spec.secrets[1].file.as_deref(), Some("/run/secrets/tls.pem"));
     for words in ["services.a.volumes cache has 1Gi", "services.a.secrets key is your own secret", "services.a.ports 80/udp has no effect"]

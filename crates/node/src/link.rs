@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use pasture_api::client::EventFilter;
-use pasture_api::{AccountView, ApiClient, ApiError, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TxResult};
+use pasture_api::{
+    AccountView, ApiClient, ApiError, GrantView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TxResult,
+};
 use pasture_provider::{LedgerEvents, Network, NetworkError};
 use pasture_types::tx::Envelope;
 use pasture_types::{AccountId, LeaseId, NodeId};
@@ -37,6 +39,9 @@ impl Network for ApiLink {
     }
     async fn account(&self, id: &AccountId) -> Result<Option<AccountView>, NetworkError> {
         found(self.0.account(id).await)
+    }
+    async fn grants(&self, id: &AccountId) -> Result<Vec<GrantView>, NetworkError> {
+        Ok(self.0.grants(id).await?)
     }
     async fn node(&self, id: &NodeId) -> Result<Option<NodeView>, NetworkError> {
         found(self.0.node(id).await)

@@ -60,6 +60,7 @@ pub(crate) struct Context {
     pub(crate) channels: crate::channels::Channels,
     pub(crate) volumes: crate::volumes::Volumes,
     pub(crate) account_keys: crate::server::AccountKeys,
+    pub(crate) delegates: crate::server::Delegates,
     pub(crate) pause: crate::pause::Pause,
     pub(crate) images: Arc<crate::images::Images>,
     pub(crate) leases_dir: PathBuf,

@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use pasture_api::client::ApiError;
-use pasture_api::views::{AccountView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TxResult};
+use pasture_api::views::{AccountView, GrantView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TxResult};
 use pasture_types::tx::Envelope;
 use pasture_types::{AccountId, LeaseId, NodeId};
 
@@ -55,6 +55,8 @@ pub trait Network: Send + Sync + 'static {
     async fn submit(&self, tx: &Envelope) -> Result<TxResult, NetworkError>;
     /// An account; `None` if it is not registered.
     async fn account(&self, id: &AccountId) -> Result<Option<AccountView>, NetworkError>;
+    /// An account's standing grants; none if it is not registered.
+    async fn grants(&self, id: &AccountId) -> Result<Vec<GrantView>, NetworkError>;
     /// A node; `None` if it is not registered.
     async fn node(&self, id: &NodeId) -> Result<Option<NodeView>, NetworkError>;
     /// The standing offers of a node.

@@ -256,6 +256,7 @@ fn context(
         herds: crate::herds::Herds::default(),
         volumes: crate::volumes::Volumes::open(dir.path())?,
         account_keys: server::AccountKeys::default(),
+        delegates: server::Delegates::default(),
         counters: Counters::default(),
         draining: AtomicBool::new(false),
         cancel: stop.token(),

@@ -44,6 +44,18 @@ pub fn save_seed(path: &Path, seed: &[u8; 32]) -> Result<(), StoreError> {
 /// # Errors
 /// As [`load_or_create`].
 pub fn load_seed(path: &Path) -> Result<Option<[u8; 32]>, StoreError> {
+    let Some(text) = read_private(path)? else { return Ok(None) };
+    let mut seed = [0u8; 32];
+    hex::decode_to_slice(text.trim(), &mut seed)
+        .map_err(|_| StoreError::Corrupt { path: path.into(), detail: "it is not 64 hex digits".into() })?;
+    Ok(Some(seed))
+}
+
+/// The text of a file that its owner alone may read; `None` if there is none.
+///
+/// # Errors
+/// As [`load_or_create`].
+pub fn read_private(path: &Path) -> Result<Option<String>, StoreError> {
     let meta = match std::fs::metadata(path) {
         Ok(m) => m,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -53,11 +65,7 @@ pub fn load_seed(path: &Path) -> Result<Option<[u8; 32]>, StoreError> {
     if mode & 0o077 != 0 {
         return Err(StoreError::KeyExposed { path: path.into(), mode });
     }
-    let text = std::fs::read_to_string(path).map_err(StoreError::io("read", path))?;
-    let mut seed = [0u8; 32];
-    hex::decode_to_slice(text.trim(), &mut seed)
-        .map_err(|_| StoreError::Corrupt { path: path.into(), detail: "it is not 64 hex digits".into() })?;
-    Ok(Some(seed))
+    std::fs::read_to_string(path).map(Some).map_err(StoreError::io("read", path))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod error;
 pub mod export;
 mod file;
 pub mod keys;
+pub mod locked;
 pub mod seal;
 mod vault;
 

@@ -4,6 +4,7 @@
 
 mod deploy;
 mod keep;
+mod keys;
 mod machines;
 mod own;
 mod provider;
@@ -11,6 +12,7 @@ mod reach;
 
 pub(crate) use deploy::*;
 pub(crate) use keep::*;
+pub(crate) use keys::*;
 pub(crate) use machines::*;
 pub(crate) use own::*;
 pub(crate) use provider::*;
@@ -73,6 +75,9 @@ pub(crate) struct Global {
     /// Address of the network's API (also: FARM_API_URL)
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) api_url: Option<String>,
+    /// A file whose first line is the passphrase of your main key, if it is locked (also: FARM_PASSPHRASE_FILE)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
     /// Answer yes to questions
     #[arg(short, long, global = true)]
     pub(crate) yes: bool,
@@ -123,6 +128,8 @@ pub(crate) enum Command {
     /// Show your account, get test credits, or pay somebody
     #[command(alias = "wallet")]
     Account(AccountArgs),
+    /// Lock your main key and give this device a daily limit; copies, lost devices
+    Keys(KeysArgs),
     /// Invite somebody: a code that opens a new account with some of your credits
     Invite(InviteArgs),
     /// List what machines are offered at which price, or show one

@@ -69,8 +69,9 @@ async fn issue(app: &App, args: &IssueArgs) -> Outcome {
     let now = session.time();
     let issued = pasture_types::Timestamp(now.0.saturating_sub(ISSUED_BEFORE.0));
     let statement = Statement { subject, claim, issuer: session.account(), issued, expires: now.plus(life) };
-    let signature = session.key.sign(&statement.digest(&session.status.zone));
-    let code = to_text(&statement, &IssuerSignature { key: session.key.public(), signature });
+    let key = session.owner("a certificate is signed by the account itself")?;
+    let signature = key.sign(&statement.digest(&session.status.zone));
+    let code = to_text(&statement, &IssuerSignature { key: key.public(), signature });
     let value = serde_json::json!({"certificate": code, "id": statement.id(), "statement": statement});
     session.out.either(&value, || {
         format!(

@@ -55,8 +55,9 @@ pub(crate) async fn carry_out(app: &App, session: &Session, record: Deployment, 
     let specs = checked(&record.services).map_err(|(service, e)| Failure::new("spec", format!("services.{service}.{e}")))?;
     // A secret that is missing is said before anything else.
     for spec in specs.values() {
-        secrets::collect(&session.paths, &session.key, &spec.secrets)?;
+        secrets::collect(&session.vault()?, &spec.secrets)?;
     }
+    session.ready().await?;
     let built = build_contexts(app, session, &specs).await?;
     session.ensure_account().await?;
     let (jobs, _) = session.jobs().await?;

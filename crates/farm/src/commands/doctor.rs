@@ -147,11 +147,11 @@ fn clock(now: u64, status: Option<&NetworkStatus>) -> Finding {
 }
 
 async fn account(app: &App, status: Option<&NetworkStatus>) -> Finding {
-    let key = match app.key() {
-        Ok(key) => key,
+    let keys = match app.keyring() {
+        Ok(keys) => keys,
         Err(f) => return Finding::bad("account", f.message, format!("chmod 600 {}", app.paths.account_key().display())),
     };
-    let id = key.account();
+    let id = keys.account();
     let (Some(status), Ok(client)) = (status, app.client()) else { return Finding::good("account", id.short()) };
     match client.account(&id).await {
         Ok(view) => Finding::good("account", format!("{}, {} cr", id.short(), credits(view.balance))),

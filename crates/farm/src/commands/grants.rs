@@ -246,7 +246,8 @@ pub(crate) async fn claim(app: &App, code: &str) -> Outcome {
         }
         _ => e.into(),
     })?;
-    session.deliver(&invite::claim(&code, &grant, &session.key, session.max_fee(), session.time()), Door::Everybody).await?;
+    let key = session.owner("an account is opened with its own key")?;
+    session.deliver(&invite::claim(&code, &grant, &key, session.max_fee(), session.time()), Door::Everybody).await?;
     let view = session.api.account(&session.account()).await?;
     session.out.either(&view, || format!("account {} is open with {} cr", view.id, credits(view.balance)));
     Ok(Exit::Ok)

@@ -51,6 +51,7 @@ pub(crate) async fn run(app: &App, args: &HerdArgs) -> Outcome {
 /// A job's machine.
 async fn machine(app: &App, job: &str) -> Result<(Session, String, LeaseView, LeaseClient), Failure> {
     let session = Session::open(app).await?;
+    session.ready().await?;
     let job = session.job(job).await?;
     let lease = job.lease()?.clone();
     let client = session.lease_client(&lease);

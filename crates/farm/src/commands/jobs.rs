@@ -162,6 +162,7 @@ pub(crate) async fn status(app: &App, job: &str) -> Outcome {
 /// `farm logs`.
 pub(crate) async fn logs(app: &App, args: &LogsArgs) -> Outcome {
     let session = Session::open(app).await?;
+    session.ready().await?;
     if let Some(group) = group::find(&session, &args.job)? {
         return groups::logs(&session, &group, args).await;
     }
@@ -183,6 +184,7 @@ pub(crate) async fn logs(app: &App, args: &LogsArgs) -> Outcome {
 pub(crate) async fn stop(app: &App, args: &StopArgs) -> Outcome {
     let grace = parse_duration(&args.grace).map_err(|e| Failure::usage(format!("--grace: {e}")))?;
     let session = Session::open(app).await?;
+    session.ready().await?;
     if let Some(group) = group::find(&session, &args.job)?.filter(|_| !args.at_the_end) {
         return groups::stop(&session, group, grace).await;
     }
@@ -270,7 +272,10 @@ pub(crate) async fn receipt(app: &App, args: &ReceiptArgs) -> Outcome {
     }
     let evidence = if args.details { verified(app, &session, &mut lease).await? } else { None };
     let mut receipt = Receipt::of(job.handle.clone(), &lease, session.is_test(), None, final_in(&session, &lease));
-    receipt.watcher = watcher_name(&session, &lease).await;
+    receipt.watcher = match session.watched_here(&lease) {
+        Some(here) => Some(here),
+        None => watcher_name(&session, &lease).await,
+    };
     let mut json = receipt.json();
     if let (Some(fields), Some(evidence)) = (json.as_object_mut(), &evidence) {
         fields.insert("verified".into(), evidence.json());

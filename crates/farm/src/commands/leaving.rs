@@ -237,7 +237,7 @@ async fn leave_here(
         name: format!("provider-{}", session.account().short()),
         // Nothing is posted by who leaves.
         missing_deposit: MissingDeposit::Earn,
-        account_key: session.key.clone(),
+        account_key: session.owner("a machine is taken back by the account itself")?,
         image_bytes: None,
         priority: Priority::Low,
         may_leave: true,

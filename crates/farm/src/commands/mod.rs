@@ -17,6 +17,7 @@ mod groups;
 mod herd;
 mod init;
 pub(crate) mod jobs;
+mod keys;
 mod leaving;
 mod ledger;
 mod limits;
@@ -71,6 +72,7 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Volume(args) => volume::run(app, args).await,
         Command::Herd(args) => herd::run(app, args).await,
         Command::Account(args) => account::run(app, args).await,
+        Command::Keys(args) => keys::run(app, args).await,
         Command::Invite(args) => grants::invite(app, args).await,
         Command::Offers(args) => offers::run(app, args).await,
         Command::Explain(args) => explain::run(app, args).await,

@@ -69,8 +69,8 @@ async fn self_test(app: &App, args: &SelfTestArgs) -> Outcome {
 
 async fn suggestion(app: &App, core_hashes: u64) -> (Rates, String) {
     let fixed = |why: String| (backend::suggested_rates(), why);
-    let (Ok(client), Ok(key)) = (app.client(), app.key()) else { return fixed("fixed: no network is chosen".into()) };
-    match backend::suggest(&client, &key.account(), core_hashes).await {
+    let (Ok(client), Ok(keys)) = (app.client(), app.keyring()) else { return fixed("fixed: no network is chosen".into()) };
+    match backend::suggest(&client, &keys.account(), core_hashes).await {
         Err(_) => fixed("fixed: the network does not answer".into()),
         Ok(Suggestion { offers: 0, rates, .. }) => (rates, "fixed: too few others offer machines".into()),
         Ok(Suggestion { offers, rates, paid }) => {

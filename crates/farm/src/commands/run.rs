@@ -52,7 +52,7 @@ pub(crate) async fn run(app: &App, args: &RunArgs) -> Outcome {
     }
     let doors = forward::listen(&doors, &asked.spec.ports).await?;
     // A secret that is missing is said before anything else.
-    secrets::collect(&app.paths, &app.key()?, &asked.spec.secrets)?;
+    secrets::collect(&app.vault()?, &asked.spec.secrets)?;
     let plan = look(app, &asked)?;
     match Session::open(app).await {
         Ok(session) => Box::pin(go(&session, args, asked, plan, doors, false)).await,
@@ -115,6 +115,7 @@ async fn go(
     to_the_end: bool,
 ) -> Outcome {
     let out = session.out;
+    session.ready().await?;
     let volumes_at = volumes::place(session, &mut asked.spec).await?;
     let mut progress = Progress::new(out);
     let packed = match plan {
@@ -122,7 +123,7 @@ async fn go(
         None => None,
     };
     let manifest = manifest(&asked, packed.as_ref().map(|p| (p.hash, p.bytes)))?;
-    let secrets = secrets::collect(&session.paths, &session.key, &asked.spec.secrets)?;
+    let secrets = secrets::collect(&session.vault()?, &asked.spec.secrets)?;
     let bytes = manifest.to_bytes();
     if bytes.len() > MAX_MANIFEST_BYTES {
         return Err(Failure::new("spec", format!("the job's description has {} bytes; at most {MAX_MANIFEST_BYTES} fit", bytes.len()))

@@ -4,7 +4,6 @@
 
 use crate::args::{SecretArgs, SecretCommand};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::secrets::vault;
 use crate::session::App;
 use pasture_store::MAX_SECRET_BYTES;
 use pasture_types::keep::check_kept_name;
@@ -13,7 +12,7 @@ use std::path::Path;
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &SecretArgs) -> Outcome {
-    let vault = vault(&app.paths, &app.key()?);
+    let vault = app.vault()?;
     match &args.command {
         SecretCommand::Set { name, from_file } => {
             named(name)?;

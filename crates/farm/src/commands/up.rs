@@ -49,7 +49,7 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
         volumes: volumes(&args.machine.volumes)?,
         missing_deposit: if args.no_deposit { MissingDeposit::Earn } else { MissingDeposit::Post },
         name: args.name.clone().unwrap_or_else(|| format!("provider-{}", session.account().short())),
-        account_key: session.key.clone(),
+        account_key: session.owner("a machine is offered by the account itself")?,
         image_bytes: ConfigFile::load(&app.paths.config_file())?.images.limit_bytes()?,
         priority: if args.usual_priority { Priority::Usual } else { Priority::Low },
         may_leave: true,

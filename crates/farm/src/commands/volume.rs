@@ -30,6 +30,7 @@ pub(crate) async fn run(app: &App, args: &VolumeArgs) -> Outcome {
 
 async fn open(app: &App, on: &OnArgs) -> Result<(Session, Found), Failure> {
     let session = Session::open(app).await?;
+    session.ready().await?;
     let only = match &on.node {
         Some(machine) => Some(one_machine(&session, machine).await?),
         None => None,

@@ -71,7 +71,7 @@ pub(crate) async fn name(app: &App, args: &WatcherArgs) -> Outcome {
 /// `farm watch`.
 pub(crate) async fn run(app: &App, args: &WatchArgs) -> Outcome {
     let id: LeaseId = args.lease.parse().map_err(|e: pasture_types::ids::ParseIdError| Failure::usage(e.to_string()))?;
-    let session = Session::open(app).await?;
+    let session = Session::open(app).await?.by_owner("somebody's job is watched with your account's own key")?;
     let filter = EventFilter { lease: Some(id), ..EventFilter::default() };
     let mut ledger = feeds::ledger(&session, filter).await?;
     let lease = session.ask(|| session.api.lease(&id)).await?;

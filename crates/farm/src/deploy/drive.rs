@@ -375,7 +375,7 @@ impl<'a> Drive<'a> {
     }
 
     fn secrets(&self, spec: &CheckedSpec) -> Result<Secrets, Failure> {
-        secrets::collect(&self.session.paths, &self.session.key, &spec.secrets)
+        secrets::collect(&self.session.vault()?, &spec.secrets)
     }
 
     /// Settles which volumes a part has and where, and asks what it costs there.

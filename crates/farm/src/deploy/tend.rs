@@ -78,6 +78,7 @@ pub(crate) fn tend(session: &Session, part: Part, news: mpsc::Sender<News>) -> T
 }
 
 async fn follow(session: &Session, part: Part, news: &mpsc::Sender<News>) {
+    session.watch_over(&part.lease).await;
     let client = session.lease_client(&part.lease);
     let mut node = feeds::node(&client);
     let accepted = part.lease.accepted.map_or_else(now_ms, |t| t.0.min(now_ms()));
@@ -163,7 +164,7 @@ impl Tended<'_> {
             },
             refused @ Verdict::Refuse(_) => refused,
         };
-        if verdict == Verdict::Confirm && countersign(&self.client, &self.session.key, None, usage).await {
+        if verdict == Verdict::Confirm && countersign(&self.client, &self.session.confirming_key(), None, usage).await {
             self.watch.confirmed(usage);
         }
     }

@@ -25,6 +25,8 @@ mod hostile;
 #[cfg(test)]
 mod invites;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod kills;
 #[cfg(test)]
 mod leaving;

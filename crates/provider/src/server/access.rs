@@ -1,8 +1,10 @@
-//! Who may: each request is signed by a key of the lease's account or, where it only looks and confirms, of its watcher's.
+//! Who may: each request is signed by a key of the lease's account, by a device's that stands in for it (`delegates.rs`) or, where it only
+//! looks and confirms, by one of its watcher's.
 //!
 //! Guarantees: a watcher reads a lease's status and events, makes the order's check and confirms; inputs, logs and output are the
 //! user's alone, and so is stopping; what is no lease's is its account's alone. Nothing is told of leases to anybody else.
 
+use super::delegates;
 use crate::context::Context;
 use crate::lease::{Shared, Watcher};
 use axum::extract::{FromRequestParts, Path};
@@ -23,7 +25,7 @@ const PAUSE_MS: u64 = 1_000;
 /// Who signed a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Who {
-    /// The lease's account.
+    /// The lease's account, or a device in its place.
     User,
     /// Its watcher, by this account.
     Watcher(AccountId),
@@ -40,7 +42,7 @@ impl FromRequestParts<Arc<Context>> for Lease {
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Arc<Context>) -> Result<Self, Problem> {
         let (lease, key) = signed(parts, ctx).await?;
-        if is_user(ctx, &lease, &key).await? { Ok(Self(lease)) } else { Err(forbidden()) }
+        if is_served(ctx, &lease, &key).await? { Ok(Self(lease)) } else { Err(forbidden()) }
     }
 }
 
@@ -49,7 +51,7 @@ impl FromRequestParts<Arc<Context>> for Watched {
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Arc<Context>) -> Result<Self, Problem> {
         let (lease, key) = signed(parts, ctx).await?;
-        let who = who(ctx, &lease, &key).await?;
+        let who = if is_served(ctx, &lease, &key).await? { Who::User } else { named(ctx, &lease, &key).await? };
         Ok(Self(lease, who))
     }
 }
@@ -94,7 +96,10 @@ impl FromRequestParts<Arc<Context>> for Account {
         if !ctx.volumes.knows(&account).await {
             return Err(Problem::not_found("account on this node"));
         }
-        if owns(ctx, &account, &key).await? {
+        if delegates::is_known(ctx, &account, &key)
+            || owns(ctx, &account, &key).await?
+            || delegates::stands_in_for(ctx, &account, &key).await?
+        {
             Ok(Self(account))
         } else {
             Err(Problem::forbidden("this key does not belong to the account"))
@@ -136,11 +141,20 @@ async fn signed(parts: &mut Parts, ctx: &Arc<Context>) -> Result<(Arc<Shared>, P
     Ok((known.ok_or_else(|| Problem::not_found("lease on this node"))?, key))
 }
 
-/// Whose key this is; nobody else's is told more.
-pub(crate) async fn who(ctx: &Context, lease: &Shared, key: &PublicKey) -> Result<Who, Problem> {
-    if is_user(ctx, lease, key).await? {
-        return Ok(Who::User);
-    }
+/// Whether a key may do with a lease what its account may.
+async fn is_served(ctx: &Context, lease: &Shared, key: &PublicKey) -> Result<bool, Problem> {
+    let account = &lease.terms.account;
+    Ok(delegates::is_known(ctx, account, key) || is_user(ctx, lease, key).await? || delegates::stands_in_for(ctx, account, key).await?)
+}
+
+/// Whose key this is, where service is confirmed: a device confirms as the watcher that it is, since the ledger takes no grant for this.
+pub(crate) async fn confirmer(ctx: &Context, lease: &Shared, key: &PublicKey) -> Result<Who, Problem> {
+    let device = delegates::is_known(ctx, &lease.terms.account, key);
+    if !device && is_user(ctx, lease, key).await? { Ok(Who::User) } else { named(ctx, lease, key).await }
+}
+
+/// The watcher whose key this is; nobody else is told more.
+async fn named(ctx: &Context, lease: &Shared, key: &PublicKey) -> Result<Who, Problem> {
     match watcher(ctx, lease, key).await? {
         Some(account) => Ok(Who::Watcher(account)),
         None => Err(forbidden()),

@@ -1,12 +1,13 @@
 //! The data plane: HTTP on loopback, spoken by clients through a gateway. Routes: see `pasture_api::data`.
 //!
-//! Guarantees: nothing is done before the request's signature is that of a key of the lease's account, or of its watcher's where that may look; every body has a limit
+//! Guarantees: nothing is done before the request's signature is that of a key of the lease's account or of a device's in its place, or of its watcher's where that may look; every body has a limit
 //! before it is stored; a slow reader of events is disconnected, it never holds a lease up. It decides nothing about leases:
 //! what changes one goes through its mailbox.
 
 mod access;
 mod alive;
 mod channel;
+mod delegates;
 mod herd;
 mod streams;
 mod upload;
@@ -23,6 +24,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
+pub(crate) use delegates::Delegates;
 use pasture_api::data::{AliveAnswer, CountersignRequest, ImageView, LeaseStatus};
 use pasture_api::problem::Problem;
 use pasture_api::secrets::SealingKey;
@@ -130,7 +132,7 @@ async fn countersign(State(ctx): Ctx, Watched(lease, _): Watched, body: Bytes) -
     let mut request: CountersignRequest = serde_json::from_slice(&body).map_err(|e| Problem::bad_request(e.to_string()))?;
     let bad = |e: pasture_types::keys::SignatureError| Problem::bad_request(format!("the confirmation is not signed as it must be: {e}"));
     let key = parse_public_key(&request.key).map_err(bad)?;
-    let account = match access::who(&ctx, &lease, &key).await? {
+    let account = match access::confirmer(&ctx, &lease, &key).await? {
         Who::User => lease.terms.account,
         Who::Watcher(account) => account,
     };

@@ -3,7 +3,9 @@
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use pasture_api::views::{AccountView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TenureView, TxResult};
+use pasture_api::views::{
+    AccountView, GrantView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TenureView, TxResult,
+};
 use pasture_api::{Beginning, DepositView};
 use pasture_provider::{LedgerEvents, Network, NetworkError};
 use pasture_types::audit::AuditAction;
@@ -428,6 +430,11 @@ impl Network for SimulatedNetwork {
             standing: ledger.provider.as_ref().filter(|_| is_provider).map(|_| Box::new(ledger.standing())),
             assets: vec![],
         }))
+    }
+
+    async fn grants(&self, _: &AccountId) -> Result<Vec<GrantView>, NetworkError> {
+        self.up()?;
+        Ok(vec![])
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<NodeView>, NetworkError> {

@@ -2,7 +2,7 @@
 
 use super::{Done, Folder, PATIENCE, Running, eventually, farm_binary};
 use pasture_api::{ApiClient, ApiError, JobView, LeaseView};
-use pasture_store::keys;
+use pasture_store::{keys, locked};
 use pasture_types::event::Settlement;
 use pasture_types::lease::LeaseState;
 use pasture_types::{AccountId, Amount, SigningKey};
@@ -111,7 +111,9 @@ impl User {
         keys::load_or_create(&self.home.join("account.key")).unwrap()
     }
     pub(crate) fn account(&self) -> AccountId {
-        self.key().account()
+        // Seen without its passphrase, where it is locked.
+        let key = locked::load(&self.home.join("account.key")).unwrap();
+        key.map_or_else(|| self.key().account(), |key| key.public().account())
     }
     pub(crate) fn try_api<T>(&self, what: impl AsyncFnOnce(&ApiClient) -> Result<T, ApiError>) -> Result<T, ApiError> {
         ask(&self.url, what)
