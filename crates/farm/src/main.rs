@@ -14,6 +14,7 @@ mod errors;
 mod exit;
 mod feeds;
 mod follow;
+mod gpus;
 mod handles;
 mod herd_args;
 mod job;

@@ -15,7 +15,7 @@ use pasture_runtime::{Owner, Runtime};
 use pasture_types::genesis::Params;
 use pasture_types::{LeaseId, NodeId, Resources, Timestamp, ZoneId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -135,6 +135,14 @@ impl Leases {
     pub(crate) fn held(&self) -> Resources {
         let live = self.all().into_iter().filter(|l| l.status().phase != Phase::Ended);
         live.fold(Resources::default(), |sum, l| sum.checked_add(&l.terms.resources).unwrap_or(sum))
+    }
+    /// Ids of the GPUs that leases hold which are not over. A lease is over when its process is: what was held is free then.
+    pub(crate) fn held_gpus(&self) -> BTreeSet<String> {
+        self.all()
+            .into_iter()
+            .filter(|l| l.status().phase != Phase::Ended)
+            .flat_map(|l| l.gpus.iter().map(|g| g.uuid.clone()).collect::<Vec<_>>())
+            .collect()
     }
     /// Whether a lease is accepted or running.
     pub(crate) fn any_served(&self) -> bool {

@@ -53,7 +53,11 @@ struct Trace {
 
 const POLICIES: [Policy; 8] = [
     Policy { name: "ours", looks_at: None, judge: ours },
-    Policy { name: "ours, among as many offers as a draw scores", looks_at: Some(MarketParams::production().candidates as usize), judge: ours },
+    Policy {
+        name: "ours, among as many offers as a draw scores",
+        looks_at: Some(MarketParams::production().candidates as usize),
+        judge: ours,
+    },
     Policy { name: "ours, told the commonest tasks", looks_at: None, judge: ours_told },
     Policy { name: "FGD", looks_at: None, judge: fgd },
     Policy { name: "best fit", looks_at: None, judge: best_fit },
