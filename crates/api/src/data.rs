@@ -128,6 +128,23 @@ pub struct LeaseStatus {
     /// What happened to it, oldest first; the oldest are dropped when there are many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Happening>,
+    /// The GPUs that are its alone until it ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<HeldGpu>,
+}
+
+/// A GPU that a lease holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HeldGpu {
+    /// The vendor's name for this very device.
+    pub uuid: String,
+    /// Model as in the offer.
+    pub model: String,
+    /// Its memory in bytes.
+    pub vram_bytes: u64,
+    /// It is a file that says what a GPU would say: for trying things out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub simulated: bool,
 }
 
 const fn is_zero(n: &u32) -> bool {

@@ -48,6 +48,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         engine_socket: args.engine,
         resources: None,
         rates: None,
+        gpus: None,
+        gpu_rate: None,
         region: args.region,
         limits: pasture_node::OfferLimits::default(),
         volumes: pasture_node::VolumeOptions::default(),

@@ -16,8 +16,9 @@ use tokio::sync::oneshot;
 
 pub(crate) use pasture_node::control::{Answer, LeaveTerms, MachineStatus, Request, Talk, Used, WaitsFor, is_running};
 pub(crate) use pasture_node::{
-    Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, Imported, Left, Machine, MissingDeposit, Moved, OfferLimits,
-    OfferState, Paused, Priority, Proven, RecordKind, ReplayReport, Suggestion, UpOptions, UpReady, VolumeOptions, suggested_rates, unheld,
+    Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, GpuOffer, GpuSupport, Imported, Left, Machine, MissingDeposit,
+    Moved, OfferLimits, OfferState, Paused, Priority, Proven, RecordKind, ReplayReport, SUGGESTED_GPU_RATE, SimulatedGpu, Suggestion,
+    UpOptions, UpReady, VolumeOptions, suggested_rates, unheld,
 };
 
 impl From<NodeError> for Failure {
@@ -44,6 +45,14 @@ pub(crate) async fn dev(options: DevOptions, shutdown: ShutdownToken, ready: one
 /// Offers this machine until shutdown.
 pub(crate) async fn up(options: UpOptions, shutdown: ShutdownToken, ready: oneshot::Sender<UpReady>) -> Result<(), Failure> {
     pasture_node::up(options, shutdown, ready).await.map_err(Failure::from)
+}
+
+/// The lines of an offer with these GPUs.
+pub(crate) async fn gpu_lines(offer: Option<&GpuOffer>, data: &Path) -> Result<Vec<pasture_types::GpuLine>, Failure> {
+    match offer {
+        Some(offer) => Ok(pasture_node::look_at_gpus(offer, data).await?.lines()),
+        None => Ok(vec![]),
+    }
 }
 
 /// Has a machine leave that does not run now; `None`: shutdown was requested meanwhile.

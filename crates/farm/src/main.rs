@@ -15,6 +15,7 @@ mod errors;
 mod exit;
 mod feeds;
 mod follow;
+mod gpus;
 mod handles;
 mod herd_args;
 mod job;

@@ -7,6 +7,7 @@ use crate::args::{SpecArgs, TermArgs};
 use crate::deploy::address;
 use crate::exit::Failure;
 use pasture_jobfile::yaml;
+use pasture_types::gpu::GpuSpec;
 use pasture_types::keep::{SecretSpec, VolumeSpec};
 use pasture_types::market::Egress;
 use pasture_types::spec::{AliveSpec, BuildSpec, CheckedSource, CheckedSpec, JobSpec, MAX_NAME, Scalar, SpecError, TermSpec};
@@ -63,9 +64,6 @@ fn resolve(args: &SpecArgs, command: &[String]) -> Result<Asked, Failure> {
 }
 
 fn resolve_from(args: &SpecArgs, command: &[String], fetched: Option<Source>) -> Result<Asked, Failure> {
-    if let Some(gpu) = &args.gpu {
-        return Err(no_gpu(gpu));
-    }
     let named = args.target.as_deref().map(name_target).transpose()?;
     let file = match (&args.file, &named) {
         (Some(_), _) if fetched.is_some() => None,
@@ -117,11 +115,6 @@ fn resolve_from(args: &SpecArgs, command: &[String], fetched: Option<Source>) ->
     };
     let name = checked.name.clone().unwrap_or_else(|| default_name(&checked, folder.as_deref()));
     Ok(Asked { spec: checked, folder, name })
-}
-
-fn no_gpu(asked: &str) -> Failure {
-    Failure::new("no-gpu", format!("GPU jobs are not available in this version (asked for {asked}); nothing was charged"))
-        .next("leave --gpu out to run on a CPU")
 }
 
 fn name_target(target: &str) -> Result<Named, Failure> {
@@ -179,6 +172,7 @@ fn flag_for(field: &str, args: &SpecArgs) -> Option<&'static str> {
         ("resources.memory", "--memory", args.memory.is_some()),
         ("resources.disk", "--disk", args.disk.is_some()),
         ("resources.pids", "--pids", args.pids.is_some()),
+        ("resources.gpu", "--gpu", args.gpu.is_some()),
         ("timeout", "--timeout", args.timeout.is_some()),
         ("budget", "--budget", args.budget.is_some()),
         ("price.max", "--max-price", args.max_price.is_some()),
@@ -222,6 +216,7 @@ fn apply(args: &SpecArgs, command: &[String], spec: &mut JobSpec) -> Result<(), 
     scalar(&mut spec.resources.memory, &args.memory);
     scalar(&mut spec.resources.disk, &args.disk);
     scalar(&mut spec.price.max, &args.max_price);
+    spec.resources.gpu = args.gpu.clone().map(GpuSpec::Text).or(spec.resources.gpu.take());
     spec.resources.pids = args.pids.or(spec.resources.pids);
     for pair in &args.env {
         let (name, value) = pair.split_once('=').ok_or_else(|| Failure::usage(format!("--env: `{pair}` is not NAME=VALUE")))?;
@@ -426,14 +421,17 @@ mod tests {
     }
 
     #[test]
-    fn gpus_are_refused_before_anything_else() {
-        let e =
-            resolve(&SpecArgs { target: Some("./nowhere".into()), gpu: Some("H100:1".into()), ..SpecArgs::default() }, &[]).unwrap_err();
-        assert_eq!(e.exit.code(), 125);
-        assert!(e.message.contains("not available in this version"));
-        let e = with_file("image: a\nresources:\n  gpu: H100\n").unwrap_err();
-        assert!(e.message.contains("GPU jobs are not available") && e.message.contains("job.yaml:3"), "{e:?}");
-        assert_eq!(e.exit.code(), 125);
+    fn gpus_come_from_the_flag_or_the_file() {
+        let with_flag = |gpu: &str| resolve(&SpecArgs { target: Some("i".into()), gpu: Some(gpu.into()), ..SpecArgs::default() }, &[]);
+        let asked = with_flag("h100:2,vram=80GB,cuda=12.2").unwrap().spec;
+        assert_eq!((asked.resources.gpus[0].model.as_str(), asked.resources.gpus[0].count), ("H100", 2));
+        let e = with_flag("H100:0").unwrap_err();
+        assert!(e.message.starts_with("--gpu: 0 is out of range"), "{e:?}");
+        assert_eq!(with_file("image: a\nresources:\n  gpu: {model: T4}\n").unwrap().spec.resources.gpus[0].model, "T4");
+        let e = with_file("image: a\nresources:\n  gpu: 'H100:x'\n").unwrap_err();
+        assert!(e.message.contains("names no GPUs") && e.message.contains("job.yaml:3"), "{e:?}");
+        let e = with_file("image: a\nresources:\n  gpu: {model: T4, vrma: 3}\n").unwrap_err();
+        assert!(e.next.iter().any(|n| n.contains("did you mean `vram`?")), "{e:?}");
     }
 
     #[test]

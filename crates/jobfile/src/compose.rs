@@ -25,7 +25,7 @@ const REFUSED: [(&str, &str); 20] = [
     ("env_file", "write its variables under `environment`"),
     ("extends", "write the service out"),
     ("external_links", "services do not reach each other"),
-    ("gpus", "GPU jobs are not available in this version"),
+    ("gpus", "compose names no model: write x-farm: {resources: {gpu: H100:1}}"),
     ("group_add", "build an image that runs as the right group"),
     ("ipc", "jobs share nothing"),
     ("pid", "jobs share nothing"),
@@ -543,7 +543,9 @@ impl Reader<'_> {
             if key == "reservations" {
                 let gpu = self.entries(&path, value)?.iter().any(|(k, _)| k == "devices" || k == "generic_resources");
                 if gpu {
-                    return Err(self.wrong(&path, "devices cannot be taken over: GPU jobs are not available in this version"));
+                    return Err(
+                        self.wrong(&path, "devices cannot be taken over: compose names no model; write x-farm: {resources: {gpu: H100:1}}")
+                    );
                 }
                 self.note(&path, "has no effect: all that is limited is held for the service")?;
                 continue;

@@ -15,6 +15,7 @@ mod tests {
     use crate::error::FileError;
     use crate::file::{self, Kind, Text};
     use pasture_types::fleet::ArraySpec;
+    use pasture_types::gpu::GpuFields;
     use pasture_types::life::{HealthSpec, HttpSpec};
     use pasture_types::spec::{AliveSpec, BuildSpec, ConstraintSpec, JobSpec, PriceSpec, ResourceSpec, TermSpec, VerifySpec};
     use proptest::prelude::*;
@@ -113,6 +114,7 @@ mod tests {
         let of = |field: &str| names(&schema, &format!("{job}/properties/{field}"));
         assert_eq!(of("build"), fields(BuildSpec::default()));
         assert_eq!(of("resources"), fields(ResourceSpec::default()));
+        assert_eq!(of("resources/properties/gpu/anyOf/1"), fields(GpuFields::default()));
         assert_eq!(of("price"), fields(PriceSpec::default()));
         assert_eq!(of("term"), fields(TermSpec::default()));
         assert_eq!(of("constraints"), fields(ConstraintSpec::default()));
@@ -187,6 +189,11 @@ mod tests {
             (json!({"image": "a", "array": 3}), json!({"image": "a", "array": 0})),
             (json!({"image": "a", "restart": "always"}), json!({"image": "a", "restart": "sometimes"})),
             (json!({"image": "a", "timeout": "5m"}), json!({"image": "a", "timeout": "soon"})),
+            (json!({"image": "a", "resources": {"gpu": "H100:2"}}), json!({"image": "a", "resources": {"gpu": 2}})),
+            (
+                json!({"image": "a", "resources": {"gpu": {"model": "H100", "cuda": 12.2}}}),
+                json!({"image": "a", "resources": {"gpu": {"model": "H100", "cude": 12.2}}}),
+            ),
             (json!({"image": "a", "health": {"port": 80}}), json!({"image": "a", "health": {"port": 0}})),
             (json!({"image": "a", "health": {"http": {"port": 80}}}), json!({"image": "a", "health": {"http": {"path": "/"}}})),
             (json!({"image": "a", "priority": 100}), json!({"image": "a", "priority": 101})),

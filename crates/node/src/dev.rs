@@ -4,6 +4,7 @@
 //! transactions are final. Without a data directory everything is gone afterwards.
 
 use crate::engine::Priority;
+use crate::gpus::GpuOffer;
 use crate::up::{OfferLimits, UpOptions, UpReady, up};
 use crate::validator::Validator;
 use crate::{Failpoint, NodeError};
@@ -33,6 +34,8 @@ pub struct DevOptions {
     pub provider: bool,
     /// What it offers; `None` takes half of the machine.
     pub resources: Option<Resources>,
+    /// The GPUs that it offers, if any.
+    pub gpus: Option<GpuOffer>,
     /// Its region.
     pub region: String,
     /// What its machine keeps of volumes.
@@ -95,6 +98,8 @@ async fn with_provider(
         engine_socket: options.engine_socket.clone(),
         resources: options.resources.clone(),
         rates: None,
+        gpus: options.gpus.clone(),
+        gpu_rate: None,
         region: options.region.clone(),
         // A playground: rentals by the month can be tried out as well.
         limits: OfferLimits { price_lock: DEV_PRICE_LOCK, ..OfferLimits::default() },

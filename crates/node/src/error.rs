@@ -20,6 +20,9 @@ pub enum NodeError {
     /// The provider agent.
     #[error("provider: {0}")]
     Provider(#[from] pasture_provider::ProviderError),
+    /// The machine's GPUs.
+    #[error("GPUs: {0}")]
+    Gpus(#[from] pasture_provider::GpuError),
     /// The container engine.
     #[error("container engine: {0}")]
     Runtime(#[from] pasture_runtime::RuntimeError),

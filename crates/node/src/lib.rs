@@ -12,6 +12,7 @@ pub mod control;
 mod dev;
 mod engine;
 mod error;
+mod gpus;
 mod leave;
 mod link;
 mod machine;
@@ -30,15 +31,17 @@ mod zone;
 pub use dev::{DevOptions, DevReady, dev};
 pub use engine::{Priority, engine, engine_gives_way, engine_probe};
 pub use error::NodeError;
+pub use gpus::{GpuOffer, SUGGESTED_GPU_RATE, look_at_gpus};
 pub use leave::Left;
 pub use machine::LedgerMachine;
 pub use moving::{Imported, Moved, Progress, export_stopped, import, verify_export};
 pub use offline::ledger_replay;
 pub use pasture_chain::{Failpoint, ReplayReport};
 pub use pasture_provider::{
-    Cleared, Gauge, ImagesSummary, Machine, MissingDeposit, OfferState, Paused, VolumeOptions, detect, gauge, pause_stopped,
+    Cleared, Gauge, Gpus, ImagesSummary, Machine, MissingDeposit, OfferState, Paused, SimulatedGpu, VolumeOptions, detect, gauge,
+    pause_stopped,
 };
-pub use pasture_runtime::{Capabilities, EgressFilter};
+pub use pasture_runtime::{Capabilities, EgressFilter, GpuSupport};
 pub use price::{Seen, Suggestion, observed, suggest};
 pub use proven::{Proven, RecordKind};
 pub use up::{OfferLimits, UpOptions, UpReady, half_of, image_limit, leave, suggested_rates, unheld, up, up_with};

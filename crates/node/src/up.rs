@@ -5,11 +5,13 @@
 
 use crate::control::{self, Answer, LeaveTerms};
 use crate::engine::{self, Priority};
+use crate::gpus::{self, GpuOffer, look_at_gpus};
 use crate::leave::{Left, depart, remove};
 use crate::link::ApiLink;
 use crate::{Failpoint, NodeError};
+use pasture_api::data::HeldGpu;
 use pasture_api::{ApiClient, DepositView, newcomer};
-use pasture_provider::{MissingDeposit, Options, Paused, Provider, ShutdownMode, VolumeOptions, pause_stopped};
+use pasture_provider::{Gpus, MissingDeposit, Options, Paused, Provider, ShutdownMode, VolumeOptions, pause_stopped};
 use pasture_rt::{Clock as _, Shutdown, ShutdownToken, SystemClock};
 use pasture_runtime::{Capabilities, EgressFilter, Runtime};
 use pasture_store::keys;
@@ -44,6 +46,10 @@ pub struct UpOptions {
     pub resources: Option<Resources>,
     /// Prices; `None` takes [`suggested_rates`].
     pub rates: Option<Rates>,
+    /// The GPUs that it offers, if any.
+    pub gpus: Option<GpuOffer>,
+    /// What one of them costs an hour; `None` takes [`crate::SUGGESTED_GPU_RATE`].
+    pub gpu_rate: Option<Amount>,
     /// Where the machine stands.
     pub region: String,
     /// When it takes jobs, and which.
@@ -77,6 +83,8 @@ pub struct UpReady {
     pub resources: Resources,
     /// At which prices.
     pub rates: Rates,
+    /// Its GPUs.
+    pub gpus: Vec<HeldGpu>,
     /// What this machine does not hold jobs to, in words; empty when all limits hold.
     pub unheld: Vec<String>,
     /// What stands behind it; `None` if the network did not say.
@@ -159,7 +167,7 @@ pub async fn leave(
     pause_stopped(&options.data.join("provider"), Some(Paused { since: now, end_by: None }))?;
     let client = ApiClient::new(&options.api_url)?;
     let data = options.data.clone();
-    let (provider, _) = start(options, runtime, &client).await?;
+    let (provider, _) = start(options, None, runtime, &client).await?;
     let machine = provider.handle();
     match shutdown.guard(depart(&machine, &client, terms, &tell)).await {
         Some(Ok(left)) => Ok(Some(remove(provider, &data, left).await)),
@@ -189,7 +197,13 @@ pub async fn up_with(
     options.data = std::path::absolute(&options.data).map_err(|e| NodeError::Options(format!("{}: {e}", options.data.display())))?;
     let client = ApiClient::new(&options.api_url)?;
     let (data, stop_jobs, may_leave) = (options.data.clone(), options.stop_jobs, options.may_leave);
-    let (running, (resources, rates)) = start(options, runtime, &client).await?;
+    let gpus = match &options.gpus {
+        Some(offer) => Some(look_at_gpus(offer, &options.data).await?),
+        None => None,
+    };
+    gpus::attachable(gpus.as_ref(), &capabilities)?;
+    let devices = gpus.as_ref().map_or_else(Vec::new, |g| g.devices().to_vec());
+    let (running, (resources, rates)) = start(options, gpus, runtime, &client).await?;
     let machine = running.handle();
     let closing = Shutdown::new();
     let mut control = control::start(machine.clone(), client.base(), &data, may_leave, closing.token())?;
@@ -201,6 +215,7 @@ pub async fn up_with(
         node: machine.node(),
         resources,
         rates,
+        gpus: devices,
         unheld: unheld(&capabilities),
         deposit,
         paused,
@@ -231,7 +246,12 @@ pub async fn up_with(
 }
 
 /// Starts the provider: what it offers, and at which prices.
-async fn start(options: UpOptions, runtime: Arc<dyn Runtime>, client: &ApiClient) -> Result<(Provider, (Resources, Rates)), NodeError> {
+async fn start(
+    options: UpOptions,
+    gpus: Option<Gpus>,
+    runtime: Arc<dyn Runtime>,
+    client: &ApiClient,
+) -> Result<(Provider, (Resources, Rates)), NodeError> {
     let clock = Arc::new(SystemClock);
     // Opens the account with test credits where there are any; elsewhere, or where none are wanted, it begins without.
     if options.missing_deposit == MissingDeposit::Post {
@@ -241,7 +261,10 @@ async fn start(options: UpOptions, runtime: Arc<dyn Runtime>, client: &ApiClient
             other => drop(other?),
         }
     }
-    let offer = offer(&options).await;
+    let mut offer = offer(&options).await;
+    if let Some(gpus) = &gpus {
+        gpus::add(&mut offer, gpus, options.gpu_rate.unwrap_or(gpus::SUGGESTED_GPU_RATE))?;
+    }
     let offered = (offer.resources.clone(), offer.rates.clone());
     let node_key = keys::load_or_create(&options.data.join("node.key"))?;
     let image_bytes = match options.image_bytes {
@@ -249,6 +272,7 @@ async fn start(options: UpOptions, runtime: Arc<dyn Runtime>, client: &ApiClient
         None => image_limit(pasture_provider::detect(&options.data).await.resources.disk_bytes),
     };
     let mut provider = Options::new(options.data.join("provider"), node_key, options.account_key, options.name, offer);
+    provider.gpus = gpus;
     provider.failpoint = options.failpoint;
     provider.missing_deposit = options.missing_deposit;
     provider.volumes = options.volumes;

@@ -2,6 +2,7 @@
 
 use crate::ProviderError;
 use crate::failpoint::Failpoint;
+use crate::gpus::Gpus;
 use pasture_api::{ANNOUNCE_EVERY, ANNOUNCED_FOR};
 use pasture_types::market::OfferTerms;
 use pasture_types::tx::MAX_LANES;
@@ -41,6 +42,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Exactly what is offered, and at which price.
     pub offer: OfferTerms,
+    /// The GPUs that are assigned to leases, if it offers some.
+    pub gpus: Option<Gpus>,
     /// What it does about a deposit that is missing.
     pub missing_deposit: MissingDeposit,
     /// Most to pay for one transaction.
@@ -87,6 +90,7 @@ impl Options {
             provider_lane: 32,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             offer,
+            gpus: None,
             missing_deposit: MissingDeposit::default(),
             max_fee: Amount(100_000_000),
             manifest_wait: Duration::from_secs(60),
@@ -125,8 +129,8 @@ impl Options {
         if r.cpu_millis == 0 || r.memory_bytes == 0 {
             return bad("offer", "an offer without CPU or memory serves nobody".into());
         }
-        if !r.gpus.is_empty() {
-            return bad("offer", "GPUs are listed but not offered in this version".into());
+        if let Some(problem) = Gpus::problem(self.gpus.as_ref(), r) {
+            return bad("offer", problem);
         }
         if self.max_log_bytes < 1 << 20 {
             return bad("max_log_bytes", "at least 1 MiB is needed".into());
@@ -181,7 +185,8 @@ pub(crate) mod tests {
         let good = options("/nowhere".into());
         good.validate().unwrap();
         type Break = fn(&mut Options);
-        let cases: [(&str, Break); 6] = [
+        let cases: [(&str, Break); 7] = [
+            ("offer", |o| o.offer.resources.gpus = vec![pasture_types::GpuLine { model: "H100".into(), count: 1, vram_bytes: 1 }]),
             ("provider_name", |o| o.provider_name.clear()),
             ("provider_lane", |o| o.provider_lane = 64),
             ("listen", |o| o.listen = ([0, 0, 0, 0], 0).into()),

@@ -15,7 +15,7 @@ use pasture_runtime::{Owner, Runtime};
 use pasture_types::genesis::Params;
 use pasture_types::{LeaseId, NodeId, Resources, Timestamp, ZoneId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -132,10 +132,20 @@ impl Leases {
     pub(crate) fn remove(&self, id: &LeaseId) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
-    /// What leases that are not over hold.
+    /// What leases hold: all that was asked for while their process may run; from its end until its output is kept, the disk alone.
+    /// The ledger counts the rest as free from then on, and may match it at once.
     pub(crate) fn held(&self) -> Resources {
-        let live = self.all().into_iter().filter(|l| l.status().phase != Phase::Ended);
-        live.fold(Resources::default(), |sum, l| sum.checked_add(&l.terms.resources).unwrap_or(sum))
+        let of = |l: &Shared| match l.status() {
+            status if status.phase == Phase::Ended => Resources::default(),
+            status if status.end.is_some() => Resources { disk_bytes: l.terms.resources.disk_bytes, ..Resources::default() },
+            _ => l.terms.resources.clone(),
+        };
+        self.all().iter().fold(Resources::default(), |sum, l| sum.checked_add(&of(l)).unwrap_or(sum))
+    }
+    /// Ids of the GPUs that leases hold whose process may run.
+    pub(crate) fn held_gpus(&self) -> BTreeSet<String> {
+        let running = self.all().into_iter().filter(|l| l.status().end.is_none());
+        running.flat_map(|l| l.gpus.iter().map(|g| g.uuid.clone()).collect::<Vec<_>>()).collect()
     }
     /// Whether a lease is accepted or running.
     pub(crate) fn any_served(&self) -> bool {

@@ -1,7 +1,7 @@
 //! What this machine has: cores, memory, disk, GPUs.
 //!
 //! Guarantees: the limits of the process's own control groups are respected, since more than those cannot be had. GPUs are
-//! listed, never offered in this version; a machine without the vendor's tools simply has none. It measures no speed.
+//! listed here and offered by `gpus`; a machine without the vendor's tools simply has none. It measures no speed.
 
 use pasture_types::{GpuLine, Resources};
 use std::collections::BTreeMap;
@@ -139,9 +139,7 @@ fn gpu_lines(text: &str) -> Vec<GpuLine> {
     let mut found: BTreeMap<(String, u64), u16> = BTreeMap::new();
     for line in text.lines().filter(|l| !l.trim().is_empty()) {
         let (name, mib) = line.split_once(',').unwrap_or((line, "0"));
-        let name = name.trim().to_ascii_uppercase();
-        let vendorless = name.trim_start_matches("NVIDIA").trim_start();
-        let model: String = vendorless.chars().take(pasture_types::resources::MAX_GPU_MODEL).collect();
+        let Some(model) = pasture_types::gpu::model(name) else { continue };
         let vram = mib.trim().parse::<u64>().unwrap_or(0).saturating_mul(1 << 20);
         let count = found.entry((model, vram)).or_default();
         *count = count.saturating_add(1);
@@ -191,7 +189,7 @@ mod tests {
     fn gpus_are_counted_by_model() {
         let lines = gpu_lines("NVIDIA H100 80GB HBM3, 81559\nNVIDIA H100 80GB HBM3, 81559\nTesla T4, 15360\n");
         assert_eq!(lines.len(), 2);
-        assert_eq!((lines[0].model.as_str(), lines[0].count, lines[0].vram_bytes), ("H100 80GB HBM3", 2, 81559 << 20));
+        assert_eq!((lines[0].model.as_str(), lines[0].count, lines[0].vram_bytes), ("H100", 2, 81559 << 20));
         assert_eq!(gpu_lines("\n"), vec![]);
     }
 

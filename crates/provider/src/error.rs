@@ -28,6 +28,9 @@ pub enum ProviderError {
     /// The network does not answer, or refused.
     #[error("the network cannot be used")]
     Network(#[from] NetworkError),
+    /// Its GPUs cannot be offered on this network.
+    #[error("{0}")]
+    Gpus(&'static str),
     /// The data plane's address is taken.
     #[error("cannot listen on {address}")]
     Listen {

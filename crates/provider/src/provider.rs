@@ -104,6 +104,7 @@ impl Provider {
         let dir = DataDir::open(&options.data_dir)?;
         let stop = Shutdown::new();
         let (facts, reached) = facts(&options, &*network).await?;
+        crate::gpus::allowed(options.gpus.as_ref(), &facts.params)?;
         let (prover, queue) = prover::channel();
         let ctx = Arc::new(context(options, facts, network, runtime, clock, prover, &dir, &stop)?);
         take_up(&ctx).await?;

@@ -11,7 +11,7 @@ use crate::submit::SubmitError;
 use crate::{ProviderError, pause, register};
 use futures::StreamExt as _;
 use pasture_api::auth;
-use pasture_api::data::Phase;
+use pasture_api::data::{HeldGpu, Phase};
 use pasture_api::views::{LeaseView, LedgerEvent, NodeAddress};
 use pasture_rt::TaskKind;
 use pasture_types::event::Event as LedgerChange;
@@ -269,29 +269,31 @@ async fn consider(ctx: &Arc<Context>, view: LeaseView) {
         let offered = &ctx.options.offer.resources;
         ctx.leases.held().checked_add(&view.resources).is_some_and(|sum| offered.covers(&sum))
     };
-    match view.state {
+    let gpus = crate::gpus::reserve(ctx, &view.resources);
+    match (view.state, gpus) {
         // Keeping a copy ready for another lease takes more than this version does.
-        LeaseState::Matched if ctx.is_draining() || view.tenure.standby_of.is_some() || !fits() => {
-            let why = match (ctx.is_draining(), view.tenure.standby_of) {
-                (true, _) => "draining",
-                (false, Some(_)) => "standbys are not kept",
-                (false, None) => "no room",
+        (LeaseState::Matched, gpus) if ctx.is_draining() || view.tenure.standby_of.is_some() || !fits() || gpus.is_none() => {
+            let why = match (ctx.is_draining(), view.tenure.standby_of, gpus) {
+                (true, ..) => "draining",
+                (false, Some(_), _) => "standbys are not kept",
+                (false, None, Some(_)) => "no room",
+                (false, None, None) => "its GPUs are not to be had",
             };
             tracing::info!(lease = %view.id, "refused: {why}");
             let (ctx, lease) = (Arc::clone(ctx), view.id);
             spawn_action(ctx, Action::RejectLease { lease });
         }
-        LeaseState::Matched => take(ctx, view, None).await,
+        (LeaseState::Matched, gpus) => take(ctx, view, None, gpus.unwrap_or_default()).await,
         // Accepted before a crash that came before our record, or by a former data directory.
-        LeaseState::Accepted if !ctx.is_draining() => {
+        (LeaseState::Accepted, Some(gpus)) if !ctx.is_draining() => {
             let at = view.accepted.unwrap_or(view.matched);
-            take(ctx, view, Some(at)).await;
+            take(ctx, view, Some(at), gpus).await;
         }
-        LeaseState::Accepted | LeaseState::Running => {
+        (LeaseState::Accepted | LeaseState::Running, _) => {
             tracing::warn!(lease = %view.id, "the records of this lease are gone; it is closed");
             spawn_action(Arc::clone(ctx), Action::CloseLease { lease: view.id, reason: EndReason::StoppedByProvider });
         }
-        LeaseState::Closing | LeaseState::Closed => {}
+        (LeaseState::Closing | LeaseState::Closed, _) => {}
     }
 }
 
@@ -306,8 +308,8 @@ fn spawn_action(ctx: Arc<Context>, action: Action) {
 }
 
 /// Records a lease, so that its client finds it, then accepts it on the ledger.
-async fn take(ctx: &Arc<Context>, view: LeaseView, accepted: Option<Timestamp>) {
-    let (owner, record) = (Arc::clone(ctx), LeaseRecord { accepted, ..LeaseRecord::new(Terms::from(&view)) });
+async fn take(ctx: &Arc<Context>, view: LeaseView, accepted: Option<Timestamp>, gpus: Vec<HeldGpu>) {
+    let (owner, record) = (Arc::clone(ctx), LeaseRecord { accepted, gpus, ..LeaseRecord::new(Terms::from(&view)) });
     let made = pasture_rt::spawn_blocking(TaskKind::Reconciler, move || lease::spawn(&owner, record, Started::New)).join().await;
     let shared = match made {
         Some(Ok(shared)) => shared,

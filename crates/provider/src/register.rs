@@ -171,7 +171,10 @@ async fn node(ctx: &Arc<Context>, account: &AccountId) -> Result<Option<Action>,
 }
 
 async fn declare(ctx: &Context) -> NodeDeclaration {
-    let machine = detect::detect(&ctx.leases_dir).await;
+    let mut machine = detect::detect(&ctx.leases_dir).await;
+    if let Some(gpus) = &ctx.options.gpus {
+        machine.resources.gpus = gpus.lines();
+    }
     let measured = pasture_rt::spawn_blocking(TaskKind::Prover, || {
         let begin = Instant::now();
         benchmark_cpu(BENCHMARK_LENGTH, || begin.elapsed())

@@ -141,6 +141,8 @@ impl Subject {
             read_only_root: false,
             grace: Duration::from_secs(2),
             mounts: Vec::new(),
+            gpus: Vec::new(),
+            files: Vec::new(),
             secrets: None,
         };
         let begun = Instant::now();

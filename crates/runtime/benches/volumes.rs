@@ -67,6 +67,8 @@ async fn filled(runtime: &DockerRuntime, owner: &Owner, volume: &VolumeKey) -> R
         read_only_root: false,
         grace: Duration::ZERO,
         mounts: vec![Mount { volume: volume.clone(), path: "/data".into(), read_only: false }],
+        gpus: Vec::new(),
+        files: Vec::new(),
         secrets: None,
     };
     let id = runtime.create(&workload).await?;

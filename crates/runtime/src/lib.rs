@@ -47,9 +47,9 @@ pub use error::{BuildError, MAX_OUTPUT_TAIL_BYTES, PullError, RuntimeError};
 pub use keeper::{Keeper, Mount, Use};
 pub use time::EngineTime;
 pub use types::{
-    Capabilities, EgressFilter, ExecOutput, Exit, Image, InstanceId, InstanceKey, Limits, ListedInstance, LogChunk, LogCursor, LogMark,
-    LogStream, MAX_EXEC_OUTPUT_BYTES, MAX_NAME_LEN, Network, Observed, Owner, SecretFile, SecretsAt, Swept, UsageSample, VolumeKey,
-    Workload,
+    Capabilities, EgressFilter, ExecOutput, Exit, GpuSupport, HostFile, Image, InstanceId, InstanceKey, Limits, ListedInstance, LogChunk,
+    LogCursor, LogMark, LogStream, MAX_EXEC_OUTPUT_BYTES, MAX_NAME_LEN, Network, Observed, Owner, SecretFile, SecretsAt, Swept,
+    UsageSample, VolumeKey, Workload,
 };
 
 /// Label on everything we create: the node that it belongs to.

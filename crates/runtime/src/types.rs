@@ -1,7 +1,7 @@
 //! The values that cross the [`Runtime`](crate::Runtime) trait: what to run, what was seen, what it used.
 //! Guarantees: names are checked when made, units are in the field names. Does not: talk to any engine.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -155,9 +155,42 @@ pub struct Workload {
     /// Kept volumes; see [`Keeper`](crate::Keeper).
     #[serde(default)]
     pub mounts: Vec<Mount>,
+    /// Vendor's ids of the GPUs that it alone gets; an engine that cannot attach them refuses (see [`Capabilities::gpus`]).
+    #[serde(default)]
+    pub gpus: Vec<String>,
+    /// Files of the host that it can read and not write.
+    #[serde(default)]
+    pub files: Vec<HostFile>,
     /// Where its secrets lie; what they are comes with [`Runtime::give_secrets`](crate::Runtime::give_secrets).
     #[serde(default)]
     pub secrets: Option<SecretsAt>,
+}
+
+/// A file of the host that an instance can read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFile {
+    /// Where it lies on the host.
+    pub source: PathBuf,
+    /// Absolute path in the instance.
+    pub path: String,
+}
+
+/// How an engine attaches GPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "by", content = "detail")]
+pub enum GpuSupport {
+    /// By the container device interface; these devices are described to it.
+    Cdi(Vec<String>),
+    /// By the vendor's container runtime.
+    Nvidia,
+    /// Not at all, for this reason.
+    Missing(String),
+}
+
+impl Default for GpuSupport {
+    fn default() -> Self {
+        Self::Missing("nobody has looked".into())
+    }
 }
 
 /// Where an instance finds its secrets.
@@ -418,6 +451,9 @@ pub struct Capabilities {
     /// Jobs give way to other programs of the machine when both want the processor, as was asked.
     #[serde(default)]
     pub gives_way: bool,
+    /// How GPUs are attached to instances, if they can be.
+    #[serde(default)]
+    pub gpus: GpuSupport,
     /// Whether open networks are filtered.
     pub egress_filter: EgressFilter,
     /// The engine's own complaints about its host.

@@ -19,6 +19,7 @@ pub mod event;
 pub mod fleet;
 pub mod genesis;
 pub mod governance;
+pub mod gpu;
 pub mod grant;
 pub mod ids;
 pub mod keep;

@@ -255,6 +255,9 @@ impl fmt::Display for Resources {
         write!(f, "{cores}{dot}{fraction} CPU, {} memory, {} disk", display_bytes(self.memory_bytes), display_bytes(self.disk_bytes))?;
         for g in &self.gpus {
             write!(f, ", {}x {}", g.count, g.model)?;
+            if g.vram_bytes > 0 {
+                write!(f, " ({})", display_bytes(g.vram_bytes))?;
+            }
         }
         for s in &self.services {
             write!(f, ", {} {}", s.units, s.class)?;

@@ -5,6 +5,7 @@
 
 use crate::credential::{CredentialKind, CredentialQuery};
 use crate::fleet::{self, ArraySpec, DependsSpec, Fleet};
+use crate::gpu::GpuSpec;
 use crate::ids::BlobHash;
 use crate::keep::{self, SecretMount, SecretSpec, VolumeMount, VolumeSpec};
 use crate::life::{self, HealthSpec, Life, Restart};
@@ -136,8 +137,8 @@ pub struct ResourceSpec {
     pub memory: Option<Scalar>,
     /// e.g. `2Gi`.
     pub disk: Option<Scalar>,
-    /// e.g. `H100:1`; refused in this version.
-    pub gpu: Option<Scalar>,
+    /// e.g. `H100:1`.
+    pub gpu: Option<GpuSpec>,
     /// Most processes.
     pub pids: Option<u32>,
 }
@@ -431,7 +432,12 @@ impl JobSpec {
         check_name(self.name.as_deref())?;
         check_env(&self.env)?;
         let source = check_source(self.image, self.build)?;
-        let (resources, pids) = check_resources(&self.resources)?;
+        let (mut resources, pids) = check_resources(&self.resources)?;
+        let gpus = self.resources.gpu.as_ref().map(GpuSpec::check).transpose()?;
+        let of_gpus = gpus.map_or_else(Vec::new, |wish| {
+            resources.gpus.push(wish.line);
+            wish.constraints
+        });
         let egress = self.egress.unwrap_or_default();
         let duration = |field: &str, t: Option<String>| t.map(|t| parse_duration(&t).map_err(|e| bad(field, e))).transpose();
         let money = |field: &str, t: Option<String>| t.map(|t| t.parse::<Amount>().map_err(|e| bad(field, e.to_string()))).transpose();
@@ -477,7 +483,7 @@ impl JobSpec {
             term,
             preemptible: self.preemptible.unwrap_or(false),
             watcher,
-            constraints: check_constraints(self.constraints, egress)?,
+            constraints: check_constraints(self.constraints, egress, of_gpus)?,
             egress,
             alive: check_alive(self.alive)?,
             ports: check_ports(self.ports)?,
@@ -568,9 +574,6 @@ fn check_source(image: Option<String>, build: Option<BuildSpec>) -> Result<Check
 }
 
 fn check_resources(r: &ResourceSpec) -> Result<(Resources, u32), SpecError> {
-    if let Some(gpu) = &r.gpu {
-        return Err(bad("resources.gpu", format!("`{gpu}`: GPU jobs are not available in this version; nothing was charged")));
-    }
     let cpu_millis = r.cpu.as_ref().map_or(Ok(1000), |c| parse_cpu(&c.to_string()).map_err(|e| bad("resources.cpu", e.to_string())))?;
     let size = |field: &str, v: &Option<Scalar>, default: u64| match v {
         Some(v) => parse_bytes(&v.to_string()).map_err(|e| bad(field, e.to_string())),
@@ -591,8 +594,8 @@ fn check_resources(r: &ResourceSpec) -> Result<(Resources, u32), SpecError> {
     Ok((Resources { cpu_millis, memory_bytes, disk_bytes, ..Resources::default() }, pids))
 }
 
-fn check_constraints(c: ConstraintSpec, egress: Egress) -> Result<Vec<Constraint>, SpecError> {
-    let mut out = vec![];
+fn check_constraints(c: ConstraintSpec, egress: Egress, of_gpus: Vec<Constraint>) -> Result<Vec<Constraint>, SpecError> {
+    let mut out = of_gpus;
     if let Some(region) = c.region {
         if region.is_empty() || region.len() > MAX_ATTRIBUTE {
             return Err(bad("constraints.region", format!("1 to {MAX_ATTRIBUTE} characters")));
@@ -721,6 +724,13 @@ mod tests {
     }
 
     #[test]
+    fn gpus_are_a_line_and_conditions() {
+        let s = check("{egress: none, resources: {gpu: {model: H100, count: 2, cuda: 12.2}}}").unwrap();
+        assert_eq!((s.resources.gpus.len(), s.resources.to_string().contains("2x H100")), (1, true));
+        assert_eq!(s.constraints, [Constraint::Attribute { name: "gpu.cuda.12.2".into(), value: "yes".into() }]);
+    }
+
+    #[test]
     fn ports_are_numbers_or_have_names() {
         let ports = check("ports: [8080, {port: 5432, name: db}]").unwrap().ports;
         assert_eq!(ports, [Port { port: 8080, name: None }, Port { port: 5432, name: Some("db".into()) }]);
@@ -732,7 +742,7 @@ mod tests {
             ("image: a\nbuild: {}", "contradicts"),
             ("imgae: a", "unknown field `imgae`"),
             ("resources: {memory: 1Mi}", "resources.memory"),
-            ("resources: {gpu: H100}", "GPU jobs are not available"),
+            ("resources: {gpu: 'H100:0'}", "resources.gpu.count"),
             ("alive: {port: 80, log: 3s}", "contradict"),
             ("alive: {port: 0}", "alive.port: nothing listens on port 0"),
             ("ports: [0]", "port 0"),

@@ -118,12 +118,27 @@ pub(crate) struct MachineArgs {
     /// Disk to offer [default: half]
     #[arg(long)]
     pub(crate) disk: Option<String>,
+    /// Its GPUs.
+    #[command(flatten)]
+    pub(crate) gpus: GpuArgs,
     /// Where the machine stands
     #[arg(long, default_value = "local")]
     pub(crate) region: String,
     /// What it keeps of volumes.
     #[command(flatten)]
     pub(crate) volumes: super::VolumeSpaceArgs,
+}
+
+/// GPUs that a machine offers.
+#[derive(Args, Debug)]
+pub(crate) struct GpuArgs {
+    /// Offer GPUs of this machine: all, or those with these ids; on development networks only
+    #[arg(long, value_name = "all|ID,ID")]
+    pub(crate) gpus: Option<String>,
+    /// Offer simulated GPUs, which compute nothing: H100:2:80GB, with ,shows=40GB for some that lie to jobs about their memory; can
+    /// be given several times; on development networks only
+    #[arg(long, value_name = "MODEL:COUNT:MEMORY", conflicts_with = "gpus")]
+    pub(crate) simulated_gpu: Vec<String>,
 }
 
 /// `farm up`.
@@ -147,6 +162,9 @@ pub(crate) struct UpArgs {
     /// Credits for one GiB of disk an hour
     #[arg(long, value_name = "CREDITS", requires = "price_cpu")]
     pub(crate) price_disk: Option<String>,
+    /// Credits for one GPU an hour [default: suggested]
+    #[arg(long, value_name = "CREDITS")]
+    pub(crate) price_gpu: Option<String>,
     /// When and what it takes.
     #[command(flatten)]
     pub(crate) limits: LimitArgs,

@@ -204,8 +204,8 @@ pub(crate) struct SpecArgs {
     /// Most processes
     #[arg(long)]
     pub(crate) pids: Option<u32>,
-    /// GPUs: H100:1
-    #[arg(long)]
+    /// GPUs: H100, H100:2, or H100:1,vram=80GB,driver=535,cuda=12.2 for at least so much memory and no older driver or CUDA
+    #[arg(long, value_name = "MODEL[:COUNT][,..]")]
     pub(crate) gpu: Option<String>,
     /// Longest run: 90s, 10m, 2h [default: 1h]
     #[arg(long)]

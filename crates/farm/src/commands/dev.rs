@@ -8,6 +8,7 @@ use crate::backend::{self, DevOptions, DevReady, VolumeOptions};
 use crate::config::{ConfigFile, absolute};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::Signals;
+use crate::gpus;
 use crate::machine;
 use crate::session::{App, Session};
 use pasture_rt::Shutdown;
@@ -100,6 +101,7 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
         engine_socket: args.machine.engine.clone(),
         provider: !args.no_provider,
         resources: offered(&args.machine, &app.paths.data_dir).await?,
+        gpus: gpus::offer(&args.machine.gpus)?,
         region: args.machine.region.clone(),
         volumes: volumes(&args.machine.volumes)?,
         image_bytes: ConfigFile::load(&app.paths.config_file())?.images.limit_bytes()?,
@@ -117,6 +119,7 @@ pub(crate) fn passing(app: &App) -> Result<(tempfile::TempDir, DevOptions), Fail
         engine_socket: None,
         provider: true,
         resources: None,
+        gpus: None,
         region: "local".into(),
         volumes: VolumeOptions::default(),
         image_bytes: None,
@@ -181,7 +184,7 @@ async fn welcome(app: &App, args: &DevArgs, ready: &DevReady) -> Result<(), Fail
         app.out.json(&serde_json::json!({
             "event": "ready", "api_url": ready.api_url, "network": ready.zone, "data": args.data, "account": account.id,
             "balance": account.balance, "machine": ready.provider.as_ref().map(|p| serde_json::json!({
-                "node": p.node, "resources": p.resources, "rates": p.rates,
+                "node": p.node, "resources": p.resources, "rates": p.rates, "gpus": p.gpus,
             })),
         }));
         return Ok(());
@@ -193,7 +196,8 @@ async fn welcome(app: &App, args: &DevArgs, ready: &DevReady) -> Result<(), Fail
     out.note(&format!("  network  {} · {kept}", ready.zone.short()));
     match &ready.provider {
         Some(machine) => {
-            out.note(&format!("  machine  this one: {}", machine.resources));
+            let simulated = if machine.gpus.iter().any(|g| g.simulated) { " (GPUs simulated)" } else { "" };
+            out.note(&format!("  machine  this one: {}{simulated}", machine.resources));
             for limit in &machine.unheld {
                 out.warn(&format!("! not held on this machine: {limit}"));
             }

@@ -1,7 +1,10 @@
-//! `farm doctor`: what keeps farm from working here, each with a way out; `--fix` starts or installs a container engine.
+//! `farm doctor`: what keeps farm from working here, each with a way out; `--fix` starts or installs a container engine, and sets it
+//! up for GPUs where there are some.
 //!
 //! Guarantees: without --fix it changes nothing but our own key file; with it, it asks first unless told --yes. Needs nobody
 //! to answer: what cannot be reached is a finding.
+
+mod gpus;
 
 use crate::args::DoctorArgs;
 use crate::backend::{self, EgressFilter};
@@ -51,7 +54,11 @@ pub(crate) async fn run(app: &App, args: &DoctorArgs) -> Outcome {
     if args.fix && backend::engine(socket.as_deref(), &scratch(app)).await.is_err() {
         socket = fix_engine(app).await?.or(socket);
     }
+    if args.fix {
+        gpus::fix(app, socket.as_deref()).await?;
+    }
     let mut findings = vec![engine(app, socket.as_deref()).await, machine(app).await];
+    findings.extend(gpus::look(app, socket.as_deref()).await);
     let status = network(app, &mut findings).await;
     findings.push(clock(now_ms(), status.as_ref()));
     findings.push(account(app, status.as_ref()).await);

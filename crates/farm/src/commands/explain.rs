@@ -7,6 +7,7 @@ use crate::args::ExplainArgs;
 use crate::avoid;
 use crate::commands::run::round_up;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::gpus;
 use crate::patience::Pause;
 use crate::render::number::{count, credits, duration, per_hour};
 use crate::render::{Output, Table};
@@ -37,6 +38,7 @@ const HOUR_MS: u128 = 3_600_000;
 pub(crate) async fn run(app: &App, args: &ExplainArgs) -> Outcome {
     let mut asked = spec_file::ask(&args.spec, &[]).await?;
     let session = Session::open(app).await?;
+    gpus::can_be_leased(&asked.spec.resources, &session.status.params)?;
     volumes::place(&session, &mut asked.spec).await?;
     let terms = terms(&asked.spec, BlobHash([0; 32]), session.time());
     let opened = open(&terms);
@@ -161,6 +163,7 @@ async fn suited(session: &Session, asked: OrderTerms) -> Result<(OrderTerms, Exp
 
 /// Terms that somebody would serve now and that the account can pay, or why not.
 pub(crate) async fn quote(session: &Session, spec: &CheckedSpec, spec_hash: BlobHash, balance: Amount) -> Result<OrderTerms, Failure> {
+    gpus::can_be_leased(&spec.resources, &session.status.params)?;
     let (asked, view) = suited(session, terms(spec, spec_hash, session.time())).await?;
     let Some(best) = view.best.first().filter(|_| view.suitable > 0) else {
         let text = format!("asked for: {}\n{}", conditions(&asked), explanation(&view));
@@ -229,7 +232,7 @@ pub(crate) fn conditions(terms: &OrderTerms) -> String {
     for constraint in &terms.constraints {
         all.push(match constraint {
             Constraint::Region(region) => format!("region {region}"),
-            Constraint::Attribute { name, value } => format!("{name}={value}"),
+            Constraint::Attribute { name, value } => gpus::condition(name).unwrap_or_else(|| format!("{name}={value}")),
             Constraint::Node(node) => format!("only machine {}", node.short()),
             Constraint::NotNode(node) => format!("not machine {}", node.short()),
             Constraint::Provider(provider) => format!("only provider {}", provider.short()),

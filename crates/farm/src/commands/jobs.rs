@@ -20,11 +20,12 @@ use crate::words;
 use futures::StreamExt as _;
 use futures::stream;
 use pasture_api::client::EventFilter;
-use pasture_api::data::LeaseStatus;
+use pasture_api::data::{HeldGpu, LeaseStatus, Phase};
 use pasture_api::{JobView, LeaseView, OrderState};
 use pasture_types::event::{ConfirmedBy, Event};
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::Term;
+use pasture_types::resources::display_bytes;
 use pasture_types::spec::parse_duration;
 use pasture_types::tx::Action;
 use pasture_types::{Amount, Millis};
@@ -61,16 +62,22 @@ pub(crate) async fn ps(app: &App, args: &PsArgs) -> Outcome {
         None => j.order.state == OrderState::Open || now.since(j.order.placed) < RECENT,
     };
     let asked = stream::iter(jobs.iter().filter(|j| args.all || recent(j)));
-    let state = async |job: &JobView| words::state(job, live(&session, job.lease.as_ref()).await.map(|s| s.phase));
-    let shown: Vec<(&JobView, &str)> = asked.map(async |job| (job, state(job).await)).buffered(ASKED_AT_ONCE).collect().await;
+    let look = async |job: &JobView| live(&session, job.lease.as_ref()).await.map(|s| (s.phase, s.gpus));
+    let seen: Vec<(&JobView, _)> = asked.map(async |job| (job, look(job).await)).buffered(ASKED_AT_ONCE).collect().await;
+    fn state(job: &JobView, seen: Option<&(Phase, Vec<HeldGpu>)>) -> &'static str {
+        words::state(job, seen.map(|(phase, _)| *phase))
+    }
     if session.out.json {
-        let one = |(job, state): &(&JobView, &str)| {
+        let one = |(job, seen): &(&JobView, Option<(Phase, Vec<HeldGpu>)>)| {
             let (handle, part_of) = (names.handle(&job.order.id), names.part_of(&job.order.id));
-            serde_json::json!({"job": handle, "state": state, "deployment": part_of, "order": job.order, "lease": job.lease})
+            let gpus = seen.as_ref().map_or(&[][..], |(_, gpus)| gpus);
+            let state = state(job, seen.as_ref());
+            serde_json::json!({"job": handle, "state": state, "deployment": part_of, "order": job.order, "lease": job.lease, "gpus": gpus})
         };
-        session.out.json(&shown.iter().map(one).collect::<Vec<_>>());
+        session.out.json(&seen.iter().map(one).collect::<Vec<_>>());
         return Ok(Exit::Ok);
     }
+    let shown: Vec<(&JobView, &str)> = seen.iter().map(|(job, seen)| (*job, state(job, seen.as_ref()))).collect();
     if shown.is_empty() {
         session.out.note("no jobs; run one:  farm run .");
         return Ok(Exit::Ok);
@@ -137,6 +144,10 @@ pub(crate) async fn status(app: &App, job: &str) -> Outcome {
         }
         if let Some(s) = &live {
             row("phase", format!("{:?}", s.phase).to_lowercase());
+            for gpu in &s.gpus {
+                let simulated = if gpu.simulated { ", simulated" } else { "" };
+                row("GPU", format!("{} with {}, {}{simulated}", gpu.model, display_bytes(gpu.vram_bytes), gpu.uuid));
+            }
             if let Some(ends) = s.ends.filter(|_| s.end.is_none()) {
                 row("cap in", duration(ends.since(session.time())));
             }

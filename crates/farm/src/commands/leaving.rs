@@ -231,6 +231,8 @@ async fn leave_here(
         engine_socket: args.engine.clone(),
         resources: None,
         rates: None,
+        gpus: None,
+        gpu_rate: None,
         region: "local".into(),
         limits: OfferLimits::default(),
         volumes: VolumeOptions::default(),
@@ -326,8 +328,13 @@ pub(crate) fn row(machine: &MachineStatus) -> String {
         (None, true) => "takes jobs",
     };
     let images = &machine.images;
+    let number = |r: &pasture_types::Resources| r.gpus.iter().map(|g| u64::from(g.count)).sum::<u64>();
+    let gpus = match number(&machine.offered) {
+        0 => String::new(),
+        all => format!("; {} of {} in jobs", number(&machine.held), count(all, "GPU")),
+    };
     format!(
-        "{} {takes}, {} running; {} of {} of images kept",
+        "{} {takes}, {} running{gpus}; {} of {} of images kept",
         node.short(),
         count(machine.jobs.len() as u64, "job"),
         display_bytes(images.bytes),

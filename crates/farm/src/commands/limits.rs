@@ -113,7 +113,10 @@ fn labels(pairs: &[String]) -> Result<Vec<(String, String)>, Failure> {
     for pair in pairs {
         let fine = |t: &str| !t.is_empty() && t.len() <= MAX_ATTRIBUTE;
         match pair.split_once('=') {
-            Some((name, value)) if fine(name) && fine(value) => all.push((name.to_owned(), value.to_owned())),
+            Some((name, value)) if fine(name) && fine(value) => {
+                crate::gpus::check_label(name)?;
+                all.push((name.to_owned(), value.to_owned()));
+            }
             _ => return Err(Failure::usage(format!("--label: `{pair}` is not NAME=VALUE with at most {MAX_ATTRIBUTE} bytes each"))),
         }
     }

@@ -3,6 +3,7 @@
 use crate::args::OffersArgs;
 use crate::commands::deposit::{one_machine, standing_rows};
 use crate::exit::{Exit, Outcome};
+use crate::gpus;
 use crate::patience::first_call;
 use crate::render::Table;
 use crate::render::number::{credits, duration};
@@ -40,7 +41,7 @@ pub(crate) async fn run(app: &App, args: &OffersArgs) -> Outcome {
         table.row([
             o.provider_name.clone(),
             o.terms.region.clone(),
-            o.free.to_string(),
+            format!("{}{}", o.free, if o.free.gpus.is_empty() { "" } else { gpus::remark(&o.terms.attributes) }),
             credits(rates.cpu_core),
             credits(rates.memory_gib),
             credits(rates.disk_gib),
@@ -78,7 +79,10 @@ async fn one(app: &App, machine: &str) -> Outcome {
             let t = &o.terms;
             let lasting = format!("jobs of {} to {}", duration(t.min_duration), duration(t.max_duration));
             let most = if t.max_leases == 0 { String::new() } else { format!(", {} at once", t.max_leases) };
-            row("offers", format!("{} in {}: {lasting}{most}", t.resources, t.region));
+            row("offers", format!("{}{} in {}: {lasting}{most}", t.resources, gpus::remark(&t.attributes), t.region));
+            for (line, rate) in t.resources.gpus.iter().zip(&t.rates.gpus) {
+                row("GPU", format!("{} with {} each, {} cr an hour", line.model, display_bytes(line.vram_bytes), credits(*rate)));
+            }
             row("hours", hours(&t.windows));
             row("price", format!("kept for {}", duration(t.price_lock)));
             for (name, value) in &t.attributes {

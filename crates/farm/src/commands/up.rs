@@ -12,6 +12,7 @@ use crate::commands::plan;
 use crate::config::ConfigFile;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, Signals};
+use crate::gpus;
 use crate::machine;
 use crate::render::number::credits;
 use crate::session::{App, Session};
@@ -30,11 +31,17 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
     let mut signals = Signals::listen()?;
     let data = crate::config::absolute(&args.data.clone().unwrap_or_else(|| app.paths.data_dir.join("node")))?;
     crate::config::make_private(&data)?;
-    let resources = match offered(&args.machine, &data).await? {
+    let gpus = gpus::offer(&args.machine.gpus)?;
+    gpus::can_be_offered(gpus.as_ref(), &session.status.params)?;
+    let gpu_rate = args.price_gpu.as_deref().map(str::parse::<Amount>).transpose();
+    let gpu_rate = gpu_rate.map_err(|e| Failure::usage(format!("--price-gpu: {e}")))?.unwrap_or(backend::SUGGESTED_GPU_RATE);
+    let mut resources = match offered(&args.machine, &data).await? {
         Some(resources) => resources,
         None => backend::half_of(&data).await,
     };
-    let rates = rates(args)?.unwrap_or_else(backend::suggested_rates);
+    resources.gpus = backend::gpu_lines(gpus.as_ref(), &data).await?;
+    let mut rates = rates(args)?.unwrap_or_else(backend::suggested_rates);
+    rates.gpus = vec![gpu_rate; resources.gpus.len()];
     if !data.join("node.key").exists() {
         agree(app, &session, args, &data, &resources, &rates).await?;
     }
@@ -44,6 +51,8 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
         api_url: session.api.base().into(),
         engine_socket: args.machine.engine.clone(),
         rates: Some(rates),
+        gpus,
+        gpu_rate: Some(gpu_rate),
         region: args.machine.region.clone(),
         limits: limits(&args.limits)?,
         volumes: volumes(&args.machine.volumes)?,
@@ -111,7 +120,9 @@ async fn agree(app: &App, session: &Session, args: &UpArgs, data: &Path, offered
     app.out.note(plan.text().trim_end());
     if !app.yes && app.out.ask("Offer it? [y/N] ").is_some_and(|answer| !matches!(answer.as_str(), "y" | "yes")) {
         // The folder was made to look at its disk; an empty one goes again.
-        let _ = std::fs::remove_dir_all(data.join("runtime"));
+        for made in ["runtime", "simulated-gpus"] {
+            let _ = std::fs::remove_dir_all(data.join(made));
+        }
         let _ = std::fs::remove_dir(data);
         return Err(Failure::new("declined", "nothing was offered"));
     }
@@ -135,7 +146,7 @@ fn rates(args: &UpArgs) -> Result<Option<Rates>, Failure> {
 
 fn show(app: &App, ready: &UpReady) {
     if app.out.json {
-        app.out.json(&serde_json::json!({"event": "ready", "node": ready.node, "resources": ready.resources, "rates": ready.rates, "unheld": ready.unheld, "deposit": ready.deposit, "paused": ready.paused}));
+        app.out.json(&serde_json::json!({"event": "ready", "node": ready.node, "resources": ready.resources, "rates": ready.rates, "gpus": ready.gpus, "unheld": ready.unheld, "deposit": ready.deposit, "paused": ready.paused}));
         return;
     }
     let r = &ready.rates;
@@ -146,6 +157,10 @@ fn show(app: &App, ready: &UpReady) {
         credits(r.memory_gib),
         credits(r.disk_gib)
     ));
+    for gpu in &ready.gpus {
+        let simulated = if gpu.simulated { ", simulated" } else { "" };
+        app.out.note(&format!("  GPU      {} {}{simulated}", gpu.model, gpu.uuid));
+    }
     if let Some(d) = &ready.deposit {
         app.out.note(&format!("  deposit  {}", deposit::line(d)));
     }

@@ -19,6 +19,8 @@ mod files;
 #[cfg(test)]
 mod formats;
 #[cfg(test)]
+mod gpus;
+#[cfg(test)]
 mod herds;
 #[cfg(test)]
 mod hostile;

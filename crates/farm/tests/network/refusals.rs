@@ -77,13 +77,6 @@ fn a_budget_or_balance_that_is_too_small_is_said_before_anything_runs() {
 }
 
 #[test]
-fn gpu_jobs_are_refused_without_a_charge() {
-    let user = shared().stranger().with_credits();
-    refused(&user, &image(&["--gpu", "H100:1"]), 125, &["GPU jobs are not available in this version", "nothing was charged"]);
-    assert_eq!(user.jobs().len(), 0);
-}
-
-#[test]
 fn without_a_network_the_two_ways_on_are_told() {
     // A port that was free a moment ago and that nobody is asked for.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -15,7 +15,7 @@ pub use client::{Talk, ask, is_running};
 pub(crate) use server::{progress, start};
 
 use crate::leave::Left;
-use pasture_api::data::Phase;
+use pasture_api::data::{HeldGpu, Phase};
 pub use pasture_provider::monitor::{Load, Used};
 use pasture_provider::{ImagesSummary, OfferState, Paused};
 use pasture_types::{AccountId, LeaseId, Millis, NodeId, Resources, Timestamp};
@@ -139,6 +139,9 @@ pub struct JobHere {
     pub served_ms: Millis,
     /// When its time or money is over.
     pub ends: Option<Timestamp>,
+    /// The GPUs that are its alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<HeldGpu>,
 }
 
 /// The socket of a machine.

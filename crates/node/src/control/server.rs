@@ -186,7 +186,13 @@ impl Door {
     async fn status(&self) -> MachineStatus {
         let s = self.machine.status();
         let here = |l: &&pasture_api::data::LeaseStatus| l.phase != Phase::Ended;
-        let job = |l: &pasture_api::data::LeaseStatus| JobHere { lease: l.lease, phase: l.phase, served_ms: l.served_ms, ends: l.ends };
+        let job = |l: &pasture_api::data::LeaseStatus| JobHere {
+            lease: l.lease,
+            phase: l.phase,
+            served_ms: l.served_ms,
+            ends: l.ends,
+            gpus: l.gpus.clone(),
+        };
         MachineStatus {
             node: s.node,
             provider: s.provider,

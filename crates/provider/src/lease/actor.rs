@@ -77,7 +77,7 @@ pub(crate) fn spawn(ctx: &Arc<Context>, record: LeaseRecord, started: Started) -
     let finished = record.is_finished();
     let machine = Machine::new(record, ctx.facts.epochs(), waits, seen.into(), now);
     let seen = LogSeen { done: machine.record.phase == Phase::Ended, ..seen };
-    let (shared, mailbox) = Shared::new(machine.record.terms.clone(), dir, machine.status(now), seen);
+    let (shared, mailbox) = Shared::new(machine.record.terms.clone(), machine.record.gpus.clone(), dir, machine.status(now), seen);
     let shared = Arc::new(shared);
     let actor = Actor {
         ctx: Arc::clone(ctx),

@@ -8,7 +8,7 @@ use super::state::MAX_GRACE;
 use crate::config::Options;
 use pasture_types::keep::{check_secrets, check_volumes};
 use pasture_types::spec::{MAX_ENV, MAX_MANIFEST_BYTES, MAX_NAME, MAX_PIDS, Manifest, Source, sound_ports};
-use pasture_types::{blob, codec};
+use pasture_types::{Resources, blob, codec};
 
 /// Least disk that is left for the output of a job with volumes: without any, its size would have no limit.
 pub(crate) const MIN_OUTPUT_BYTES: u64 = 1 << 20;
@@ -27,7 +27,7 @@ pub(crate) fn check(bytes: &[u8], terms: &Terms, options: &Options) -> Result<Ma
         ));
     }
     let manifest: Manifest = codec::decode(bytes, MAX_MANIFEST_BYTES).map_err(|e| e.to_string())?;
-    if manifest.resources != terms.resources {
+    if !are_held(&manifest.resources, &terms.resources) {
         return Err(format!("the manifest asks for {}, the lease holds {}", manifest.resources, terms.resources));
     }
     if manifest.egress > terms.egress {
@@ -73,6 +73,12 @@ pub(crate) fn check(bytes: &[u8], terms: &Terms, options: &Options) -> Result<Ma
     }
 }
 
+/// Whether what is asked for is what the lease holds: GPUs are asked for by least memory and held as the machine has them.
+fn are_held(asked: &Resources, held: &Resources) -> bool {
+    let gpus = held.place_gpus(&asked.gpus);
+    gpus.as_ref() == Some(&held.gpus) && Resources { gpus: held.gpus.clone(), ..asked.clone() } == *held
+}
+
 /// Bytes of the volumes that a job writes to: its lease pays for them while it has them.
 pub(crate) fn volume_bytes(manifest: &Manifest) -> u64 {
     manifest.volumes.iter().fold(0, |sum, v| sum.saturating_add(v.bytes))
@@ -98,7 +104,7 @@ pub(crate) mod tests {
     use pasture_types::keep::VolumeMount;
     use pasture_types::market::{AliveCheck, Egress};
     use pasture_types::spec::{JobType, Port};
-    use pasture_types::{AccountId, Amount, BlobHash, LeaseId, Millis, OrderId, Resources, Timestamp};
+    use pasture_types::{AccountId, Amount, BlobHash, GpuLine, LeaseId, Millis, OrderId, Timestamp};
     use std::collections::BTreeMap;
 
     pub(crate) fn manifest() -> Manifest {
@@ -143,6 +149,23 @@ pub(crate) mod tests {
 
     fn volume(name: &str, path: &str, bytes: u64, read_only: bool) -> VolumeMount {
         VolumeMount { name: name.into(), path: path.into(), bytes, read_only }
+    }
+
+    #[test]
+    fn gpus_are_asked_for_by_least_memory_and_held_as_they_are() {
+        let of = |model: &str, count, vram_bytes| Resources {
+            gpus: vec![GpuLine { model: model.into(), count, vram_bytes }],
+            ..manifest().resources
+        };
+        let held = of("H100", 2, 80);
+        for asked in [of("H100", 2, 0), of("H100", 2, 80)] {
+            assert!(are_held(&asked, &held), "{asked}");
+        }
+        for asked in [of("H100", 1, 0), of("H100", 3, 0), of("H100", 2, 81), of("A100", 2, 0), manifest().resources] {
+            assert!(!are_held(&asked, &held), "{asked}");
+        }
+        assert!(!are_held(&Resources { cpu_millis: 1, ..held.clone() }, &held));
+        assert!(!are_held(&held, &manifest().resources), "a lease without GPUs pays for none");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Guarantees: the record is replaced as a whole ([`pasture_store::RecordFile`]); what it does not hold is either on the
 //! ledger, in the engine, or in the manifest's, context's and log's own files, and found there again.
 
-use pasture_api::data::{CountersignRequest, Happening, OutputInfo, Phase};
+use pasture_api::data::{CountersignRequest, Happening, HeldGpu, OutputInfo, Phase};
 use pasture_api::views::LeaseView;
 use pasture_types::lease::{EndReason, Usage};
 use pasture_types::market::{AliveCheck, Egress, Term};
@@ -110,6 +110,9 @@ pub(crate) struct LeaseRecord {
     /// What became of the job's instances.
     #[serde(default)]
     pub(crate) upkeep: Upkeep,
+    /// The GPUs that are its alone, decided before it was accepted.
+    #[serde(default)]
+    pub(crate) gpus: Vec<HeldGpu>,
 }
 
 /// The instances of a job that is started again, one after the other; the engine never starts one twice.
@@ -169,6 +172,7 @@ impl LeaseRecord {
                 note: String::new(),
                 history: VecDeque::new(),
             },
+            gpus: Vec::new(),
         }
     }
 

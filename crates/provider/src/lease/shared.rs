@@ -5,7 +5,7 @@
 use super::event::Event;
 use super::log::LogSeen;
 use super::record::Terms;
-use pasture_api::data::{LeaseStatus, NodeEvent, OutputInfo, Phase};
+use pasture_api::data::{HeldGpu, LeaseStatus, NodeEvent, OutputInfo, Phase};
 use pasture_types::lease::Usage;
 use pasture_types::spec::Manifest;
 use pasture_types::{AccountId, LeaseId, PublicKey, Timestamp};
@@ -45,6 +45,8 @@ pub(crate) struct Watcher {
 /// One lease.
 pub(crate) struct Shared {
     pub(crate) terms: Terms,
+    /// The GPUs that are its alone until it ends.
+    pub(crate) gpus: Vec<HeldGpu>,
     pub(crate) dir: PathBuf,
     pub(crate) view: watch::Sender<View>,
     pub(crate) log: watch::Sender<LogSeen>,
@@ -65,7 +67,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(terms: Terms, dir: PathBuf, status: LeaseStatus, log: LogSeen) -> (Self, mpsc::Receiver<Event>) {
+    pub(crate) fn new(terms: Terms, gpus: Vec<HeldGpu>, dir: PathBuf, status: LeaseStatus, log: LogSeen) -> (Self, mpsc::Receiver<Event>) {
         let (mailbox, receiver) = mpsc::channel(MAILBOX);
         let view = View {
             status,
@@ -79,6 +81,7 @@ impl Shared {
         };
         let this = Self {
             terms,
+            gpus,
             dir,
             view: watch::Sender::new(view),
             log: watch::Sender::new(log),

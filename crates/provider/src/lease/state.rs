@@ -745,6 +745,7 @@ impl Machine {
             restarts: r.upkeep.restarts,
             health: self.health(),
             history: r.upkeep.history.iter().cloned().collect(),
+            gpus: if r.end.is_some() { vec![] } else { r.gpus.clone() },
         }
     }
 }

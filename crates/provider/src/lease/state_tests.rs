@@ -380,3 +380,34 @@ fn a_confirmation_of_something_never_offered_is_ignored() {
     assert_eq!(case.at(15_010, confirm(&usage)), []);
     assert!(case.machine.record.confirmed.is_none());
 }
+
+#[test]
+fn gpus_are_free_at_the_end_of_the_process_and_one_that_nobody_looked_into_costs_nothing() {
+    let gpu = pasture_api::data::HeldGpu { uuid: "GPU-1".into(), model: "H100".into(), vram_bytes: 1, simulated: false };
+    let starting = || {
+        let mut case = Case::of(LeaseRecord { gpus: vec![gpu.clone()], ..LeaseRecord::new(terms(&manifest())) }, 10_000);
+        case.at(10_000, Event::Accepted(Timestamp(10_000)));
+        case.at(10_100, Event::Manifest(Box::new(manifest())));
+        case.at(10_200, Event::ImageReady { image: "i".into(), build: Millis(0), billed: Millis(0) });
+        case.at(11_900, Event::Created { container: "c".into() });
+        case
+    };
+    let held = |case: &Case, now| case.machine.status(Timestamp(now)).gpus;
+    // It ended before its GPUs were seen.
+    let mut case = starting();
+    assert_eq!(held(&case, 12_000), [gpu.clone()]);
+    case.at(13_000, Event::Exited { end: EndReason::Exited { code: 3 }, started: None, finished: Timestamp(13_000) });
+    assert_eq!(held(&case, 13_000), [], "its output is still to be copied, and its process is gone");
+    let end = case.at(13_001, Event::LogDrained { instance: 0 });
+    assert_eq!(close_of(&end), Some((vec![], Some(EndReason::Exited { code: 3 }))));
+    assert_eq!((case.machine.record.served_ms, offered(&end)), (Millis(0), vec![]));
+    // It had others than were promised; by then it was killed.
+    let mut case = starting();
+    let end = case.at(14_000, Event::StartFailed { detail: "40 GiB".into() });
+    assert_eq!(close_of(&end), Some((vec![], Some(EndReason::StartFailed))));
+    assert_eq!((case.machine.record.served_ms, case.machine.record.detail.as_str(), held(&case, 14_000)), (Millis(0), "40 GiB", vec![]));
+    assert!(end.contains(&Effect::Remove { container: "c".into() }));
+    // A crash forgets nothing of what it holds.
+    let record = serde_json::to_vec(&starting().machine.record).unwrap();
+    assert_eq!(held(&Case::of(serde_json::from_slice(&record).unwrap(), 20_000), 20_000), [gpu.clone()]);
+}

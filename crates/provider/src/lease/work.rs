@@ -10,6 +10,7 @@ use super::record::{LeaseRecord, Terms};
 use super::shared::Shared;
 use crate::context::Context;
 use crate::detect;
+use crate::gpus::{self, check::Verdict};
 use crate::images::Origin;
 use crate::secrets;
 use crate::volumes;
@@ -298,7 +299,7 @@ pub(crate) fn workload(
         env.insert("FARM_ARRAY_INDEX".to_owned(), member.index.to_string());
         env.insert("FARM_ARRAY_COUNT".to_owned(), member.count.to_string());
     }
-    Ok(Workload {
+    let mut workload = Workload {
         instance_key: instance_key(terms, instance)?,
         owner: ctx.owner.clone(),
         image,
@@ -321,8 +322,15 @@ pub(crate) fn workload(
         read_only_root: false,
         grace: Duration::from_millis(manifest.grace.0),
         mounts,
+        gpus: vec![],
+        files: vec![],
         secrets: secrets::place(manifest),
-    })
+    };
+    if !shared.gpus.is_empty() {
+        let invalid = || RuntimeError::Conflict("this machine's owner offers its GPUs no more".into());
+        ctx.options.gpus.as_ref().ok_or_else(invalid)?.source().attach(&shared.gpus, &mut workload);
+    }
+    Ok(workload)
 }
 
 /// Makes the container, or finds the one that exists.
@@ -376,17 +384,37 @@ pub(crate) async fn run(ctx: Arc<Context>, shared: Arc<Shared>, container: Strin
         match insist(|| ctx.runtime.start(&id)).await {
             Ok(()) | Err(RuntimeError::AlreadyExited(_)) => {}
             Err(error) => {
+                end_for_good(&ctx, &shared, &id).await;
                 shared.tell(Event::StartFailed { detail: chain(&error) }).await;
                 return;
             }
         }
         ctx.failpoints.hit("provider.container.after_start");
     }
+    // Once billed, the devices were seen.
+    let unseen = !shared.gpus.is_empty() && shared.status().started.is_none();
+    let exited = |exit: &Exit| if unseen { exited_unseen(exit) } else { exited(exit) };
     loop {
         match ctx.runtime.inspect(&id).await {
+            Ok(Some(Observed::Running { .. } | Observed::Paused { .. })) if unseen => {
+                match gpus::check::look(&ctx, &id, &shared.gpus).await {
+                    // Billing begins now, not when the container did.
+                    Verdict::Fine => {
+                        shared.tell(Event::Running { started: Timestamp(ctx.clock.now_ms()) }).await;
+                        return wait(&ctx, &shared, &id).await;
+                    }
+                    Verdict::Ended => {}
+                    Verdict::Failed(why) => {
+                        end_for_good(&ctx, &shared, &id).await;
+                        let detail = format!("the job's container has not the GPUs that were promised: {why}; nothing was charged");
+                        shared.tell(Event::StartFailed { detail }).await;
+                        return;
+                    }
+                }
+            }
             Ok(Some(Observed::Running { started_at } | Observed::Paused { started_at })) => {
                 shared.tell(Event::Running { started: Timestamp(started_at.as_millis()) }).await;
-                break;
+                return wait(&ctx, &shared, &id).await;
             }
             Ok(Some(Observed::Exited(exit))) => {
                 shared.tell(exited(&exit)).await;
@@ -403,8 +431,23 @@ pub(crate) async fn run(ctx: Arc<Context>, shared: Arc<Shared>, container: Strin
             }
         }
     }
+}
+
+/// What a lease's GPUs are used by must have ended before they are somebody else's; tries until it has.
+async fn end_for_good(ctx: &Context, shared: &Shared, id: &InstanceId) {
+    if shared.gpus.is_empty() {
+        return;
+    }
+    while let Err(error) = ctx.runtime.kill(id).await {
+        tracing::warn!(error = %chain(&error), lease = %shared.id(), "cannot end the container, trying again");
+        tokio::time::sleep(ENGINE_PAUSE).await;
+    }
+}
+
+/// Waits for the end of a container that runs.
+async fn wait(ctx: &Context, shared: &Shared, id: &InstanceId) {
     loop {
-        match ctx.runtime.wait(&id).await {
+        match ctx.runtime.wait(id).await {
             Ok(exit) => {
                 shared.tell(exited(&exit)).await;
                 return;
@@ -426,6 +469,14 @@ fn exited(exit: &Exit) -> Event {
     let end = if exit.oom { EndReason::OutOfMemory } else { EndReason::Exited { code: exit.code } };
     let started = exit.started_at.map(|t| Timestamp(t.as_millis()));
     Event::Exited { end, started, finished: Timestamp(exit.finished_at.as_millis()) }
+}
+
+/// It ended before anybody could see whether it had its GPUs: its end counts, and nothing is billed.
+fn exited_unseen(exit: &Exit) -> Event {
+    match exited(exit) {
+        Event::Exited { end, finished, .. } => Event::Exited { end, started: None, finished },
+        other => other,
+    }
 }
 
 impl From<LogChunk> for Piece {

@@ -18,7 +18,7 @@ use futures::StreamExt;
 use tokio::time::timeout;
 
 use super::{
-    Inner, firewall, keeper, podman,
+    Inner, firewall, gpu, keeper, podman,
     probe::found,
     root,
     secrets::{self, SecretDir},
@@ -151,6 +151,7 @@ impl Inner {
             podman::adapt(&mut body, self.facts.processes);
         }
         keeper::add(&mut body, kept);
+        gpu::add(&mut body, workload, &self.facts.gpus)?;
         let bounded = self.facts.can_bound_root && volume.exists();
         if bounded {
             let resolver = if self.facts.podman { podman::resolver() } else { ENGINE_RESOLVER.to_owned() };

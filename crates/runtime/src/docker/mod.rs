@@ -26,6 +26,7 @@ mod dockerfile;
 mod files;
 mod firewall;
 mod follow;
+mod gpu;
 mod image;
 mod instance;
 mod io;

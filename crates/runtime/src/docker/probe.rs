@@ -12,8 +12,8 @@ use bollard::{
 };
 use tokio::{net::UnixStream, time::timeout};
 
-use super::{Inner, cgroup::GroupKind, config::DockerConfig, firewall, image::image_architecture, podman, priority, root, volume};
-use crate::{Capabilities, RuntimeError};
+use super::{Inner, cgroup::GroupKind, config::DockerConfig, firewall, gpu, image::image_architecture, podman, priority, root, volume};
+use crate::{Capabilities, GpuSupport, RuntimeError};
 
 /// An engine that needs longer than this to answer at all is not usable.
 const PROBE_DEADLINE: Duration = Duration::from_secs(5);
@@ -47,6 +47,8 @@ pub(super) struct Facts {
     pub(super) open_files: Option<i64>,
     /// The same of its user's processes.
     pub(super) processes: Option<i64>,
+    /// How it attaches GPUs.
+    pub(super) gpus: GpuSupport,
     /// Process ids that the engine tells are ours too, and we may signal them.
     pub(super) can_signal: bool,
 }
@@ -116,6 +118,7 @@ fn facts(info: &SystemInfo, podman: bool, engine_pid: Option<i32>) -> Facts {
         can_filter: root && same("net"),
         open_files: engine_pid.filter(|_| same("pid")).and_then(|pid| hard_limit(pid, "Max open files")),
         processes: engine_pid.filter(|_| same("pid")).and_then(|pid| hard_limit(pid, "Max processes")),
+        gpus: gpu::support(info, podman),
         can_signal: root && same("pid"),
     }
 }
@@ -159,6 +162,7 @@ impl Inner {
         let security = info.security_options.clone().unwrap_or_default();
         let has = |name: &str| security.iter().any(|option| option.contains(&format!("name={name}")));
         let api = self.docker.client_version();
+        let gpus = gpu::support(&info, self.facts.podman);
         let _alone = self.probing.lock().await;
         Ok(Capabilities {
             reports_oom: !self.facts.podman,
@@ -180,6 +184,7 @@ impl Inner {
             can_build: !self.facts.podman,
             can_limit_build_pids: self.build_groups.try_group().await,
             gives_way: self.job_group().await.is_some(),
+            gpus,
             egress_filter: firewall::ensure(&self.facts).await,
             warnings: info.warnings.unwrap_or_default(),
         })

@@ -89,6 +89,14 @@ pub(super) fn check(workload: &Workload) -> Result<(), RuntimeError> {
         }
         places.push(&mount.path);
     }
+    super::gpu::check(&workload.gpus)?;
+    for file in &workload.files {
+        check_path("files", &file.path)?;
+        if places.iter().any(|other| nested(other, &file.path)) {
+            return Err(invalid("files", "lie inside each other or a mount"));
+        }
+        places.push(&file.path);
+    }
     let mut total = 0;
     for (field, text) in texts(workload) {
         if text.contains('\0') {
@@ -248,13 +256,13 @@ fn host_config(workload: &Workload, network: String, output: Option<Output<'_>>,
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
     use super::*;
     use crate::Network;
 
-    fn workload() -> Workload {
+    pub(in super::super) fn workload() -> Workload {
         Workload {
             instance_key: InstanceKey::parse("lease.1").unwrap(),
             owner: Owner::parse("node").unwrap(),
@@ -271,6 +279,8 @@ mod tests {
             read_only_root: true,
             grace: Duration::from_millis(1500),
             mounts: Vec::new(),
+            gpus: Vec::new(),
+            files: Vec::new(),
             secrets: None,
         }
     }
@@ -302,7 +312,9 @@ mod tests {
     #[test]
     fn bad_workloads_are_refused_and_the_field_is_named() {
         type Break = fn(&mut Workload);
-        let cases: [(&str, Break); 15] = [
+        let cases: [(&str, Break); 17] = [
+            ("gpus", |w| w.gpus = vec!["all".into()]),
+            ("files", |w| w.files = vec![crate::HostFile { source: "/x".into(), path: "/out/x".into() }]),
             ("cpu_millis", |w| w.limits.cpu_millis = 9),
             ("memory_bytes", |w| w.limits.memory_bytes = 1 << 20),
             ("memory_bytes", |w| w.limits.memory_bytes = u64::MAX),

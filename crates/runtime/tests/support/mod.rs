@@ -176,6 +176,8 @@ impl Bench {
             read_only_root: false,
             grace: seconds(2),
             mounts: Vec::new(),
+            gpus: Vec::new(),
+            files: Vec::new(),
             secrets: None,
         }
     }

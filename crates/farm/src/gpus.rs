@@ -1,0 +1,117 @@
+//! GPUs on the command line: what a machine is told to offer, what a network lets be leased, and how they are shown.
+//!
+//! Guarantees: where GPUs are not leased that is said before anything is sent; simulated ones are called that wherever offers are
+//! listed. It looks at no device.
+
+use crate::args::GpuArgs;
+use crate::backend::{GpuOffer, SimulatedGpu};
+use crate::exit::Failure;
+use pasture_types::Resources;
+use pasture_types::genesis::Params;
+use pasture_types::gpu::{RESERVED_LABELS, SIMULATED};
+
+/// Refuses a job with GPUs on a network that leases none.
+pub(crate) fn can_be_leased(resources: &Resources, params: &Params) -> Result<(), Failure> {
+    if resources.gpus.is_empty() || params.market.gpu_leases {
+        return Ok(());
+    }
+    Err(not_here("this network leases no GPUs; nothing was charged").next("leave --gpu out to run on a CPU"))
+}
+
+/// Refuses to offer GPUs where they are not leased, and simulated ones outside of development.
+pub(crate) fn can_be_offered(offer: Option<&GpuOffer>, params: &Params) -> Result<(), Failure> {
+    match offer {
+        Some(GpuOffer::Simulated(_)) if !params.dev => {
+            Err(not_here("simulated GPUs are for trying things out: only a development network takes them, and this is none")
+                .next("a network of your own:  farm dev --simulated-gpu H100:2:80GB"))
+        }
+        Some(_) if !params.market.gpu_leases => {
+            Err(not_here("this network leases no GPUs; nothing was offered").next("leave --gpus out to offer the rest of the machine"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn not_here(what: &str) -> Failure {
+    Failure::new("no-gpu", format!("{what}\nonly development networks lease GPUs, until a machine can prove that it has them"))
+}
+
+/// What a machine is told to offer.
+pub(crate) fn offer(args: &GpuArgs) -> Result<Option<GpuOffer>, Failure> {
+    if !args.simulated_gpu.is_empty() {
+        let kinds = args.simulated_gpu.iter().map(|text| text.parse::<SimulatedGpu>());
+        let kinds = kinds.collect::<Result<_, _>>().map_err(|e| Failure::usage(format!("--simulated-gpu: {e}")))?;
+        return Ok(Some(GpuOffer::Simulated(kinds)));
+    }
+    let Some(text) = &args.gpus else { return Ok(None) };
+    if text == "all" {
+        return Ok(Some(GpuOffer::Real(vec![])));
+    }
+    let ids: Vec<String> = text.split(',').map(|id| id.trim().to_owned()).collect();
+    if let Some(bad) = ids.iter().find(|id| !id.starts_with("GPU-")) {
+        return Err(Failure::usage(format!("--gpus: `{bad}` is neither all nor the id of a GPU; nvidia-smi -L lists them")));
+    }
+    Ok(Some(GpuOffer::Real(ids)))
+}
+
+/// Refuses what an owner may not say of a machine: its driver speaks for itself.
+pub(crate) fn check_label(name: &str) -> Result<(), Failure> {
+    if name.starts_with(RESERVED_LABELS) {
+        return Err(Failure::usage(format!("--label: `{name}`: names that begin with {RESERVED_LABELS} are set by the machine itself")));
+    }
+    Ok(())
+}
+
+/// Said behind resources that are offered.
+pub(crate) fn remark(attributes: &[(String, String)]) -> &'static str {
+    if attributes.iter().any(|(name, _)| name == SIMULATED) { " (GPUs simulated)" } else { "" }
+}
+
+/// A condition on the driver in words; `None` if it is another one.
+pub(crate) fn condition(name: &str) -> Option<String> {
+    let (what, version) = name.strip_prefix(RESERVED_LABELS)?.split_once('.')?;
+    match what {
+        "cuda" => Some(format!("CUDA {version} or newer")),
+        "driver" => Some(format!("GPU driver {version} or newer")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pasture_types::GpuLine;
+
+    fn args(gpus: Option<&str>, simulated: &[&str]) -> GpuArgs {
+        GpuArgs { gpus: gpus.map(str::to_owned), simulated_gpu: simulated.iter().map(|s| (*s).to_owned()).collect() }
+    }
+
+    #[test]
+    fn what_is_offered_is_read_and_mistakes_name_the_flag() {
+        assert_eq!(offer(&args(None, &[])).unwrap(), None);
+        assert_eq!(offer(&args(Some("all"), &[])).unwrap(), Some(GpuOffer::Real(vec![])));
+        assert_eq!(offer(&args(Some("GPU-1, GPU-2"), &[])).unwrap(), Some(GpuOffer::Real(vec!["GPU-1".into(), "GPU-2".into()])));
+        assert!(matches!(offer(&args(None, &["H100:2:80GB", "T4:1:16GB"])).unwrap(), Some(GpuOffer::Simulated(kinds)) if kinds.len() == 2));
+        for (bad, flag) in [(args(Some("0"), &[]), "--gpus: `0`"), (args(None, &["H100"]), "--simulated-gpu: `H100`")] {
+            let e = offer(&bad).unwrap_err();
+            assert!(e.message.starts_with(flag), "{e:?}");
+            assert_eq!(e.exit.code(), 2);
+        }
+        assert!(check_label("gpu.cuda.13.0").is_err() && check_label("gpus").is_ok());
+        assert_eq!(condition("gpu.cuda.12.2").as_deref(), Some("CUDA 12.2 or newer"));
+        assert_eq!((condition("gpu.simulated"), condition("disk")), (None, None));
+    }
+
+    #[test]
+    fn gpus_stay_in_development_networks() {
+        let job = Resources { gpus: vec![GpuLine { model: "H100".into(), count: 1, vram_bytes: 0 }], ..Resources::default() };
+        let (dev, production) = (Params::dev(), Params::production());
+        assert!(can_be_leased(&job, &dev).is_ok() && can_be_leased(&Resources::default(), &production).is_ok());
+        assert_eq!(can_be_leased(&job, &production).unwrap_err().code, "no-gpu");
+        for offer in [GpuOffer::Real(vec![]), GpuOffer::Simulated(vec![])] {
+            assert!(can_be_offered(Some(&offer), &dev).is_ok());
+            assert_eq!(can_be_offered(Some(&offer), &production).unwrap_err().code, "no-gpu");
+        }
+        assert!(can_be_offered(None, &production).is_ok());
+    }
+}
