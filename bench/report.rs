@@ -75,6 +75,8 @@ pub(crate) enum Goal {
     Most(f64),
     /// No more than this above what it is compared with.
     Over(f64),
+    /// No more than so many times what it is compared with.
+    Times(f64),
 }
 
 /// One row of the table.
@@ -120,6 +122,7 @@ impl Figure {
             Goal::Least(least) => self.measured.value >= least,
             Goal::Most(most) => self.measured.value <= most,
             Goal::Over(most) => self.difference()? <= most,
+            Goal::Times(most) => self.ratio()? <= most,
         })
     }
 
@@ -139,6 +142,7 @@ impl Figure {
             Some(Goal::Least(least)) => format!("at least {} {}", number(least), self.unit),
             Some(Goal::Most(most)) => format!("at most {} {}", number(most), self.unit),
             Some(Goal::Over(most)) => format!("at most +{} {}", number(most), self.unit),
+            Some(Goal::Times(most)) => format!("at most x{most}"),
         };
         let met = match self.met() {
             None => "-",
@@ -153,6 +157,7 @@ impl Figure {
             Goal::Least(least) => json!({ "at_least": least }),
             Goal::Most(most) => json!({ "at_most": most }),
             Goal::Over(most) => json!({ "at_most_over": most }),
+            Goal::Times(most) => json!({ "at_most_times": most }),
         });
         json!({
             "name": self.name,

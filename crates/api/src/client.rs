@@ -9,7 +9,7 @@ pub use account::AccountClient;
 
 use crate::auth;
 use crate::channel;
-use crate::data::{AliveAnswer, ContextStatus, CountersignRequest, LeaseStatus, NodeEvent};
+use crate::data::{AliveAnswer, ContextStatus, CountersignRequest, JobStats, LeaseStatus, NodeEvent};
 use crate::frames::{Decoder, Frame};
 use crate::problem::Problem;
 use crate::secrets::SealingKey;
@@ -503,6 +503,21 @@ impl LeaseClient {
         let events = self.api.sse(self.request(reqwest::Method::GET, "events")).await?;
         let url = self.api.base.clone();
         Ok(Box::pin(events.map(move |e| parse(&url, &e?.data))))
+    }
+    /// What the running job uses, once a second, until it has ended.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn stats(&self) -> Result<EventStream<JobStats>, ApiError> {
+        let events = self.api.sse(self.request(reqwest::Method::GET, "stats")).await?;
+        let url = self.api.base.clone();
+        Ok(Box::pin(events.map(move |event| {
+            let event = event?;
+            match event.name.as_str() {
+                "problem" => Err(ApiError::Problem(parse(&url, &event.data)?)),
+                _ => parse(&url, &event.data),
+            }
+        })))
     }
     /// Reads log frames from an offset on; each comes with the offset after it. With `follow`, until the job has ended.
     ///

@@ -63,6 +63,27 @@ pub struct ContextStatus {
     pub complete: bool,
 }
 
+/// What a running job has used since it began, and what it may.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct JobStats {
+    /// The machine's clock, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Processor time of all its processes, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Thousandths of a core that it may use.
+    pub cpu_millis: u32,
+    /// Memory in use now.
+    pub memory_bytes: u64,
+    /// Memory that it may use.
+    pub memory_limit_bytes: u64,
+    /// Received since it began.
+    pub received_bytes: u64,
+    /// Sent since it began.
+    pub sent_bytes: u64,
+    /// Processes and threads now.
+    pub processes: u64,
+}
+
 /// A lease as its node sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LeaseStatus {

@@ -3,6 +3,8 @@
 //! Starts a local network with the built `farm` and runs a prebuilt image that does nothing, in turn with the engine's own
 //! create, start and wait of the same image with the same kind of network. Both sides clean up outside the measured time.
 //! Then a command that does nothing runs in a running job, in turn with the engine's own exec in the same container.
+//! Then a job that talks as fast as it can, in turn with the engine's own log of the same; and one that only calculates, while its machine
+//! proves its capacity, in turn with the same container without us.
 //! The engine is reached through its socket without any client library. Needs `scripts/engine.sh base`.
 //! `cargo bench -p pasture-farm --bench run -- [--quick]`; `FARM_TEST_ENGINE` names the engine's socket.
 
@@ -42,20 +44,43 @@ const LAST_WORDS: usize = 15;
 
 const RUN_GOAL_MS: f64 = 150.0;
 const IDLE_GOAL_CORES: f64 = 0.01;
+/// A job that calculates may take so many times as long as without us.
+const BURDEN_GOAL: f64 = 1.01;
+/// Calculates, and says when it began and ended by the machine's own clock.
+const CALCULATE: &str =
+    "s=$(cut -d' ' -f1 /proc/uptime); i=0; while [ $i -lt COUNT ]; do i=$((i+1)); done; e=$(cut -d' ' -f1 /proc/uptime); echo $s $e";
+/// Says so many bytes, in lines of 100.
+const TALK: &str =
+    "yes 012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678 | head -c BYTES";
 
 /// How much is measured.
 struct Plan {
     rounds: usize,
     /// Commands of each kind in a running job.
     execs: usize,
+    /// Rounds of the talker and of the calculator.
+    jobs: usize,
+    /// What the talker says, in MiB.
+    log_mib: u64,
+    /// How far the calculator counts.
+    count: u64,
     /// Before an idle measurement: the last job's periods are settled by then.
     settle: Duration,
     idle: Duration,
 }
 
 impl Plan {
-    const FULL: Self = Self { rounds: 11, execs: 101, settle: Duration::from_secs(20), idle: Duration::from_secs(20) };
-    const QUICK: Self = Self { rounds: 2, execs: 5, settle: Duration::from_secs(3), idle: Duration::from_secs(3) };
+    const FULL: Self = Self {
+        rounds: 11,
+        execs: 101,
+        jobs: 5,
+        log_mib: 64,
+        count: 4_000_000,
+        settle: Duration::from_secs(20),
+        idle: Duration::from_secs(20),
+    };
+    const QUICK: Self =
+        Self { rounds: 2, execs: 5, jobs: 1, log_mib: 4, count: 200_000, settle: Duration::from_secs(3), idle: Duration::from_secs(3) };
 }
 
 fn main() -> Result<(), Failure> {
@@ -63,7 +88,7 @@ fn main() -> Result<(), Failure> {
     let plan = if quick { Plan::QUICK } else { Plan::FULL };
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut report = Report::begin("run", quick, scratch.path());
-    report.plan(json!({ "rounds": plan.rounds, "execs": plan.execs, "settle_s": plan.settle.as_secs(), "idle_s": plan.idle.as_secs() }));
+    report.plan(json!({ "rounds": plan.rounds, "execs": plan.execs, "jobs": plan.jobs, "log_mib": plan.log_mib, "count": plan.count, "settle_s": plan.settle.as_secs(), "idle_s": plan.idle.as_secs() }));
     let engine = Engine::find()?;
     let mut network = Network::start(scratch.path(), &engine)?;
     let measured = network.wait_ready().and_then(|()| measure(&network, &engine, &plan, &mut report));
@@ -102,6 +127,12 @@ fn measure(network: &Network, engine: &Engine, plan: &Plan, report: &mut Report)
         let figure = Figure::new(format!("{name}, p50"), "ms", Spread::median(&times));
         report.add(figure.against(engines, "ms", Spread::median(&floor)));
     }
+    let [engines, ours] = talks(network, engine, plan)?;
+    let log = Figure::new("log of a job that talks as fast as it can, until it is here", "MiB/s", Spread::median(&ours));
+    report.add(log.against("the engine's log of the same, followed", "MiB/s", Spread::median(&engines)));
+    let [alone, burdened] = calculations(network, engine, plan)?;
+    let work = Figure::new("a job that only calculates, its machine proving its capacity", "s", Spread::median(&burdened));
+    report.add(work.against("the same container without us", "s", Spread::median(&alone)).goal(Goal::Times(BURDEN_GOAL)));
     for (cpu, memory, idle) in [
         ("processor of an idle `farm dev`, fresh", "memory of an idle `farm dev`, fresh", fresh),
         ("processor of an idle `farm dev`, after the jobs", "memory of an idle `farm dev`, after the jobs", used),
@@ -144,6 +175,71 @@ fn execs(network: &Network, engine: &Engine, plan: &Plan) -> Result<[Vec<f64>; 3
     }
     farm(&["stop", "reached", "--grace", "1s"])?;
     Ok([floor, channel, program])
+}
+
+/// What a talker's bytes take from the first to the last, in MiB a second: the engine's log, ours.
+fn talks(network: &Network, engine: &Engine, plan: &Plan) -> Result<[Vec<f64>; 2], Failure> {
+    let bytes = plan.log_mib << 20;
+    let command = TALK.replace("BYTES", &bytes.to_string());
+    let (mut engines, mut ours) = (vec![], vec![]);
+    for round in 1..=plan.jobs {
+        say(&format!("a job that talks, round {round} of {} ...", plan.jobs));
+        engines.push(engine.talk(&command, bytes)?);
+        let mut run = farm(&network.home);
+        run.args(["run", IMAGE, "--egress", "none", "--yes", "--cpu", "1", "--", "sh", "-c", &command]);
+        let mut child = run.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let rate = drain(child.stdout.take().ok_or("no output")?, bytes);
+        let ended = child.wait()?;
+        ours.push(rate?);
+        if !ended.success() {
+            return Err(format!("the talker ended with {ended}").into());
+        }
+    }
+    Ok([engines, ours])
+}
+
+/// Reads to the end; MiB a second from the first byte on. All that was said must be there.
+fn drain(mut from: impl std::io::Read, least: u64) -> Result<f64, Failure> {
+    let (mut buffer, mut total, mut begun) = (vec![0; 1 << 16], 0u64, None);
+    loop {
+        let n = from.read(&mut buffer)?;
+        if n == 0 {
+            break;
+        }
+        begun.get_or_insert_with(Instant::now);
+        total += u64::try_from(n)?;
+    }
+    let took = begun.ok_or("nothing was said")?.elapsed().as_secs_f64();
+    if total < least {
+        return Err(format!("{total} of {least} bytes came").into());
+    }
+    Ok(total as f64 / f64::from(1 << 20) / took)
+}
+
+/// Seconds that a fixed piece of work takes: in a container without us, as a job.
+fn calculations(network: &Network, engine: &Engine, plan: &Plan) -> Result<[Vec<f64>; 2], Failure> {
+    let command = CALCULATE.replace("COUNT", &plan.count.to_string());
+    let (mut alone, mut burdened) = (vec![], vec![]);
+    for round in 1..=plan.jobs {
+        say(&format!("a job that calculates, round {round} of {} ...", plan.jobs));
+        alone.push(between(&engine.says(&command)?)?);
+        let run = ["run", IMAGE, "--egress", "none", "--yes", "--cpu", "1", "--", "sh", "-c", &command];
+        let ran = farm(&network.home).args(run).stdin(Stdio::null()).output()?;
+        if !ran.status.success() {
+            return Err(failed("the calculator failed", &ran));
+        }
+        burdened.push(between(&String::from_utf8_lossy(&ran.stdout))?);
+    }
+    Ok([alone, burdened])
+}
+
+/// The time between the two that a calculator said.
+fn between(said: &str) -> Result<f64, Failure> {
+    let mut times = said.split_whitespace().map(str::parse::<f64>);
+    match (times.next(), times.next()) {
+        (Some(Ok(begun)), Some(Ok(ended))) => Ok(ended - begun),
+        _ => Err(format!("the calculator said {said:?}").into()),
+    }
 }
 
 /// The first text in a value that begins like this.
@@ -340,6 +436,44 @@ impl Engine {
             Some(0) => Ok(took),
             other => Err(format!("the engine's own run ended with {other:?}").into()),
         }
+    }
+
+    /// A container that runs a shell line with one core; started.
+    fn begin(&self, command: &str) -> Result<String, Failure> {
+        let host = json!({ "NetworkMode": "none", "NanoCpus": 1_000_000_000u64 });
+        let body = json!({ "Image": IMAGE, "Cmd": ["sh", "-c", command], "HostConfig": host });
+        let created = self.call("POST", "/containers/create", Some(&body))?;
+        let id = created.get("Id").and_then(Value::as_str).ok_or("the engine created a container without an id")?.to_owned();
+        self.call("POST", &format!("/containers/{id}/start"), None)?;
+        Ok(id)
+    }
+
+    /// The container's log as it comes.
+    fn follow(&self, id: &str) -> Result<UnixStream, Failure> {
+        let mut stream = UnixStream::connect(&self.socket)?;
+        stream.write_all(format!("GET /containers/{id}/logs?follow=1&stdout=1 HTTP/1.0\r\n\r\n").as_bytes())?;
+        Ok(stream)
+    }
+
+    /// Reads what a container says at the rate at which it comes, MiB a second.
+    fn talk(&self, command: &str, bytes: u64) -> Result<f64, Failure> {
+        let id = self.begin(command)?;
+        let rate = self.follow(&id).and_then(|stream| drain(stream, bytes));
+        self.call("DELETE", &format!("/containers/{id}?force=1"), None)?;
+        rate
+    }
+
+    /// What a container says in all.
+    fn says(&self, command: &str) -> Result<String, Failure> {
+        let id = self.begin(command)?;
+        let mut answer = vec![];
+        let read = self.follow(&id).and_then(|stream| Ok(stream.take(MAX_ANSWER).read_to_end(&mut answer)?));
+        self.call("DELETE", &format!("/containers/{id}?force=1"), None)?;
+        read?;
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        let (_, body) = text.split_once("\r\n\r\n").ok_or("the engine's answer has no end of head")?;
+        // Each piece has a head of eight bytes, of which none is a digit.
+        Ok(body.chars().filter(|c| c.is_ascii_digit() || matches!(c, '.' | ' ')).collect())
     }
 
     /// The same on a network made for it, in milliseconds; then removes both.

@@ -154,8 +154,7 @@ pub(crate) async fn place(session: &Session, spec: &mut CheckedSpec) -> Result<O
         let machines = if found.silent.len() == 1 { "a machine".to_owned() } else { format!("{} machines", found.silent.len()) };
         session.out.note(&format!("! {machines} of earlier jobs did not answer: a volume of the same name there is not this one"));
     }
-    let bytes = spec.volumes.iter().fold(0u64, |sum, v| sum.saturating_add(v.bytes));
-    spec.resources.disk_bytes = spec.resources.disk_bytes.saturating_add(bytes);
+    pay_for(spec);
     if let Some(node) = node {
         if spec.constraints.len() >= MAX_CONSTRAINTS {
             return Err(Failure::new("spec", "there is no room for a further condition, the machine that has the volume")
@@ -164,6 +163,18 @@ pub(crate) async fn place(session: &Session, spec: &mut CheckedSpec) -> Result<O
         spec.constraints.push(Constraint::Node(node));
     }
     Ok(node)
+}
+
+/// The job's disk holds its volumes, too.
+fn pay_for(spec: &mut CheckedSpec) {
+    let bytes = spec.volumes.iter().fold(0u64, |sum, v| sum.saturating_add(v.bytes));
+    spec.resources.disk_bytes = spec.resources.disk_bytes.saturating_add(bytes);
+}
+
+/// What [`place`] made of a job before, once more: its manifest is the same then.
+pub(crate) fn settled(spec: &mut CheckedSpec, volumes: Vec<VolumeMount>) {
+    spec.volumes = volumes;
+    pay_for(spec);
 }
 
 /// Fills in what is known of each volume, and gives the one machine that has those that exist.

@@ -28,6 +28,7 @@ mod handle;
 mod herds;
 mod images;
 mod lease;
+pub mod monitor;
 mod network;
 mod pause;
 mod prover;

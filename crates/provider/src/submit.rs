@@ -25,6 +25,9 @@ const MAX_RENUMBERINGS: u32 = 3;
 
 /// The ledger's number for what is recorded already (docs/specs/ledger.md).
 const RECORDED_ALREADY: u16 = 53;
+/// The ledger's numbers for a grant that is not there and for one that is used up. A provider uses none of its own.
+const NO_GRANT: u16 = 70;
+const GRANT_BUDGET: u16 = 71;
 
 /// Why a transaction did not take effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,12 +38,24 @@ pub(crate) enum SubmitError {
     /// The ledger has what it says already: there is nothing left to do.
     #[error("{0}")]
     Recorded(String),
+    /// A watcher's word in it counts for nothing: its user took the grant back, or never gave enough. Without that word the rest may pass.
+    #[error("{0}")]
+    NotWatched(String),
     /// It may or may not have been taken.
     #[error("whether the transaction was taken is not known")]
     Unknown,
     /// We are shutting down.
     #[error("the provider is shutting down")]
     Cancelled,
+}
+
+/// What a refusal by the ledger means.
+fn refused(code: u16, detail: String) -> SubmitError {
+    match code {
+        RECORDED_ALREADY => SubmitError::Recorded(detail),
+        NO_GRANT | GRANT_BUDGET => SubmitError::NotWatched(detail),
+        _ => SubmitError::Refused(detail),
+    }
 }
 
 /// Ledger time as far as we know: our clock, but never behind a block that we saw.
@@ -136,8 +151,7 @@ impl Submitter {
                     self.clock.saw(result.time);
                     return match (result.ok, result.code) {
                         (true, _) => Ok(result),
-                        (false, RECORDED_ALREADY) => Err(SubmitError::Recorded(result.message)),
-                        (false, _) => Err(SubmitError::Refused(result.message)),
+                        (false, code) => Err(refused(code, result.message)),
                     };
                 }
                 Err(refusal) => refusal,
@@ -150,10 +164,10 @@ impl Submitter {
             match refusal {
                 // It ran out while the network was away and was not taken: sign it anew.
                 None => uncertain = false,
-                Some(detail) => {
+                Some((code, detail)) => {
                     renumberings += 1;
                     if now_next == seq || renumberings > MAX_RENUMBERINGS {
-                        return Err(SubmitError::Refused(detail));
+                        return Err(refused(code.unwrap_or_default(), detail));
                     }
                 }
             }
@@ -161,12 +175,12 @@ impl Submitter {
     }
 
     /// Repeats an envelope until there is an answer. `Err(None)`: it is no longer valid.
-    async fn send(&self, envelope: &Envelope, uncertain: &mut bool) -> Result<TxResult, Option<String>> {
+    async fn send(&self, envelope: &Envelope, uncertain: &mut bool) -> Result<TxResult, Option<(Option<u16>, String)>> {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.network.submit(envelope).await {
                 Ok(result) => return Ok(result),
-                Err(NetworkError::Refused { detail, .. }) => return Err(Some(detail)),
+                Err(NetworkError::Refused { code, detail }) => return Err(Some((code, detail))),
                 Err(NetworkError::Unavailable(detail)) => {
                     *uncertain = true;
                     tracing::debug!(detail, "the network did not answer to a transaction, trying again");

@@ -24,6 +24,8 @@ const SPAM_WAIT: Millis = Millis(10 * 60_000);
 const SPAM_EVERY: Millis = Millis(config::HOUR_MS);
 /// What clocks may differ by.
 const CLOCKS: Millis = Millis(2_000);
+/// What a user lets its watcher confirm in all: more than anybody pays in what is simulated.
+const WATCHED_CREDITS: u64 = 100_000;
 /// Shortest job.
 const MIN_JOB_MS: u64 = 10 * 60_000;
 /// Accounts younger than this give nobody standing.
@@ -90,7 +92,8 @@ impl World {
         let user = self.users.get(at).filter(|u| matches!(u.using, Using::Watched | Using::Deceived))?;
         let watcher = &self.watchers.get(user.watcher)?.signer;
         let standing = query::watch_left(&self.chain.state, &user.signer.account, &watcher.account, &watcher.public(), AssetId::CREDIT);
-        let budget = vec![Budget { asset: AssetId::CREDIT, amount: Amount::credits(1_000) }];
+        // More than anybody pays in all that is simulated: how a grant is renewed is the client's business, not the ledger's.
+        let budget = vec![Budget { asset: AssetId::CREDIT, amount: Amount::credits(WATCHED_CREDITS) }];
         let may = GrantUse::Watch { watcher: watcher.account };
         let terms = GrantTerms { key: watcher.public(), may, budget, expires: now.plus(MAX_GRANT_LIFE) };
         standing.is_none().then(|| Action::Grant(GrantAction::Create { terms: Box::new(terms) }))

@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show what a job wrote
     Logs(LogsArgs),
+    /// Show what a running job uses, once a second
+    Stats(StatsArgs),
     /// Run a command in a running job
     Exec(ExecArgs),
     /// Copy files out of a job, or into one that runs
@@ -329,6 +331,17 @@ pub(crate) struct LogsArgs {
     /// Begin at this byte of the log
     #[arg(long, value_name = "BYTE", default_value_t = 0)]
     pub(crate) from: u64,
+}
+
+/// `farm stats`.
+#[derive(Args, Debug)]
+pub(crate) struct StatsArgs {
+    /// The job, or the beginning of its name
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+    /// Show one sample only
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 /// `farm stop`.

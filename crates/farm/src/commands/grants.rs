@@ -91,7 +91,8 @@ async fn create(session: &Session, terms: GrantTerms) -> Result<GrantId, Failure
     Ok(grant_id(&tx, 0))
 }
 
-/// What lets a watcher's word count for jobs of this account: one grant for each of its keys, none for a key that has one.
+/// What lets a watcher's word count for jobs of this account: a grant for its key, none where one stands that is enough. An account has one
+/// grant for each watcher, so that a larger one takes the place of the old and carries what that had left for earlier jobs.
 /// `most`: how much it may confirm in all; `life`: for how long.
 pub(crate) async fn let_watch(
     session: &Session,
@@ -105,16 +106,29 @@ pub(crate) async fn let_watch(
         f => Failure::new("no-such-watcher", format!("the network does not know {watcher}: {}", f.message))
             .next("a watcher is an account; whoever watches shows it with:  farm account"),
     })?;
-    let standing = session.api.grants(&session.account()).await?;
     let may = GrantUse::Watch { watcher };
-    let has = |key: &str| standing.iter().any(|g| !g.void && g.may == may && g.key == key && asset == AssetId::CREDIT && g.left >= most);
+    let mut standing = session.api.grants(&session.account()).await?;
+    standing.retain(|g| g.may == may);
     let expires = session.time().plus(life.min(MAX_GRANT_LIFE));
-    let mut actions = vec![];
-    for text in account.keys.iter().filter(|key| !has(key)) {
-        let key = keys::parse_public_key(text).map_err(|e| Failure::new("unexpected-answer", e.to_string()))?;
-        let terms = GrantTerms { key, may: may.clone(), budget: vec![Budget { asset, amount: most }], expires };
-        actions.push(Action::Grant(GrantAction::Create { terms: Box::new(terms) }));
+    let enough = |g: &GrantView| {
+        let covers = asset == AssetId::CREDIT && g.left >= most && g.expires >= expires;
+        !g.void && account.keys.contains(&g.key) && covers
+    };
+    if standing.iter().any(enough) {
+        return Ok(vec![]);
     }
+    let text = account.keys.first().ok_or_else(|| Failure::new("no-such-watcher", format!("{watcher} has no key to confirm with")))?;
+    let key = keys::parse_public_key(text).map_err(|e| Failure::new("unexpected-answer", e.to_string()))?;
+    let left = standing.iter().filter(|g| !g.void).fold(Amount::ZERO, |sum, g| sum.saturating_add(g.left));
+    let ends = standing.iter().filter(|g| !g.void).map(|g| g.expires).fold(expires, Timestamp::max);
+    let budget = match asset {
+        AssetId::CREDIT => vec![Budget { asset, amount: most.saturating_add(left) }],
+        _ if left.is_zero() => vec![Budget { asset, amount: most }],
+        _ => vec![Budget { asset: AssetId::CREDIT, amount: left }, Budget { asset, amount: most }],
+    };
+    let terms = GrantTerms { key, may, budget, expires: ends };
+    let mut actions: Vec<Action> = standing.iter().map(|g| Action::Grant(GrantAction::Revoke { grant: g.id })).collect();
+    actions.push(Action::Grant(GrantAction::Create { terms: Box::new(terms) }));
     Ok(actions)
 }
 

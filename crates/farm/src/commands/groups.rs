@@ -266,7 +266,16 @@ pub(crate) async fn stop(session: &Session, group: Group, grace: Millis) -> Outc
         // What was still to be replaced goes as well.
         units.extend(group.deployment.leaving.iter().map(|l| {
             let key = Key { service: group.deployment.name.clone(), index: 0 };
-            let unknown = || Unit { key, order: l.order, salt: [0; 16], print: String::new(), hold: Amount::ZERO, moves: 0, ended: None };
+            let unknown = || Unit {
+                key,
+                order: l.order,
+                salt: [0; 16],
+                print: String::new(),
+                hold: Amount::ZERO,
+                moves: 0,
+                ended: None,
+                volumes: vec![],
+            };
             l.unit.clone().unwrap_or_else(unknown)
         }));
     }

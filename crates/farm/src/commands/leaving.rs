@@ -6,7 +6,7 @@
 
 use crate::args::{DownArgs, DrainArgs, EndingArgs, PauseArgs};
 use crate::backend::{
-    self, Answer, LeaveTerms, Left, MachineStatus, MissingDeposit, OfferLimits, OfferState, Paused, Priority, Request, UpOptions,
+    self, Answer, LeaveTerms, Left, MachineStatus, MissingDeposit, OfferLimits, OfferState, Paused, Priority, Request, UpOptions, Used,
     VolumeOptions, WaitsFor,
 };
 use crate::exit::{Exit, Failure, Outcome};
@@ -18,6 +18,7 @@ use crate::session::{App, Session, now_ms};
 use crate::words;
 use pasture_rt::{Shutdown, TaskKind};
 use pasture_store::keys;
+use pasture_types::resources::display_bytes;
 use pasture_types::spec::parse_duration;
 use pasture_types::tx::{Action, offer_id};
 use pasture_types::{Millis, NodeId, Timestamp};
@@ -329,7 +330,25 @@ pub(crate) fn row(machine: &MachineStatus) -> String {
         "{} {takes}, {} running; {} of {} of images kept",
         node.short(),
         count(machine.jobs.len() as u64, "job"),
-        pasture_types::resources::display_bytes(images.bytes),
-        pasture_types::resources::display_bytes(images.limit_bytes)
+        display_bytes(images.bytes),
+        display_bytes(images.limit_bytes)
     )
+}
+
+/// The row of `farm status` about what a machine is doing.
+pub(crate) fn load(machine: &MachineStatus) -> String {
+    let load = &machine.load;
+    let of = |u: Used| format!("{} of {}", display_bytes(u.used), display_bytes(u.total));
+    let mut parts = vec![];
+    parts.extend(load.cpu_permille.map(|p| format!("processor {} %", p / 10)));
+    parts.extend(load.memory.map(|m| format!("memory {}", of(m))));
+    parts.extend(load.disk.map(|d| format!("disk {}", of(d))));
+    parts.extend(load.network.map(|n| format!("network {}/s in, {}/s out", display_bytes(n.received), display_bytes(n.sent))));
+    for gpu in &load.gpus {
+        let busy = gpu.busy_percent.map_or(String::new(), |p| format!(" {p} %"));
+        let memory = gpu.memory.map_or(String::new(), |m| format!(", {}", of(m)));
+        let heat = gpu.celsius.map_or(String::new(), |c| format!(", {c} degrees"));
+        parts.push(format!("{}{busy}{memory}{heat}", gpu.name));
+    }
+    parts.join("; ")
 }

@@ -31,6 +31,7 @@ pub(crate) mod run;
 mod scale;
 mod schema;
 mod secret;
+mod stats;
 mod tenure;
 mod up;
 mod update;
@@ -57,6 +58,7 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
             None => overview::run(app).await,
         },
         Command::Logs(args) => jobs::logs(app, args).await,
+        Command::Stats(args) => stats::run(app, args).await,
         Command::Exec(args) => exec::run(app, args).await,
         Command::Cp(args) => cp::run(app, args).await,
         Command::PortForward(args) => forward::run(app, args).await,

@@ -39,6 +39,7 @@ pub(crate) async fn run(app: &App) -> Outcome {
         table.row(["jobs".into(), format!("{open} open")]);
         for one in &machines {
             table.row(["machine".into(), leaving::row(one)]);
+            table.row(["".into(), leaving::load(one)]);
         }
         table.text()
     });

@@ -25,6 +25,7 @@ use crate::render::number::credits;
 use crate::secrets;
 use crate::session::{Job, Session, now_ms, random};
 use crate::spec_file;
+use crate::volumes;
 use crate::words::{self, machine};
 use pasture_api::client::EventFilter;
 use pasture_api::data::{LeaseStatus, Phase, Wellness};
@@ -35,6 +36,7 @@ use pasture_types::event::Event;
 use pasture_types::fleet::Size;
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::life::Member;
+use pasture_types::market::OrderTerms;
 use pasture_types::spec::{CheckedSpec, JobType, MAX_NAME, Manifest};
 use pasture_types::tx::{Action, order_id};
 use pasture_types::{Amount, Millis, OrderId};
@@ -354,8 +356,12 @@ impl<'a> Drive<'a> {
         self.plan.parts().any(|(key, p)| p.stage.is_live() && self.specs.get(&key.service).is_some_and(|s| s.kind == JobType::Job))
     }
 
-    fn manifest(&self, key: &Key, salt: [u8; 16]) -> Result<(Manifest, CheckedSpec), Failure> {
-        let spec = self.specs.get(&key.service).cloned().ok_or_else(|| Failure::new("internal", "no such service"))?;
+    fn spec(&self, key: &Key) -> Result<CheckedSpec, Failure> {
+        self.specs.get(&key.service).cloned().ok_or_else(|| Failure::new("internal", "no such service"))
+    }
+
+    /// What a machine is told. `spec`: as it was placed, its volumes settled.
+    fn manifest(&self, key: &Key, spec: &CheckedSpec, salt: [u8; 16]) -> Result<Manifest, Failure> {
         let several = spec.fleet.size != Size::Replicas(1);
         let name = job_name(&self.record.name, key, several);
         let asked = spec_file::Asked { spec: spec.clone(), folder: None, name };
@@ -365,19 +371,26 @@ impl<'a> Drive<'a> {
         if let Size::Array { count, .. } = spec.fleet.size {
             manifest.life.member = Some(Member { index: key.index, count });
         }
-        Ok((manifest, spec))
+        Ok(manifest)
     }
 
     fn secrets(&self, spec: &CheckedSpec) -> Result<Secrets, Failure> {
         secrets::collect(&self.session.vault()?, &spec.secrets)
     }
 
+    /// Settles which volumes a part has and where, and asks what it costs there.
+    async fn quote(&self, key: &Key, spec: &mut CheckedSpec, salt: [u8; 16], balance: Amount) -> Result<OrderTerms, Failure> {
+        let volumes_at = volumes::place(self.session, spec).await?;
+        let manifest = self.manifest(key, spec, salt)?;
+        quote(self.session, spec, manifest.hash(), balance).await.map_err(|f| volumes::explained(f, volumes_at))
+    }
+
     async fn start(&mut self, key: &Key) -> Result<(), Failure> {
         let salt = random()?;
-        let (manifest, spec) = self.manifest(key, salt)?;
+        let mut spec = self.spec(key)?;
         self.progress.step("looking for machines");
         let account = self.session.ensure_account().await?;
-        let terms = match quote(self.session, &spec, manifest.hash(), account.balance).await {
+        let terms = match self.quote(key, &mut spec, salt, account.balance).await {
             Ok(terms) => terms,
             Err(failure) if failure.code == "nobody" && self.will_make_room() => {
                 self.no_room_until = Some(Instant::now() + NO_ROOM_PAUSE);
@@ -402,6 +415,7 @@ impl<'a> Drive<'a> {
             }
             return Ok(());
         }
+        let manifest = self.manifest(key, &spec, salt)?;
         let unit = Unit {
             key: key.clone(),
             order: OrderId([0; 32]),
@@ -410,6 +424,7 @@ impl<'a> Drive<'a> {
             hold,
             moves: self.plan.part(key).map_or(0, |p| p.moves),
             ended: None,
+            volumes: spec.volumes.clone(),
         };
         let mut actions = vec![Action::PlaceOrder { terms: Box::new(terms.clone()) }];
         if let Some(watcher) = terms.watcher {
@@ -526,8 +541,11 @@ impl<'a> Drive<'a> {
                 if self.tended.contains_key(&order) {
                     return Ok(());
                 }
-                let salt = self.record.unit(key).map(|u| u.salt).unwrap_or_default();
-                let (manifest, spec) = self.manifest(key, salt)?;
+                let (salt, settled) = self.record.unit(key).map(|u| (u.salt, u.volumes.clone())).unwrap_or_default();
+                let mut spec = self.spec(key)?;
+                volumes::note(self.session, lease.node, &settled);
+                volumes::settled(&mut spec, settled);
+                let manifest = self.manifest(key, &spec, salt)?;
                 let told = match manifest.hash() == lease.spec_hash {
                     true => Some(tend::Told { manifest: manifest.to_bytes(), secrets: self.secrets(&spec)? }),
                     false => None,

@@ -11,6 +11,7 @@ use crate::config::make_private;
 use crate::exit::Failure;
 use pasture_jobfile::is_name;
 use pasture_store::RecordFile;
+use pasture_types::keep::VolumeMount;
 use pasture_types::spec::JobSpec;
 use pasture_types::{Amount, OrderId, ZoneId};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,9 @@ pub(crate) struct Unit {
     pub(crate) moves: u32,
     /// It has ended and is accounted for; `true`: well.
     pub(crate) ended: Option<bool>,
+    /// Its volumes, as they were settled when it was placed: they are part of its manifest.
+    #[serde(default)]
+    pub(crate) volumes: Vec<VolumeMount>,
 }
 
 /// An order that is to be stopped.

@@ -105,6 +105,8 @@ fn a_paused_machine_takes_no_job_until_it_is_resumed_and_stays_paused_over_a_res
     assert_eq!(json["machines"][0]["node"], machine.node.as_str());
     assert_eq!(json["machines"][0]["offer"], "withdrawn");
     assert_eq!(json["machines"][0]["images"]["count"], 1, "the job's own: {json}");
+    let load = &json["machines"][0]["load"];
+    assert!(load["memory"]["total"].as_u64() > load["memory"]["used"].as_u64() && load["cpu_permille"].as_u64() <= Some(1000), "{load}");
     // A crash in between: the job goes on, and no offer comes back.
     machine.kill();
     machine.start_again();

@@ -169,3 +169,23 @@ fn a_tenant_that_floods_the_network_and_burns_the_processor_fails_no_capacity_ch
     assert!(s.epochs >= 4, "{s:?}");
     assert_eq!(s.epochs_proven, s.epochs, "a check was missed: {s:?}");
 }
+
+#[test]
+fn what_a_job_uses_is_told_once_a_second_to_its_user_alone() {
+    let user = crate::support::shared().stranger();
+    let folder = crate::support::Folder::script("counted", "trap 'exit 0' TERM; (while true; do :; done) & while true; do sleep 0.2; done");
+    let _ = user.run(&folder, &["-d"]).exits(0);
+    crate::support::until("it runs", || user.farm(&["stats", "counted", "--once"]).code == 0);
+    let one = user.farm(&["stats", "counted", "--once", "--json"]).exits(0).json();
+    let used = one["cpu_millis"].as_u64().unwrap();
+    // It burns what it has; the engine holds it to its share in slices of a tenth of a second.
+    assert!((50..=300).contains(&used) && one["cpu_limit_millis"] == 200, "{one}");
+    assert!(one["memory_bytes"].as_u64() <= one["memory_limit_bytes"].as_u64() && one["processes"].as_u64() >= Some(2), "{one}");
+    let mut watching = user.start(&["stats", "counted"]);
+    watching.shows("of 0.20 CPU");
+    let stranger = crate::support::shared().stranger();
+    let _ = stranger.farm(&["stats", "counted"]).exits(125);
+    let _ = user.farm(&["stop", "counted", "--grace", "1s"]).exits(0);
+    let _ = watching.finish(crate::support::PATIENCE).exits(0).says(&["runs no more"]);
+    let _ = user.farm(&["stats", "counted"]).exits(125).says(&["has ended"]);
+}

@@ -55,6 +55,8 @@ mod services;
 #[cfg(test)]
 mod stopping;
 #[cfg(test)]
+mod storms;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod terminal;

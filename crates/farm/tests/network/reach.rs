@@ -277,7 +277,10 @@ fn a_hostile_tree_harms_nobody() {
 
 /// Says something, then that it was all, and reads the answer to its end.
 fn say(port: u16, what: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    speak(TcpStream::connect(("127.0.0.1", port))?, what)
+}
+
+fn speak(mut stream: TcpStream, what: &[u8]) -> std::io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut to = stream.try_clone()?;
     let what = what.to_vec();
@@ -308,6 +311,21 @@ fn ports_of_a_job_without_a_network_are_reached_and_no_others() {
     let (echo, count) = (door(&mut forward, 7000), door(&mut forward, 7001));
     // The answer comes after the end of the question: a half-closed connection stays one.
     until("the port answers", || say(count, b"12345").is_ok_and(|answer| answer == b"5\n"));
+    // Many at once. One after the other they are let in: the listener in the job, busybox's `nc`, has room for two that wait, and loses
+    // one in thirty beyond that also where nobody is between.
+    let open = (0..24).map(|_| {
+        let mut stream = TcpStream::connect(("127.0.0.1", echo)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"a").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        stream
+    });
+    let open: Vec<TcpStream> = open.collect();
+    let many: Vec<_> = open.into_iter().zip(100_000usize..).map(|(s, n)| std::thread::spawn(move || (speak(s, &bytes(n)), n))).collect();
+    for one in many {
+        let (answer, length) = one.join().unwrap();
+        assert!(answer.unwrap() == bytes(length), "{length}");
+    }
     // One that waits does not hold up another.
     let mut idle = TcpStream::connect(("127.0.0.1", echo)).unwrap();
     assert_eq!(say(echo, b"beside").unwrap(), b"beside");

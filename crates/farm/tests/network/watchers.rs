@@ -1,6 +1,7 @@
 //! Somebody else confirms a job's service while its user is away.
 
 use crate::support::{Folder, PATIENCE, paid, shared, until};
+use pasture_types::Amount;
 use pasture_types::event::ConfirmedBy;
 
 const LASTING: &str = "trap 'exit 0' TERM; while true; do sleep 0.1; done";
@@ -32,6 +33,40 @@ fn a_watcher_that_the_order_names_confirms_and_is_on_the_receipt() {
     let _ = user.farm(&["receipt", "watched"]).exits(0).says(&["service confirmed by your watcher"]);
     // What the job wrote is none of the watcher's business.
     let _ = friend.farm(&["logs", "watched"]).exits(125);
+}
+
+#[test]
+fn a_user_that_takes_its_watchers_grant_back_takes_nothing_from_the_machine() {
+    let (user, friend) = (shared().stranger(), shared().stranger().with_credits());
+    let account = friend.account().to_string();
+    let _ = user.run(&Folder::script("taken-back", LASTING), &["-d", "--watch", &account]).exits(0);
+    let grants = user.farm(&["account", "grants", "--json"]).exits(0).json();
+    let _ = user.farm(&["account", "revoke", grants[0]["id"].as_str().unwrap()]).exits(0);
+    let lease = user.lease().id.to_string();
+    let watching = friend.start(&["watch", &lease]);
+    until("the watcher has given its word", || watching.stderr().matches("\nconfirmed ").count() >= 1);
+    let _ = user.farm(&["stop", "taken-back"]).exits(0);
+    let (lease, settlement) = user.settled();
+    let _ = (paid(&lease), watching.finish(PATIENCE));
+    assert_eq!(settlement.confirmed_by, ConfirmedBy::NoObjection, "{settlement:?}");
+    assert!(settlement.to_provider > Amount::ZERO, "{settlement:?}");
+}
+
+#[test]
+fn a_second_job_with_the_same_watcher_has_a_grant_for_both() {
+    let (user, friend) = (shared().stranger(), shared().stranger().with_credits());
+    let account = friend.account().to_string();
+    let folder = Folder::script("both", LASTING);
+    let left = || user.farm(&["account", "grants", "--json"]).exits(0).json()[0]["left"].as_str().unwrap().parse::<u64>().unwrap();
+    let _ = user.run(&folder, &["-d", "--name", "first", "--budget", "1", "--watch", &account]).exits(0);
+    let first = left();
+    let _ = user.run(&folder, &["-d", "--name", "second", "--budget", "2", "--watch", &account]).exits(0);
+    let grants = user.farm(&["account", "grants", "--json"]).exits(0).json();
+    assert_eq!(grants.as_array().unwrap().len(), 1, "an account has one grant for each watcher: {grants}");
+    assert_eq!(left(), first + 2_000_000_000, "what the first had left, and what the second may cost");
+    for job in ["first", "second"] {
+        let _ = user.farm(&["stop", job]).exits(0);
+    }
 }
 
 #[test]

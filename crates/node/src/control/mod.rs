@@ -16,6 +16,7 @@ pub(crate) use server::{progress, start};
 
 use crate::leave::Left;
 use pasture_api::data::Phase;
+pub use pasture_provider::monitor::{Load, Used};
 use pasture_provider::{ImagesSummary, OfferState, Paused};
 use pasture_types::{AccountId, LeaseId, Millis, NodeId, Resources, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -123,6 +124,8 @@ pub struct MachineStatus {
     pub images: ImagesSummary,
     /// Whether it can leave: the machine of a local network ends with that.
     pub may_leave: bool,
+    /// What the whole machine is doing.
+    pub load: Load,
 }
 
 /// A job on a machine.

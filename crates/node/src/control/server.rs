@@ -161,7 +161,7 @@ impl Door {
             Request::Leave(terms) => return self.leave(terms, tell).await,
         };
         let answer = match outcome {
-            Ok(()) => Answer::Status { machine: Box::new(self.status()) },
+            Ok(()) => Answer::Status { machine: Box::new(self.status().await) },
             Err(e) => Answer::Failed { why: e.to_string() },
         };
         // A client that has gone has no more questions.
@@ -183,7 +183,7 @@ impl Door {
         let _ = refused.0.send(Answer::Failed { why: refused.1 }).await;
     }
 
-    fn status(&self) -> MachineStatus {
+    async fn status(&self) -> MachineStatus {
         let s = self.machine.status();
         let here = |l: &&pasture_api::data::LeaseStatus| l.phase != Phase::Ended;
         let job = |l: &pasture_api::data::LeaseStatus| JobHere { lease: l.lease, phase: l.phase, served_ms: l.served_ms, ends: l.ends };
@@ -201,6 +201,7 @@ impl Door {
             unfinished: s.unfinished,
             images: s.images,
             may_leave: self.may_leave,
+            load: pasture_provider::monitor::look(&self.data).await,
         }
     }
 }

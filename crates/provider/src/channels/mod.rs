@@ -12,6 +12,7 @@ mod archive;
 mod exec;
 mod files;
 mod port;
+pub(crate) mod stats;
 
 use crate::context::Context;
 use crate::lease::Shared;
@@ -52,6 +53,7 @@ enum Kind {
     Exec,
     Port,
     Copy,
+    Stats,
 }
 
 impl Kind {
@@ -68,6 +70,7 @@ impl Kind {
             Self::Exec => 16,
             Self::Port => 64,
             Self::Copy => 4,
+            Self::Stats => 8,
         }
     }
     const fn name(self) -> &'static str {
@@ -75,6 +78,7 @@ impl Kind {
             Self::Exec => "commands",
             Self::Port => "connections",
             Self::Copy => "copies",
+            Self::Stats => "watches of what it uses",
         }
     }
 }

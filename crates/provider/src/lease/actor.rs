@@ -13,6 +13,7 @@ use super::{manifest, probe, state};
 use crate::context::Context;
 use crate::submit::SubmitError;
 use pasture_api::data::{NodeEvent, Phase};
+use pasture_api::views::TxResult;
 use pasture_rt::{Shutdown, TaskKind};
 use pasture_store::{RecordFile, StoreError};
 use pasture_types::keys::{Signature, SignatureText, parse_public_key};
@@ -324,7 +325,7 @@ impl Actor {
         let (ctx, shared) = (Arc::clone(&self.ctx), Arc::clone(&self.shared));
         self.task(TaskKind::Lease, async move {
             ctx.failpoints.hit("provider.usage.before_submit");
-            let sent = ctx.submitter.submit(actions).await;
+            let sent = submit(&ctx, &shared, actions).await;
             ctx.failpoints.hit("provider.usage.after_submit");
             if let Err(error) = &sent {
                 tracing::warn!(%error, lease = %shared.id(), "usage was not recorded");
@@ -343,7 +344,7 @@ impl Actor {
         let (ctx, shared) = (Arc::clone(&self.ctx), Arc::clone(&self.shared));
         self.task(TaskKind::Lease, async move {
             ctx.failpoints.hit("provider.close.before_submit");
-            let sent = ctx.submitter.submit(actions).await;
+            let sent = submit(&ctx, &shared, actions).await;
             ctx.failpoints.hit("provider.close.after_submit");
             let taken = match sent {
                 Ok(_) => true,
@@ -368,5 +369,23 @@ impl Actor {
             };
             shared.tell(Event::CloseSubmitted { taken }).await;
         });
+    }
+}
+
+/// Submits statements. A watcher's word that counts for nothing is left out: what was served then counts if nobody objects in time, and
+/// a user that takes its watcher's grant back takes nothing from the machine.
+async fn submit(ctx: &Context, lease: &Shared, actions: Vec<Action>) -> Result<TxResult, SubmitError> {
+    match ctx.submitter.submit(actions.clone()).await {
+        Err(SubmitError::NotWatched(why)) => {
+            tracing::info!(why, lease = %lease.id(), "the watcher's word is not taken; the usage goes without it");
+            let mut actions = actions;
+            for action in &mut actions {
+                if let Action::SubmitUsage { usage } = action {
+                    usage.countersignature = usage.countersignature.take().filter(|c| c.account == lease.terms.account);
+                }
+            }
+            ctx.submitter.submit(actions).await
+        }
+        sent => sent,
     }
 }

@@ -60,6 +60,7 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
         .route("/leases/{id}/status", get(status))
         .route("/leases/{id}/events", get(streams::events))
         .route("/leases/{id}/logs", get(streams::logs))
+        .route("/leases/{id}/stats", get(stats))
         .route("/leases/{id}/alive", post(alive))
         .route("/leases/{id}/countersign", post(countersign))
         .route("/leases/{id}/stop", post(stop))
@@ -84,6 +85,10 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
 async fn manifest(State(ctx): Ctx, Lease(lease): Lease, body: Bytes) -> Result<StatusCode, Problem> {
     upload::put_manifest(&ctx, &lease, &body).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn stats(State(ctx): Ctx, Lease(lease): Lease) -> Result<axum::response::Response, Problem> {
+    crate::channels::stats::stats(&ctx, &lease)
 }
 
 async fn sealing_key(State(ctx): Ctx, Lease(_): Lease) -> Json<SealingKey> {

@@ -18,8 +18,8 @@ use crate::{Attached, InstanceId, LogStream, RuntimeError};
 const END_NOTED_WITHIN: Duration = Duration::from_secs(5);
 /// Pauses between looks at a command that is about to end.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(200));
-/// How the engine begins to say, in the command's own output, that there is no such command.
-const NOT_BEGUN: &[u8] = b"OCI runtime exec failed";
+/// How an engine begins to say, in the command's own output, that there is no such command: Docker, and Podman with either runtime.
+const NOT_BEGUN: [&[u8]; 3] = [b"OCI runtime exec failed", b"Error: runc: exec failed", b"Error: crun: "];
 
 pub(super) async fn attach(
     inner: Arc<Inner>,
@@ -106,7 +106,9 @@ pub(super) fn begun(
     let first = async move {
         let first = output.next().await;
         let said = match &first {
-            Some(Ok((_, bytes))) if bytes.starts_with(NOT_BEGUN) => String::from_utf8_lossy(bytes).trim().to_owned(),
+            Some(Ok((_, bytes))) if NOT_BEGUN.iter().any(|words| bytes.starts_with(words)) => {
+                String::from_utf8_lossy(bytes).trim().to_owned()
+            }
             _ => return chained(first, output),
         };
         // A command may print these words too; but then it has begun, and seldom ends like this.

@@ -42,6 +42,24 @@ impl Engine {
         engine
     }
 
+    /// Whether it answers at all.
+    pub(crate) fn answers(&self) -> bool {
+        self.request("GET", "/_ping").is_ok()
+    }
+
+    /// Gives another engine an image of this one.
+    pub(crate) fn give_image(&self, name: &str, other: &Self) {
+        let archive = tempfile::NamedTempFile::new().unwrap();
+        let run = |engine: &Self, args: &[&str]| {
+            let host = format!("unix://{}", engine.socket.display());
+            let done = Command::new("docker").args(["-H", &host]).args(args).output().unwrap();
+            assert!(done.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        };
+        let path = archive.path().to_str().unwrap();
+        run(self, &["save", "-o", path, name]);
+        run(other, &["load", "-q", "-i", path]);
+    }
+
     /// One request; the body of a success, else status line and body.
     fn request(&self, method: &str, path: &str) -> Result<String, String> {
         self.send(method, path, &[])
@@ -152,6 +170,14 @@ impl Engine {
     /// Whether it has an image of this name.
     pub(crate) fn has_image(&self, name: &str) -> bool {
         self.request("GET", &format!("/images/{name}/json")).is_ok()
+    }
+
+    /// Removes every container; of an engine of the test's own.
+    pub(crate) fn clear_all(&self) {
+        let list = serde_json::from_str::<Value>(&self.request("GET", "/containers/json?all=1").unwrap_or_default());
+        for container in list.ok().iter().flat_map(|v| v.as_array().cloned().unwrap_or_default()) {
+            let _ = self.request("DELETE", &format!("/containers/{}?force=1&v=1", container["Id"].as_str().unwrap_or_default()));
+        }
     }
 
     /// Removes what a node has left.

@@ -9,7 +9,7 @@ mod proxy;
 mod user;
 
 pub(crate) use engine::{Container, Engine};
-pub(crate) use net::{Ended, Net, Options, shared};
+pub(crate) use net::{Ended, Net, Options, shared, unmount_below};
 pub(crate) use process::{Done, Running, Signal, cpu_ticks};
 pub(crate) use proxy::{Broken, proxy};
 pub(crate) use user::{Books, SMALL, User, paid};

@@ -238,7 +238,7 @@ impl Drop for Net {
 }
 
 /// A network that died may have left the file systems of its jobs' outputs mounted.
-fn unmount_below(dir: &Path) {
+pub(crate) fn unmount_below(dir: &Path) {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
     let below = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| Path::new(path).starts_with(dir));
     for path in below {
