@@ -395,7 +395,7 @@ fn gpus_are_free_at_the_end_of_the_process_and_one_that_nobody_looked_into_costs
     let held = |case: &Case, now| case.machine.status(Timestamp(now)).gpus;
     // It ended before its GPUs were seen.
     let mut case = starting();
-    assert_eq!(held(&case, 12_000), [gpu.clone()]);
+    assert_eq!(held(&case, 12_000), std::slice::from_ref(&gpu));
     case.at(13_000, Event::Exited { end: EndReason::Exited { code: 3 }, started: None, finished: Timestamp(13_000) });
     assert_eq!(held(&case, 13_000), [], "its output is still to be copied, and its process is gone");
     let end = case.at(13_001, Event::LogDrained { instance: 0 });
@@ -409,5 +409,5 @@ fn gpus_are_free_at_the_end_of_the_process_and_one_that_nobody_looked_into_costs
     assert!(end.contains(&Effect::Remove { container: "c".into() }));
     // A crash forgets nothing of what it holds.
     let record = serde_json::to_vec(&starting().machine.record).unwrap();
-    assert_eq!(held(&Case::of(serde_json::from_slice(&record).unwrap(), 20_000), 20_000), [gpu.clone()]);
+    assert_eq!(held(&Case::of(serde_json::from_slice(&record).unwrap(), 20_000), 20_000), std::slice::from_ref(&gpu));
 }
