@@ -242,7 +242,8 @@ fn a_file_of_docker_compose_runs_and_what_it_cannot_say_is_told() {
     });
     let _ = user.farm(&["stop", "stack"]).exits(0);
     folder.write("compose.yaml", "services:\n  app:\n    image: a\n    volumes: ['./data:/x']\n");
-    let _ = user.farm(&["deploy", folder.arg()]).exits(125).says(&["compose.yaml:4: services.app.volumes: ./data is a folder of this machine"]);
+    let _ =
+        user.farm(&["deploy", folder.arg()]).exits(125).says(&["compose.yaml:4: services.app.volumes: ./data is a folder of this machine"]);
 }
 
 #[test]
