@@ -22,8 +22,21 @@ use tokio::{io::AsyncWriteExt, time::timeout};
 use super::{Inner, podman, volume::LoopVolume, workload::Names};
 use crate::{EngineTime, ExecOutput, InstanceId, MAX_EXEC_OUTPUT_BYTES, Observed, RuntimeError, UsageSample};
 
+/// How often the end of a command is looked for after it was killed, and the pause in between: five seconds in all.
+const KILL_ATTEMPTS: u32 = 50;
+const KILL_PAUSE: Duration = Duration::from_millis(100);
 /// Between two samples, where we have to ask for each.
 const SAMPLE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Kills a process of an instance.
+fn end_process(pid: Option<i64>, id: &InstanceId) {
+    let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) else { return };
+    // The number may have passed to somebody else: only what lies in the instance's own cgroup is ours to end.
+    let group = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).unwrap_or_default();
+    if group.contains(&id.0) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
 
 pub(super) fn stats(inner: Arc<Inner>, id: InstanceId) -> impl Stream<Item = Result<UsageSample, RuntimeError>> + Send {
     let source: Option<BoxStream<'static, Result<ContainerStatsResponse, Error>>> = None;
@@ -143,14 +156,17 @@ impl Inner {
         if !self.facts.can_signal {
             return;
         }
-        let Ok(running) = self.docker.inspect_exec(exec).await else { return };
-        let pid = running.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|_| running.running == Some(true));
-        let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else { return };
-        // The number may have passed to somebody else: only what lies in the instance's own cgroup is ours to end.
-        let group = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).unwrap_or_default();
-        if group.contains(&id.0) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        // A busy engine may not answer, and one that has just begun a command does not know its process yet.
+        for _ in 0..KILL_ATTEMPTS {
+            match self.docker.inspect_exec(exec).await {
+                Ok(seen) if seen.running != Some(true) => return,
+                Ok(seen) => end_process(seen.pid, id),
+                Err(Error::DockerResponseServerError { status_code: 404, .. }) => return,
+                Err(error) => tracing::debug!(%error, "the engine does not say where a command runs, asking again"),
+            }
+            tokio::time::sleep(KILL_PAUSE).await;
         }
+        tracing::warn!(instance = %id.0, "a command that nobody reads any more could not be ended");
     }
 
     pub(super) async fn copy_out(&self, id: &InstanceId, path: &str, dest: &Path, max_bytes: u64) -> Result<u64, RuntimeError> {
