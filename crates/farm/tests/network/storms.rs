@@ -48,7 +48,7 @@ fn deaths() -> usize {
     asked.map_or(FEW, |n| n.parse().expect("STORM is a number of deaths"))
 }
 
-/// A container engine of the test's own, with the base image. Its jobs have no network, so it leaves the host's alone.
+/// A container engine of the test's own, with the base image. Its jobs have no network, and it is in one of its own.
 struct OwnEngine {
     dir: PathBuf,
     process: Option<Running>,
@@ -69,8 +69,18 @@ impl OwnEngine {
         assert!(self.process.is_none(), "it runs");
         let of = |name: &str| self.dir.join(name).to_str().unwrap().to_owned();
         let _ = std::fs::remove_file(of("docker.pid"));
-        let mut command = Command::new("dockerd");
-        command.args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--live-restore", "--log-level", "error"]);
+        // In a network of its own: an engine without a bridge removes the default one, which is the other engine's.
+        let mut command = Command::new("unshare");
+        command.args([
+            "--net",
+            "dockerd",
+            "--iptables=false",
+            "--ip6tables=false",
+            "--bridge=none",
+            "--live-restore",
+            "--log-level",
+            "error",
+        ]);
         command.args(["-H", &format!("unix://{}", of("docker.sock")), "--data-root", &of("data")]);
         command.args(["--exec-root", &of("run"), "--pidfile", &of("docker.pid")]);
         self.process = Some(Running::start(command));
