@@ -49,15 +49,13 @@ impl Engine {
 
     /// Gives another engine an image of this one.
     pub(crate) fn give_image(&self, name: &str, other: &Self) {
-        let archive = tempfile::NamedTempFile::new().unwrap();
-        let run = |engine: &Self, args: &[&str]| {
-            let host = format!("unix://{}", engine.socket.display());
-            let done = Command::new("docker").args(["-H", &host]).args(args).output().unwrap();
-            assert!(done.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&done.stderr));
-        };
-        let path = archive.path().to_str().unwrap();
-        run(self, &["save", "-o", path, name]);
-        run(other, &["load", "-q", "-i", path]);
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.write_all(format!("GET /images/{name}/get HTTP/1.0\r\nHost: engine\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = vec![];
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or_else(|| panic!("{name}: the answer has no head"));
+        other.send("POST", "/images/load?quiet=1", &answer[end + 4..]).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(other.has_image(name), "{name} did not arrive");
     }
 
     /// One request; the body of a success, else status line and body.
