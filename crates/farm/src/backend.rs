@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::oneshot;
 
-pub(crate) use pasture_node::control::{Answer, LeaveTerms, MachineStatus, Request, Talk, Used, WaitsFor, is_running};
+pub(crate) use pasture_node::control::{Answer, LeaveTerms, Load, MachineStatus, Request, Talk, Used, WaitsFor, is_running};
 pub(crate) use pasture_node::{
     Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, GpuOffer, GpuSupport, Imported, Left, Machine, MissingDeposit,
     Moved, OfferLimits, OfferState, Paused, Priority, Proven, RecordKind, ReplayReport, SUGGESTED_GPU_RATE, SimulatedGpu, Suggestion,

@@ -3,13 +3,11 @@
 //! Guarantees: the limits of the process's own control groups are respected, since more than those cannot be had. GPUs are
 //! listed here and offered by `gpus`; a machine without the vendor's tools simply has none. It measures no speed.
 
+use crate::gpus::nvidia;
 use pasture_types::{GpuLine, Resources};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-/// Longest that a vendor's tool may take to list its devices.
-const GPU_TOOL_DEADLINE: Duration = Duration::from_secs(5);
 /// Longest CPU model that is declared, in bytes.
 const MAX_MODEL: usize = 64;
 
@@ -115,16 +113,13 @@ fn cpu_model(cpuinfo: &str) -> String {
 }
 
 async fn gpus() -> Vec<GpuLine> {
-    // The driver shows in one of these; in a sandbox often only the second is there.
-    if !["/proc/driver/nvidia/gpus", "/dev/nvidiactl"].iter().any(|p| Path::new(p).exists()) {
+    if !nvidia::has_driver() {
         return vec![];
     }
-    let mut tool = tokio::process::Command::new("nvidia-smi");
-    tool.args(["--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]).kill_on_drop(true);
-    match tokio::time::timeout(GPU_TOOL_DEADLINE, tool.output()).await {
-        Ok(Ok(output)) if output.status.success() => gpu_lines(&String::from_utf8_lossy(&output.stdout)),
+    match nvidia::ask(&["--query-gpu=name,memory.total", nvidia::FORM]).await {
+        Ok(text) => gpu_lines(&text),
         // The driver is there, its tool is not: names without memory.
-        _ => gpu_lines(&gpu_names()),
+        Err(_) => gpu_lines(&gpu_names()),
     }
 }
 

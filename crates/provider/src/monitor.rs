@@ -3,18 +3,15 @@
 //! Guarantees: it reads and changes nothing; what cannot be read is left out, not made up. It looks at the whole machine and not at single
 //! jobs (their figures come from the engine), and it keeps no history.
 
+use crate::gpus::nvidia;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
 
 /// How long the machine is looked at: two looks make a rate.
 const LOOK: Duration = Duration::from_millis(250);
-/// Longest that the vendor's tool may take.
-const GPU_DEADLINE: Duration = Duration::from_secs(5);
-/// Most GPUs that are listed: no machine has more.
-const MAX_GPUS: usize = 64;
 /// What the vendor's tool is asked for, in the order of [`GpuLoad`]'s fields.
-const GPU_FIELDS: &str = "uuid,name,utilization.gpu,memory.used,memory.total,temperature.gpu";
+const GPU_FIELDS: &str = "--query-gpu=uuid,name,utilization.gpu,memory.used,memory.total,temperature.gpu";
 
 /// What a machine is doing.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -152,15 +149,10 @@ fn traffic(root: &Path) -> Option<Traffic> {
 }
 
 async fn gpus() -> Vec<GpuLoad> {
-    if !Path::new("/dev/nvidiactl").exists() {
+    if !nvidia::has_driver() {
         return vec![];
     }
-    let mut tool = tokio::process::Command::new("nvidia-smi");
-    tool.arg(format!("--query-gpu={GPU_FIELDS}")).arg("--format=csv,noheader,nounits").kill_on_drop(true);
-    match tokio::time::timeout(GPU_DEADLINE, tool.output()).await {
-        Ok(Ok(output)) if output.status.success() => gpu_lines(&String::from_utf8_lossy(&output.stdout)),
-        _ => vec![],
-    }
+    nvidia::ask(&[GPU_FIELDS, nvidia::FORM]).await.map_or_else(|_| vec![], |text| gpu_lines(&text))
 }
 
 /// Lines of the vendor's tool; a device that does not tell something says so in brackets.
@@ -174,7 +166,7 @@ fn gpu_lines(text: &str) -> Vec<GpuLoad> {
         let memory = used.zip(total).map(|(used, total)| Used { used: mib(used), total: mib(total) });
         Some(GpuLoad { uuid, name, busy_percent, memory, celsius })
     };
-    text.lines().filter_map(one).take(MAX_GPUS).collect()
+    text.lines().filter_map(one).take(nvidia::MAX_DEVICES).collect()
 }
 
 #[cfg(test)]

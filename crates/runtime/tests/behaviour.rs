@@ -6,6 +6,7 @@
 
 #![cfg(test)]
 
+#[macro_use]
 mod support;
 
 use std::{
@@ -28,18 +29,7 @@ use tokio::{
     time::timeout,
 };
 
-macro_rules! behaviour {
-    ($($name:ident),* $(,)?) => {
-        mod docker {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::support::run(stringify!($name), super::$name).await;
-            })*
-        }
-    };
-}
-
-behaviour!(
+on_an_engine!(
     probe_says_what_the_engine_is,
     exit_codes_and_signals_are_told_also_late,
     waiting_may_begin_before_the_start,

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+#[macro_use]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -10,18 +11,7 @@ use pasture_runtime::{BuildError, BuildEvent, BuildRequest, InstanceKey, Network
 use support::{Bench, command_lines, seconds, until};
 use tokio::{sync::mpsc, time::timeout};
 
-macro_rules! behaviour {
-    ($($name:ident),* $(,)?) => {
-        mod docker {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::support::run(stringify!($name), |bench| super::where_builds_are_held(bench, super::$name)).await;
-            })*
-        }
-    };
-}
-
-behaviour!(
+on_an_engine!(through where_builds_are_held:
     a_good_build_gives_an_image_that_runs,
     a_failing_step_is_named_with_its_code_and_output,
     a_broken_dockerfile_or_context_is_the_users_fault,

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+#[macro_use]
 mod support;
 
 use std::process::{Command, Stdio};
@@ -9,18 +10,7 @@ use std::process::{Command, Stdio};
 use pasture_runtime::{BuildError, Exit, Observed};
 use support::Bench;
 
-macro_rules! behaviour {
-    ($($name:ident),* $(,)?) => {
-        mod docker {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::support::run(stringify!($name), super::$name).await;
-            })*
-        }
-    };
-}
-
-behaviour!(
+on_an_engine!(
     all_that_is_written_to_disk_has_one_limit,
     the_limit_holds_after_a_restart_of_the_host,
     losing_a_process_for_want_of_memory_is_not_losing_the_instance,

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 #[allow(dead_code, reason = "each suite uses its part")]
+#[macro_use]
 mod support;
 
 use std::io;
@@ -16,17 +17,6 @@ use tokio::{
     net::TcpListener,
     time::timeout,
 };
-
-macro_rules! on_an_engine {
-    ($($name:ident),* $(,)?) => {
-        mod docker {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::support::run(stringify!($name), super::$name).await;
-            })*
-        }
-    };
-}
 
 on_an_engine!(
     a_terminal_has_a_size_and_gives_any_bytes_as_they_are,

@@ -4,6 +4,7 @@
 
 #![cfg(test)]
 
+#[macro_use]
 mod support;
 
 use pasture_runtime::{Keeper, Mount, RuntimeError, Use, VolumeKey, Workload};
@@ -13,23 +14,14 @@ use std::time::Duration;
 use support::{Bench, seconds};
 use tokio::time::timeout;
 
-macro_rules! tests {
-    ($($name:ident),* $(,)?) => {
-        mod docker {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::support::run(stringify!($name), |bench| async {
-                    let keep = bench.rt.clone();
-                    let (owner, none) = (bench.owner.clone(), std::collections::BTreeMap::new());
-                    super::$name(bench).await;
-                    keep.keeper().unwrap().clear(&owner, &none).await.unwrap();
-                }).await;
-            })*
-        }
-    };
+/// Its volumes go with a test.
+async fn with_nothing_left<F: Future<Output = ()>>(bench: Bench, test: impl FnOnce(Bench) -> F) {
+    let (keep, owner) = (bench.rt.clone(), bench.owner.clone());
+    test(bench).await;
+    keep.keeper().unwrap().clear(&owner, &BTreeMap::new()).await.unwrap();
 }
 
-tests!(
+on_an_engine!(through with_nothing_left:
     a_volume_has_its_size_and_outlives_instances,
     a_copy_is_of_one_moment_and_a_broken_one_lets_writers_go_on,
     what_is_not_kept_is_cleared_and_nothing_else,

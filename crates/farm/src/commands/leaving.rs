@@ -6,8 +6,8 @@
 
 use crate::args::{DownArgs, DrainArgs, EndingArgs, PauseArgs};
 use crate::backend::{
-    self, Answer, LeaveTerms, Left, MachineStatus, MissingDeposit, OfferLimits, OfferState, Paused, Priority, Request, UpOptions, Used,
-    VolumeOptions, WaitsFor,
+    self, Answer, LeaveTerms, Left, Load, MachineStatus, MissingDeposit, OfferLimits, OfferState, Paused, Priority, Request, UpOptions,
+    Used, VolumeOptions, WaitsFor,
 };
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::Signals;
@@ -343,8 +343,7 @@ pub(crate) fn row(machine: &MachineStatus) -> String {
 }
 
 /// The row of `farm status` about what a machine is doing.
-pub(crate) fn load(machine: &MachineStatus) -> String {
-    let load = &machine.load;
+pub(crate) fn load(load: &Load) -> String {
     let of = |u: Used| format!("{} of {}", display_bytes(u.used), display_bytes(u.total));
     let mut parts = vec![];
     parts.extend(load.cpu_permille.map(|p| format!("processor {} %", p / 10)));

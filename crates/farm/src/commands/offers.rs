@@ -66,7 +66,7 @@ async fn one(app: &App, machine: &str) -> Outcome {
     let node = session.ask(|| session.api.node(&id)).await?;
     let offers = session.ask(|| session.api.offers()).await?;
     let offers: Vec<_> = offers.into_iter().filter(|o| o.node == id).collect();
-    let images = images(&session, id).await;
+    let images = if node.reachable { images(&session, id).await } else { None };
     let value = serde_json::json!({"machine": node, "offers": offers, "images": images});
     session.out.either(&value, || {
         let mut table = Table::pairs();

@@ -39,7 +39,9 @@ pub(crate) async fn run(app: &App) -> Outcome {
         table.row(["jobs".into(), format!("{open} open")]);
         for one in &machines {
             table.row(["machine".into(), leaving::row(one)]);
-            table.row(["".into(), leaving::load(one)]);
+            if let Some(load) = &one.load {
+                table.row(["".into(), leaving::load(load)]);
+            }
         }
         table.text()
     });

@@ -28,6 +28,8 @@ pub(crate) struct Output {
     /// Only data and failures.
     pub(crate) quiet: bool,
     color: bool,
+    /// What goes to stdout, to stderr, is seen on a terminal. Looked at once: a job's log comes in many small pieces.
+    shown: (bool, bool),
     /// Somebody sees stderr as it is written, and can answer.
     pub(crate) interactive: bool,
 }
@@ -48,7 +50,15 @@ impl Output {
     pub(crate) fn new(format: Format, quiet: bool, no_color: bool, present: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let json = format != Format::Table;
-        Self { json, format, quiet, color: terminal && !no_color, interactive: present && terminal && std::io::stdin().is_terminal() }
+        let shown = (std::io::stdout().is_terminal(), terminal);
+        Self {
+            json,
+            format,
+            quiet,
+            color: terminal && !no_color,
+            shown,
+            interactive: present && terminal && std::io::stdin().is_terminal(),
+        }
     }
 
     /// The same without notes.
@@ -57,7 +67,7 @@ impl Output {
     }
     /// Text on stdout.
     pub(crate) fn data(&self, text: &str) {
-        if std::io::stdout().is_terminal() {
+        if self.shown.0 {
             self.bytes(quoted(text).as_bytes());
         } else {
             self.bytes(text.as_bytes());
@@ -71,7 +81,7 @@ impl Output {
     }
     /// What a job wrote on stdout.
     pub(crate) fn job_output(&self, bytes: &[u8]) {
-        if std::io::stdout().is_terminal() {
+        if self.shown.0 {
             self.bytes(next_piece(&ON_STDOUT, bytes).as_bytes());
         } else {
             self.bytes(bytes);
@@ -79,7 +89,7 @@ impl Output {
     }
     /// What a job wrote on stderr.
     pub(crate) fn job_errors(&self, bytes: &[u8]) {
-        if std::io::stderr().is_terminal() {
+        if self.shown.1 {
             self.error_bytes(next_piece(&ON_STDERR, bytes).as_bytes());
         } else {
             self.error_bytes(bytes);
@@ -116,7 +126,7 @@ impl Output {
         self.error_line(text);
     }
     fn error_line(&self, text: &str) {
-        if std::io::stderr().is_terminal() {
+        if self.shown.1 {
             self.error_bytes(format!("{}\n", quoted(text)).as_bytes());
             return;
         }

@@ -10,6 +10,8 @@ use std::time::Duration;
 const SMALL: &str = "resources: {cpu: 0.1, memory: 16Mi, disk: 16Mi}";
 const FOREVER: &str = "command: [sh, -c], args: [\"trap 'exit 0' TERM; while true; do sleep 0.1; done\"]";
 const PATIENCE: Duration = Duration::from_secs(90);
+/// Longest that a machine may take to tell a state that it is in.
+const SEEN_WITHIN: Duration = Duration::from_secs(15);
 
 fn file(name: &str, text: &str) -> Folder {
     Folder::new(name, &[("farm.yaml", text)])
@@ -25,16 +27,7 @@ fn states(status: &Value) -> Vec<String> {
 /// Waits until the parts are in these states: a machine that is busy may not answer at once.
 #[track_caller]
 fn reaches(user: &User, name: &str, wanted: &[&str]) -> Value {
-    let mut last = vec![];
-    for _ in 0..20 {
-        let now = status(user, name);
-        last = states(&now);
-        if last == wanted {
-            return now;
-        }
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    panic!("{last:?} instead of {wanted:?}");
+    eventually(&format!("{name} is {wanted:?}"), SEEN_WITHIN, || Some(status(user, name)).filter(|now| states(now) == wanted))
 }
 fn orders(status: &Value) -> BTreeSet<String> {
     status["parts"].as_array().unwrap().iter().map(|p| p["order"]["id"].as_str().unwrap().to_owned()).collect()
@@ -94,9 +87,8 @@ fn an_array_runs_so_many_at_a_time_and_says_how_it_went() {
              args: ['echo member $FARM_ARRAY_INDEX of $FARM_ARRAY_COUNT; sleep 1; [ $FARM_ARRAY_INDEX != 5 ]']\n"
         ),
     );
-    let running = user.start(&["deploy", folder.arg()]);
+    let mut running = user.start(&["deploy", folder.arg()]);
     let mut most = 0;
-    let mut running = running;
     while running.ended().is_none() {
         most = most.max(live(&user));
         std::thread::sleep(Duration::from_millis(100));

@@ -4,7 +4,7 @@
 //! each death it is started again on the same folder and address. At the end every job's container is the one it began with
 //! or its end has a reason, no line of a log is missing or doubled, each receipt is what the ledger paid, and nothing is left.
 
-use crate::support::{Ended, Folder, Net, Options, Running, User, eventually, paid, until};
+use crate::support::{Ended, Folder, Net, Options, Running, User, eventually, paid, random, until};
 use pasture_api::{JobView, OrderState};
 use pasture_types::OrderId;
 use pasture_types::lease::{EndReason, LeaseState};
@@ -68,15 +68,6 @@ fn named_points() -> Vec<&'static str> {
     all.sort_unstable();
     all.dedup();
     all
-}
-
-/// Splitmix64: the same times for the same seed.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// A network that keeps dying, and what was seen of it.

@@ -6,7 +6,7 @@
 //! At the end: what was acknowledged is there (what a job said that it wrote, what a herd took), each receipt is what the ledger
 //! paid, and neither container nor mount nor process is left.
 
-use crate::support::{Engine, Folder, Net, Options, PATIENCE, Running, SMALL, Signal, User, eventually, paid, until};
+use crate::support::{Engine, Folder, Net, Options, PATIENCE, Running, SMALL, Signal, User, eventually, paid, random, until};
 use pasture_api::{JobView, OfferView};
 use pasture_types::lease::LeaseState;
 use serde_json::Value;
@@ -32,15 +32,6 @@ const SEED: u64 = 0x5eed_0f9a_5700_0002;
 /// Longest that a machine may take to be itself again after the storm: what it lost has to be settled and started again.
 const CALM_WITHIN: Duration = Duration::from_secs(180);
 const IMAGE: &str = "pasture/busybox:1";
-
-/// Splitmix64: the same times for the same seed.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
 
 fn deaths() -> usize {
     #[allow(clippy::disallowed_methods, reason = "how long a test runs is set from outside")]

@@ -124,8 +124,9 @@ pub struct MachineStatus {
     pub images: ImagesSummary,
     /// Whether it can leave: the machine of a local network ends with that.
     pub may_leave: bool,
-    /// What the whole machine is doing.
-    pub load: Load,
+    /// What the whole machine is doing, where that was asked: a look takes a quarter of a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
 }
 
 /// A job on a machine.

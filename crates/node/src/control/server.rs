@@ -147,8 +147,12 @@ async fn write(mut writer: OwnedWriteHalf, mut answers: mpsc::Receiver<Answer>) 
 
 impl Door {
     async fn answer(&self, request: Request, tell: mpsc::Sender<Answer>) {
+        let mut load = None;
         let outcome = match request {
-            Request::Status => Ok(()),
+            Request::Status => {
+                load = Some(pasture_provider::monitor::look(&self.data).await);
+                Ok(())
+            }
             Request::Pause => self.machine.pause(None).await.map(drop),
             Request::Resume => self.machine.resume().await.map(drop),
             Request::Drain { jobs_end_in, wait } => {
@@ -161,7 +165,7 @@ impl Door {
             Request::Leave(terms) => return self.leave(terms, tell).await,
         };
         let answer = match outcome {
-            Ok(()) => Answer::Status { machine: Box::new(self.status().await) },
+            Ok(()) => Answer::Status { machine: Box::new(MachineStatus { load, ..self.status() }) },
             Err(e) => Answer::Failed { why: e.to_string() },
         };
         // A client that has gone has no more questions.
@@ -183,7 +187,7 @@ impl Door {
         let _ = refused.0.send(Answer::Failed { why: refused.1 }).await;
     }
 
-    async fn status(&self) -> MachineStatus {
+    fn status(&self) -> MachineStatus {
         let s = self.machine.status();
         let here = |l: &&pasture_api::data::LeaseStatus| l.phase != Phase::Ended;
         let job = |l: &pasture_api::data::LeaseStatus| JobHere {
@@ -207,7 +211,7 @@ impl Door {
             unfinished: s.unfinished,
             images: s.images,
             may_leave: self.may_leave,
-            load: pasture_provider::monitor::look(&self.data).await,
+            load: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 use super::{Kind, problem, running};
 use crate::context::Context;
 use crate::lease::Shared;
+use crate::server::until_shutdown;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt as _;
@@ -18,7 +19,6 @@ pub(crate) fn stats(ctx: &Context, lease: &Shared) -> Result<Response, Problem> 
     let container = running(lease)?;
     let slot = ctx.channels.slot(lease.id(), Kind::Stats)?;
     let limits = lease.view.borrow().manifest.as_ref().map(|m| m.resources.clone()).unwrap_or_default();
-    let cancel = ctx.cancel.clone();
     let samples = ctx.runtime.stats(&container).map(move |sample| {
         // It is free when the stream is dropped.
         let _slot = &slot;
@@ -42,6 +42,6 @@ pub(crate) fn stats(ctx: &Context, lease: &Shared) -> Result<Response, Problem> 
             }
         }
     });
-    let until_shutdown = samples.take_until(Box::pin(async move { cancel.requested().await })).map(Ok::<_, Infallible>);
-    Ok(Sse::new(until_shutdown).keep_alive(KeepAlive::default()).into_response())
+    let samples = until_shutdown(ctx.cancel.clone(), samples.map(Ok::<_, Infallible>));
+    Ok(Sse::new(samples).keep_alive(KeepAlive::default()).into_response())
 }

@@ -11,7 +11,7 @@
 
 mod assign;
 pub(crate) mod check;
-mod nvidia;
+pub(crate) mod nvidia;
 mod simulated;
 
 pub use nvidia::NvidiaGpus;

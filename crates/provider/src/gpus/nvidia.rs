@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use pasture_api::data::HeldGpu;
 use pasture_runtime::Workload;
 use pasture_types::gpu::{Version, model};
+use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
@@ -15,10 +16,12 @@ use std::time::Duration;
 const TOOL_DEADLINE: Duration = Duration::from_secs(15);
 /// The tool.
 const TOOL: &str = "nvidia-smi";
+/// How it answers where it is asked for fields.
+pub(crate) const FORM: &str = "--format=csv,noheader,nounits";
 /// What it is asked, on the machine and in containers.
-const QUERY: [&str; 2] = ["--query-gpu=uuid,name,memory.total,driver_version,mig.mode.current", "--format=csv,noheader,nounits"];
+const QUERY: [&str; 2] = ["--query-gpu=uuid,name,memory.total,driver_version,mig.mode.current", FORM];
 /// Most devices that are believed in.
-const MAX_DEVICES: usize = 64;
+pub(crate) const MAX_DEVICES: usize = 64;
 
 /// GPUs of this machine.
 #[derive(Clone, Copy, Default, Debug)]
@@ -50,7 +53,14 @@ impl GpuSource for NvidiaGpus {
     }
 }
 
-async fn ask(args: &[&str]) -> Result<String, GpuError> {
+/// Whether the driver shows; without it the tool is not asked.
+pub(crate) fn has_driver() -> bool {
+    // In a sandbox often only the second is there.
+    ["/proc/driver/nvidia/gpus", "/dev/nvidiactl"].iter().any(|path| Path::new(path).exists())
+}
+
+/// What the tool prints.
+pub(crate) async fn ask(args: &[&str]) -> Result<String, GpuError> {
     let mut tool = tokio::process::Command::new(TOOL);
     tool.args(args).kill_on_drop(true);
     match tokio::time::timeout(TOOL_DEADLINE, tool.output()).await {

@@ -37,6 +37,7 @@ use pasture_types::{Millis, Timestamp};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::sync::Arc;
+pub(crate) use streams::until_shutdown;
 
 /// Largest body that is read as a whole: a manifest, and room to say that it is too long.
 const MAX_BODY: usize = MAX_MANIFEST_BYTES + 4096;

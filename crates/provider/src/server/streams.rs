@@ -27,7 +27,7 @@ use tokio_stream::wrappers::BroadcastStream;
 const READ_BYTES: u64 = 64 << 10;
 
 /// Ends a stream at shutdown, so that open connections do not hold it up.
-fn until_shutdown<T: Send + 'static>(
+pub(crate) fn until_shutdown<T: Send + 'static>(
     cancel: ShutdownToken,
     stream: impl Stream<Item = T> + Send + 'static,
 ) -> impl Stream<Item = T> + Send {

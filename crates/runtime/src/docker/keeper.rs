@@ -21,8 +21,6 @@ use crate::{Keeper, Owner, RuntimeError, Use, VolumeKey, Workload};
 
 /// Longest copy: a volume of the largest size on a slow disk.
 const COPY_DEADLINE: Duration = Duration::from_secs(3600);
-/// Longest that what was written may take to reach the disk before a copy.
-const FREEZE_DEADLINE: Duration = Duration::from_secs(300);
 /// How often a volume is tried to be brought to rest: the engine lets go of it moments after its instance has gone.
 const REST_ATTEMPTS: u32 = 10;
 /// Pause between such attempts.
@@ -82,10 +80,10 @@ pub(super) fn add(body: &mut ContainerCreateBody, kept: Vec<Kept>) {
 struct Frozen(PathBuf);
 
 impl Frozen {
-    async fn begin(mount: &Path) -> Result<Self, RuntimeError> {
+    async fn begin(volume: &LoopVolume) -> Result<Self, RuntimeError> {
         // Most of what waits goes to the disk before anybody has to wait for it.
-        run_tool_within("sync", &["-f", super::volume::path_text(mount)?], FREEZE_DEADLINE).await?;
-        let path = mount.to_owned();
+        volume.settle().await?;
+        let path = volume.path().to_owned();
         // Freezing cannot be broken off: a file system would freeze just after it was let go. On the blocking pool it runs to its end also
         // when nobody waits for it any more, and what it gives is then dropped, which thaws.
         let frozen = pasture_rt::spawn_blocking(TaskKind::Files, move || {
@@ -123,7 +121,7 @@ fn thaw(mount: &Path) {
 
 async fn copy(from: &LoopVolume, to: &LoopVolume) -> Result<(), RuntimeError> {
     let draft = to.draft();
-    let frozen = if from.is_mounted()? { Some(Frozen::begin(from.path()).await?) } else { None };
+    let frozen = if from.is_mounted()? { Some(Frozen::begin(from).await?) } else { None };
     let (source, target) = (super::volume::path_text(from.image())?, super::volume::path_text(&draft)?);
     let copied = run_tool_within("cp", &["--reflink=auto", "--sparse=auto", "--", source, target], COPY_DEADLINE).await;
     drop(frozen);
@@ -139,7 +137,7 @@ impl Keeper for DockerRuntime {
             return Err(RuntimeError::Conflict(format!("there is a volume {volume} already")));
         }
         kept.ensure(bytes).await?;
-        kept.rest().await
+        self.rest(owner, volume).await
     }
 
     async fn copy(&self, owner: &Owner, from: &VolumeKey, to: &VolumeKey) -> Result<(), RuntimeError> {

@@ -10,13 +10,17 @@ use std::{
     fs, io,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use super::probe::run_tool;
+use super::probe::{run_tool, run_tool_within};
 use crate::RuntimeError;
 
 /// Smallest file system that is worth its overhead.
 pub(super) const MIN_VOLUME_BYTES: u64 = 1 << 20;
+
+/// Longest that what was written may take to reach the disk.
+const SETTLE_DEADLINE: Duration = Duration::from_secs(300);
 
 /// Folder of kept volumes: a sweep of instances does not look there.
 const KEPT: &str = "kept";
@@ -104,7 +108,9 @@ impl LoopVolume {
     pub(super) async fn rest(&self) -> Result<(), RuntimeError> {
         if self.is_mounted()? {
             let mount = path_text(&self.mount)?;
-            // What was deleted is the host's again. Where that is not possible, it stays taken.
+            // What was deleted is the host's again: a file system with a journal gives back only what is deleted in it there too. Where that
+            // is not possible, it stays taken.
+            self.settle().await?;
             let _ = run_tool("fstrim", &[mount], None, None).await;
             run_tool("umount", &[mount], None, None).await?;
         }
@@ -112,6 +118,11 @@ impl LoopVolume {
             self.sync(&self.image).await?;
         }
         Ok(())
+    }
+
+    /// All that was written to the mounted volume reaches its image.
+    pub(super) async fn settle(&self) -> Result<(), RuntimeError> {
+        run_tool_within("sync", &["-f", path_text(&self.mount)?], SETTLE_DEADLINE).await
     }
 
     async fn sync(&self, file: &Path) -> Result<(), RuntimeError> {

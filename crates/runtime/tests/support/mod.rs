@@ -1,5 +1,25 @@
 //! What the suites share: a runtime on the engine under test, an owner and directory per test, a base image, clean-up.
 
+/// Tests of these names, each a function over a [`Bench`] on a real engine; `through`: a function that gets bench and test.
+macro_rules! on_an_engine {
+    (through $around:ident: $($name:ident),* $(,)?) => {
+        mod docker {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::support::run(stringify!($name), |bench| super::$around(bench, super::$name)).await;
+            })*
+        }
+    };
+    ($($name:ident),* $(,)?) => {
+        mod docker {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::support::run(stringify!($name), super::$name).await;
+            })*
+        }
+    };
+}
+
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,

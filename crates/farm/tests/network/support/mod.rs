@@ -48,6 +48,15 @@ pub(crate) fn farm_binary() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_farm"))
 }
 
+/// Splitmix64: the same times for the same seed.
+pub(crate) fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 /// A folder to run: its name becomes the job's.
 pub(crate) struct Folder {
     path: PathBuf,

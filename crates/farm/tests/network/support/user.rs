@@ -166,11 +166,13 @@ pub(crate) fn paid(lease: &LeaseView) -> &Settlement {
     let sum = |parts: &[Amount]| Amount(parts.iter().map(|a| a.0).sum());
     assert_eq!(sum(&[s.charged, s.refunded]), lease.escrow, "charged and returned are what was on hold: {s:?}");
     assert_eq!(sum(&[s.to_provider, s.to_treasury, s.to_model, s.withheld]), s.charged, "the shares are what was charged: {s:?}");
-    let service = lease.rate_per_hour.per_hour_for(s.billed_ms.0).unwrap();
+    // Each class of resources has a line of its own, rounded for itself.
+    let rates: Vec<Amount> = s.lines.iter().map(|l| l.rate_per_hour).collect();
+    assert_eq!(sum(&rates), lease.rate_per_hour, "the lines' rates are the lease's: {s:?}");
+    let lines: Vec<Amount> = s.lines.iter().map(|l| l.rate_per_hour.per_hour_for(l.billed_ms.0).unwrap()).collect();
+    let service = sum(&lines);
     let build = lease.rate_per_hour.per_hour_for(s.billed_build_ms.0).unwrap();
-    // Each class of resources has its own line, rounded for itself.
-    let whole = sum(&[service, build, s.withheld]);
-    assert!(s.charged <= whole && s.charged.0 + s.lines.len() as u128 >= whole.0, "the charge is rate by time, {whole}: {s:?}");
+    assert_eq!(s.charged, sum(&[service, build, s.withheld]), "the charge is rate by time: {s:?}");
     let served = s.charged.saturating_sub(s.withheld);
     assert_eq!(s.to_provider, served.mul_div(PROVIDER_PPM, 1_000_000).unwrap(), "the provider's share: {s:?}");
     assert_eq!(s.to_model, Amount::ZERO);
