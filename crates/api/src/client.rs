@@ -468,6 +468,14 @@ impl LeaseClient {
         let request = self.request(reqwest::Method::PUT, "manifest").body(bytes);
         self.api.answer(request.timeout(CALL_DEADLINE)).await.map(|_| ())
     }
+    /// Has another manifest take the place of the one that runs.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn update(&self, bytes: Vec<u8>) -> Result<(), ApiError> {
+        let request = self.request(reqwest::Method::PUT, "update").body(bytes);
+        self.api.answer(request.timeout(CALL_DEADLINE)).await.map(|_| ())
+    }
     /// How much of the build context has arrived.
     ///
     /// # Errors

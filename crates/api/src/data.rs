@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `GET sealing-key`, `PUT secrets?hash=H` | the job's secrets, sealed; before the manifest that names them: see [`crate::secrets`] |
 //! | `PUT manifest` | the manifest's bytes; their hash must be the lease's `spec_hash` |
+//! | `PUT update` | a manifest that is to run in its place, within the same lease; see [`UpdateStatus`] |
 //! | `GET context` | [`ContextStatus`]: how much of the build context has arrived |
 //! | `PUT context?offset=N` | tar bytes from N on; resumable; the hash is checked when complete |
 //! | `GET status` | [`LeaseStatus`] |
@@ -93,6 +94,34 @@ pub struct JobStats {
     pub processes: u64,
 }
 
+/// How far a change of what a lease runs has got.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UpdateStatus {
+    /// Hash of the manifest that is to be run.
+    pub manifest: BlobHash,
+    /// How far.
+    pub state: UpdateState,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// States of an update.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateState {
+    /// The image is being fetched; what ran before goes on.
+    Fetching,
+    /// What ran before is stopped and the new instance started.
+    Replacing,
+    /// The new instance was started; whether it is well is its own affair.
+    Done,
+    /// It could not be fetched, and what ran before goes on.
+    Failed,
+    /// It took the place of what ran before, and could not be started.
+    Broken,
+}
+
 /// A lease as its node sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LeaseStatus {
@@ -128,6 +157,9 @@ pub struct LeaseStatus {
     /// What happened to it, oldest first; the oldest are dropped when there are many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Happening>,
+    /// The last change of what it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateStatus>,
     /// The GPUs that are its alone until it ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<HeldGpu>,

@@ -46,6 +46,9 @@ const RUN_GOAL_MS: f64 = 150.0;
 const IDLE_GOAL_CORES: f64 = 0.01;
 /// A job that calculates may take so many times as long as without us.
 const BURDEN_GOAL: f64 = 1.01;
+/// The same as a share of the machine's processor that is not the job's: heartbeats, capacity checks, the ledger. It has no noise of other
+/// programs in it.
+const BURDEN_GOAL_PERCENT: f64 = 1.0;
 /// Calculates, and says when it began and ended by the machine's own clock.
 const CALCULATE: &str =
     "s=$(cut -d' ' -f1 /proc/uptime); i=0; while [ $i -lt COUNT ]; do i=$((i+1)); done; e=$(cut -d' ' -f1 /proc/uptime); echo $s $e";
@@ -114,7 +117,7 @@ fn measure(network: &Network, engine: &Engine, plan: &Plan, report: &mut Report)
             say(&format!("round {round} of {}: engine, farm run, the same with a network of its own: {times:.0?} ms", plan.rounds));
         }
     }
-    let execs = execs(network, engine, plan)?;
+    let (execs, beside) = execs(network, engine, plan)?;
     let used = idle(network, plan)?;
     let goal = Goal::Over(RUN_GOAL_MS);
     let closed = Figure::new("`farm run --egress none` of an image that does nothing", "ms", Spread::median(&closed));
@@ -133,6 +136,10 @@ fn measure(network: &Network, engine: &Engine, plan: &Plan, report: &mut Report)
     let [alone, burdened] = calculations(network, engine, plan)?;
     let work = Figure::new("a job that only calculates, its machine proving its capacity", "s", Spread::median(&burdened));
     report.add(work.against("the same container without us", "s", Spread::median(&alone)).goal(Goal::Times(BURDEN_GOAL)));
+    let cores = std::thread::available_parallelism()?.get() as f64;
+    let burden =
+        Figure::new("processor of `farm dev` beside a running job, of the machine's", "%", Spread::median(&[beside.cores / cores * 100.0]));
+    report.add(burden.goal(Goal::Most(BURDEN_GOAL_PERCENT)));
     for (cpu, memory, idle) in [
         ("processor of an idle `farm dev`, fresh", "memory of an idle `farm dev`, fresh", fresh),
         ("processor of an idle `farm dev`, after the jobs", "memory of an idle `farm dev`, after the jobs", used),
@@ -144,7 +151,8 @@ fn measure(network: &Network, engine: &Engine, plan: &Plan, report: &mut Report)
 }
 
 /// Commands that do nothing in a running job: the engine's own, ours through a channel, ours as a program. Milliseconds.
-fn execs(network: &Network, engine: &Engine, plan: &Plan) -> Result<[Vec<f64>; 3], Failure> {
+/// And what `farm dev` costs beside the job, which itself does nothing.
+fn execs(network: &Network, engine: &Engine, plan: &Plan) -> Result<([Vec<f64>; 3], Idle), Failure> {
     let farm = |args: &[&str]| -> Result<Output, Failure> {
         let ran = farm(&network.home).args(args).stdin(Stdio::null()).output()?;
         if ran.status.success() { Ok(ran) } else { Err(failed("farm failed", &ran)) }
@@ -173,8 +181,9 @@ fn execs(network: &Network, engine: &Engine, plan: &Plan) -> Result<[Vec<f64>; 3
             program.push(millis_since(begun));
         }
     }
+    let beside = idle(network, plan)?;
     farm(&["stop", "reached", "--grace", "1s"])?;
-    Ok([floor, channel, program])
+    Ok(([floor, channel, program], beside))
 }
 
 /// What a talker's bytes take from the first to the last, in MiB a second: the engine's log, ours.

@@ -181,6 +181,7 @@ pages!(
     "unknown",
     "unknown-project",
     "unproven",
+    "update-failed",
     "upload-broken",
     "usage",
     "volume-away",

@@ -28,6 +28,7 @@ mod project;
 mod reach;
 mod receipt;
 mod render;
+mod search;
 mod secrets;
 mod session;
 mod spec_file;
@@ -36,6 +37,7 @@ mod tree;
 mod unpack;
 mod verify;
 mod volumes;
+mod watching;
 mod words;
 
 use args::{Cli, Command, Format};

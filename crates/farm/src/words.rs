@@ -121,6 +121,14 @@ pub(crate) fn state(job: &JobView, phase: Option<Phase>) -> &'static str {
     }
 }
 
+/// Whether nothing more can happen to a job: what it cost is final as well.
+pub(crate) const fn is_over(job: &JobView) -> bool {
+    match &job.lease {
+        Some(lease) => matches!(lease.state, LeaseState::Closed),
+        None => matches!(job.order.state, OrderState::Expired | OrderState::Cancelled),
+    }
+}
+
 const fn ended(reason: &EndReason) -> &'static str {
     match reason {
         EndReason::Exited { code: 0 } => "succeeded",

@@ -5,6 +5,8 @@
 #![cfg(test)]
 
 mod support;
+#[path = "cases/updates.rs"]
+mod updates;
 #[path = "cases/upkeep.rs"]
 mod upkeep;
 

@@ -4,7 +4,7 @@
 //! It does not choose among offers: see `rank`.
 
 use crate::score::score;
-use pasture_types::market::{Constraint, OfferTerms, OrderTerms, Term, open_for};
+use pasture_types::market::{Constraint, OfferTerms, OrderTerms, Term, open_for, region_within};
 use pasture_types::market_rules::MarketParams;
 use pasture_types::{AccountId, Amount, Millis, NodeId, OfferId, Resources, Timestamp};
 
@@ -247,11 +247,6 @@ fn rate(offer: &OfferView<'_>, asked: &Resources) -> Option<Amount> {
         rates.hourly_of(all, &Resources { gpus, ..asked.clone() })
     };
     rate.filter(|r| *r <= MAX_RATE_PER_HOUR)
-}
-
-/// Whether a region is the wanted one or lies within it (`eu` holds `eu-west`, not `europe`).
-fn region_within(region: &str, wanted: &str) -> bool {
-    region == wanted || region.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('-'))
 }
 
 fn holds(constraint: &Constraint, index: usize, offer: &OfferView<'_>) -> bool {

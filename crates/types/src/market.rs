@@ -297,6 +297,12 @@ pub enum Disclose {
     Probe,
 }
 
+/// Whether a region is the wanted one or lies within it (`eu` holds `eu-west`, not `europe`).
+#[must_use]
+pub fn region_within(region: &str, wanted: &str) -> bool {
+    region == wanted || region.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('-'))
+}
+
 /// A condition that an offer must meet.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -65,6 +65,10 @@ pub(crate) struct UpdateArgs {
     /// A variable to set; can be given several times
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(crate) env: Vec<String>,
+    /// Replace by new leases, perhaps on other machines: without a pause, since the old one stays until the new one is ready [default:
+    /// what can change within its lease does]
+    #[arg(long)]
+    pub(crate) new_lease: bool,
     /// How far to go.
     #[command(flatten)]
     pub(crate) going: GoingArgs,

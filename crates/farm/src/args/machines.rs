@@ -9,9 +9,11 @@ use std::path::PathBuf;
 /// `farm offers`.
 #[derive(Args, Debug)]
 pub(crate) struct OffersArgs {
-    /// A machine: its id or its provider's name, or the beginning of either; shows its deposit, capacity checks, certificates
-    #[arg(value_name = "MACHINE")]
-    pub(crate) machine: Option<String>,
+    /// A machine: its id or its provider's name, or the beginning of either; shows its deposit, capacity checks, certificates. Or
+    /// conditions, all of which must hold now: gpu=H100:2 cpu=8 memory=32Gi disk=1Gi region=eu provider=NAME 'price<1.2' LABEL=VALUE;
+    /// sizes are what you need at least, and the price is an hour's for them (without a size: for a core and a GiB)
+    #[arg(value_name = "MACHINE|CONDITION")]
+    pub(crate) what: Vec<String>,
 }
 
 /// `farm deposit`.

@@ -26,9 +26,9 @@ const AFTER: &str = "\
 Exit codes: for `run` the job's own; 2 the command line makes no sense; 124 a cap was reached; 125 farm or the network failed.
 Start here: `farm dev` in one terminal, `farm run .` in another.";
 
-/// Run a folder, or an image, on somebody's machine and pay for what was served.
+/// Run a folder, or an image, on somebody's machine and pay for what was served; or offer a machine and earn
 #[derive(Parser, Debug)]
-#[command(name = "farm", version, about, after_help = AFTER, disable_help_subcommand = true)]
+#[command(name = "farm", version, after_help = AFTER, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -140,7 +140,7 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Offer this machine to a network
     Up(UpArgs),
-    /// Measure this machine before you offer it
+    /// Measure this machine, offer it, see how it is doing
     Provider(ProviderArgs),
     /// Take no more jobs on this machine; those that run go on
     Pause(PauseArgs),
@@ -309,6 +309,9 @@ pub(crate) struct PsArgs {
     /// Also jobs that ended more than a day ago
     #[arg(short, long)]
     pub(crate) all: bool,
+    /// Go on showing it as it changes
+    #[arg(short, long)]
+    pub(crate) watch: bool,
 }
 
 /// `farm status`.
@@ -317,6 +320,9 @@ pub(crate) struct StatusArgs {
     /// The job, or the beginning of its name [default: the network and your account]
     #[arg(value_name = "JOB")]
     pub(crate) job: Option<String>,
+    /// Go on showing it as it changes, until the job is over
+    #[arg(short, long)]
+    pub(crate) watch: bool,
 }
 
 /// `farm logs`.
@@ -712,7 +718,7 @@ mod tests {
 
     #[test]
     fn aliases_and_contradictions() {
-        assert!(matches!(parse("farm list -a").command, Command::Ps(PsArgs { all: true })));
+        assert!(matches!(parse("farm list -a").command, Command::Ps(PsArgs { all: true, watch: false })));
         assert!(matches!(parse("farm wallet").command, Command::Account(AccountArgs { command: None })));
         assert!(matches!(parse("farm close x").command, Command::Stop(_)));
         let Command::Invite(invite) = parse("farm invite --credits 2").command else { panic!("not invite") };

@@ -1,5 +1,6 @@
 //! The arguments of `farm provider`.
 
+use super::{DrainArgs, UpArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -11,11 +12,25 @@ pub(crate) struct ProviderArgs {
     pub(crate) command: ProviderCommand,
 }
 
-/// What can be done with a machine before it is offered.
+/// What can be done with this machine.
 #[derive(Subcommand, Debug)]
 pub(crate) enum ProviderCommand {
+    /// Offer this machine to a network: the same as `farm up`
+    Join(Box<UpArgs>),
+    /// Show what this machine offers, runs and does
+    Status(ProviderStatusArgs),
+    /// Take no more jobs, and say when the last one is over: the same as `farm drain`
+    Drain(DrainArgs),
     /// Measure this machine, try what its container engine holds jobs to, and suggest a price; offers nothing
     SelfTest(SelfTestArgs),
+}
+
+/// `farm provider status`.
+#[derive(Args, Debug)]
+pub(crate) struct ProviderStatusArgs {
+    /// Go on showing it as it changes
+    #[arg(short, long)]
+    pub(crate) watch: bool,
 }
 
 /// `farm provider self-test`.

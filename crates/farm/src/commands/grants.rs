@@ -16,6 +16,8 @@ use pasture_types::{AccountId, Amount, AssetId, GrantId, Millis, PublicKey, Sign
 
 /// Shortest beginning of an id that is taken for the whole.
 const SHORTEST_ID: usize = 4;
+/// How often a watcher's grant is looked at anew when others changed it meanwhile: so many jobs begin at the same moment.
+const GRANT_TRIES: u32 = 16;
 /// What a grant may allow, by name: the stable numbers of the actions.
 const KINDS: [(&str, ActionKind); 8] = [
     ("deposit", kind(3)),
@@ -130,6 +132,20 @@ pub(crate) async fn let_watch(
     let mut actions: Vec<Action> = standing.iter().map(|g| Action::Grant(GrantAction::Revoke { grant: g.id })).collect();
     actions.push(Action::Grant(GrantAction::Create { terms: Box::new(terms) }));
     Ok(actions)
+}
+
+/// Does what changes the grant of a watcher, again where another command of ours changed it meanwhile: jobs that begin at the same time
+/// share the one grant, and all but one of them find another than they have looked at.
+pub(crate) async fn unless_overtaken<T>(watched: bool, change: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
+    let mut tries = if watched { GRANT_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        match change().await {
+            // The grant to be replaced is not there any more, or there is one already.
+            Err(failure) if tries > 0 && matches!(failure.code.as_str(), "ledger-40" | "ledger-41") => {}
+            other => return other,
+        }
+    }
 }
 
 async fn make(app: &App, amount: &str, expires: &str) -> Outcome {

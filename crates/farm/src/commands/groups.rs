@@ -15,6 +15,7 @@ use crate::handles::Names;
 use crate::render::Table;
 use crate::render::number::{count, credits, duration};
 use crate::session::{Job, Session};
+use crate::watching::View;
 use crate::words;
 use futures::StreamExt as _;
 use futures::stream;
@@ -90,7 +91,7 @@ impl Seen<'_> {
 }
 
 /// `farm status` of a deployment.
-pub(crate) async fn status(session: &Session, group: &Group) -> Outcome {
+pub(crate) async fn status(session: &Session, group: &Group) -> Result<View, Failure> {
     let (jobs, names) = session.jobs().await?;
     let known: BTreeMap<OrderId, &JobView> = jobs.iter().map(|j| (j.order.id, j)).collect();
     let units = group.units();
@@ -101,8 +102,7 @@ pub(crate) async fn status(session: &Session, group: &Group) -> Outcome {
     };
     let seen: Vec<Seen<'_>> = stream::iter(units).map(look).buffered(ASKED_AT_ONCE).collect().await;
     let d = &group.deployment;
-    let completed = |service: &str| d.completed.get(service).map_or(0, |c| c.members.count());
-    if session.out.json {
+    let value = {
         let part = |s: &Seen<'_>| {
             serde_json::json!({
                 "service": s.unit.key.service, "index": s.unit.key.index, "state": s.state(), "job": names.handle(&s.unit.order),
@@ -115,16 +115,25 @@ pub(crate) async fn status(session: &Session, group: &Group) -> Outcome {
             .map(|(name, spec)| {
                 (
                     name,
-                    serde_json::json!({"size": spec.fleet.size.count(), "completed": completed(name), "depends_on": spec.fleet.depends_on}),
+                    serde_json::json!({"size": spec.fleet.size.count(), "completed": completed(group, name), "depends_on": spec.fleet.depends_on}),
                 )
             })
             .collect();
-        session.out.json(&serde_json::json!({
+        serde_json::json!({
             "deployment": d.name, "origin": d.origin, "stopped": d.stopped, "budget": d.budget, "spent": d.spent, "services": services,
             "parts": seen.iter().map(part).collect::<Vec<_>>(),
-        }));
-        return Ok(Exit::Ok);
-    }
+        })
+    };
+    Ok(View { value, text: status_text(session, group, &names, &seen), over: d.stopped })
+}
+
+/// How many members of an array have succeeded.
+fn completed(group: &Group, service: &str) -> u32 {
+    group.deployment.completed.get(service).map_or(0, |c| c.members.count())
+}
+
+fn status_text(session: &Session, group: &Group, names: &Names, seen: &[Seen<'_>]) -> String {
+    let d = &group.deployment;
     let mut head = Table::pairs();
     head.row(["deployment".into(), format!("{}{}", d.name, if d.stopped { " (stopped)" } else { "" })]);
     head.row(["from".into(), words::plainly(&d.origin)]);
@@ -134,12 +143,12 @@ pub(crate) async fn status(session: &Session, group: &Group) -> Outcome {
     for (name, spec) in group.specs.iter().filter(|(n, _)| group.service.as_ref().is_none_or(|s| s == *n)) {
         let size = match spec.fleet.size {
             Size::Replicas(n) => count(n.into(), "replica"),
-            Size::Array { count, parallel } => format!("array of {count}, {parallel} at a time; {} succeeded", completed(name)),
+            Size::Array { count, parallel } => format!("array of {count}, {parallel} at a time; {} succeeded", completed(group, name)),
         };
         head.row([name.clone(), size]);
     }
     let mut table = Table::new(&["PART", "JOB", "STATE", "MACHINE", "SERVED", "RESTARTS"]);
-    for s in &seen {
+    for s in seen {
         let lease = s.job.and_then(|j| j.lease.as_ref());
         let of = |text: &dyn Fn(&LeaseView) -> String| lease.map_or_else(|| "-".into(), text);
         table.row([
@@ -156,14 +165,13 @@ pub(crate) async fn status(session: &Session, group: &Group) -> Outcome {
         text.push('\n');
         text.push_str(&table.text());
     }
-    for s in &seen {
+    for s in seen {
         for event in s.live.iter().flat_map(|live| &live.history).filter(|e| !e.text.starts_with("started")) {
             let ago = duration(session.time().since(event.at));
             text.push_str(&format!("\n{} {ago} ago: {}", group.label(&s.unit.key), words::plainly(&event.text)));
         }
     }
-    session.out.data(text.trim_end());
-    Ok(Exit::Ok)
+    text
 }
 
 /// Puts a part's name before each line of its log; lines may come in pieces.

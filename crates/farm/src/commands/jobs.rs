@@ -16,6 +16,7 @@ use crate::render::number::{credits, duration, per_hour};
 use crate::render::{Progress, Table};
 use crate::session::{App, Job, Session};
 use crate::verify::{Checker, Evidence, answered};
+use crate::watching::{View, show};
 use crate::words;
 use futures::StreamExt as _;
 use futures::stream;
@@ -55,32 +56,35 @@ pub(crate) async fn live(session: &Session, lease: Option<&LeaseView>) -> Option
 /// `farm ps`.
 pub(crate) async fn ps(app: &App, args: &PsArgs) -> Outcome {
     let session = Session::open(app).await?;
+    show(session.out, args.watch, async || list(&session, args.all).await).await
+}
+
+/// Our jobs.
+async fn list(session: &Session, all: bool) -> Result<View, Failure> {
     let (jobs, names) = session.jobs().await?;
     let now = session.time();
     let recent = |j: &&JobView| match &j.lease {
         Some(lease) => lease.closed.is_none_or(|t| now.since(t) < RECENT),
         None => j.order.state == OrderState::Open || now.since(j.order.placed) < RECENT,
     };
-    let asked = stream::iter(jobs.iter().filter(|j| args.all || recent(j)));
-    let look = async |job: &JobView| live(&session, job.lease.as_ref()).await.map(|s| (s.phase, s.gpus));
+    let asked = stream::iter(jobs.iter().filter(|j| all || recent(j)));
+    let look = async |job: &JobView| live(session, job.lease.as_ref()).await.map(|s| (s.phase, s.gpus));
     let seen: Vec<(&JobView, _)> = asked.map(async |job| (job, look(job).await)).buffered(ASKED_AT_ONCE).collect().await;
     fn state(job: &JobView, seen: Option<&(Phase, Vec<HeldGpu>)>) -> &'static str {
         words::state(job, seen.map(|(phase, _)| *phase))
     }
-    if session.out.json {
+    let value = {
         let one = |(job, seen): &(&JobView, Option<(Phase, Vec<HeldGpu>)>)| {
             let (handle, part_of) = (names.handle(&job.order.id), names.part_of(&job.order.id));
             let gpus = seen.as_ref().map_or(&[][..], |(_, gpus)| gpus);
             let state = state(job, seen.as_ref());
             serde_json::json!({"job": handle, "state": state, "deployment": part_of, "order": job.order, "lease": job.lease, "gpus": gpus})
         };
-        session.out.json(&seen.iter().map(one).collect::<Vec<_>>());
-        return Ok(Exit::Ok);
-    }
+        serde_json::Value::Array(seen.iter().map(one).collect())
+    };
     let shown: Vec<(&JobView, &str)> = seen.iter().map(|(job, seen)| (*job, state(job, seen.as_ref()))).collect();
-    if shown.is_empty() {
+    if shown.is_empty() && !session.out.json {
         session.out.note("no jobs; run one:  farm run .");
-        return Ok(Exit::Ok);
     }
     let mut table = Table::new(&["JOB", "STATE", "MACHINE", "SERVED", "CHARGED", "AGE"]);
     let mut group = None;
@@ -101,73 +105,85 @@ pub(crate) async fn ps(app: &App, args: &PsArgs) -> Outcome {
             duration(now.since(job.order.placed)),
         ]);
     }
-    session.out.data(table.text().trim_end());
-    Ok(Exit::Ok)
+    let text = if shown.is_empty() { String::new() } else { table.text() };
+    Ok(View { value, text, over: false })
 }
 
 /// `farm status`.
-pub(crate) async fn status(app: &App, job: &str) -> Outcome {
+pub(crate) async fn status(app: &App, job: &str, watch: bool) -> Outcome {
     let session = Session::open(app).await?;
-    if let Some(group) = group::find(&session, job)? {
-        return groups::status(&session, &group).await;
-    }
+    show(session.out, watch, async || match group::find(&session, job)? {
+        Some(group) => groups::status(&session, &group).await,
+        None => one(&session, job).await,
+    })
+    .await
+}
+
+/// What is known of one job.
+async fn one(session: &Session, job: &str) -> Result<View, Failure> {
     let job = session.job(job).await?;
-    let live = live(&session, job.lease.as_ref()).await;
+    let live = live(session, job.lease.as_ref()).await;
     let view = JobView { order: job.order.clone(), lease: job.lease.clone() };
     let state = words::state(&view, live.as_ref().map(|s| s.phase));
     let value = serde_json::json!({"job": job.handle, "state": state, "order": job.order, "lease": job.lease, "machine": live});
-    session.out.either(&value, || {
-        let mut table = Table::pairs();
-        let mut row = |name: &str, text: String| table.row([name.into(), text]);
-        row("job", job.handle.clone());
-        row("state", state.into());
-        if let Some(reason) = job.lease.as_ref().and_then(|l| l.reason.as_ref()) {
-            let end = words::ending(reason);
-            row("end", format!("{} ({})", end.verb, end.why));
+    let text = job_text(session, &job, state, live.as_ref());
+    Ok(View { value, text, over: words::is_over(&view) })
+}
+
+fn job_text(session: &Session, job: &Job, state: &str, live: Option<&LeaseStatus>) -> String {
+    let mut table = Table::pairs();
+    let mut row = |name: &str, text: String| table.row([name.into(), text]);
+    row("job", job.handle.clone());
+    row("state", state.into());
+    if let Some(reason) = job.lease.as_ref().and_then(|l| l.reason.as_ref()) {
+        let end = words::ending(reason);
+        row("end", format!("{} ({})", end.verb, end.why));
+    }
+    row("asked", job.order.resources.to_string());
+    if let Some(lease) = &job.lease {
+        row("machine", words::machine(&lease.provider_name, &lease.region));
+        row("price", format!("{}, at most {} cr", per_hour(lease.rate_per_hour), credits(lease.escrow)));
+        if let Some(term) = words::term(&lease.tenure.term) {
+            row("term", term);
         }
-        row("asked", job.order.resources.to_string());
-        if let Some(lease) = &job.lease {
-            row("machine", words::machine(&lease.provider_name, &lease.region));
-            row("price", format!("{}, at most {} cr", per_hour(lease.rate_per_hour), credits(lease.escrow)));
-            if let Some(term) = words::term(&lease.tenure.term) {
-                row("term", term);
-            }
-            if lease.tenure.preempting {
-                row("notice", "the machine's owner ends it early, as agreed".into());
-            }
-            if let Some(watcher) = &lease.tenure.watcher {
-                row("watcher", watcher.to_string());
-            }
-            let served = live.as_ref().map_or(lease.served_ms, |s| s.served_ms.max(lease.served_ms));
-            row("served", format!("{}, of it confirmed by you {}", duration(served), duration(lease.confirmed_ms)));
-            row("charged", format!("{} cr", credits(cost(lease))));
+        if lease.tenure.preempting {
+            row("notice", "the machine's owner ends it early, as agreed".into());
         }
-        if let Some(s) = &live {
-            row("phase", format!("{:?}", s.phase).to_lowercase());
-            for gpu in &s.gpus {
-                let simulated = if gpu.simulated { ", simulated" } else { "" };
-                row("GPU", format!("{} with {}, {}{simulated}", gpu.model, display_bytes(gpu.vram_bytes), gpu.uuid));
-            }
-            if let Some(ends) = s.ends.filter(|_| s.end.is_none()) {
-                row("cap in", duration(ends.since(session.time())));
-            }
-            if !s.detail.is_empty() {
-                row("detail", words::plainly(&s.detail));
-            }
-            if let Some(health) = &s.health {
-                row("health", format!("{:?}: {}", health.state, words::plainly(&health.detail)).to_lowercase());
-            }
-            if s.restarts > 0 {
-                row("restarts", s.restarts.to_string());
-            }
-            for event in &s.history {
-                row("event", format!("{} ago: {}", duration(session.time().since(event.at)), words::plainly(&event.text)));
-            }
+        if let Some(watcher) = &lease.tenure.watcher {
+            row("watcher", watcher.to_string());
         }
-        row("id", job.order.id.to_string());
-        table.text()
-    });
-    Ok(Exit::Ok)
+        let served = live.map_or(lease.served_ms, |s| s.served_ms.max(lease.served_ms));
+        row("served", format!("{}, of it confirmed by you {}", duration(served), duration(lease.confirmed_ms)));
+        row("charged", format!("{} cr", credits(cost(lease))));
+    }
+    if let Some(s) = live {
+        row("phase", format!("{:?}", s.phase).to_lowercase());
+        for gpu in &s.gpus {
+            let simulated = if gpu.simulated { ", simulated" } else { "" };
+            row("GPU", format!("{} with {}, {}{simulated}", gpu.model, display_bytes(gpu.vram_bytes), gpu.uuid));
+        }
+        if let Some(ends) = s.ends.filter(|_| s.end.is_none()) {
+            row("cap in", duration(ends.since(session.time())));
+        }
+        if !s.detail.is_empty() {
+            row("detail", words::plainly(&s.detail));
+        }
+        if let Some(health) = &s.health {
+            row("health", format!("{:?}: {}", health.state, words::plainly(&health.detail)).to_lowercase());
+        }
+        if let Some(update) = &s.update {
+            let detail = if update.detail.is_empty() { String::new() } else { format!(": {}", words::plainly(&update.detail)) };
+            row("update", format!("{:?}{detail}", update.state).to_lowercase());
+        }
+        if s.restarts > 0 {
+            row("restarts", s.restarts.to_string());
+        }
+        for event in &s.history {
+            row("event", format!("{} ago: {}", duration(session.time().since(event.at)), words::plainly(&event.text)));
+        }
+    }
+    row("id", job.order.id.to_string());
+    table.text()
 }
 
 /// `farm logs`.

@@ -54,8 +54,8 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Schema => schema::run(app),
         Command::Ps(args) => jobs::ps(app, args).await,
         Command::Status(args) => match &args.job {
-            Some(job) => jobs::status(app, job).await,
-            None => overview::run(app).await,
+            Some(job) => jobs::status(app, job, args.watch).await,
+            None => overview::run(app, args.watch).await,
         },
         Command::Logs(args) => jobs::logs(app, args).await,
         Command::Stats(args) => stats::run(app, args).await,

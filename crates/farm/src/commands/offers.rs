@@ -1,4 +1,4 @@
-//! `farm offers`: what machines are offered at which price, and what is known of one.
+//! `farm offers`: what machines are offered at which price, which of them fit what is looked for, and what is known of one.
 
 use crate::args::OffersArgs;
 use crate::commands::deposit::{one_machine, standing_rows};
@@ -7,6 +7,7 @@ use crate::gpus;
 use crate::patience::first_call;
 use crate::render::Table;
 use crate::render::number::{credits, duration};
+use crate::search::{Found, Search, is_condition};
 use crate::session::{App, Session, now_ms};
 use crate::words::{hours, plainly};
 use pasture_api::client::AccountClient;
@@ -22,21 +23,30 @@ const SHOWN_IMAGES: usize = 10;
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &OffersArgs) -> Outcome {
-    if let Some(machine) = &args.machine {
+    if let [machine] = args.what.as_slice()
+        && !is_condition(machine)
+    {
         return one(app, machine).await;
     }
+    let search = Search::parse(&args.what)?;
     let client = app.client()?;
     let offers = first_call(app.out, || client.offers()).await?;
+    let none = offers.is_empty();
+    let found = search.among(offers);
     if app.out.json {
-        app.out.json(&offers);
+        app.out.json(&found);
         return Ok(Exit::Ok);
     }
-    if offers.is_empty() {
-        app.out.note("nobody offers a machine now; offer this one:  farm up");
+    if found.is_empty() {
+        app.out.note(if none {
+            "nobody offers a machine now; offer this one:  farm up"
+        } else {
+            "no machine fits all of that now; all there are:  farm offers; what would help a job:  farm explain"
+        });
         return Ok(Exit::Ok);
     }
-    let mut table = Table::new(&["PROVIDER", "REGION", "FREE", "CORE/H", "GIB/H", "DISK GIB/H", "CPU", "REACHABLE"]);
-    for o in &offers {
+    let mut table = Table::new(&["PROVIDER", "REGION", "FREE", "CORE/H", "GIB/H", "DISK GIB/H", "TOTAL/H", "CPU", "REACHABLE"]);
+    for Found { offer: o, price } in &found {
         let rates = &o.terms.rates;
         table.row([
             o.provider_name.clone(),
@@ -45,11 +55,13 @@ pub(crate) async fn run(app: &App, args: &OffersArgs) -> Outcome {
             credits(rates.cpu_core),
             credits(rates.memory_gib),
             credits(rates.disk_gib),
+            credits(*price),
             o.cpu_model.clone(),
             if o.reachable { "yes".into() } else { "no".into() },
         ]);
     }
     app.out.data(table.text().trim_end());
+    app.out.note(&format!("total: an hour of {}", search.priced()));
     Ok(Exit::Ok)
 }
 

@@ -2,50 +2,81 @@
 //!
 //! Guarantees: reads only; an account that does not exist yet is said to be that, and is not opened.
 
+use crate::commands::jobs::{cost, live};
 use crate::commands::{deposit, leaving};
-use crate::exit::{Exit, Outcome};
+use crate::exit::{Failure, Outcome};
+use crate::handles::Names;
 use crate::machine;
 use crate::render::Table;
 use crate::render::number::{count, credits, duration};
 use crate::session::{App, Session};
+use crate::watching::{View, show};
 use crate::words;
-use pasture_api::{AccountView, NetworkStatus, OrderState};
+use pasture_api::data::LeaseStatus;
+use pasture_api::{AccountView, JobView, NetworkStatus, OrderState};
 use pasture_types::Timestamp;
 use pasture_types::lease::LeaseState;
 
+/// Jobs that are named; `farm ps` has them all.
+const SHOWN_JOBS: usize = 10;
+
 /// Runs the command.
-pub(crate) async fn run(app: &App) -> Outcome {
-    let session = Session::open(app).await?;
+pub(crate) async fn run(app: &App, watch: bool) -> Outcome {
+    show(app.out, watch, async || look(app, &Session::open(app).await?).await).await
+}
+
+async fn look(app: &App, session: &Session) -> Result<View, Failure> {
     let ours = session.account();
     let account = match session.ask(|| session.api.account(&ours)).await {
         Ok(view) => Some(view),
         Err(e) if e.problem().is_some_and(|p| p.status == 404) => None,
         Err(e) => return Err(e.into()),
     };
-    let (jobs, _) = session.jobs().await?;
-    let live = |state: LeaseState| matches!(state, LeaseState::Matched | LeaseState::Accepted | LeaseState::Running);
-    let open = jobs.iter().filter(|j| j.lease.as_ref().map_or(j.order.state == OrderState::Open, |l| live(l.state))).count() as u64;
+    let (jobs, names) = session.jobs().await?;
+    let is_live = |state: LeaseState| matches!(state, LeaseState::Matched | LeaseState::Accepted | LeaseState::Running);
+    let open: Vec<&JobView> =
+        jobs.iter().filter(|j| j.lease.as_ref().map_or(j.order.state == OrderState::Open, |l| is_live(l.state))).collect();
     let machines = machine::all(&app.paths).await;
-    let value = serde_json::json!({"network": session.status, "account": account, "open_jobs": open, "machines": machines});
-    session.out.either(&value, || {
-        let mut table = Table::pairs();
-        for (name, text) in network_rows(&session.status, session.time()) {
-            table.row([name.into(), text]);
+    let value = serde_json::json!({"network": session.status, "account": account, "open_jobs": open.len(), "machines": machines});
+    let mut table = Table::pairs();
+    for (name, text) in network_rows(&session.status, session.time()) {
+        table.row([name.into(), text]);
+    }
+    match &account {
+        Some(view) => account_rows(view, session.is_test()).into_iter().for_each(|(name, text)| table.row([name.into(), text])),
+        None => table.row(["account".into(), format!("{}, not known to this network yet", session.account())]),
+    }
+    table.row(["jobs".into(), format!("{} open", open.len())]);
+    let shown: Vec<&JobView> = open.iter().copied().take(SHOWN_JOBS).collect();
+    let asked = shown.iter().map(async |job| live(session, job.lease.as_ref()).await);
+    let said = futures::future::join_all(asked).await;
+    for (job, said) in shown.iter().zip(&said) {
+        table.row(["".into(), job_line(job, said.as_ref(), &names)]);
+    }
+    if open.len() > SHOWN_JOBS {
+        table.row(["".into(), "and more:  farm ps".into()]);
+    }
+    for one in &machines {
+        table.row(["machine".into(), leaving::row(one)]);
+        if let Some(load) = &one.load {
+            table.row(["".into(), leaving::load(load)]);
         }
-        match &account {
-            Some(view) => account_rows(view, session.is_test()).into_iter().for_each(|(name, text)| table.row([name.into(), text])),
-            None => table.row(["account".into(), format!("{}, not known to this network yet", session.account())]),
-        }
-        table.row(["jobs".into(), format!("{open} open")]);
-        for one in &machines {
-            table.row(["machine".into(), leaving::row(one)]);
-            if let Some(load) = &one.load {
-                table.row(["".into(), leaving::load(load)]);
-            }
-        }
-        table.text()
-    });
-    Ok(Exit::Ok)
+    }
+    Ok(View { value, text: table.text(), over: false })
+}
+
+/// An open job in one line; `said`: by its machine, if it answered at once.
+fn job_line(job: &JobView, said: Option<&LeaseStatus>, names: &Names) -> String {
+    let mut line = format!("{}: {}", names.handle(&job.order.id), words::state(job, said.map(|s| s.phase)));
+    if let Some(lease) = &job.lease {
+        let machine = words::machine(&lease.provider_name, &lease.region);
+        line.push_str(&format!(
+            " on {machine}, served {}, {} cr",
+            duration(said.map_or(lease.served_ms, |s| s.served_ms.max(lease.served_ms))),
+            credits(cost(lease))
+        ));
+    }
+    line
 }
 
 /// What a network says of itself.

@@ -1,14 +1,17 @@
-//! `farm provider self-test`: how fast this machine is, what its engine holds jobs to, and what to ask for it.
+//! `farm provider`: how this machine is doing, and `self-test`: how fast it is, what its engine holds jobs to, and what to ask for it.
 //!
-//! Guarantees: nothing is offered, registered or left behind. Without a network the fixed prices are shown, and it says so; without an
+//! Guarantees of the self-test: nothing is offered, registered or left behind. Without a network the fixed prices are shown, and it says so; without an
 //! engine the rest is still measured, and the command fails.
 
+use super::{leaving, up};
 use crate::args::{ProviderArgs, ProviderCommand, SelfTestArgs};
 use crate::backend::{self, Capabilities, Gauge, Suggestion};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::render::number::credits;
+use crate::machine;
+use crate::render::number::{credits, duration};
 use crate::render::{Progress, Table};
 use crate::session::App;
+use crate::watching::{View, show};
 use pasture_types::market::Rates;
 use pasture_types::resources::display_bytes;
 use serde::Serialize;
@@ -30,8 +33,36 @@ struct Report {
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &ProviderArgs) -> Outcome {
     match &args.command {
+        ProviderCommand::Join(args) => Box::pin(up::run(app, args)).await,
+        ProviderCommand::Status(args) => show(app.out, args.watch, async || status(app).await).await,
+        ProviderCommand::Drain(args) => leaving::drain(app, args).await,
         ProviderCommand::SelfTest(args) => self_test(app, args).await,
     }
+}
+
+/// What the machines of this computer offer, run and do.
+async fn status(app: &App) -> Result<View, Failure> {
+    let machines = machine::all(&app.paths).await;
+    if machines.is_empty() {
+        let failure = Failure::new("no-machine-here", "no machine of this computer is offered now");
+        return Err(failure.next("offer it:  farm up"));
+    }
+    let mut table = Table::pairs();
+    for one in &machines {
+        table.row(["machine".into(), leaving::row(one)]);
+        table.row(["offers".into(), one.offered.to_string()]);
+        table.row(["in jobs".into(), one.held.to_string()]);
+        table.row(["network".into(), format!("{}, files in {}", one.api_url, one.data.display())]);
+        table.row(["earns".into(), one.provider.to_string()]);
+        if let Some(load) = &one.load {
+            table.row(["busy".into(), leaving::load(load)]);
+        }
+        for job in &one.jobs {
+            let phase = format!("{:?}", job.phase).to_lowercase();
+            table.row(["job".into(), format!("{} {phase}, served {}", job.lease.short(), duration(job.served_ms))]);
+        }
+    }
+    Ok(View { value: serde_json::json!(machines), text: table.text(), over: false })
 }
 
 async fn self_test(app: &App, args: &SelfTestArgs) -> Outcome {

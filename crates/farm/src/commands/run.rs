@@ -9,7 +9,7 @@
 use crate::args::RunArgs;
 use crate::backend;
 use crate::commands::explain::{explanation, quote};
-use crate::commands::grants::let_watch;
+use crate::commands::grants::{let_watch, unless_overtaken};
 use crate::commands::{dev, forward, init};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, Signals};
@@ -211,6 +211,10 @@ pub(crate) fn manifest(asked: &Asked, context: Option<(BlobHash, u64)>) -> Resul
 
 /// Puts the order on the ledger; our record of it is written first, so that its name survives whatever happens then.
 async fn place(session: &Session, asked: &Asked, terms: &OrderTerms) -> Result<OrderId, Failure> {
+    unless_overtaken(terms.watcher.is_some(), async || place_once(session, asked, terms).await).await
+}
+
+async fn place_once(session: &Session, asked: &Asked, terms: &OrderTerms) -> Result<OrderId, Failure> {
     let mut placed = None;
     let record = |spec: &CheckedSpec, order| JobRecord {
         order,

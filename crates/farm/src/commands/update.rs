@@ -1,15 +1,17 @@
 //! `farm update`: changes what is deployed and replaces what differs.
 //!
-//! Guarantees: replicas of a service are replaced one at a time, each new one ready (healthy, where there is a health check) before
-//! the one that it replaces is stopped; where a new one fails, the others stay as they are. Each new one is a lease of its own:
-//! the machine may be another, and that is said.
+//! Guarantees: replicas of a service change one at a time, and where one fails, the others stay as they are. What only changes in its
+//! image, command, environment and the like changes within its lease (`deploy/inplace.rs`). Everything else, and all with
+//! `--new-lease`, is replaced: each new one ready (healthy, where there is a health check) before the one that it replaces is stopped.
+//! That is a lease of its own, the machine may be another, and that is said.
 
 use crate::args::UpdateArgs;
 use crate::commands::deploy::carry_out;
-use crate::deploy::drive::Taste;
-use crate::deploy::{group, source};
+use crate::deploy::drive::{Taste, print};
+use crate::deploy::{group, inplace, source};
 use crate::exit::{Failure, Outcome};
 use crate::session::{App, Session};
+use pasture_jobfile::checked;
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &UpdateArgs) -> Outcome {
@@ -54,6 +56,19 @@ pub(crate) async fn run(app: &App, args: &UpdateArgs) -> Outcome {
         }
     }
     record.stopped = false;
-    session.out.note("what differs gets a new lease, on a machine that may be another; what is there now ends once the new one is ready");
+    if args.going.dry_run {
+        return carry_out(app, &session, record, Taste::Asked, &args.going).await;
+    }
+    if !args.new_lease {
+        let specs = checked(&record.services).map_err(|(service, e)| Failure::new("spec", format!("services.{service}.{e}")))?;
+        session.ready().await?;
+        let (jobs, _) = session.jobs().await?;
+        inplace::change(&session, &found.deployment, &mut record, &specs, &jobs).await?;
+    }
+    if args.new_lease || record.units.iter().any(|u| u.print != print(&record, &u.key.service, None)) {
+        session
+            .out
+            .note("what differs gets a new lease, on a machine that may be another; what is there now ends once the new one is ready");
+    }
     carry_out(app, &session, record, Taste::Asked, &args.going).await
 }

@@ -5,7 +5,7 @@
 //! where the order named it. It sees neither inputs nor logs.
 
 use crate::args::{WatchArgs, WatcherArgs};
-use crate::commands::grants::let_watch;
+use crate::commands::grants::{let_watch, unless_overtaken};
 use crate::commands::run::WATCH_LINGERS;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, FromNode, Signals};
@@ -53,13 +53,16 @@ pub(crate) async fn name(app: &App, args: &WatcherArgs) -> Outcome {
     let session = Session::open(app).await?;
     let job = session.job(&args.job).await?;
     let lease = job.lease()?.id;
-    let mut actions = vec![Action::Service(Box::new(ServiceAction::Watch { lease, watcher }))];
-    if let Some(watcher) = watcher {
-        let view = job.lease()?;
-        let life = Millis(view.max_duration.0.saturating_add(WATCH_LINGERS.0));
-        actions.extend(let_watch(&session, watcher, view.asset, view.escrow, life).await?);
-    }
-    session.submit(actions).await?;
+    let view = job.lease()?;
+    unless_overtaken(watcher.is_some(), async || {
+        let mut actions = vec![Action::Service(Box::new(ServiceAction::Watch { lease, watcher }))];
+        if let Some(watcher) = watcher {
+            let life = Millis(view.max_duration.0.saturating_add(WATCH_LINGERS.0));
+            actions.extend(let_watch(&session, watcher, view.asset, view.escrow, life).await?);
+        }
+        session.submit(actions).await
+    })
+    .await?;
     let value = serde_json::json!({"job": job.handle, "lease": lease, "watcher": watcher});
     session.out.either(&value, || match watcher {
         Some(watcher) => format!("{} may confirm the service of {} now:  farm watch {lease}", watcher.short(), job.handle),

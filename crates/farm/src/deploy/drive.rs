@@ -137,6 +137,23 @@ fn job_name(deployment: &str, key: &Key, several: bool) -> String {
     format!("{}{number}", short.trim_end_matches('-'))
 }
 
+/// What the machine of a part is told. `spec`: as it was placed, its volumes settled; `context`: hash and size of its folder.
+pub(crate) fn part_manifest(
+    deployment: &str,
+    key: &Key,
+    spec: &CheckedSpec,
+    context: Option<(pasture_types::BlobHash, u64)>,
+    salt: [u8; 16],
+) -> Result<Manifest, Failure> {
+    let name = job_name(deployment, key, spec.fleet.size != Size::Replicas(1));
+    let mut manifest = manifest(&spec_file::Asked { spec: spec.clone(), folder: None, name }, context)?;
+    manifest.salt = salt;
+    if let Size::Array { count, .. } = spec.fleet.size {
+        manifest.life.member = Some(Member { index: key.index, count });
+    }
+    Ok(manifest)
+}
+
 /// What is not asked for any more goes at once; what something takes the place of, once that is ready.
 fn leave(record: &mut Deployment, plan: &mut Plan, units: BTreeMap<Key, Unit>, known: &BTreeMap<OrderId, &JobView>) {
     record.leaving.extend(units.into_values().map(|u| Leaving { order: u.order, unit: None }));
@@ -362,16 +379,8 @@ impl<'a> Drive<'a> {
 
     /// What a machine is told. `spec`: as it was placed, its volumes settled.
     fn manifest(&self, key: &Key, spec: &CheckedSpec, salt: [u8; 16]) -> Result<Manifest, Failure> {
-        let several = spec.fleet.size != Size::Replicas(1);
-        let name = job_name(&self.record.name, key, several);
-        let asked = spec_file::Asked { spec: spec.clone(), folder: None, name };
         let context = self.built.get(&key.service).map(|b| (b.hash, b.bytes));
-        let mut manifest = manifest(&asked, context)?;
-        manifest.salt = salt;
-        if let Size::Array { count, .. } = spec.fleet.size {
-            manifest.life.member = Some(Member { index: key.index, count });
-        }
-        Ok(manifest)
+        part_manifest(&self.record.name, key, spec, context, salt)
     }
 
     fn secrets(&self, spec: &CheckedSpec) -> Result<Secrets, Failure> {

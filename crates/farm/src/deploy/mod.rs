@@ -11,6 +11,7 @@
 pub(crate) mod address;
 pub(crate) mod drive;
 pub(crate) mod group;
+pub(crate) mod inplace;
 pub(crate) mod plan;
 pub(crate) mod record;
 pub(crate) mod source;

@@ -74,6 +74,14 @@ impl Output {
         }
         self.bytes(b"\n");
     }
+    /// Whether text for people can take the place of the text before it.
+    pub(crate) const fn redraws(&self) -> bool {
+        self.shown.0 && !self.json
+    }
+    /// Text on stdout in place of all that is on the screen.
+    pub(crate) fn redraw(&self, text: &str) {
+        self.bytes(format!("\u{1b}[H\u{1b}[2J{}\n", quoted(text.trim_end())).as_bytes());
+    }
     /// Raw bytes on stdout. Nobody listening is the reader's choice, not a failure of ours.
     pub(crate) fn bytes(&self, bytes: &[u8]) {
         let mut out = std::io::stdout().lock();

@@ -162,7 +162,7 @@ fn an_update_replaces_one_after_the_other_and_stops_where_the_new_one_fails() {
     );
     let _ = user.farm(&["deploy", folder.arg(), "--wait"]).exits(0);
     let first = orders(&status(&user, "roll"));
-    let mut update = user.start(&["update", "roll", "--env", "VERSION=2"]);
+    let mut update = user.start(&["update", "roll", "--new-lease", "--env", "VERSION=2"]);
     let mut least = usize::MAX;
     while update.ended().is_none() {
         least = least.min(live(&user));
@@ -175,19 +175,58 @@ fn an_update_replaces_one_after_the_other_and_stops_where_the_new_one_fails() {
     until("the old ones have ended", || live(&user) == 2);
     let _ = user.farm(&["logs", "roll/roll/1"]).exits(0).says(&["version 2"]);
     // A version that fails takes nobody's place.
-    let _ = user.farm(&["update", "roll", "-e", "VERSION=3"]).exits(1).says(&["exit 4"]);
+    let _ = user.farm(&["update", "roll", "--new-lease", "-e", "VERSION=3"]).exits(1).says(&["exit 4"]);
     until("the failed one is closed", || live(&user) == 2);
     let after = reaches(&user, "roll", &["roll/0 healthy", "roll/1 healthy"]);
     assert_eq!(orders(&after), orders(&second));
     // Asked for again, it is tried again, and again nothing is lost.
-    let _ = user.farm(&["update", "roll", "-e", "VERSION=3"]).exits(1);
+    let _ = user.farm(&["update", "roll", "--new-lease", "-e", "VERSION=3"]).exits(1);
     until("the failed one is closed", || live(&user) == 2);
-    let _ = user.farm(&["update", "roll", "-e", "VERSION=4"]).exits(0);
+    let _ = user.farm(&["update", "roll", "--new-lease", "-e", "VERSION=4"]).exits(0);
     until("the old ones have ended", || live(&user) == 2);
     assert!(orders(&reaches(&user, "roll", &["roll/0 healthy", "roll/1 healthy"])).is_disjoint(&orders(&second)));
     let _ = user.farm(&["stop", "roll"]).exits(0);
     until("all have ended", || live(&user) == 0);
     let _ = user.farm(&["update", "roll"]).exits(2).says(&["nothing to change"]);
+}
+
+#[test]
+fn an_update_within_its_lease_keeps_the_machine_and_one_that_fails_goes_back() {
+    let user = shared().stranger();
+    let text = format!(
+        "image: 'pasture/busybox:1'\ntype: service\n{SMALL}\nreplicas: 2\nenv: {{VERSION: '1'}}\ncommand: [sh, -c]\n\
+         args: [\"echo version $VERSION; [ $VERSION != 3 ] || exit 4; touch /tmp/up; trap 'exit 0' TERM; while true; do sleep 0.1; done\"]\n\
+         health: {{exec: [test, -f, /tmp/up], interval: 500ms}}\n"
+    );
+    let folder = file("stay", &text);
+    let _ = user.farm(&["deploy", folder.arg(), "--wait"]).exits(0);
+    let first = orders(&status(&user, "stay"));
+    let _ = user.farm(&["update", "stay", "-e", "VERSION=2"]).exits(0).says(&["runs what is new, within its lease"]);
+    assert_eq!(orders(&reaches(&user, "stay", &["stay/0 healthy", "stay/1 healthy"])), first, "the same leases");
+    for part in ["stay/stay/0", "stay/stay/1"] {
+        let log = user.farm(&["logs", part]).exits(0).stdout;
+        assert!(log.contains("version 1") && log.ends_with("version 2\n"), "{log}");
+    }
+    // The same again changes nothing.
+    let again = user.farm(&["update", "stay", "-e", "VERSION=2"]).exits(0);
+    assert!(!again.all().contains("within its lease"), "{}", again.all());
+    // One that fails goes back, and the other was not touched.
+    let words = ["did not get well with what is new", "exit code 4", "it runs what it ran before", "--new-lease"];
+    let _ = user.farm(&["update", "stay", "-e", "VERSION=3"]).exits(125).says(&words);
+    assert_eq!(orders(&reaches(&user, "stay", &["stay/0 healthy", "stay/1 healthy"])), first);
+    let log = user.farm(&["logs", "stay/stay/0"]).exits(0).stdout;
+    assert!(log.contains("version 3") && log.ends_with("version 2\n"), "{log}");
+    let untouched = user.farm(&["logs", "stay/stay/1"]).exits(0).stdout;
+    assert!(!untouched.contains("version 3"), "{untouched}");
+    // An image that nobody has stops nothing.
+    let _ = user.farm(&["update", "stay", "--image", "pasture/nowhere:1"]).exits(125).says(&["runs on as before", "nowhere"]);
+    assert_eq!(user.farm(&["logs", "stay/stay/0"]).exits(0).stdout, log);
+    // What the ledger was told cannot change within the lease.
+    let other = file("stay", &text.replace("replicas: 2", "replicas: 2\ntimeout: 50m"));
+    let _ = user.farm(&["update", "stay", "-f", other.arg()]).exits(0).says(&["a new lease", "took the place"]);
+    assert!(orders(&reaches(&user, "stay", &["stay/0 healthy", "stay/1 healthy"])).is_disjoint(&first));
+    let _ = user.farm(&["stop", "stay"]).exits(0);
+    until("all have ended", || live(&user) == 0);
 }
 
 #[test]

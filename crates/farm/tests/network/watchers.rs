@@ -70,6 +70,34 @@ fn a_second_job_with_the_same_watcher_has_a_grant_for_both() {
 }
 
 #[test]
+fn jobs_that_begin_together_share_their_watchers_grant() {
+    let (user, friend) = (shared().stranger().with_credits(), shared().stranger().with_credits());
+    let account = friend.account().to_string();
+    let names = ["one", "two", "three"];
+    let small = ["--cpu", "0.1", "--memory", "32Mi", "--disk", "64Mi"];
+    let begun: Vec<_> = names
+        .iter()
+        .map(|name| {
+            user.start(
+                &[&["run", "-d", "--watch", &account, "--name", name], &small[..], &["pasture/busybox:1", "--", "sleep", "60"]].concat(),
+            )
+        })
+        .collect();
+    begun.into_iter().for_each(|run| drop(run.finish(PATIENCE).exits(0)));
+    let grants = user.farm(&["account", "grants", "--json"]).exits(0).json();
+    assert_eq!(grants.as_array().unwrap().len(), 1, "{grants}");
+    let left: u64 = grants[0]["left"].as_str().unwrap().parse().unwrap();
+    let budgets: u64 = names.iter().map(|name| held(&user.farm(&["status", name, "--json"]).exits(0).json())).sum();
+    assert!(left >= budgets, "{left} for jobs that may cost {budgets}");
+    names.iter().for_each(|name| drop(user.farm(&["stop", name]).exits(0)));
+}
+
+/// What a job has put on hold, in nano-credits.
+fn held(job: &serde_json::Value) -> u64 {
+    job["lease"]["escrow"].as_str().unwrap().parse().unwrap()
+}
+
+#[test]
 fn a_watcher_is_named_later_and_dismissed() {
     let (user, friend) = (shared().stranger(), shared().stranger().with_credits());
     let account = friend.account().to_string();

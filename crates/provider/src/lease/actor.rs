@@ -20,7 +20,7 @@ use pasture_types::keys::{Signature, SignatureText, parse_public_key};
 use pasture_types::lease::{Countersignature, EndReason, LeaseState, SignedUsage};
 use pasture_types::spec::{MAX_MANIFEST_BYTES, Manifest};
 use pasture_types::tx::Action;
-use pasture_types::{Millis, Timestamp};
+use pasture_types::{Millis, Timestamp, blob};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,14 +159,16 @@ impl Actor {
 
     /// Takes up what a former process left.
     fn resume(&mut self, out: &mut Vec<Effect>) {
-        let path = self.shared.dir.join("manifest");
-        let small = std::fs::metadata(&path).is_ok_and(|m| m.len() <= MAX_MANIFEST_BYTES as u64);
-        if let Some(bytes) = small.then(|| std::fs::read(&path).ok()).flatten() {
-            match manifest::check(&bytes, &self.shared.terms, &self.ctx.options) {
+        self.take_manifest();
+        if let Some(bytes) = self.kept("manifest") {
+            let hash = self.machine.record.manifest.unwrap_or(self.shared.terms.spec_hash);
+            match manifest::check_as(&bytes, &hash, &self.shared.terms, &self.ctx.options) {
                 Ok(manifest) => {
                     self.manifest = Some(Arc::new(manifest.clone()));
                     let phase = self.machine.record.phase;
                     self.machine.resume(self.now(), out);
+                    let coming = self.coming();
+                    self.machine.resume_update(coming, self.now(), out);
                     // With the container made, the manifest is only needed for its grace.
                     tracing::debug!(lease = %self.shared.id(), ?phase, "taken up again");
                     self.step(Event::Manifest(Box::new(manifest)), out);
@@ -180,6 +182,29 @@ impl Actor {
         }
         self.machine.resume(self.now(), out);
         self.show();
+    }
+
+    /// A small file of the lease.
+    fn kept(&self, name: &str) -> Option<Vec<u8>> {
+        let path = self.shared.dir.join(name);
+        let small = std::fs::metadata(&path).is_ok_and(|m| m.len() <= MAX_MANIFEST_BYTES as u64);
+        small.then(|| std::fs::read(&path).ok()).flatten()
+    }
+
+    /// The manifest of the update that is under way.
+    fn coming(&self) -> Option<Manifest> {
+        let hash = self.machine.record.update.as_ref()?.manifest;
+        manifest::check_as(&self.kept(manifest::COMING)?, &hash, &self.shared.terms, &self.ctx.options).ok()
+    }
+
+    /// Gives the manifest of an update its name, if it is the lease's by the record.
+    fn take_manifest(&self) {
+        let coming = self.shared.dir.join(manifest::COMING);
+        let current = self.machine.record.manifest.is_some_and(|hash| self.kept(manifest::COMING).is_some_and(|b| blob::hash(&b) == hash));
+        if current && let Err(error) = std::fs::rename(&coming, self.shared.dir.join("manifest")) {
+            // The record says which one counts: the next start tries again.
+            tracing::error!(%error, lease = %self.shared.id(), "cannot keep the new manifest");
+        }
     }
 
     /// Updates what others see, without telling anybody.
@@ -232,6 +257,16 @@ impl Actor {
                     let work = work::fetch_image(Arc::clone(&self.ctx), Arc::clone(&self.shared), manifest);
                     self.task(TaskKind::Lease, async move { token.guard(work).await.unwrap_or_default() });
                 }
+            }
+            Effect::FetchUpdate => {
+                let kept = self.coming();
+                let token = self.work.token();
+                let work = work::fetch_update(Arc::clone(&self.ctx), Arc::clone(&self.shared), kept);
+                self.task(TaskKind::Lease, async move { token.guard(work).await.unwrap_or_default() });
+            }
+            Effect::TakeManifest(manifest) => {
+                self.manifest = Some(Arc::new(*manifest));
+                self.take_manifest();
             }
             Effect::CancelWork => self.work.trigger(),
             Effect::Create { image, instance } => {

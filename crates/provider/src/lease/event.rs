@@ -51,6 +51,10 @@ pub(crate) enum Event {
     NotAccepted,
     /// A manifest that was checked against the terms.
     Manifest(Box<Manifest>),
+    /// Another one, that is to take its place; checked as well.
+    Update(Box<Manifest>),
+    /// The image of an update is here, or the reason why not.
+    UpdateFetched { manifest: BlobHash, image: Result<String, String> },
     /// Some of the build context arrived.
     ContextProgress,
     /// All of it, and its hash was right.
@@ -108,6 +112,10 @@ pub(crate) enum Effect {
     Emit(NodeEvent),
     /// Build or pull.
     FetchImage,
+    /// Fetch the image of the update.
+    FetchUpdate,
+    /// The manifest of the update is the lease's from now on.
+    TakeManifest(Box<Manifest>),
     /// Give up building or pulling.
     CancelWork,
     /// Make the container of an instance.

@@ -8,23 +8,41 @@ use super::state::MAX_GRACE;
 use crate::config::Options;
 use pasture_types::keep::{check_secrets, check_volumes};
 use pasture_types::spec::{MAX_ENV, MAX_MANIFEST_BYTES, MAX_NAME, MAX_PIDS, Manifest, Source, sound_ports};
-use pasture_types::{Resources, blob, codec};
+use pasture_types::{BlobHash, Resources, blob, codec};
 
 /// Least disk that is left for the output of a job with volumes: without any, its size would have no limit.
 pub(crate) const MIN_OUTPUT_BYTES: u64 = 1 << 20;
 
-/// Reads and checks a manifest.
+/// File of the manifest of an update, until it is the lease's.
+pub(crate) const COMING: &str = "manifest.next";
+
+/// Reads and checks a manifest: the one that the ledger names.
 pub(crate) fn check(bytes: &[u8], terms: &Terms, options: &Options) -> Result<Manifest, String> {
+    check_as(bytes, &terms.spec_hash, terms, options)
+}
+
+/// Reads and checks a manifest that is to take another's place: the machine, its volumes, secrets and rights are the same, and so is
+/// what the ledger was told.
+pub(crate) fn check_update(bytes: &[u8], current: &Manifest, terms: &Terms, options: &Options) -> Result<Manifest, String> {
+    let new = check_as(bytes, &blob::hash(bytes), terms, options)?;
+    if !matches!(new.source, Source::Image(_)) {
+        return Err("what is built needs a lease of its own".into());
+    }
+    let Manifest { salt, name, source, command, args, env, grace, ports, life, .. } = current.clone();
+    if (Manifest { salt, name, source, command, args, env, grace, ports, life, ..new.clone() }) != *current {
+        return Err("only the image, command, arguments, environment, ports, health check and restarts can change within a lease".into());
+    }
+    Ok(new)
+}
+
+/// The same with any hash that is known from elsewhere.
+pub(crate) fn check_as(bytes: &[u8], expected: &BlobHash, terms: &Terms, options: &Options) -> Result<Manifest, String> {
     if bytes.len() > MAX_MANIFEST_BYTES {
         return Err(format!("the manifest has {} bytes where at most {MAX_MANIFEST_BYTES} are allowed", bytes.len()));
     }
     let hash = blob::hash(bytes);
-    if hash != terms.spec_hash {
-        return Err(format!(
-            "this is not the manifest of this lease: its hash is {}, the order names {}",
-            hash.short(),
-            terms.spec_hash.short()
-        ));
+    if hash != *expected {
+        return Err(format!("this is not the manifest of this lease: its hash is {}, the order names {}", hash.short(), expected.short()));
     }
     let manifest: Manifest = codec::decode(bytes, MAX_MANIFEST_BYTES).map_err(|e| e.to_string())?;
     if !are_held(&manifest.resources, &terms.resources) {

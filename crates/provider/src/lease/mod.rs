@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  leases/<id>/state         LeaseRecord, replaced as a whole
-//!              manifest      as the client sent it
+//!              manifest      as the client sent it; manifest.next: the one that is to take its place
 //!              secrets       sealed, until the job has ended
 //!              context.tar   the build context (context.partial while it arrives)
 //!              build.log     output of the build, for people

@@ -3,7 +3,7 @@
 //! Guarantees: the record is replaced as a whole ([`pasture_store::RecordFile`]); what it does not hold is either on the
 //! ledger, in the engine, or in the manifest's, context's and log's own files, and found there again.
 
-use pasture_api::data::{CountersignRequest, Happening, HeldGpu, OutputInfo, Phase};
+use pasture_api::data::{CountersignRequest, Happening, HeldGpu, OutputInfo, Phase, UpdateState};
 use pasture_api::views::LeaseView;
 use pasture_types::lease::{EndReason, Usage};
 use pasture_types::market::{AliveCheck, Egress, Term};
@@ -113,6 +113,65 @@ pub(crate) struct LeaseRecord {
     /// The GPUs that are its alone, decided before it was accepted.
     #[serde(default)]
     pub(crate) gpus: Vec<HeldGpu>,
+    /// The manifest that took the place of the one that the ledger names.
+    #[serde(default)]
+    pub(crate) manifest: Option<BlobHash>,
+    /// The last change of what it runs.
+    #[serde(default)]
+    pub(crate) update: Option<Update>,
+}
+
+/// A change of what a lease runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Update {
+    /// The manifest that is to be run.
+    pub(crate) manifest: BlobHash,
+    pub(crate) stage: UpdateStage,
+    /// Its image, once that is here.
+    pub(crate) image: Option<String>,
+    /// Why it failed.
+    pub(crate) detail: String,
+}
+
+impl Update {
+    pub(crate) const fn new(manifest: BlobHash) -> Self {
+        Self { manifest, stage: UpdateStage::Fetching, image: None, detail: String::new() }
+    }
+}
+
+/// How far a change has got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum UpdateStage {
+    /// The image is being fetched; the job goes on.
+    Fetching,
+    /// The job is being stopped.
+    Replacing,
+    /// The new manifest is the lease's, and its instance is on its way.
+    Starting,
+    Done,
+    /// It was not fetched; nothing has changed.
+    Failed,
+    /// It could not be started.
+    Broken,
+}
+
+impl UpdateStage {
+    pub(crate) const fn is_under_way(self) -> bool {
+        matches!(self, Self::Fetching | Self::Replacing | Self::Starting)
+    }
+}
+
+impl From<UpdateStage> for UpdateState {
+    fn from(stage: UpdateStage) -> Self {
+        match stage {
+            UpdateStage::Fetching => Self::Fetching,
+            UpdateStage::Replacing | UpdateStage::Starting => Self::Replacing,
+            UpdateStage::Done => Self::Done,
+            UpdateStage::Failed => Self::Failed,
+            UpdateStage::Broken => Self::Broken,
+        }
+    }
 }
 
 /// The instances of a job that is started again, one after the other; the engine never starts one twice.
@@ -173,6 +232,8 @@ impl LeaseRecord {
                 history: VecDeque::new(),
             },
             gpus: Vec::new(),
+            manifest: None,
+            update: None,
         }
     }
 

@@ -17,6 +17,8 @@ use pasture_types::spec::{Manifest, Source};
 use pasture_types::{Millis, Timestamp};
 use std::collections::VecDeque;
 
+#[path = "update.rs"]
+mod update;
 #[path = "upkeep.rs"]
 mod upkeep;
 
@@ -61,6 +63,8 @@ pub(crate) struct Machine {
     epochs: Epochs,
     waits: Waits,
     manifest: Option<Manifest>,
+    /// The one that is to take its place.
+    coming: Option<Manifest>,
     context_complete: bool,
     /// Since when we wait for the client.
     waiting_since: Timestamp,
@@ -90,6 +94,7 @@ impl Machine {
             epochs,
             waits,
             manifest: None,
+            coming: None,
             context_complete: false,
             waiting_since: now,
             log,
@@ -166,6 +171,8 @@ impl Machine {
                 self.waiting_since = now;
                 self.advance(out);
             }
+            Event::Update(manifest) => self.on_update(*manifest, out),
+            Event::UpdateFetched { manifest, image } => self.on_update_fetched(manifest, image, now, out),
             Event::ContextProgress => self.waiting_since = now,
             Event::ContextComplete => {
                 self.context_complete = true;
@@ -305,6 +312,8 @@ impl Machine {
         if let (Some(started), Some(finished)) = (self.record.started, finished) {
             self.record.served_ms = self.claimable(finished.since(started));
         }
+        // It may have ended before anybody saw it run.
+        self.updated(now);
         let (end, detail) = self.told(end);
         if self.starts_again(&end, finished.unwrap_or(now), now, out) {
             return;
@@ -745,6 +754,7 @@ impl Machine {
             restarts: r.upkeep.restarts,
             health: self.health(),
             history: r.upkeep.history.iter().cloned().collect(),
+            update: self.update_status(),
             gpus: if r.end.is_some() { vec![] } else { r.gpus.clone() },
         }
     }

@@ -49,7 +49,7 @@ impl Machine {
         self.manifest.as_ref().map(|m| &m.life)
     }
 
-    fn happened(&mut self, at: Timestamp, text: impl Into<String>) {
+    pub(super) fn happened(&mut self, at: Timestamp, text: impl Into<String>) {
         let history = &mut self.record.upkeep.history;
         if history.len() >= MAX_HISTORY {
             history.pop_front();
@@ -83,7 +83,11 @@ impl Machine {
         if self.record.upkeep.unhealthy.is_some() && self.record.stop.is_none() {
             // Before a crash it was found unwell.
             self.stop_container(Millis(0), out);
+        } else if self.is_replacing() {
+            // Before a crash it was to be replaced.
+            self.stop_for_update(out);
         }
+        self.updated(now);
         if self.record.upkeep.began.is_none() {
             self.record.upkeep.began = Some(started);
             let again = if self.record.upkeep.restarts > 0 { " again" } else { "" };
@@ -109,6 +113,9 @@ impl Machine {
 
     /// Whether an instance that ended is followed by another one; if so, that is under way.
     pub(super) fn starts_again(&mut self, end: &EndReason, finished: Timestamp, now: Timestamp, out: &mut Vec<Effect>) -> bool {
+        if self.ended_for_update(now, out) {
+            return true;
+        }
         let unhealthy = self.record.upkeep.unhealthy.take();
         let what = match (&unhealthy, end) {
             (Some(why), _) => format!("stopped, since {}", unwell(why)),
@@ -151,11 +158,16 @@ impl Machine {
         let text = format!("{what}; restart {}{of} in {:.1} s", upkeep.restarts, pause.0 as f64 / 1000.0);
         upkeep.note = format!("[farm] the job {text}\n");
         self.happened(now, text);
+        self.await_next(now, out);
+        true
+    }
+
+    /// The next instance is due, once the last one's log is complete.
+    pub(super) fn await_next(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         self.stop_retry = None;
         self.record.phase = Phase::Restarting;
         self.nursing = Nursing { drain_by: Some(now.plus(LOG_DRAIN_WAIT)), ..Nursing::default() };
         out.extend([Effect::Save, Effect::Publish]);
-        true
     }
 
     /// Makes the next instance once its pause is over and the last one's log is complete.
@@ -165,6 +177,7 @@ impl Machine {
         if !due || !drained || self.nursing.creating || self.record.stop.is_some() {
             return;
         }
+        self.switch(now, out);
         if let Some(image) = self.record.image.clone() {
             self.nursing.creating = true;
             let instance = self.record.upkeep.instance.saturating_add(1);
@@ -179,6 +192,7 @@ impl Machine {
             return self.conclude(stop.reason, stop.detail, now, out);
         }
         self.happened(now, format!("could not be started: {detail}"));
+        self.update_did_not_start(detail);
         if !self.starts_again(&EndReason::StartFailed, now, now, out) {
             self.conclude(EndReason::StartFailed, detail.to_owned(), now, out);
         }
@@ -219,7 +233,8 @@ impl Machine {
         if self.record.phase != Phase::Running {
             return;
         }
-        if self.record.upkeep.unhealthy.is_some() && self.stop_retry.is_some_and(|at| now >= at) {
+        let stopping = self.record.upkeep.unhealthy.is_some() || self.is_replacing();
+        if stopping && self.stop_retry.is_some_and(|at| now >= at) {
             self.stop_container(Millis(0), out);
         }
         let Some(health) = self.life().and_then(|l| l.health.clone()) else { return };
@@ -278,7 +293,7 @@ impl Machine {
         let pause = self.record.upkeep.next.filter(|_| !self.nursing.creating && self.record.stop.is_none());
         // With the log complete only the pause counts; without, whatever comes last.
         let next = pause.map(|at| if self.log_drained { at } else { self.nursing.drain_by.map_or(at, |by| at.max(by)) });
-        let stop = self.stop_retry.filter(|_| self.record.upkeep.unhealthy.is_some());
+        let stop = self.stop_retry.filter(|_| self.record.upkeep.unhealthy.is_some() || self.is_replacing());
         [next, self.nursing.check_at, stop].into_iter().flatten()
     }
 }

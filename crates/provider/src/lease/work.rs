@@ -107,6 +107,22 @@ pub(crate) async fn fetch_image(ctx: Arc<Context>, shared: Arc<Shared>, manifest
     shared.tell(event).await;
 }
 
+/// Fetches the image of an update.
+pub(crate) async fn fetch_update(ctx: Arc<Context>, shared: Arc<Shared>, coming: Option<Manifest>) {
+    // Without it there is no update: `resume_update` has said so.
+    let Some(coming) = coming else { return };
+    let hash = coming.hash();
+    let image = match &coming.source {
+        Source::Image(reference) => match pull(&ctx, &shared, reference).await {
+            Event::ImageReady { image, .. } => Ok(image),
+            Event::ImageFailed { detail, .. } => Err(detail),
+            other => Err(format!("the pull gave {other:?}")),
+        },
+        Source::Build { .. } => Err("what is built needs a lease of its own".into()),
+    };
+    shared.tell(Event::UpdateFetched { manifest: hash, image }).await;
+}
+
 async fn pull(ctx: &Arc<Context>, shared: &Shared, reference: &str) -> Event {
     let ready = |image: String| Event::ImageReady { image, build: Millis(0), billed: Millis(0) };
     let mut attempt = 0;

@@ -55,6 +55,7 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
     let cancel = ctx.cancel.clone();
     let router = Router::new()
         .route("/leases/{id}/manifest", put(manifest))
+        .route("/leases/{id}/update", put(update))
         .route("/leases/{id}/sealing-key", get(sealing_key))
         .route("/leases/{id}/secrets", put(put_secrets))
         .route("/leases/{id}/context", get(upload::context_status).put(upload::put_context))
@@ -82,6 +83,11 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
         }
     });
     Ok((address, task))
+}
+
+async fn update(State(ctx): Ctx, Lease(lease): Lease, body: Bytes) -> Result<StatusCode, Problem> {
+    upload::put_update(&ctx, &lease, &body).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 async fn manifest(State(ctx): Ctx, Lease(lease): Lease, body: Bytes) -> Result<StatusCode, Problem> {

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use futures::StreamExt as _;
-use pasture_api::data::{ContextStatus, Phase};
+use pasture_api::data::{ContextStatus, Phase, UpdateState};
 use pasture_api::problem::Problem;
 use pasture_rt::TaskKind;
 use pasture_store::{PartialBlob, StoreError, write_atomic};
@@ -53,6 +53,39 @@ pub(super) async fn put_manifest(ctx: &Context, lease: &Arc<Shared>, body: &Byte
     // Shown at once: the client's next request is for the context.
     lease.view.send_modify(|v| v.manifest = Some(Arc::clone(&manifest)));
     if !lease.tell(Event::Manifest(Box::new((*manifest).clone()))).await {
+        return Err(Problem::conflict("the lease has ended"));
+    }
+    Ok(())
+}
+
+/// Checks and keeps a manifest that is to take the place of the one that runs, then tells the lease.
+pub(super) async fn put_update(ctx: &Context, lease: &Arc<Shared>, body: &Bytes) -> Result<(), Problem> {
+    if body.len() > MAX_MANIFEST_BYTES {
+        return Err(Problem::too_large(format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes")));
+    }
+    let _one_at_a_time = lease.upload.lock().await;
+    let (current, status) = {
+        let view = lease.view.borrow();
+        (view.manifest.clone(), view.status.clone())
+    };
+    let hash = pasture_types::blob::hash(body);
+    match &status.update {
+        // The same again, after an answer that was lost.
+        Some(update) if update.manifest == hash && update.state != UpdateState::Failed => return Ok(()),
+        Some(update) if matches!(update.state, UpdateState::Fetching | UpdateState::Replacing) => {
+            return Err(Problem::conflict("another update of this job is under way"));
+        }
+        _ => {}
+    }
+    let runs = matches!(status.phase, Phase::Running | Phase::Restarting) && status.end.is_none();
+    let Some(current) = current.filter(|_| runs) else {
+        return Err(Problem::new(409, "not-running", "the job does not run now, so nothing of it can be changed"));
+    };
+    let manifest = manifest::check_update(body, &current, &lease.terms, &ctx.options).map_err(|e| Problem::new(422, "bad-manifest", e))?;
+    let (path, bytes) = (lease.dir.join(manifest::COMING), body.clone());
+    let written = pasture_rt::spawn_blocking(TaskKind::Connection, move || write_atomic(&path, &bytes)).join().await;
+    written.unwrap_or(Ok(())).map_err(|e| stored(&e))?;
+    if !lease.tell(Event::Update(Box::new(manifest))).await {
         return Err(Problem::conflict("the lease has ended"));
     }
     Ok(())
