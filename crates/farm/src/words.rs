@@ -84,7 +84,10 @@ pub(crate) struct Ending {
 pub(crate) fn ending(reason: &EndReason) -> Ending {
     let (good, verb, why) = match reason {
         EndReason::Exited { code: 0 } => (true, "finished", "exit 0".to_string()),
-        EndReason::Exited { code } => (false, "failed", format!("exit {code}")),
+        EndReason::Exited { code } => match signal(*code) {
+            Some(name) => (false, "failed", format!("exit {code}: signal {name}")),
+            None => (false, "failed", format!("exit {code}")),
+        },
         EndReason::OutOfMemory => (false, "was killed", "it used more memory than it asked for".into()),
         EndReason::BuildFailed => (false, "did not start", "its image could not be built or fetched".into()),
         EndReason::StartFailed => (false, "did not start", "its container could not be started".into()),
@@ -100,6 +103,14 @@ pub(crate) fn ending(reason: &EndReason) -> Ending {
         EndReason::TookOver => (true, "went on", "its standby serves the job itself now".into()),
     };
     Ending { good, verb, why }
+}
+
+/// The signal whose end an exit code tells: 128 and its number, as shells and engines have it.
+fn signal(code: i32) -> Option<&'static str> {
+    /// From 1 on; those after it end nobody by themselves, or are nobody's in particular.
+    const NAMES: [&str; 15] =
+        ["HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM"];
+    NAMES.get(usize::try_from(code.checked_sub(129)?).ok()?).copied()
 }
 
 /// The one word for a job's state in lists and in JSON. `phase` is what its machine says, where it was asked: the ledger learns
@@ -272,6 +283,20 @@ mod tests {
         assert_eq!(plainly("horizon, zones!"), "horizon, networks!");
         assert_eq!(plainly("/data/zone/genesis is damaged, like its zone"), "/data/zone/genesis is damaged, like its network");
         assert_eq!(plainly(""), "");
+    }
+
+    #[test]
+    fn a_signal_is_told_from_an_exit_code() {
+        let why = |code| ending(&EndReason::Exited { code }).why;
+        assert_eq!((why(0), why(1), why(128)), ("exit 0".into(), "exit 1".into(), "exit 128".into()));
+        assert_eq!(
+            (why(137), why(139), why(143)),
+            ("exit 137: signal KILL".into(), "exit 139: signal SEGV".into(), "exit 143: signal TERM".into())
+        );
+        assert_eq!(
+            (why(129), why(144), why(255), why(i32::MIN)),
+            ("exit 129: signal HUP".into(), "exit 144".into(), "exit 255".into(), format!("exit {}", i32::MIN))
+        );
     }
 
     #[test]
