@@ -28,6 +28,7 @@ mod project;
 mod reach;
 mod receipt;
 mod render;
+mod sealed;
 mod secrets;
 mod session;
 mod spec_file;

@@ -366,7 +366,7 @@ impl<'a> Drive<'a> {
         let name = job_name(&self.record.name, key, several);
         let asked = spec_file::Asked { spec: spec.clone(), folder: None, name };
         let context = self.built.get(&key.service).map(|b| (b.hash, b.bytes));
-        let mut manifest = manifest(&asked, context)?;
+        let mut manifest = manifest(&asked, context, &self.session.reader()?)?;
         manifest.salt = salt;
         if let Size::Array { count, .. } = spec.fleet.size {
             manifest.life.member = Some(Member { index: key.index, count });

@@ -746,6 +746,7 @@ impl Machine {
             health: self.health(),
             history: r.upkeep.history.iter().cloned().collect(),
             gpus: if r.end.is_some() { vec![] } else { r.gpus.clone() },
+            statement: None,
         }
     }
 }
