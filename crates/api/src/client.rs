@@ -10,7 +10,6 @@ pub use account::AccountClient;
 use crate::auth;
 use crate::channel;
 use crate::data::{AliveAnswer, ContextStatus, CountersignRequest, JobStats, LeaseStatus, NodeEvent};
-use crate::frames::{Decoder, Frame};
 use crate::problem::Problem;
 use crate::secrets::SealingKey;
 use crate::sse::SseDecoder;
@@ -438,6 +437,17 @@ impl LeaseClient {
         self.api.http.request(method, url).header("authorization", header)
     }
 
+    /// Which lease it is about.
+    #[must_use]
+    pub const fn lease(&self) -> LeaseId {
+        self.lease
+    }
+    /// On which node.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        self.node
+    }
+
     /// The node's key for sealing, if it is the node's: one that was put in on the way is an error.
     ///
     /// # Errors
@@ -527,29 +537,14 @@ impl LeaseClient {
             }
         })))
     }
-    /// Reads log frames from an offset on; each comes with the offset after it. With `follow`, until the job has ended.
+    /// Reads the sealed log from the record at `from` on, as its bytes come. With `follow`, until the job has ended.
     ///
     /// # Errors
     /// [`ApiError`].
-    pub async fn logs(&self, from: u64, follow: bool) -> Result<EventStream<(u64, Frame)>, ApiError> {
+    pub async fn logs(&self, from: u64, follow: bool) -> Result<EventStream<Bytes>, ApiError> {
         let response = self.api.answer(self.request(reqwest::Method::GET, &format!("logs?from={from}&follow={follow}"))).await?;
-        let state = (Box::pin(response.bytes_stream()), Decoder::at(from), self.api.base.clone());
-        Ok(Box::pin(futures::stream::unfold(state, |(mut bytes, mut decoder, url)| async move {
-            loop {
-                match decoder.next_frame() {
-                    Ok(Some(frame)) => return Some((Ok((decoder.offset(), frame)), (bytes, decoder, url))),
-                    Ok(None) => {}
-                    Err(e) => {
-                        let error = ApiError::Malformed { url: url.clone(), detail: e.to_string() };
-                        return Some((Err(error), (bytes, decoder, url)));
-                    }
-                }
-                match bytes.next().await? {
-                    Ok(chunk) => decoder.push(&chunk),
-                    Err(source) => return Some((Err(ApiError::Broken { url: url.clone(), source }), (bytes, decoder, url))),
-                }
-            }
-        })))
+        let url = self.api.base.clone();
+        Ok(Box::pin(response.bytes_stream().map(move |piece| piece.map_err(|source| ApiError::Broken { url: url.clone(), source }))))
     }
     /// Makes the order's alive check now.
     ///
@@ -574,7 +569,7 @@ impl LeaseClient {
         let request = self.request(reqwest::Method::POST, &format!("stop?grace_ms={grace_ms}"));
         self.api.answer(request.timeout(CALL_DEADLINE)).await.map(|_| ())
     }
-    /// Opens the output tar from an offset on.
+    /// Opens the sealed output from an offset on.
     ///
     /// # Errors
     /// [`ApiError`].

@@ -12,13 +12,15 @@
 //! | `PUT context?offset=N` | tar bytes from N on; resumable; the hash is checked when complete |
 //! | `GET status` | [`LeaseStatus`] |
 //! | `GET events` | server-sent [`NodeEvent`]s, beginning with the current [`LeaseStatus`] |
-//! | `GET logs?from=N&follow=true` | log frames from offset N, see [`crate::frames`]; ends when the job has ended |
+//! | `GET logs?from=N&follow=true` | the log from the sealed record at N on, and before it the record of its segment if that begins earlier; ends when the job has ended. Inside: [`crate::frames`] |
 //! | `POST alive` | [`AliveAnswer`]: the order's check, made now |
 //! | `POST countersign` | [`CountersignRequest`] |
 //! | `POST stop?grace_ms=N` | SIGTERM, grace, SIGKILL; answers at once |
 //! | `GET ports` | the ports that the manifest names, as JSON |
 //! | `POST channel?hash=H` | a command, a port or files of the container: see [`crate::channel`] |
-//! | `GET output?offset=N` | tar of the output folder, after the end; `x-blake3` and `x-length` headers |
+//! | `GET output?offset=N` | tar of the output folder, sealed, after the end; `x-blake3` and `x-length` headers |
+//!
+//! Log and output are sealed for the manifest's reader: see `docs/specs/sealing.md`. Offsets, lengths and hashes are those of the sealed bytes.
 
 use pasture_types::lease::{EndReason, Usage};
 use pasture_types::{AccountId, BlobHash, LeaseId, Millis, Timestamp};
@@ -135,7 +137,7 @@ pub struct LeaseStatus {
     pub served_ms: Millis,
     /// Built so far.
     pub build_ms: Millis,
-    /// Log frames' bytes so far: the next offset.
+    /// Bytes of the sealed log so far: the next offset.
     pub log_bytes: u64,
     /// Container id of the engine, for re-adoption checks.
     pub container: Option<String>,
@@ -144,7 +146,7 @@ pub struct LeaseStatus {
     /// One sentence about the end, e.g. the failing build step.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
-    /// Size of the output tar, once it can be fetched; 0 when the job wrote nothing.
+    /// Size of the sealed output, once it can be fetched; 0 when the job wrote nothing.
     pub output_bytes: Option<u64>,
     /// When the time or money cap stops the job.
     pub ends: Option<Timestamp>,
@@ -163,6 +165,18 @@ pub struct LeaseStatus {
     /// The GPUs that are its alone until it ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<HeldGpu>,
+    /// The machine's last statement of all, once it is made: what the log is compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<Box<Statement>>,
+}
+
+/// What a machine says that it served, signed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Statement {
+    /// What it says.
+    pub usage: Usage,
+    /// The node's signature over it, as text.
+    pub node_signature: pasture_types::keys::SignatureText,
 }
 
 /// A GPU that a lease holds.

@@ -1,10 +1,10 @@
-//! Log frames: how a job's output is stored and sent.
+//! Log frames: how a job's output is sealed and sent.
 //!
 //! ```text
 //! frame = stream (1 byte: 1 stdout, 2 stderr) | length (4 bytes, little endian) | bytes
 //! ```
-//! Guarantees: an offset is the byte position of a frame's first byte in the lease's log file, so a client resumes where it
-//! stopped; the log's root on the ledger is the BLAKE3 hash of all frames. Decoding takes no more memory than one frame.
+//! Guarantees: decoding takes no more memory than one frame. What a job wrote together may be one frame; a line of its own is one at once.
+//! Where frames are in a log, and the log's root on the ledger, go by the sealed bytes around them: `docs/specs/sealing.md`.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 

@@ -7,6 +7,7 @@
 
 use crate::exit::Failure;
 use crate::patience::Pause;
+use crate::sealed::SealedLog;
 use crate::session::Session;
 use futures::StreamExt as _;
 use pasture_api::LedgerEvent;
@@ -14,6 +15,7 @@ use pasture_api::client::{EventFilter, EventStream, LeaseClient};
 use pasture_api::data::{NodeEvent, Phase};
 use pasture_api::frames::Frame;
 use pasture_rt::{TaskKind, spawn};
+use pasture_store::sealed::ReaderKey;
 use tokio::sync::mpsc;
 
 /// Items that wait for the reader; more would only hide how far behind it is.
@@ -127,44 +129,61 @@ pub(crate) enum FromLog {
     Frame(Frame),
     /// All of it was read.
     Done,
+    /// It does not open, or is not what the machine stated; nothing more of it comes.
+    Failed(Failure),
 }
 
 /// Reads the log from an offset on; with `follow` until the job has ended and all of it was read.
-pub(crate) fn log(client: &LeaseClient, from: u64, follow: bool) -> mpsc::Receiver<FromLog> {
+pub(crate) fn log(client: &LeaseClient, reader: ReaderKey, from: u64, follow: bool) -> mpsc::Receiver<FromLog> {
     let (send, receive) = mpsc::channel(QUEUE);
     let client = client.clone();
     spawn(TaskKind::ClientFollow, async move {
-        let mut offset = from;
-        let mut pause = Pause::new();
-        loop {
-            if let Ok(mut stream) = client.logs(offset, follow).await {
-                loop {
-                    let item = tokio::select! {
-                        () = send.closed() => return,
-                        item = stream.next() => item,
-                    };
-                    let Some(Ok((next, frame))) = item else { break };
-                    pause.reset();
-                    offset = next;
+        let mut log = SealedLog::new(&client, reader, from);
+        let last = match read_log(&client, &mut log, follow, &send).await {
+            Ok(true) => FromLog::Done,
+            Ok(false) => return,
+            Err(failure) => FromLog::Failed(failure),
+        };
+        // Nobody left to tell is fine.
+        let _ = send.send(last).await;
+    });
+    receive
+}
+
+/// Whether all of it was read; else nobody listens any more.
+async fn read_log(client: &LeaseClient, log: &mut SealedLog, follow: bool, send: &mpsc::Sender<FromLog>) -> Result<bool, Failure> {
+    let mut pause = Pause::new();
+    loop {
+        if let Ok(mut stream) = client.logs(log.at(), follow).await {
+            log.again();
+            loop {
+                let item = tokio::select! {
+                    () = send.closed() => return Ok(false),
+                    item = stream.next() => item,
+                };
+                let Some(Ok(bytes)) = item else { break };
+                pause.reset();
+                log.push(&bytes);
+                while let Some(frame) = log.next()? {
                     if send.send(FromLog::Frame(frame)).await.is_err() {
-                        return;
+                        return Ok(false);
                     }
                 }
             }
-            // A stream that ends may have ended or broken: the machine knows how long the log is.
-            let complete = match client.status().await {
-                Ok(status) => offset >= status.log_bytes && (!follow || status.phase == Phase::Ended),
-                Err(e) => !e.is_transient(),
-            };
-            if complete || send.is_closed() {
-                // Nobody left to tell is fine.
-                let _ = send.send(FromLog::Done).await;
-                return;
-            }
-            pause.wait().await;
         }
-    });
-    receive
+        // A stream that ends may have ended or broken: the machine knows how long the log is.
+        match client.status().await {
+            Ok(status) if log.at() >= status.log_bytes && (!follow || status.phase == Phase::Ended) => {
+                return log.check(client, &status).map(|()| true);
+            }
+            Err(e) if !e.is_transient() => return Ok(true),
+            _ => {}
+        }
+        if send.is_closed() {
+            return Ok(false);
+        }
+        pause.wait().await;
+    }
 }
 
 /// What the operating system wants of us.

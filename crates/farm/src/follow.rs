@@ -108,6 +108,8 @@ struct Follower<'a> {
     done: mpsc::Sender<Done>,
     log: Option<mpsc::Receiver<FromLog>>,
     log_done: bool,
+    /// It was not the machine's.
+    log_bad: Option<Failure>,
     status: Option<LeaseStatus>,
     /// The newest statement of the machine that was verified.
     last_usage_seen: bool,
@@ -146,6 +148,7 @@ pub(crate) async fn follow(session: &Session, mut plan: Plan, mut progress: Prog
         done,
         log: None,
         log_done: false,
+        log_bad: None,
         status: None,
         last_usage_seen: false,
         last_settled: false,
@@ -268,7 +271,13 @@ impl Follower<'_> {
         let news = self.phase() != Some(status.phase);
         // Who does not stay does not listen.
         if status.phase >= Phase::Starting && self.log.is_none() && !self.log_done && !self.plan.detach {
-            self.log = Some(feeds::log(&self.client, 0, true));
+            match self.session.reader() {
+                Ok(reader) => self.log = Some(feeds::log(&self.client, reader, 0, true)),
+                Err(failure) => {
+                    self.progress.line(&format!("the log cannot be read: {}", failure.message));
+                    self.log_done = true;
+                }
+            }
         }
         if news {
             if self.session.out.json {
@@ -338,10 +347,12 @@ impl Follower<'_> {
                 self.progress.clear();
                 show_frame(self.session, &frame);
             }
-            Some(FromLog::Done) | None => {
-                self.log = None;
-                self.log_done = true;
+            Some(FromLog::Failed(failure)) => {
+                self.progress.line(&format!("! {}", plainly(&failure.message)));
+                self.log_bad = Some(failure);
+                (self.log, self.log_done) = (None, true);
             }
+            Some(FromLog::Done) | None => (self.log, self.log_done) = (None, true),
         }
     }
 
@@ -623,6 +634,7 @@ impl Follower<'_> {
             Some(folder) => self.fetch(&folder).await,
             None => Ok(()),
         };
+        let fetched = self.log_bad.take().map_or(fetched, Err);
         let mut receipt = Receipt::of(self.plan.handle.clone(), &self.plan.lease, self.session.is_test(), self.periods(), self.final_in());
         receipt.reason = reason.clone();
         receipt.watcher = self.session.watched_here(&self.plan.lease);
@@ -665,7 +677,7 @@ impl Follower<'_> {
             return Ok(());
         }
         let temp = self.session.paths.data_dir.clone();
-        let got = transfer::fetch(&self.client, folder, &temp, self.plan.output_limit, &mut self.progress).await?;
+        let got = transfer::fetch(&self.client, self.session.reader()?, folder, &temp, self.plan.output_limit, &mut self.progress).await?;
         self.progress.clear();
         self.session.out.note(&format!(
             "output   {}, {} in {} (checked)",
@@ -728,13 +740,20 @@ pub(crate) fn show_frame(session: &Session, frame: &Frame) {
     let out = session.out;
     if out.json {
         let stream = if frame.stream == LogStream::Stdout { "stdout" } else { "stderr" };
-        out.json(&serde_json::json!({"event": "log", "stream": stream, "text": String::from_utf8_lossy(&frame.data)}));
+        for line in lines(frame) {
+            out.json(&serde_json::json!({"event": "log", "stream": stream, "text": line}));
+        }
         return;
     }
     match frame.stream {
         LogStream::Stdout => out.job_output(&frame.data),
         LogStream::Stderr => out.job_errors(&frame.data),
     }
+}
+
+/// The lines of a frame, with their ends: what was written together comes together, and programs want lines.
+pub(crate) fn lines(frame: &Frame) -> impl Iterator<Item = std::borrow::Cow<'_, str>> {
+    frame.data.split_inclusive(|byte| *byte == b'\n').map(String::from_utf8_lossy)
 }
 
 /// Build output without what could move the cursor, colour the screen or ring the bell.

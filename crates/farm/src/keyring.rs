@@ -13,6 +13,7 @@ use crate::passphrase::{ATTEMPTS, Asker, Passphrase};
 use crate::render::Output;
 use crate::session::random;
 use pasture_store::locked::{self, KeyFile, LockError, LockedKey};
+use pasture_store::sealed::ReaderKey;
 use pasture_store::{Vault, keys, write_atomic};
 use pasture_types::{AccountId, Amount, PublicKey, SigningKey};
 use serde::{Deserialize, Serialize};
@@ -197,12 +198,19 @@ impl Keyring {
 
     /// The user's secrets.
     pub(crate) fn vault(&self, paths: &Paths) -> Result<Vault, Failure> {
-        let key = match (&self.device, self.opened.get()) {
+        Ok(Vault::new(paths.secrets(), self.local_key()?))
+    }
+    /// What opens the logs and the output of the account's jobs: the same on each of its devices, and in a copy of the main key.
+    pub(crate) fn reader(&self) -> Result<ReaderKey, Failure> {
+        Ok(ReaderKey::derived(&self.local_key()?))
+    }
+    /// The secret that is made from the main key for what is locked and opened on the user's machines.
+    fn local_key(&self) -> Result<[u8; 32], Failure> {
+        Ok(match (&self.device, self.opened.get()) {
             (Some(device), _) => bytes(&device.vault).unwrap_or_default(),
             (None, Some(key)) => key.derive_secret(VAULT_DOMAIN),
             (None, None) => return Err(Failure::new("internal", "a locked key without a device")),
-        };
-        Ok(Vault::new(paths.secrets(), key))
+        })
     }
 }
 

@@ -28,6 +28,7 @@ mod project;
 mod reach;
 mod receipt;
 mod render;
+mod sealed;
 mod search;
 mod secrets;
 mod session;

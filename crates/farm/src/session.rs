@@ -20,6 +20,7 @@ use pasture_api::{AccountView, ApiClient, ApiError, JobView, LeaseView, NetworkS
 use pasture_light::ValidatorSet;
 use pasture_rt::{Clock as _, SystemClock};
 use pasture_store::Vault;
+use pasture_store::sealed::ReaderKey;
 use pasture_types::tx::{Action, ENVELOPE_VERSION, Envelope, MAX_LANES, TxBody};
 use pasture_types::{AccountId, Amount, AssetId, Millis, OrderId, SigningKey, Timestamp, TxId};
 use std::sync::{Arc, OnceLock};
@@ -166,6 +167,10 @@ impl Session {
     /// The user's secrets.
     pub(crate) fn vault(&self) -> Result<Vault, Failure> {
         self.keyring.vault(&self.paths)
+    }
+    /// What opens the logs and the output of our jobs.
+    pub(crate) fn reader(&self) -> Result<ReaderKey, Failure> {
+        self.keyring.reader()
     }
     /// Whether credits here have no value.
     pub(crate) const fn is_test(&self) -> bool {

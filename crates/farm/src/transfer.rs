@@ -1,12 +1,13 @@
 //! Files to and from the machine that runs a job: its description and folder there, its output back.
 //!
-//! Guarantees: both continue where they broke off; the output is compared with its announced size and hash before a byte of it
-//! is unpacked. What is transferred lies in files without a name.
+//! Guarantees: both continue where they broke off; the output is compared with its announced size and hash, and opened to its end, before a
+//! byte of it is unpacked. What is transferred lies in files without a name.
 
 use crate::exit::Failure;
 use crate::pack::Packed;
 use crate::patience::{Patience, patiently};
 use crate::render::Progress;
+use crate::sealed::closed;
 use crate::session::random;
 use crate::unpack::{Unpacked, unpack};
 use bytes::Bytes;
@@ -18,15 +19,18 @@ use pasture_api::data::{HASH_HEADER, LENGTH_HEADER};
 use pasture_api::secrets::Secrets;
 use pasture_rt::{TaskKind, spawn_blocking};
 use pasture_store::seal;
+use pasture_store::sealed::{Binding, Content, OpenError, OpenReader, ReaderKey};
 use pasture_types::BlobHash;
 use pasture_types::resources::display_bytes;
 use std::fs::File;
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use tokio_util::io::ReaderStream;
 
 /// A tar is a little larger than what is in it: headers and padding of every entry.
 const TAR_OVERHEAD: u64 = 256 << 20;
+/// Bytes of it that are read at once.
+const READ_BYTES: usize = 256 << 10;
 
 /// Hands over the job's description and, if there is one, its folder.
 pub(crate) async fn send(
@@ -97,20 +101,30 @@ async fn put(
 /// Fetches what a job left behind and unpacks it; at most `limit` bytes of content.
 pub(crate) async fn fetch(
     client: &LeaseClient,
+    reader: ReaderKey,
     folder: &Path,
     temp: &Path,
     limit: u64,
     progress: &mut Progress,
 ) -> Result<Unpacked, Failure> {
-    let (file, folder) = (fetch_archive(client, temp, limit, progress).await?, folder.to_path_buf());
-    spawn_blocking(TaskKind::ClientFollow, move || unpack_file(file, &folder, limit))
+    let (archive, folder) = (fetch_archive(client, reader, temp, limit, progress).await?, folder.to_path_buf());
+    spawn_blocking(TaskKind::ClientFollow, move || unpack(archive, &folder, limit))
         .join()
         .await
         .unwrap_or_else(|| Err(Failure::new("bad-output", "unpacking the job's output failed")))
 }
 
-/// Fetches what a job left behind: the archive, from its beginning on, in a file without a name.
-pub(crate) async fn fetch_archive(client: &LeaseClient, temp: &Path, limit: u64, progress: &mut Progress) -> Result<File, Failure> {
+/// What a job left behind, as it is read: opened from a file without a name.
+pub(crate) type Archive = OpenReader<BufReader<File>>;
+
+/// Fetches what a job left behind; all of it is here, whole and for us, and it is read from its beginning on.
+pub(crate) async fn fetch_archive(
+    client: &LeaseClient,
+    reader: ReaderKey,
+    temp: &Path,
+    limit: u64,
+    progress: &mut Progress,
+) -> Result<Archive, Failure> {
     let file = tempfile::tempfile_in(temp).map_err(|e| Failure::io("write in", temp, &e))?;
     let mut sink = Sink { file, hasher: blake3::Hasher::new(), got: 0 };
     let mut patience = Patience::new();
@@ -132,9 +146,24 @@ pub(crate) async fn fetch_archive(client: &LeaseClient, temp: &Path, limit: u64,
     if BlobHash(*sink.hasher.finalize().as_bytes()) != announced {
         return Err(Failure::new("bad-output", "the job's output is not what was announced: its hash differs").next("nothing was unpacked"));
     }
-    let mut file = sink.file;
-    file.rewind().map_err(|e| Failure::new("io", format!("cannot read the job's output: {e}")))?;
-    Ok(file)
+    let (file, binding) = (sink.file, Binding { content: Content::Output, lease: client.lease() });
+    let opening = spawn_blocking(TaskKind::ClientFollow, move || open_archive(file, &reader, binding));
+    opening.join().await.unwrap_or_else(|| Err(Failure::new("bad-output", "opening the job's output failed")))
+}
+
+/// Opens it once to its end, then for whoever unpacks it.
+fn open_archive(mut file: File, reader: &ReaderKey, binding: Binding) -> Result<Archive, Failure> {
+    let unread = |e: io::Error| Failure::new("io", format!("cannot read the job's output: {e}"));
+    let mut open = || -> io::Result<Archive> {
+        file.rewind()?;
+        Ok(OpenReader::new(BufReader::with_capacity(READ_BYTES, file.try_clone()?), reader.clone(), binding))
+    };
+    let checked = io::copy(&mut open().map_err(unread)?, &mut io::sink());
+    checked.map_err(|e| match e.get_ref().and_then(|inner| inner.downcast_ref::<OpenError>()) {
+        Some(why) => closed(*why, "the job's output", "bad-output"),
+        None => unread(e),
+    })?;
+    open().map_err(unread)
 }
 
 /// What has arrived.
@@ -165,10 +194,6 @@ impl Sink {
         }
         Ok(None)
     }
-}
-
-fn unpack_file(file: File, folder: &Path, limit: u64) -> Result<Unpacked, Failure> {
-    unpack(std::io::BufReader::new(file), folder, limit)
 }
 
 enum Fetch {

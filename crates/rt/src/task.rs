@@ -60,6 +60,10 @@ impl<T> TaskHandle<T> {
     pub async fn join(self) -> Option<T> {
         self.0.await.ok()
     }
+    /// The same for who may stop waiting and wait again; not once it has answered.
+    pub async fn ended(&mut self) -> Option<T> {
+        (&mut self.0).await.ok()
+    }
     /// Ends it at its next await point.
     pub fn abort(&self) {
         self.0.abort();

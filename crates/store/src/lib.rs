@@ -12,6 +12,7 @@ mod file;
 pub mod keys;
 pub mod locked;
 pub mod seal;
+pub mod sealed;
 mod vault;
 
 pub use blob::{PartialBlob, hash_file};

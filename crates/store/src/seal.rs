@@ -73,13 +73,33 @@ pub fn seal(reader: &[u8; 32], context: &[u8], plain: &[u8], chance: [u8; 32]) -
 /// # Errors
 /// [`SealError`].
 pub fn open(node: &SigningKey, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+    open_with(&secret(node), context, sealed)
+}
+
+/// The key that others seal with for the holder of an X25519 secret.
+#[must_use]
+pub fn public_half(secret: &[u8; 32]) -> [u8; 32] {
+    x25519(*secret, X25519_BASEPOINT_BYTES)
+}
+
+/// Whether something can be sealed for a key: one of low order would make a secret that everybody knows.
+#[must_use]
+pub fn is_key(reader: &[u8; 32]) -> bool {
+    x25519([1; 32], *reader) != [0; 32]
+}
+
+/// Opens what was sealed for the holder of an X25519 secret and bound to `context`.
+///
+/// # Errors
+/// [`SealError`].
+pub fn open_with(secret: &[u8; 32], context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
     let (head, body) = sealed.split_at_checked(HEAD).ok_or(SealError)?;
     let (version, passing) = head.split_first().ok_or(SealError)?;
     let passing: [u8; 32] = passing.try_into().map_err(|_| SealError)?;
     if *version != VERSION {
         return Err(SealError);
     }
-    unclose(&box_key(&passing, &sealing_key(node), &x25519(secret(node), passing))?, context, body)
+    unclose(&box_key(&passing, &public_half(secret), &x25519(*secret, passing))?, context, body)
 }
 
 /// Locks bytes with a key that reads them again, bound to `context`. `chance`: random bytes that are used nowhere else.

@@ -284,6 +284,8 @@ pub struct Manifest {
     /// Which secrets follow, and where they go.
     #[serde(default)]
     pub secrets: Vec<SecretMount>,
+    /// The X25519 key that its log and its output are sealed for; whoever has the other half reads them.
+    pub reader: [u8; 32],
 }
 
 impl Manifest {

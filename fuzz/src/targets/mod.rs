@@ -29,7 +29,7 @@ targets! {
     records: "Files of a data directory.";
     spec: "A job file.";
     state: "Records of the ledger's state.";
-    streams: "Log frames and server-sent events.";
+    streams: "Log frames, server-sent events and sealed streams.";
 }
 
 pub(crate) use state::seeds as state_seeds;

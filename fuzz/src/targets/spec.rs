@@ -44,6 +44,7 @@ fn travels(s: CheckedSpec) {
         life: s.life,
         volumes: s.volumes,
         secrets: s.secrets,
+        reader: [9; 32],
     };
     assert_eq!(codec::decode::<Manifest>(&manifest.to_bytes(), usize::MAX), Ok(manifest));
 }

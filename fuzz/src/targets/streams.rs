@@ -1,7 +1,8 @@
-//! Log frames and server-sent events that arrive in any pieces: the same comes out as from one piece.
+//! Log frames, server-sent events and sealed streams that arrive in any pieces: the same comes out as from one piece.
 
 use pasture_api::frames::{self, Decoder, Frame, FrameError, HEADER};
 use pasture_api::sse::{SseDecoder, SseEvent};
+use pasture_store::sealed::{OpenError, Opener, Segments};
 
 /// The bytes in pieces of 1 to 16 bytes, as long as `sizes` says; the rest in one.
 fn pieces<'a>(sizes: &[u8], mut bytes: &'a [u8]) -> Vec<&'a [u8]> {
@@ -42,6 +43,25 @@ fn read_events(chunks: &[&[u8]]) -> Vec<SseEvent> {
     out
 }
 
+fn open(chunks: &[&[u8]]) -> (Vec<Vec<u8>>, Option<OpenError>, u64) {
+    let (reader, binding) = crate::seeds::reader();
+    let (mut opener, mut segments, mut out) = (Opener::new(reader, binding, 0), Segments::default(), vec![]);
+    for chunk in chunks {
+        opener.push(chunk);
+        segments.pass(chunk);
+        loop {
+            match opener.next_chunk() {
+                Ok(Some(content)) => out.push(content),
+                Ok(None) => break,
+                Err(e) => return (out, Some(e), opener.at()),
+            }
+        }
+    }
+    assert!(out.is_empty() || segments.of(opener.at()).is_some(), "what opens is in a segment");
+    let at = opener.at();
+    (out, None, at)
+}
+
 /// Takes one input; a broken promise panics.
 pub fn run(data: &[u8]) {
     let Some((&count, rest)) = data.split_first() else { return };
@@ -59,6 +79,8 @@ pub fn run(data: &[u8]) {
         }
         assert_eq!(again, bytes[..used]);
     }
+
+    assert_eq!(open(&split), open(&[bytes]));
 
     let events = read_events(&[bytes]);
     assert_eq!(read_events(&split), events);

@@ -334,7 +334,7 @@ pub(crate) struct LogsArgs {
     /// Go on until the job ends
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Begin at this byte of the log
+    /// Begin at this byte of the log, one that `log_bytes` in `farm status --json` has been
     #[arg(long, value_name = "BYTE", default_value_t = 0)]
     pub(crate) from: u64,
 }

@@ -187,14 +187,14 @@ async fn take_left(
             .next(format!("all of that:  farm cp {handle}:. out")));
     };
     let temp = &reached.session.paths.data_dir;
-    let file = match transfer::fetch_archive(&reached.client, temp, limit, progress).await {
-        Ok(file) => file,
+    let archive = match transfer::fetch_archive(&reached.client, reached.session.reader()?, temp, limit, progress).await {
+        Ok(archive) => archive,
         // A job that left nothing has no archive.
         Err(failure) if failure.code == "not-found" => return Ok(None),
         Err(failure) => return Err(failure),
     };
     let at = place.partial();
-    let unpacking = spawn_blocking(TaskKind::ClientFollow, move || unpack_part(io::BufReader::new(file), &at, Some(&kept), limit, |_| {}));
+    let unpacking = spawn_blocking(TaskKind::ClientFollow, move || unpack_part(archive, &at, Some(&kept), limit, |_| {}));
     unpacking.join().await.unwrap_or_else(|| Err(Failure::new("bad-output", "unpacking failed")))
 }
 

@@ -10,7 +10,7 @@ use crate::deploy::group::Group;
 use crate::deploy::record::{Key, Unit, folder};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLog};
-use crate::follow::show_frame;
+use crate::follow::{lines, show_frame};
 use crate::handles::Names;
 use crate::render::Table;
 use crate::render::number::{count, credits, duration};
@@ -20,7 +20,7 @@ use crate::words;
 use futures::StreamExt as _;
 use futures::stream;
 use pasture_api::data::{LeaseStatus, Wellness};
-use pasture_api::frames::{Frame, LogStream};
+use pasture_api::frames::LogStream;
 use pasture_api::{JobView, LeaseView};
 use pasture_rt::{TaskKind, spawn};
 use pasture_types::fleet::Size;
@@ -223,14 +223,15 @@ pub(crate) async fn logs(session: &Session, group: &Group, args: &LogsArgs) -> O
         session.out.warn(&format!("! showing the first {MAX_LOGS} of {} logs; name a part for one of the others", with_lease.len()));
     }
     let alone = with_lease.len() == 1;
-    let (send, mut lines) = mpsc::channel::<(String, Frame)>(LINES);
+    let reader = session.reader()?;
+    let (send, mut pieces) = mpsc::channel::<(String, FromLog)>(LINES);
     for (key, lease) in with_lease.into_iter().take(MAX_LOGS) {
-        let (label, client, send) = (group.label(key), session.lease_client(&lease), send.clone());
+        let (label, client, send, reader) = (group.label(key), session.lease_client(&lease), send.clone(), reader.clone());
         let (from, follow) = (args.from, args.follow);
         let copy = async move {
-            let mut log = feeds::log(&client, from, follow);
-            while let Some(FromLog::Frame(frame)) = log.recv().await {
-                if send.send((label.clone(), frame)).await.is_err() {
+            let mut log = feeds::log(&client, reader, from, follow);
+            while let Some(piece) = log.recv().await {
+                if send.send((label.clone(), piece)).await.is_err() {
                     return;
                 }
             }
@@ -243,13 +244,23 @@ pub(crate) async fn logs(session: &Session, group: &Group, args: &LogsArgs) -> O
         LogStream::Stdout => session.out.bytes(bytes),
         LogStream::Stderr => session.out.error_bytes(bytes),
     };
-    while let Some((label, frame)) = lines.recv().await {
+    let mut failed = None;
+    while let Some((label, piece)) = pieces.recv().await {
+        let frame = match piece {
+            FromLog::Frame(frame) => frame,
+            FromLog::Done => continue,
+            FromLog::Failed(failure) => {
+                failed = Some(Failure { message: format!("{label}: {}", failure.message), ..failure });
+                continue;
+            }
+        };
         if alone {
             show_frame(session, &frame);
         } else if session.out.json {
             let stream = if frame.stream == LogStream::Stdout { "stdout" } else { "stderr" };
-            let text = String::from_utf8_lossy(&frame.data);
-            session.out.json(&serde_json::json!({"event": "log", "part": label, "stream": stream, "text": text}));
+            for text in lines(&frame) {
+                session.out.json(&serde_json::json!({"event": "log", "part": label, "stream": stream, "text": text}));
+            }
         } else {
             let mut out = vec![];
             rest.entry((label.clone(), frame.stream == LogStream::Stdout)).or_default().take(&label, &frame.data, &mut out);
@@ -261,7 +272,7 @@ pub(crate) async fn logs(session: &Session, group: &Group, args: &LogsArgs) -> O
         lines.flush(&label, &mut out);
         show(if is_stdout { LogStream::Stdout } else { LogStream::Stderr }, &out);
     }
-    Ok(Exit::Ok)
+    failed.map_or(Ok(Exit::Ok), Err)
 }
 
 /// `farm stop` of a deployment.

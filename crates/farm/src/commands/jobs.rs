@@ -200,11 +200,14 @@ pub(crate) async fn logs(app: &App, args: &LogsArgs) -> Outcome {
     if args.from > status.log_bytes && !args.follow {
         return Err(Failure::usage(format!("the log has {} bytes, so it cannot be read from byte {}", status.log_bytes, args.from)));
     }
-    let mut log = feeds::log(&client, args.from, args.follow);
-    while let Some(FromLog::Frame(frame)) = log.recv().await {
-        show_frame(&session, &frame);
+    let mut log = feeds::log(&client, session.reader()?, args.from, args.follow);
+    loop {
+        match log.recv().await {
+            Some(FromLog::Frame(frame)) => show_frame(&session, &frame),
+            Some(FromLog::Failed(failure)) => return Err(failure),
+            Some(FromLog::Done) | None => return Ok(Exit::Ok),
+        }
     }
-    Ok(Exit::Ok)
 }
 
 /// `farm stop`.

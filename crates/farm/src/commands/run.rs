@@ -26,6 +26,7 @@ use crate::words::{self, machine};
 use pasture_api::client::EventFilter;
 use pasture_api::{LeaseView, OrderState, OrderView};
 use pasture_rt::{Shutdown, TaskKind, spawn, spawn_blocking};
+use pasture_store::sealed::ReaderKey;
 use pasture_types::event::Event;
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::OrderTerms;
@@ -122,7 +123,7 @@ async fn go(
         Some(plan) => Some(pack(session, plan, &mut progress).await?),
         None => None,
     };
-    let manifest = manifest(&asked, packed.as_ref().map(|p| (p.hash, p.bytes)))?;
+    let manifest = manifest(&asked, packed.as_ref().map(|p| (p.hash, p.bytes)), &session.reader()?)?;
     let secrets = secrets::collect(&session.vault()?, &asked.spec.secrets)?;
     let bytes = manifest.to_bytes();
     if bytes.len() > MAX_MANIFEST_BYTES {
@@ -180,7 +181,8 @@ pub(crate) async fn pack(session: &Session, plan: Plan, progress: &mut Progress)
 }
 
 /// The description that a machine gets. `context`: hash and size of the packed folder, if one is built.
-pub(crate) fn manifest(asked: &Asked, context: Option<(BlobHash, u64)>) -> Result<Manifest, Failure> {
+/// `reader`: whose key opens its log and what it leaves.
+pub(crate) fn manifest(asked: &Asked, context: Option<(BlobHash, u64)>, reader: &ReaderKey) -> Result<Manifest, Failure> {
     let spec = asked.spec.clone();
     let source = match (spec.source, context) {
         (CheckedSource::Image(image), _) => Source::Image(image),
@@ -206,6 +208,7 @@ pub(crate) fn manifest(asked: &Asked, context: Option<(BlobHash, u64)>) -> Resul
         life: spec.life,
         volumes: spec.volumes,
         secrets: spec.secrets,
+        reader: reader.public(),
     })
 }
 

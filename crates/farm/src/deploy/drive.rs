@@ -32,6 +32,7 @@ use pasture_api::data::{LeaseStatus, Phase, Wellness};
 use pasture_api::secrets::Secrets;
 use pasture_api::{JobView, LeaseView, OrderState};
 use pasture_rt::TaskHandle;
+use pasture_store::sealed::ReaderKey;
 use pasture_types::event::Event;
 use pasture_types::fleet::Size;
 use pasture_types::lease::{EndReason, LeaseState};
@@ -143,10 +144,11 @@ pub(crate) fn part_manifest(
     key: &Key,
     spec: &CheckedSpec,
     context: Option<(pasture_types::BlobHash, u64)>,
+    reader: &ReaderKey,
     salt: [u8; 16],
 ) -> Result<Manifest, Failure> {
     let name = job_name(deployment, key, spec.fleet.size != Size::Replicas(1));
-    let mut manifest = manifest(&spec_file::Asked { spec: spec.clone(), folder: None, name }, context)?;
+    let mut manifest = manifest(&spec_file::Asked { spec: spec.clone(), folder: None, name }, context, reader)?;
     manifest.salt = salt;
     if let Size::Array { count, .. } = spec.fleet.size {
         manifest.life.member = Some(Member { index: key.index, count });
@@ -380,7 +382,7 @@ impl<'a> Drive<'a> {
     /// What a machine is told. `spec`: as it was placed, its volumes settled.
     fn manifest(&self, key: &Key, spec: &CheckedSpec, salt: [u8; 16]) -> Result<Manifest, Failure> {
         let context = self.built.get(&key.service).map(|b| (b.hash, b.bytes));
-        part_manifest(&self.record.name, key, spec, context, salt)
+        part_manifest(&self.record.name, key, spec, context, &self.session.reader()?, salt)
     }
 
     fn secrets(&self, spec: &CheckedSpec) -> Result<Secrets, Failure> {

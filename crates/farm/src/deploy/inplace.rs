@@ -14,6 +14,7 @@ use crate::words::plainly;
 use pasture_api::client::LeaseClient;
 use pasture_api::data::{LeaseStatus, NodeEvent, Phase, UpdateState, Wellness};
 use pasture_api::{JobView, LeaseView};
+use pasture_store::sealed::ReaderKey;
 use pasture_types::lease::LeaseState;
 use pasture_types::spec::{CheckedSpec, JobSpec, Manifest};
 use pasture_types::{BlobHash, OrderId};
@@ -79,7 +80,7 @@ pub(crate) async fn change(
         let differs = |u: &&Unit| u.key.service == *service && u.ended.is_none() && u.print != print;
         for unit in record.units.iter().filter(differs).cloned().collect::<Vec<_>>() {
             let Some(lease) = runs(&unit) else { continue };
-            let part = Part { name: &record.name, unit: &unit, client: session.lease_client(lease) };
+            let part = Part { name: &record.name, unit: &unit, client: session.lease_client(lease), reader: session.reader()? };
             let label = label(specs, &unit.key);
             let mut progress = Progress::new(session.out);
             progress.step(&format!("{label}: changing what runs ..."));
@@ -110,6 +111,7 @@ struct Part<'a> {
     name: &'a str,
     unit: &'a Unit,
     client: LeaseClient,
+    reader: ReaderKey,
 }
 
 impl Part<'_> {
@@ -120,7 +122,7 @@ impl Part<'_> {
         let mut salt = [0; 16];
         hasher.finalize_xof().fill(&mut salt);
         let placed = CheckedSpec { volumes: self.unit.volumes.clone(), ..spec.clone() };
-        part_manifest(self.name, &self.unit.key, &placed, None, salt)
+        part_manifest(self.name, &self.unit.key, &placed, None, &self.reader, salt)
     }
 
     async fn change_to(&self, spec: &CheckedSpec, what: &str, within: Duration) -> Result<Changed, Failure> {

@@ -51,6 +51,8 @@ mod refusals;
 #[cfg(test)]
 mod runs;
 #[cfg(test)]
+mod sealing;
+#[cfg(test)]
 mod searching;
 #[cfg(test)]
 mod secrets;

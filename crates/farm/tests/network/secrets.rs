@@ -35,7 +35,7 @@ fn run(user: &User, name: &str, secrets: &[&str], script: &str) -> Done {
 }
 
 /// Files below a folder that hold these bytes, on its own file system: what is mounted there is memory or a volume.
-fn holding(dir: &Path, bytes: &[u8]) -> Vec<PathBuf> {
+pub(crate) fn holding(dir: &Path, bytes: &[u8]) -> Vec<PathBuf> {
     let device = std::fs::metadata(dir).unwrap().dev();
     let (mut found, mut dirs, mut seen) = (vec![], vec![dir.to_owned()], 0);
     while let Some(dir) = dirs.pop() {

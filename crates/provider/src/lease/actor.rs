@@ -4,7 +4,7 @@
 //! instead of running it unrecorded; when shutdown is requested everything is left as it is, for the next start to take up.
 
 use super::event::{Effect, Event, LogState, Statement, Waits};
-use super::log::{LogPlace, LogSeen, LogWriter};
+use super::log::{LogIndex, LogPlace, LogReader, LogSeen, LogWriter};
 use super::record::{LeaseRecord, Output};
 use super::shared::Shared;
 use super::state::Machine;
@@ -70,14 +70,16 @@ pub(crate) fn spawn(ctx: &Arc<Context>, record: LeaseRecord, started: Started) -
         file.save(&record)?;
         ctx.failpoints.hit("provider.lease.after_record");
     }
-    let writer = LogWriter::open(&dir, ctx.options.max_log_bytes, ctx.failpoints.clone())?;
+    let index = LogIndex::default();
+    let writer = LogWriter::open(&dir, ctx.options.max_log_bytes, index.clone(), ctx.failpoints.clone())?;
     let seen = writer.seen();
     let now = Timestamp(ctx.clock.now_ms());
     let waits = Waits { manifest: millis(ctx.options.manifest_wait), context: millis(ctx.options.context_wait) };
     let finished = record.is_finished();
     let machine = Machine::new(record, ctx.facts.epochs(), waits, seen.into(), now);
     let seen = LogSeen { done: machine.record.phase == Phase::Ended, ..seen };
-    let (shared, mailbox) = Shared::new(machine.record.terms.clone(), machine.record.gpus.clone(), dir, machine.status(now), seen);
+    let (terms, gpus) = (machine.record.terms.clone(), machine.record.gpus.clone());
+    let (shared, mailbox) = Shared::new(terms, gpus, dir, machine.status(now), (seen, index));
     let shared = Arc::new(shared);
     let actor = Actor {
         ctx: Arc::clone(ctx),
@@ -217,12 +219,14 @@ impl Actor {
             view.manifest.clone_from(&self.manifest);
             view.context_complete = self.context_complete;
             view.output = if let Output::Ready(info) = r.output { Some(info) } else { None };
+            view.last_usage.clone_from(&r.last_usage);
             view.offered = self.machine.offered().iter().cloned().collect();
             view.pending.clone_from(&self.pending);
             view.finished = r.is_finished();
         });
         if r.phase == Phase::Ended {
             crate::secrets::forget(&self.shared.dir);
+            work::forget_context(&self.shared.dir);
             self.follower.trigger();
             self.shared.log.send_if_modified(|seen| !std::mem::replace(&mut seen.done, true));
         }
@@ -335,7 +339,11 @@ impl Actor {
         if self.followed.replace(place.instance) != Some(place.instance) {
             std::mem::replace(&mut self.follower, Shutdown::new()).trigger();
             let token = self.follower.token();
-            let follow = work::follow(Arc::clone(&self.ctx), Arc::clone(&self.shared), self.writer.take(), place, container.clone());
+            // Without its description there is nobody to seal for, and that ends the job.
+            let key = self.manifest.as_ref().map(|m| m.reader).unwrap_or_default();
+            let reader = LogReader { key, lease: self.shared.id() };
+            let follow =
+                work::follow(Arc::clone(&self.ctx), Arc::clone(&self.shared), self.writer.take(), reader, place, container.clone());
             self.task(TaskKind::LogFollower, async move { token.guard(follow).await.unwrap_or_default() });
         }
         self.task(TaskKind::Lease, work::run(Arc::clone(&self.ctx), Arc::clone(&self.shared), container, mode));

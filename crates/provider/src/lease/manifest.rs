@@ -6,6 +6,7 @@
 use super::record::Terms;
 use super::state::MAX_GRACE;
 use crate::config::Options;
+use pasture_store::seal;
 use pasture_types::keep::{check_secrets, check_volumes};
 use pasture_types::spec::{MAX_ENV, MAX_MANIFEST_BYTES, MAX_NAME, MAX_PIDS, Manifest, Source, sound_ports};
 use pasture_types::{BlobHash, Resources, blob, codec};
@@ -69,6 +70,9 @@ pub(crate) fn check_as(bytes: &[u8], expected: &BlobHash, terms: &Terms, options
     sound_ports(&manifest.ports).map_err(|problem| format!("ports: {problem}"))?;
     if let Some(problem) = manifest.life.problem() {
         return Err(problem);
+    }
+    if !seal::is_key(&manifest.reader) {
+        return Err("the manifest names no key that its log and output can be sealed for".into());
     }
     check_secrets(&manifest.secrets).map_err(|(n, why)| format!("secrets[{n}]: {why}"))?;
     volumes_fit(&manifest)?;
@@ -143,6 +147,7 @@ pub(crate) mod tests {
             life: Default::default(),
             volumes: vec![],
             secrets: vec![],
+            reader: [9; 32],
         }
     }
 
@@ -193,7 +198,8 @@ pub(crate) mod tests {
         let fits = terms(&good);
         assert_eq!(check(&good.to_bytes(), &fits, &options), Ok(good.clone()));
         type Change = fn(&mut Manifest);
-        let cases: [(&str, Change); 15] = [
+        let cases: [(&str, Change); 16] = [
+            ("sealed for", |m| m.reader = [0; 32]),
             ("restarts", |m| m.life.retry = Some(u32::MAX)),
             ("nobody else's to run", |m| m.source = Source::Image("docker.io/Pasture-Lease/0a:1".into())),
             ("the lease holds", |m| m.resources.cpu_millis = 1000),

@@ -5,10 +5,9 @@
 //!  leases/<id>/state         LeaseRecord, replaced as a whole
 //!              manifest      as the client sent it; manifest.next: the one that is to take its place
 //!              secrets       sealed, until the job has ended
-//!              context.tar   the build context (context.partial while it arrives)
-//!              build.log     output of the build, for people
-//!              log, log.mark frames, see log.rs
-//!              output.tar    what the job left in its output folder
+//!              context.tar   the build context (context.partial while it arrives), until the job has ended
+//!              log, log.mark frames, sealed for the job's reader, see log.rs
+//!              output.sealed what the job left in its output folder, sealed likewise
 //! ```
 
 mod actor;

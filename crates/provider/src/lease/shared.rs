@@ -3,7 +3,7 @@
 //! Guarantees: reading never waits for the lease's actor; everything that changes a lease goes through its mailbox.
 
 use super::event::Event;
-use super::log::LogSeen;
+use super::log::{LogIndex, LogSeen};
 use super::record::Terms;
 use pasture_api::data::{HeldGpu, LeaseStatus, NodeEvent, OutputInfo, Phase};
 use pasture_types::lease::Usage;
@@ -27,6 +27,8 @@ pub(crate) struct View {
     pub(crate) manifest: Option<Arc<Manifest>>,
     pub(crate) context_complete: bool,
     pub(crate) output: Option<OutputInfo>,
+    /// The last statement of all, once it is made.
+    pub(crate) last_usage: Option<Usage>,
     /// Statements that a client may confirm.
     pub(crate) offered: Vec<Usage>,
     /// The newest statement that waits for a confirmation, for clients that connect later.
@@ -50,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) view: watch::Sender<View>,
     pub(crate) log: watch::Sender<LogSeen>,
+    /// Where its log can be read from.
+    pub(crate) log_index: LogIndex,
     pub(crate) events: broadcast::Sender<NodeEvent>,
     pub(crate) mailbox: mpsc::Sender<Event>,
     /// Keys of the lease's account and when they were read (milliseconds). Kept for when the network is away.
@@ -67,7 +71,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(terms: Terms, gpus: Vec<HeldGpu>, dir: PathBuf, status: LeaseStatus, log: LogSeen) -> (Self, mpsc::Receiver<Event>) {
+    pub(crate) fn new(
+        terms: Terms,
+        gpus: Vec<HeldGpu>,
+        dir: PathBuf,
+        status: LeaseStatus,
+        (log, log_index): (LogSeen, LogIndex),
+    ) -> (Self, mpsc::Receiver<Event>) {
         let (mailbox, receiver) = mpsc::channel(MAILBOX);
         let view = View {
             status,
@@ -75,6 +85,7 @@ impl Shared {
             manifest: None,
             context_complete: false,
             output: None,
+            last_usage: None,
             offered: vec![],
             pending: None,
             finished: false,
@@ -85,6 +96,7 @@ impl Shared {
             dir,
             view: watch::Sender::new(view),
             log: watch::Sender::new(log),
+            log_index,
             events: broadcast::Sender::new(BROADCAST),
             mailbox,
             keys: watch::Sender::new((vec![], 0)),

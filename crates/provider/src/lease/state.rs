@@ -756,6 +756,7 @@ impl Machine {
             history: r.upkeep.history.iter().cloned().collect(),
             update: self.update_status(),
             gpus: if r.end.is_some() { vec![] } else { r.gpus.clone() },
+            statement: None,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! reasons is tried again, with a limit or until it no longer matters. It decides nothing about the lease.
 
 use super::event::{Event, LogState};
-use super::log::{LogPlace, LogWriter, Piece};
+use super::log::{LogPlace, LogReader, LogSeen, LogWriter, Piece};
 use super::manifest;
 use super::record::{LeaseRecord, Terms};
 use super::shared::Shared;
@@ -17,11 +17,12 @@ use crate::volumes;
 use futures::StreamExt as _;
 use pasture_api::data::{NodeEvent, OUTPUT_DIR, OutputInfo};
 use pasture_api::frames;
-use pasture_rt::TaskKind;
+use pasture_rt::{TaskHandle, TaskKind};
 use pasture_runtime::{
     BUILT_IMAGES, BuildError, BuildEvent, BuildLimits, BuildRequest, Exit, Image, InstanceId, InstanceKey, Limits, LogChunk, LogStream,
     Mount, Network, Observed, PullEvent, RuntimeError, Step, Workload,
 };
+use pasture_store::sealed::{Binding, Content, seal_all};
 use pasture_store::{StoreError, hash_file};
 use pasture_types::lease::EndReason;
 use pasture_types::market::Egress;
@@ -29,7 +30,7 @@ use pasture_types::resources::display_bytes;
 use pasture_types::spec::{Manifest, Source};
 use pasture_types::{Millis, Timestamp};
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::Seek as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,8 +50,10 @@ const ENGINE_PAUSE: Duration = Duration::from_millis(500);
 const LOG_ATTEMPTS: u32 = 20;
 /// Least time between two flushes of a log: bounds the fsyncs of a chatty job.
 const LOG_FLUSH_GAP: Duration = Duration::from_millis(25);
-/// Most bytes that one flush of a log takes together.
+/// Most bytes that one flush of a log takes together; what comes while that is written waits here, the rest in the engine.
 const LOG_FLUSH_BYTES: usize = 4 << 20;
+/// Most entries of a log that are taken at once when they are there: with the engine's longest, 2 MiB.
+const LOG_READY: usize = 128;
 /// Longest line of build output that is sent on as one.
 const MAX_OUTPUT_LINE: usize = 4096;
 /// Most base images of one build that are noted: a Dockerfile has few stages.
@@ -234,18 +237,11 @@ async fn note_use(ctx: &Arc<Context>, shared: &Shared, name: &str) {
     pasture_rt::spawn_blocking(TaskKind::Lease, move || owner.images.used(&name, lease, owner.now())).join().await;
 }
 
-/// Sends build output on, line by line, and keeps it in a file. Gives the base images that were fetched for it.
+/// Sends build output on, line by line, and keeps none of it. Gives the base images that were fetched for it.
 async fn tell_build(shared: &Shared, mut told: mpsc::Receiver<BuildEvent>) -> Vec<String> {
     let mut bases = vec![];
-    let mut file = std::fs::File::options().create(true).append(true).open(shared.dir.join("build.log")).ok();
     let mut line = String::new();
-    let mut tell = |text: &str| {
-        let text = clean(text);
-        if let Some(file) = &mut file {
-            let _ = writeln!(file, "{text}");
-        }
-        shared.emit(NodeEvent::Output { line: text });
-    };
+    let tell = |text: &str| shared.emit(NodeEvent::Output { line: clean(text) });
     while let Some(event) = told.recv().await {
         match event {
             BuildEvent::Step(step) => tell(&step_text(&step)),
@@ -506,9 +502,16 @@ impl From<LogChunk> for Piece {
 }
 
 /// Copies the engine's log of one instance into the lease's file until its end.
-pub(crate) async fn follow(ctx: Arc<Context>, shared: Arc<Shared>, writer: Option<LogWriter>, place: LogPlace, container: String) {
+pub(crate) async fn follow(
+    ctx: Arc<Context>,
+    shared: Arc<Shared>,
+    writer: Option<LogWriter>,
+    reader: LogReader,
+    place: LogPlace,
+    container: String,
+) {
     let (id, instance) = (InstanceId(container), place.instance);
-    let copied = match open_log(&ctx, &shared, writer, place).await {
+    let copied = match open_log(&ctx, &shared, writer, reader, place).await {
         Ok(Some(writer)) => copy_log(&ctx, &shared, writer, &id).await,
         Ok(None) => return,
         Err(error) => Err(error),
@@ -526,15 +529,16 @@ async fn open_log(
     ctx: &Arc<Context>,
     shared: &Arc<Shared>,
     writer: Option<LogWriter>,
+    reader: LogReader,
     place: LogPlace,
 ) -> Result<Option<LogWriter>, StoreError> {
     let (ctx, its) = (Arc::clone(ctx), Arc::clone(shared));
     let opened = pasture_rt::spawn_blocking(TaskKind::LogFollower, move || {
         let mut writer = match writer {
             Some(writer) => writer,
-            None => LogWriter::open(&its.dir, ctx.options.max_log_bytes, ctx.failpoints.clone())?,
+            None => LogWriter::open(&its.dir, ctx.options.max_log_bytes, its.log_index.clone(), ctx.failpoints.clone())?,
         };
-        let seen = writer.begin(&place, Timestamp(ctx.clock.now_ms()))?;
+        let seen = writer.begin(reader, &place, Timestamp(ctx.clock.now_ms()))?;
         Ok((writer, seen))
     });
     // `None` only if the blocking pool is gone, which is the end of the process.
@@ -544,85 +548,147 @@ async fn open_log(
     Ok(Some(writer))
 }
 
-async fn copy_log(ctx: &Context, shared: &Shared, mut writer: LogWriter, id: &InstanceId) -> Result<(), StoreError> {
-    let mut failures = 0;
-    let mut flushed: Option<tokio::time::Instant> = None;
-    'connect: loop {
-        let mut stream = ctx.runtime.logs(id, writer.cursor().clone());
-        loop {
-            let first = stream.next().await;
-            // A first line goes at once; what follows closely goes together; an end waits for nothing. A flood is read all the
-            // while: what is not read in time the engine throws away.
-            let until = flushed.map_or_else(tokio::time::Instant::now, |flushed| flushed + LOG_FLUSH_GAP);
-            let (mut pieces, mut size) = (Vec::<Piece>::new(), 0);
-            // `None`: nothing more came in time. `Some(None)`: the log has ended.
-            let mut next = Some(first);
-            while let Some(Some(Ok(chunk))) = next {
-                size += chunk.bytes.len();
-                pieces.push(chunk.into());
-                next = if size < LOG_FLUSH_BYTES { tokio::time::timeout_at(until, stream.next()).await.ok() } else { None };
+/// A log that is being written while more of it comes in.
+struct LogCopy<'a> {
+    shared: &'a Shared,
+    /// Not there while it is at work.
+    writer: Option<LogWriter>,
+    at_work: Option<TaskHandle<(LogWriter, Result<LogSeen, StoreError>)>>,
+    pieces: Vec<Piece>,
+    bytes: usize,
+    /// When the next flush may be.
+    due: tokio::time::Instant,
+}
+
+impl LogCopy<'_> {
+    fn take(&mut self, chunk: LogChunk) {
+        self.bytes = self.bytes.saturating_add(chunk.bytes.len());
+        self.pieces.push(chunk.into());
+    }
+
+    /// Hands what has come to the writer, if that has nothing to do.
+    fn flush(&mut self) {
+        let Some(mut writer) = self.writer.take_if(|_| !self.pieces.is_empty()) else { return };
+        let pieces = std::mem::take(&mut self.pieces);
+        self.bytes = 0;
+        self.at_work = Some(pasture_rt::spawn_blocking(TaskKind::LogFollower, move || {
+            let seen = writer.append(&pieces);
+            (writer, seen)
+        }));
+    }
+
+    /// Waits for the writer; never, if that has nothing to do. False if the process ends.
+    async fn written(&mut self) -> Result<bool, StoreError> {
+        let Some(at_work) = &mut self.at_work else { return std::future::pending().await };
+        let done = at_work.ended().await;
+        self.at_work = None;
+        let Some((writer, seen)) = done else { return Ok(false) };
+        self.writer = Some(writer);
+        self.shared.log.send_replace(seen?);
+        self.due = tokio::time::Instant::now() + LOG_FLUSH_GAP;
+        Ok(true)
+    }
+
+    /// Writes all that has come. False if the process ends.
+    async fn settle(&mut self) -> Result<bool, StoreError> {
+        while self.at_work.is_some() || !self.pieces.is_empty() {
+            self.flush();
+            if !self.written().await? {
+                return Ok(false);
             }
-            if !pieces.is_empty() {
-                failures = 0;
-                let appended = pasture_rt::spawn_blocking(TaskKind::LogFollower, move || {
-                    let seen = writer.append(&pieces);
-                    (writer, seen)
-                });
-                let Some((back, seen)) = appended.join().await else { return Ok(()) };
-                writer = back;
-                shared.log.send_replace(seen?);
-                flushed = Some(tokio::time::Instant::now());
-            }
-            match next {
-                None | Some(Some(Ok(_))) => {}
-                Some(None | Some(Err(RuntimeError::NotFound { .. }))) => return Ok(()),
-                Some(Some(Err(error))) => {
-                    failures += 1;
-                    if failures > LOG_ATTEMPTS {
-                        tracing::error!(error = %chain(&error), lease = %shared.id(), "the rest of the log is given up");
-                        return Ok(());
-                    }
-                    tokio::time::sleep(ENGINE_PAUSE).await;
-                    continue 'connect;
+        }
+        Ok(true)
+    }
+}
+
+async fn copy_log(ctx: &Context, shared: &Shared, writer: LogWriter, id: &InstanceId) -> Result<(), StoreError> {
+    let (mut failures, due) = (0, tokio::time::Instant::now());
+    let mut copy = LogCopy { shared, writer: Some(writer), at_work: None, pieces: vec![], bytes: 0, due };
+    loop {
+        let Some(cursor) = copy.writer.as_ref().map(|w| w.cursor().clone()) else { return Ok(()) };
+        let mut stream = ctx.runtime.logs(id, cursor).ready_chunks(LOG_READY);
+        // A first line goes at once; what follows closely goes together; an end waits for nothing. A flood is read all the while, also
+        // while it is written: what is not read in time the engine throws away.
+        let broken = loop {
+            let (idle, due) = (copy.at_work.is_none() && !copy.pieces.is_empty(), copy.due);
+            let room = copy.bytes < LOG_FLUSH_BYTES;
+            let some = tokio::select! {
+                biased;
+                going_on = copy.written() => if going_on? { continue } else { return Ok(()) },
+                () = tokio::time::sleep_until(due), if idle => {
+                    copy.flush();
+                    continue;
                 }
+                some = stream.next(), if room => some,
+            };
+            let Some(some) = some else { break None };
+            let mut failed = None;
+            for item in some {
+                match item {
+                    Ok(chunk) => copy.take(chunk),
+                    Err(error) => failed = Some(error),
+                }
+            }
+            failures = if copy.pieces.is_empty() { failures } else { 0 };
+            if failed.is_some() {
+                break failed;
+            }
+        };
+        if !copy.settle().await? {
+            return Ok(());
+        }
+        match broken {
+            None | Some(RuntimeError::NotFound { .. }) => return Ok(()),
+            Some(error) => {
+                failures += 1;
+                if failures > LOG_ATTEMPTS {
+                    tracing::error!(error = %chain(&error), lease = %shared.id(), "the rest of the log is given up");
+                    return Ok(());
+                }
+                tokio::time::sleep(ENGINE_PAUSE).await;
             }
         }
     }
 }
 
-/// The output folder as a tar, synced, hashed and in its place.
+/// The output folder as a sealed tar, synced, hashed and in its place.
 pub(crate) async fn copy_output(ctx: Arc<Context>, shared: Arc<Shared>, container: String) {
     let id = InstanceId(container);
     let partial = shared.dir.join("output.partial");
-    let free = detect::free_disk(&shared.dir).saturating_sub(ctx.options.reserve_disk_bytes);
+    // For a moment it is there twice, as it is and sealed.
+    let free = detect::free_disk(&shared.dir).saturating_sub(ctx.options.reserve_disk_bytes) / 2;
     // The archive of a volume is larger than what is in it: each entry has a head. A file with holes can be larger than anything,
     // and would be written out here with all its zeros.
     let held = shared.terms.resources.disk_bytes.max(LEAST_DISK_BYTES).saturating_mul(ARCHIVE_FACTOR);
     let limit = ctx.options.max_output_bytes.min(free).min(held);
-    let (output, problem) = match insist(|| ctx.runtime.copy_out(&id, OUTPUT_CONTENT, &partial, limit)).await {
-        Ok(_) => {
-            let dir = shared.dir.clone();
-            match pasture_rt::spawn_blocking(TaskKind::Lease, move || keep_output(&dir)).join().await {
-                Some(Ok(kept)) => (kept, None),
-                Some(Err(error)) => (None, Some(format!("the output could not be kept: {}", chain(&error)))),
-                None => (None, Some("the output could not be kept".to_owned())),
-            }
-        }
-        Err(RuntimeError::NotFound { .. }) => (None, None),
-        Err(RuntimeError::TooLarge { limit_bytes }) => {
+    let reader = shared.view.borrow().manifest.as_ref().map(|m| m.reader).unwrap_or_default();
+    let binding = Binding { content: Content::Output, lease: shared.id() };
+    let copied = insist(|| ctx.runtime.copy_out(&id, OUTPUT_CONTENT, &partial, limit)).await;
+    let dir = shared.dir.clone();
+    let kept = pasture_rt::spawn_blocking(TaskKind::Lease, move || {
+        let kept = copied.map(|_| keep_output(&dir, reader, binding));
+        // Whatever became of it: as it is it does not stay.
+        let _ = std::fs::remove_file(dir.join("output.partial"));
+        kept
+    });
+    let (output, problem) = match kept.join().await {
+        Some(Ok(Ok(kept))) => (kept, None),
+        Some(Ok(Err(error))) => (None, Some(format!("the output could not be kept: {}", chain(&error)))),
+        None => (None, Some("the output could not be kept".to_owned())),
+        Some(Err(RuntimeError::NotFound { .. })) => (None, None),
+        Some(Err(RuntimeError::TooLarge { limit_bytes })) => {
             (None, Some(format!("the output is larger than {} and was not kept", display_bytes(limit_bytes))))
         }
-        Err(error) => (None, Some(format!("the output could not be copied: {}", chain(&error)))),
+        Some(Err(error)) => (None, Some(format!("the output could not be copied: {}", chain(&error)))),
     };
     ctx.failpoints.hit("provider.output.after_copy");
     shared.tell(Event::OutputDone { output, problem }).await;
 }
 
-fn keep_output(dir: &Path) -> Result<Option<OutputInfo>, StoreError> {
-    let (partial, path) = (dir.join("output.partial"), dir.join("output.tar"));
+fn keep_output(dir: &Path, reader: [u8; 32], binding: Binding) -> Result<Option<OutputInfo>, StoreError> {
+    let (partial, draft, path) = (dir.join("output.partial"), dir.join("output.draft"), dir.join("output.sealed"));
     let io = |action: &'static str| move |source| StoreError::Io { action, path: dir.into(), source };
     let file = std::fs::File::open(&partial).map_err(io("open the output in"))?;
-    file.sync_all().map_err(io("sync the output in"))?;
     let mut entries = 0u64;
     let mut archive = tar::Archive::new(file);
     for entry in archive.entries().map_err(io("read the output in"))? {
@@ -634,13 +700,29 @@ fn keep_output(dir: &Path) -> Result<Option<OutputInfo>, StoreError> {
         }
     }
     if entries <= 1 {
-        std::fs::remove_file(&partial).map_err(io("remove the empty output in"))?;
         return Ok(None);
     }
-    let (hash, bytes) = hash_file(&partial)?;
-    std::fs::rename(&partial, &path).map_err(io("rename the output in"))?;
+    let mut file = archive.into_inner();
+    file.rewind().map_err(io("read the output in"))?;
+    let mut sealed = std::fs::File::create(&draft).map_err(io("write the output in"))?;
+    seal_all(reader, binding, file, &mut sealed).map_err(io("seal the output in"))?;
+    sealed.sync_all().map_err(io("sync the output in"))?;
+    let (hash, bytes) = hash_file(&draft)?;
+    std::fs::rename(&draft, &path).map_err(io("rename the output in"))?;
     std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(io("sync"))?;
     Ok(Some(OutputInfo { hash, bytes }))
+}
+
+/// The job has ended: what it was built from goes.
+pub(crate) fn forget_context(dir: &Path) {
+    for name in ["context.tar", "context.partial"] {
+        let path = dir.join(name);
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %path.display(), "what an ended job was built from stays");
+        }
+    }
 }
 
 /// Removes container, network and volume; tries until it works.

@@ -25,11 +25,11 @@ use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 pub(crate) use delegates::Delegates;
-use pasture_api::data::{AliveAnswer, CountersignRequest, ImageView, LeaseStatus};
+use pasture_api::data::{AliveAnswer, CountersignRequest, ImageView, LeaseStatus, Statement};
 use pasture_api::problem::Problem;
 use pasture_api::secrets::SealingKey;
 use pasture_rt::{TaskHandle, TaskKind};
-use pasture_types::keys::{Signature, parse_public_key};
+use pasture_types::keys::{Signature, SignatureText, parse_public_key};
 use pasture_types::lease::EndReason;
 use pasture_types::market::Term;
 use pasture_types::spec::MAX_MANIFEST_BYTES;
@@ -128,7 +128,13 @@ async fn put_secrets(
 }
 
 async fn status(State(ctx): Ctx, Watched(lease, _): Watched) -> Result<Json<LeaseStatus>, Problem> {
-    Ok(Json(lease.status_at(Timestamp(ctx.clock.now_ms()))))
+    let mut status = lease.status_at(Timestamp(ctx.clock.now_ms()));
+    let last = lease.view.borrow().last_usage.clone();
+    status.statement = last.map(|usage| {
+        let node_signature = SignatureText::from(&ctx.options.node_key.sign(&usage.digest()));
+        Box::new(Statement { usage, node_signature })
+    });
+    Ok(Json(status))
 }
 
 async fn alive(State(ctx): Ctx, Watched(lease, _): Watched) -> Result<Json<AliveAnswer>, Problem> {

@@ -1,4 +1,4 @@
-//! What a client reads as it comes: events, log frames, the output.
+//! What a client reads as it comes: events; the log and the output, which are sealed and go out as they lie here.
 
 use super::access::{Lease, Watched, Who};
 use crate::context::Context;
@@ -13,6 +13,7 @@ use futures::stream::{self, Stream, StreamExt as _};
 use pasture_api::data::{HASH_HEADER, LENGTH_HEADER, NodeEvent, Phase};
 use pasture_api::problem::Problem;
 use pasture_rt::ShutdownToken;
+use pasture_store::sealed::SEGMENT_OVERHEAD;
 use pasture_types::Timestamp;
 use serde::Deserialize;
 use std::convert::Infallible;
@@ -24,7 +25,7 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::BroadcastStream;
 
 /// Bytes read from a file at once.
-const READ_BYTES: u64 = 64 << 10;
+const READ_BYTES: u64 = 256 << 10;
 
 /// Ends a stream at shutdown, so that open connections do not hold it up.
 pub(crate) fn until_shutdown<T: Send + 'static>(
@@ -94,10 +95,27 @@ pub(super) async fn logs(State(ctx): State<Arc<Context>>, Lease(lease): Lease, Q
     if query.from > bytes {
         return Err(Problem::bad_request(format!("the log has {bytes} bytes, offset {} lies beyond", query.from)));
     }
-    let file = open(&lease.dir.join("log"), query.from).await?;
+    let path = lease.dir.join("log");
+    // Whoever begins inside a segment needs its record first.
+    let segment = match lease.log_index.of(query.from).filter(|start| *start < query.from) {
+        Some(start) => Some(segment_record(&path, start).await?),
+        None => None,
+    };
+    let file = open(&path, query.from).await?;
     let reader = LogReader { file, at: query.from, seen, follow: query.follow };
-    let body = Body::from_stream(until_shutdown(ctx.cancel.clone(), stream::unfold(reader, LogReader::next)));
+    let all = stream::iter(segment.map(Ok)).chain(stream::unfold(reader, LogReader::next));
+    let body = Body::from_stream(until_shutdown(ctx.cancel.clone(), all));
     Ok(([(CONTENT_TYPE, "application/octet-stream")], body).into_response())
+}
+
+async fn segment_record(path: &std::path::Path, start: u64) -> Result<Bytes, Problem> {
+    let mut record = vec![];
+    let mut file = open(path, start).await?.take(SEGMENT_OVERHEAD as u64);
+    file.read_to_end(&mut record).await.map_err(|error| {
+        tracing::error!(%error, path = %path.display(), "cannot read a kept file");
+        Problem::internal("the node could not read this")
+    })?;
+    Ok(record.into())
 }
 
 async fn open(path: &std::path::Path, at: u64) -> Result<File, Problem> {
@@ -135,7 +153,7 @@ pub(super) async fn output(
         return Err(Problem::bad_request(format!("the output has {} bytes, offset {offset} lies beyond", info.bytes)));
     }
     let rest = info.bytes - offset;
-    let file = open(&lease.dir.join("output.tar"), offset).await?;
+    let file = open(&lease.dir.join("output.sealed"), offset).await?;
     let chunks = stream::unfold((file, rest), |(mut file, rest)| async move {
         let mut buffer = Vec::with_capacity(usize::try_from(rest.min(READ_BYTES)).unwrap_or(0));
         match (&mut file).take(rest.min(READ_BYTES)).read_to_end(&mut buffer).await {
@@ -145,7 +163,7 @@ pub(super) async fn output(
         }
     });
     let body = Body::from_stream(until_shutdown(ctx.cancel.clone(), chunks));
-    let mut response = ([(CONTENT_TYPE, "application/x-tar")], body).into_response();
+    let mut response = ([(CONTENT_TYPE, "application/octet-stream")], body).into_response();
     for (name, value) in
         [(HASH_HEADER, info.hash.to_string()), (LENGTH_HEADER, info.bytes.to_string()), (CONTENT_LENGTH.as_str(), rest.to_string())]
     {

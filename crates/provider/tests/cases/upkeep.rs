@@ -49,7 +49,7 @@ async fn a_job_that_fails_is_started_again_with_its_output_and_its_log() {
     assert_eq!((ended.end.clone(), ended.restarts), (Some(EndReason::Exited { code: 0 }), 2));
     assert_eq!(told(&ended).last(), Some(&"ended with exit code 0"));
     let output = client.ok("GET", "output?offset=0", vec![]).await;
-    assert_eq!(file_in_tar(&output, "tries").as_deref(), Some("x\nx\nx\n"));
+    assert_eq!(file_in_tar(&client.open_output(&output), "tries").as_deref(), Some("x\nx\nx\n"));
     until("nothing is left in the engine", || async { bench.runtime.list(&bench.owner()).await.unwrap().is_empty() }).await;
     assert!(provider.shutdown(ShutdownMode::Detach).await);
     bench.clean().await;

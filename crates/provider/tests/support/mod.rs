@@ -12,6 +12,7 @@ use pasture_provider::{Network, Options, Provider};
 use pasture_rt::SystemClock;
 use pasture_runtime::docker::{DockerConfig, DockerRuntime};
 use pasture_runtime::{BuildLimits, BuildRequest, InstanceKey, Network as Reach, Owner, Runtime};
+use pasture_store::sealed::{Binding, Content, OpenReader, Opener, ReaderKey};
 use pasture_types::keys::SignatureText;
 use pasture_types::lease::Usage;
 use pasture_types::market::{AliveCheck, Egress, OfferTerms, Rates};
@@ -19,6 +20,7 @@ use pasture_types::spec::{JobType, Manifest, Source};
 use pasture_types::{AssetId, LeaseId, Millis, NodeId, Resources, SigningKey};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -165,7 +167,13 @@ pub(crate) fn script(text: &str) -> Manifest {
         life: Default::default(),
         volumes: vec![],
         secrets: vec![],
+        reader: reader().public(),
     }
+}
+
+/// Who reads the logs and outputs of tests.
+pub(crate) fn reader() -> ReaderKey {
+    ReaderKey::derived(&[5; 32])
 }
 
 #[derive(Clone)]
@@ -216,13 +224,31 @@ impl Client {
     /// All of the log, followed to its end.
     pub(crate) async fn log(&self) -> String {
         let bytes = timeout(PATIENCE, self.ok("GET", "logs?from=0&follow=true", vec![])).await.expect("the log ends");
-        let mut decoder = Decoder::default();
-        decoder.push(&bytes);
-        let mut text = String::new();
-        while let Some(frame) = decoder.next_frame().unwrap() {
-            text.push_str(&String::from_utf8_lossy(&frame.data));
+        self.open_log(&bytes, 0).concat()
+    }
+
+    /// The chunks of a sealed log that was read from an offset on.
+    pub(crate) fn open_log(&self, sealed: &[u8], from: u64) -> Vec<String> {
+        let mut opener = Opener::new(reader(), Binding { content: Content::Log, lease: self.lease }, from);
+        opener.push(sealed);
+        let mut texts = vec![];
+        while let Some(chunk) = opener.next_chunk().unwrap() {
+            let (mut decoder, mut text) = (Decoder::default(), String::new());
+            decoder.push(&chunk);
+            while let Some(frame) = decoder.next_frame().unwrap() {
+                text.push_str(&String::from_utf8_lossy(&frame.data));
+            }
+            texts.push(text);
         }
-        text
+        texts
+    }
+
+    /// The archive in a sealed output.
+    pub(crate) fn open_output(&self, sealed: &[u8]) -> Vec<u8> {
+        let mut tar = vec![];
+        let mut reader = OpenReader::new(sealed, reader(), Binding { content: Content::Output, lease: self.lease });
+        reader.read_to_end(&mut tar).unwrap();
+        tar
     }
 
     pub(crate) async fn countersign(&self, usage: &Usage) -> reqwest::StatusCode {

@@ -1,0 +1,89 @@
+//! What a machine keeps for its job's user, opened here: the log as its bytes come, what the job left.
+//!
+//! Guarantees: what is shown was sealed for this account's reader key and for this very lease, in this order and without a gap; a whole log
+//! is compared with the root in the machine's last signed statement, so that nobody on the way, and nobody who has the machine's disk now,
+//! can put in words of their own or leave the end out. Before that statement there is nothing to compare with, and of a log that is read
+//! from the middle on neither.
+
+use crate::commands::watch::is_signed;
+use crate::exit::Failure;
+use pasture_api::client::LeaseClient;
+use pasture_api::data::LeaseStatus;
+use pasture_api::frames::{Decoder, Frame};
+use pasture_store::sealed::{Binding, Content, OpenError, Opener, ReaderKey};
+use pasture_types::BlobHash;
+use std::collections::VecDeque;
+
+/// Places of a log whose root is remembered: what a machine writes after its last statement is less.
+const ROOTS: usize = 4096;
+
+/// Why something does not open, for people. `what`: the log, the output.
+pub(crate) fn closed(error: OpenError, what: &str, code: &str) -> Failure {
+    match error {
+        OpenError::Another => Failure::new("sealed-for-another", format!("{what} is sealed for another key than the one that is here"))
+            .next("use the folder (FARM_HOME) of whoever started the job")
+            .next("or take that main key from its copy:  farm keys restore FILE"),
+        other => Failure::new(code, format!("{what} is not what the machine sealed: {other}")),
+    }
+}
+
+/// A log as its bytes come.
+pub(crate) struct SealedLog {
+    opener: Opener,
+    frames: Decoder,
+    /// Read from its beginning: the roots at the last places where it could end.
+    roots: Option<VecDeque<(u64, BlobHash)>>,
+}
+
+impl SealedLog {
+    /// A lease's log from the record at `from` on.
+    pub(crate) fn new(client: &LeaseClient, reader: ReaderKey, from: u64) -> Self {
+        let binding = Binding { content: Content::Log, lease: client.lease() };
+        let roots = (from == 0).then(|| VecDeque::from([(0, pasture_types::blob::hash(&[]))]));
+        Self { opener: Opener::new(reader, binding, from), frames: Decoder::default(), roots }
+    }
+    /// Where to read on.
+    pub(crate) const fn at(&self) -> u64 {
+        self.opener.at()
+    }
+    /// The connection begins anew.
+    pub(crate) fn again(&mut self) {
+        self.opener.again();
+    }
+    /// Bytes as they came.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.opener.push(bytes);
+    }
+    /// The next frame, if all of it is here.
+    pub(crate) fn next(&mut self) -> Result<Option<Frame>, Failure> {
+        loop {
+            match self.frames.next_frame() {
+                Ok(Some(frame)) => return Ok(Some(frame)),
+                Ok(None) => {}
+                Err(e) => return Err(Failure::new("bad-log", e.to_string())),
+            }
+            let Some(chunk) = self.opener.next_chunk().map_err(|e| closed(e, "the log", "bad-log"))? else { return Ok(None) };
+            self.frames.push(&chunk);
+            if let Some(roots) = &mut self.roots {
+                if roots.len() >= ROOTS {
+                    roots.pop_front();
+                }
+                roots.push_back((self.opener.at(), self.opener.root()));
+            }
+        }
+    }
+
+    /// Compares all that was read with what the machine stated when the job had ended, if it has said so.
+    pub(crate) fn check(&self, client: &LeaseClient, status: &LeaseStatus) -> Result<(), Failure> {
+        let (Some(statement), Some(roots)) = (&status.statement, &self.roots) else { return Ok(()) };
+        let usage = &statement.usage;
+        let ours = usage.lease == client.lease() && is_signed(usage, &client.node(), &statement.node_signature);
+        let root = roots.iter().find(|(at, _)| *at == usage.log_bytes).map(|(_, root)| *root);
+        if ours && root == Some(usage.log_root) {
+            return Ok(());
+        }
+        let (words, had) = (usage.log_root.short(), root.map_or("none".into(), |root| root.short()));
+        let why = if ours { format!("at byte {} its root is {had}, not {words}", usage.log_bytes) } else { "that is not signed".into() };
+        Err(Failure::new("bad-log", format!("the log is not what the machine stated at the end of the job: {why}")))
+    }
+}

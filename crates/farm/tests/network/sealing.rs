@@ -1,0 +1,77 @@
+//! What a job said and left is its user's alone: not on the machine's disk once it has ended, not for another key, and nobody changes it unseen.
+
+use crate::secrets::holding;
+use crate::support::{Net, Options, SMALL, User, shared, until};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const IMAGE: &str = "pasture/busybox:1";
+const ENDED_WITHIN: Duration = Duration::from_secs(120);
+/// The job makes the word itself, so that its description does not hold it.
+const WORD: &str = "xylem-4c1d-only-for-the-reader";
+const SCRIPT: &str = "w=$(echo ylem-4c1d-only-for-the-reader | sed s/^/x/); echo $w; echo oh $w >&2; echo $w > $FARM_OUTPUT_DIR/word";
+
+fn run(user: &User, name: &str) {
+    let args = [&["run", IMAGE, "--name", name][..], &SMALL, &["--", "sh", "-c", SCRIPT]].concat();
+    let done = user.start(&args).finish(ENDED_WITHIN).exits(0);
+    assert!(done.stdout.contains(WORD) && done.stderr.contains(&format!("oh {WORD}")), "{}", done.all());
+}
+
+#[test]
+fn what_an_ended_job_said_and_left_opens_for_its_user_and_is_nowhere_in_the_clear() {
+    let net = Net::start(Options::default());
+    let user = net.user();
+    run(&user, "teller");
+    until("its container is gone", || net.engine.leftovers(net.node()).is_empty());
+    assert_eq!(holding(&net.data(), WORD.as_bytes()), [] as [PathBuf; 0], "on the machine's disk");
+    assert!(!net.log().contains(WORD), "in the machine's own log");
+    let kept = net.data().join("provider/provider/leases").join(user.lease().id.to_string());
+    for name in ["log", "output.sealed"] {
+        assert!(kept.join(name).metadata().unwrap().len() > 100, "it is kept: {name}");
+    }
+
+    let log = user.farm(&["logs", "teller"]).exits(0);
+    assert_eq!((log.stdout.as_str(), log.stderr.as_str()), (format!("{WORD}\n").as_str(), format!("oh {WORD}\n").as_str()));
+    let lines: Vec<serde_json::Value> =
+        user.farm(&["logs", "teller", "--json"]).exits(0).stdout.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let out = user.home().join("out");
+    let _ = user.farm(&["cp", "teller:word", out.to_str().unwrap()]).exits(0);
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), format!("{WORD}\n"));
+
+    // Whoever changes what is kept is found out, wherever it is.
+    for (name, args, code) in [("log", &["logs", "teller"][..], "bad-log"), ("output.sealed", &["cp", "teller:.", "again"], "bad-output")] {
+        let path = kept.join(name);
+        let good = std::fs::read(&path).unwrap();
+        for at in [20, good.len() / 2, good.len() - 1] {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            std::fs::write(&path, bad).unwrap();
+            let _ = user.farm(args).exits(125).says(&[code]);
+        }
+        std::fs::write(&path, good).unwrap();
+    }
+    let _ = user.farm(&["logs", "teller"]).exits(0);
+}
+
+#[test]
+fn another_key_does_not_open_it_and_says_so() {
+    let user = shared().stranger().with_credits();
+    let secret = user.home().join("passphrase");
+    std::fs::write(&secret, "several words are best\n").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let _ = user.farm(&["--passphrase-file", secret.to_str().unwrap(), "keys", "lock", "--daily", "20"]).exits(0);
+    run(&user, "closed");
+    // The machine lets this device in; its key for reading is another one.
+    let device = user.home().join("device.key");
+    let own = std::fs::read_to_string(&device).unwrap();
+    let vault = serde_json::from_str::<serde_json::Value>(&own).unwrap()["vault"].as_str().unwrap().to_owned();
+    std::fs::write(&device, own.replace(&vault, &"5a".repeat(32))).unwrap();
+    for args in [&["logs", "closed"][..], &["cp", "closed:.", "out"]] {
+        let done = user.farm(args).exits(125).says(&["sealed for another key", "sealed-for-another", "FARM_HOME"]);
+        assert!(!done.all().contains(WORD));
+    }
+    std::fs::write(&device, own).unwrap();
+    let _ = user.farm(&["logs", "closed"]).exits(0).says(&[WORD]);
+}
