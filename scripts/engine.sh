@@ -106,7 +106,7 @@ daemon_pid() { # pid file, program, socket: prints the pid of the daemon that we
     local pid
     pid=$(cat "$1" 2>/dev/null) || return 1
     # The kernel may have given the number to somebody else since: look at the command line too.
-    tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q -- "$2.*unix://$3" || return 1
+    { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -q -- "$2.*unix://$3" || return 1
     printf '%s\n' "$pid"
 }
 

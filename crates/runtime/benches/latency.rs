@@ -1,4 +1,5 @@
-//! What the [`Runtime`] trait costs over the bare engine: create, start, wait and remove of a program that does nothing.
+//! What the [`Runtime`] trait costs over the bare engine: create, start, wait and remove of a program that does nothing; and of one
+//! with a disk and a network of its own, as a job of a machine has them, step by step.
 //!
 //! Both ways in turn, round by round, on the same engine and image; the engine's way through the same client library.
 //! Needs `scripts/engine.sh base`. `cargo bench -p pasture-runtime --bench latency -- [--quick]`; `FARM_TEST_ENGINE` names
@@ -8,7 +9,7 @@
 #[path = "../../../bench/report.rs"]
 mod report;
 
-use bollard::models::{ContainerCreateBody, HostConfig};
+use bollard::models::{ContainerCreateBody, HostConfig, NetworkCreateRequest};
 use bollard::query_parameters::{CreateContainerOptions, RemoveContainerOptionsBuilder, StartContainerOptions, WaitContainerOptions};
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::StreamExt as _;
@@ -23,6 +24,8 @@ const IMAGE: &str = "pasture/busybox:1";
 const PROGRAM: &str = "/bin/true";
 /// The goal for a whole `farm run` is 150 ms over the engine; the trait may take half of it.
 const GOAL_MS: f64 = 75.0;
+/// Disk of a workload that has some.
+const DISK: u64 = 1 << 30;
 const FULL_ROUNDS: usize = 21;
 const QUICK_ROUNDS: usize = 3;
 /// Seconds that the client waits for one answer of the engine.
@@ -45,31 +48,68 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn measure(subject: &Subject, rounds: usize, report: &mut Report) -> Result<(), Failure> {
-    let (mut engine, mut plain, mut output, mut open) = (vec![], vec![], vec![], vec![]);
+    let mut rows: [Vec<Took>; 6] = Default::default();
     for round in 0..=rounds {
-        let times = [
-            subject.engine_alone().await?,
+        let took = [
+            subject.engine_alone(round, false).await?,
             subject.through_the_trait(round, Shape::Plain).await?,
             subject.through_the_trait(round, Shape::Output).await?,
             subject.through_the_trait(round, Shape::Open).await?,
+            subject.engine_alone(round, true).await?,
+            subject.through_the_trait(round, Shape::Job).await?,
         ];
         // The first round fills caches on both sides.
         if round > 0 {
-            let columns = [&mut engine, &mut plain, &mut output, &mut open];
-            columns.into_iter().zip(times).for_each(|(column, time)| column.push(time));
-            say(&format!("round {round} of {rounds}: engine, trait, with an output volume, with a network: {times:.1?} ms"));
+            rows.iter_mut().zip(took).for_each(|(row, took)| row.push(took));
+            let all = took.map(|one| one.all());
+            say(&format!(
+                "round {round} of {rounds}: engine, trait, with an output volume, with a network, engine with one, a job: {all:.1?} ms"
+            ));
         }
     }
-    let floor = Spread::median(&engine);
-    for (name, times, goal) in [
+    let [engine, plain, output, open, engine_open, job] = rows;
+    let spread = |row: &[Took], part: fn(&Took) -> f64| Spread::median(&row.iter().map(part).collect::<Vec<_>>());
+    let floor = spread(&engine, Took::all);
+    for (name, row, goal) in [
         ("create, start, wait, remove through the trait", &plain, Some(Goal::Over(GOAL_MS))),
         ("the same with an output volume", &output, None),
         ("the same with a network of its own", &open, None),
     ] {
-        let figure = Figure::new(name, "ms", Spread::median(times)).against("the engine alone, without either", "ms", floor);
+        let figure = Figure::new(name, "ms", spread(row, Took::all)).against("the engine alone, without either", "ms", floor);
         report.add(if let Some(goal) = goal { figure.goal(goal) } else { figure });
     }
+    let figure = Figure::new("a job with disk and network: create, start, wait", "ms", spread(&job, Took::until_end));
+    let floor = spread(&engine_open, Took::until_end);
+    report.add(figure.against("the engine's network create, create, start, wait", "ms", floor).goal(Goal::Over(GOAL_MS)));
+    for (name, part) in [
+        ("its create", (|took| took.create) as fn(&Took) -> f64),
+        ("its start", |took| took.start),
+        ("its wait", |took| took.wait),
+        ("its remove", |took| took.remove),
+    ] {
+        let floor = spread(&engine_open, part);
+        report.add(Figure::new(name, "ms", spread(&job, part)).against("the engine's", "ms", floor));
+    }
     Ok(())
+}
+
+/// What the steps of one life took, in milliseconds.
+#[derive(Clone, Copy, Default, Debug)]
+struct Took {
+    create: f64,
+    start: f64,
+    wait: f64,
+    remove: f64,
+}
+
+impl Took {
+    fn until_end(&self) -> f64 {
+        self.create + self.start + self.wait
+    }
+
+    fn all(&self) -> f64 {
+        self.until_end() + self.remove
+    }
 }
 
 /// What a workload has beyond its program.
@@ -78,6 +118,8 @@ enum Shape {
     Plain,
     Output,
     Open,
+    /// Both, and of a usual size: as a machine's jobs are.
+    Job,
 }
 
 /// One engine, reached both ways.
@@ -101,24 +143,39 @@ impl Subject {
         Ok(Self { bare, trait_side, owner: Owner::parse(&format!("bench-{}", std::process::id()))? })
     }
 
-    /// In milliseconds.
-    async fn engine_alone(&self) -> Result<f64, Failure> {
-        let begun = Instant::now();
+    async fn engine_alone(&self, round: usize, open: bool) -> Result<Took, Failure> {
+        let mut clock = Laps::begin();
+        let network = if open { format!("pasture-bench-{}-{round}", std::process::id()) } else { "none".into() };
+        if open {
+            let request = NetworkCreateRequest { name: network.clone(), driver: Some("bridge".into()), ..Default::default() };
+            self.bare.create_network(request).await?;
+        }
         let body = ContainerCreateBody {
             image: Some(IMAGE.into()),
             cmd: Some(vec![PROGRAM.into()]),
-            host_config: Some(HostConfig { network_mode: Some("none".into()), ..Default::default() }),
+            host_config: Some(HostConfig { network_mode: Some(network.clone()), ..Default::default() }),
             ..Default::default()
         };
         let id = self.bare.create_container(None::<CreateContainerOptions>, body).await?.id;
+        let create = clock.lap();
         self.bare.start_container(&id, None::<StartContainerOptions>).await?;
+        let start = clock.lap();
         self.bare.wait_container(&id, None::<WaitContainerOptions>).next().await.ok_or("the engine waited for nothing")??;
+        let wait = clock.lap();
         self.bare.remove_container(&id, Some(RemoveContainerOptionsBuilder::default().force(true).build())).await?;
-        Ok(millis_since(begun))
+        if open {
+            self.bare.remove_network(&network).await?;
+        }
+        Ok(Took { create, start, wait, remove: clock.lap() })
     }
 
-    /// In milliseconds.
-    async fn through_the_trait(&self, round: usize, shape: Shape) -> Result<f64, Failure> {
+    async fn through_the_trait(&self, round: usize, shape: Shape) -> Result<Took, Failure> {
+        let (has_output, has_network) = match shape {
+            Shape::Plain => (false, false),
+            Shape::Output => (true, false),
+            Shape::Open => (false, true),
+            Shape::Job => (true, true),
+        };
         let workload = Workload {
             instance_key: InstanceKey::parse(&format!("{shape:?}-{round}"))?,
             owner: self.owner.clone(),
@@ -131,12 +188,12 @@ impl Subject {
                 cpu_millis: 1_000,
                 memory_bytes: 64 << 20,
                 pids: 32,
-                disk_bytes: if matches!(shape, Shape::Output) { 64 << 20 } else { 0 },
+                disk_bytes: if has_output { DISK } else { 0 },
                 cpuset: None,
             },
-            network: if matches!(shape, Shape::Open) { Network::Open } else { Network::None },
+            network: if has_network { Network::Open } else { Network::None },
             labels: BTreeMap::new(),
-            output_dir: matches!(shape, Shape::Output).then(|| "/out".into()),
+            output_dir: has_output.then(|| "/out".into()),
             output_of: None,
             read_only_root: false,
             grace: Duration::from_secs(2),
@@ -145,15 +202,30 @@ impl Subject {
             files: Vec::new(),
             secrets: None,
         };
-        let begun = Instant::now();
+        let mut clock = Laps::begin();
         let id = self.trait_side.create(&workload).await?;
+        let create = clock.lap();
         self.trait_side.start(&id).await?;
+        let start = clock.lap();
         let exit = self.trait_side.wait(&id).await?;
+        let wait = clock.lap();
         self.trait_side.remove(&id).await?;
-        if exit.code == 0 { Ok(millis_since(begun)) } else { Err(format!("{PROGRAM} exited with {}", exit.code).into()) }
+        let took = Took { create, start, wait, remove: clock.lap() };
+        if exit.code == 0 { Ok(took) } else { Err(format!("{PROGRAM} exited with {}", exit.code).into()) }
     }
 }
 
-fn millis_since(begun: Instant) -> f64 {
-    begun.elapsed().as_secs_f64() * 1e3
+/// Times of steps one after the other.
+struct Laps(Instant);
+
+impl Laps {
+    fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Milliseconds since the one before.
+    fn lap(&mut self) -> f64 {
+        let before = std::mem::replace(&mut self.0, Instant::now());
+        self.0.duration_since(before).as_secs_f64() * 1e3
+    }
 }

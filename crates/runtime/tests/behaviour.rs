@@ -330,10 +330,12 @@ async fn a_log_dropped_in_mid_flow_resumes(bench: Bench) {
 
 async fn a_rotated_log_says_so_and_goes_on(bench: Bench) {
     let bench = bench.with_log_bytes(64 << 10).await;
-    let id =
-        bench.rt.create(&bench.shell("i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; sleep 1; echo end")).await.unwrap();
-    bench.rt.start(&id).await.unwrap();
+    // Talks on once the first line was read.
+    let script = "echo first; until [ -e /tmp/go ]; do sleep 0.1; done; i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; sleep 1; echo end";
+    let id = bench.start(&bench.shell(script)).await;
     let early: Vec<LogChunk> = bench.rt.logs(&id, LogCursor::default()).take(1).try_collect().await.unwrap();
+    assert_eq!(&early[0].bytes[..], b"first\n");
+    bench.rt.exec(&id, vec!["touch".into(), "/tmp/go".into()], seconds(20)).await.unwrap();
     bench.rt.wait(&id).await.unwrap();
     let rest = collect(&bench.rt, &id, early[0].cursor.clone()).await;
     assert!(rest[0].lost_before, "the gap is told");

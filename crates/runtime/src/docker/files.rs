@@ -13,7 +13,7 @@ use futures::{
     stream::{BoxStream, once},
 };
 
-use super::{Inner, instance::gone};
+use super::{Inner, instance::gone, podman};
 use crate::{InstanceId, PathKind, RuntimeError};
 
 /// Longest that the engine may unpack: some gigabytes on a slow disk.
@@ -33,9 +33,19 @@ pub(super) fn read(inner: Arc<Inner>, id: InstanceId, path: String) -> BoxStream
             Ok(None) => return once(async move { Err(gone(&id)) }).boxed(),
             Err(error) => return once(async move { Err(error) }).boxed(),
         }
-        let options = DownloadFromContainerOptionsBuilder::default().path(&path).build();
+        let is_podman = inner.facts.podman;
+        let asked = if is_podman { podman::plain_path(&path) } else { &path };
+        let options = DownloadFromContainerOptionsBuilder::default().path(asked).build();
         let pieces = inner.docker.download_from_container(&id.0, Some(options));
-        pieces.map(move |piece| piece.map_err(|error| at(&inner, &path, error))).boxed()
+        let named = path.clone();
+        let mut pieces = pieces.map(move |piece| piece.map_err(|error| at(&inner, &path, error))).boxed();
+        if !is_podman {
+            return pieces;
+        }
+        match pieces.next().await {
+            Some(Ok(first)) => podman::renamed(first, pieces, named),
+            other => futures::stream::iter(other).boxed(),
+        }
     };
     once(begin).flatten().boxed()
 }
@@ -83,6 +93,10 @@ impl Inner {
         archive: BoxStream<'static, std::io::Result<Bytes>>,
     ) -> Result<(), RuntimeError> {
         self.look(id).await?.ok_or_else(|| gone(id))?;
+        // Podman makes a folder that is not there.
+        if self.facts.podman && self.look_at(id, folder).await? != Some(PathKind::Folder) {
+            return Err(RuntimeError::NotFound { what: "path", name: folder.to_owned() });
+        }
         let options = UploadToContainerOptionsBuilder::default().path(folder).no_overwrite_dir_non_dir("true").build();
         // The engine answers when all is unpacked, not when it begins.
         let docker = self.docker.clone().with_timeout(UPLOAD_DEADLINE);

@@ -9,11 +9,16 @@
 //! table, which the engine leaves alone and the kernel asks afterwards, has them again and drops.
 //!
 //! Does not: filter by host name, limit rates, undo itself (the chains match only our bridges, so they are inert
-//! without instances). Kept in step by [`ensure`], which is cheap and is called before every use.
+//! without instances). Kept in step by [`ensure`], which is called before every use: it looks once, and where all is in
+//! force (nearly always) that is all. So the rules are written as `iptables-save` prints them; where a version prints them
+//! otherwise they are put in place each time.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
-use super::probe::{Facts, run_tool};
+use super::probe::{Facts, ask_tool, run_tool};
 use crate::{EgressFilter, RuntimeError};
 
 /// Bridges of open networks begin with this.
@@ -61,13 +66,16 @@ pub(super) async fn ensure(facts: &Facts) -> EgressFilter {
 }
 
 async fn install(podman: bool) -> Result<(), RuntimeError> {
+    let rules = rules(&host_resolvers());
+    if ask_tool("iptables-save", &[]).await.is_ok_and(|saved| in_force(&saved, &rules, podman)) {
+        return Ok(());
+    }
     if !podman {
         // Docker sends every forwarded packet through this chain first; without it our rules would not be looked at.
         run_tool("iptables", &["-w", "-n", "-L", "DOCKER-USER"], None, None).await?;
     }
-    let resolvers = host_resolvers();
     // Replaces the chains of a table in one transaction: there is no moment without rules.
-    run_tool("iptables-restore", &["-w", "--noflush"], Some(&rules(&resolvers)), None).await?;
+    run_tool("iptables-restore", &["-w", "--noflush"], Some(&rules), None).await?;
     jump("security", "FORWARD", FORWARD_CHAIN).await?;
     if podman {
         // Podman keeps no place for others and puts its own rules first, when the first network comes: we come before them again.
@@ -91,8 +99,36 @@ async fn jump(table: &str, from: &str, to: &str) -> Result<(), RuntimeError> {
     run_tool("iptables", &[&["-w", "-t", table, "-I"], &rule[..]].concat(), None, None).await
 }
 
+/// The rules of each chain of each table.
+fn chains(saved: &str) -> BTreeMap<(&str, &str), Vec<&str>> {
+    let (mut chains, mut table) = (BTreeMap::<_, Vec<&str>>::new(), "");
+    for line in saved.lines() {
+        match (line.strip_prefix('*'), line.strip_prefix("-A ").and_then(|rule| rule.split_once(' '))) {
+            (Some(name), _) => table = name,
+            (None, Some((chain, rule))) => chains.entry((table, chain)).or_default().push(rule),
+            (None, None) => {}
+        }
+    }
+    chains
+}
+
+/// Whether the host has exactly these rules, and leads packets to them. `saved`: all that it has.
+fn in_force(saved: &str, rules: &str, podman: bool) -> bool {
+    let (has, wanted) = (chains(saved), chains(rules));
+    let jump = |to: &str| format!("-i {BRIDGE_PREFIX}+ -j {to}");
+    let leads = |table, from, to| has.get(&(table, from)).is_some_and(|rules| rules.contains(&jump(to).as_str()));
+    let first = |table, from, to| has.get(&(table, from)).and_then(|rules| rules.first()).is_some_and(|rule| *rule == jump(to));
+    let forwarded = if podman { first("filter", "FORWARD", FORWARD_CHAIN) } else { leads("filter", "DOCKER-USER", FORWARD_CHAIN) };
+    wanted.iter().all(|(chain, rules)| has.get(chain) == Some(rules))
+        && forwarded
+        && leads("security", "FORWARD", FORWARD_CHAIN)
+        && leads("filter", "INPUT", INPUT_CHAIN)
+}
+
 fn rules(resolvers: &[Ipv4Addr]) -> String {
-    let resets = format!("-A {REFUSE_CHAIN} -p tcp -j REJECT --reject-with tcp-reset\n-A {REFUSE_CHAIN} -j REJECT\n");
+    let resets = format!(
+        "-A {REFUSE_CHAIN} -p tcp -j REJECT --reject-with tcp-reset\n-A {REFUSE_CHAIN} -j REJECT --reject-with icmp-port-unreachable\n"
+    );
     let polite = table("filter", &[FORWARD_CHAIN, INPUT_CHAIN], &resets, resolvers);
     // Only the filter table can answer; this one drops.
     let firm = table("security", &[FORWARD_CHAIN], &format!("-A {REFUSE_CHAIN} -j DROP\n"), resolvers);
@@ -106,10 +142,10 @@ fn table(name: &str, chains: &[&str], refuse: &str, resolvers: &[Ipv4Addr]) -> S
     }
     text += refuse;
     for chain in chains {
-        text += &format!("-A {chain} -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN\n");
+        text += &format!("-A {chain} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN\n");
         for resolver in resolvers {
             for protocol in ["udp", "tcp"] {
-                text += &format!("-A {chain} -d {resolver}/32 -p {protocol} --dport 53 -j RETURN\n");
+                text += &format!("-A {chain} -d {resolver}/32 -p {protocol} -m {protocol} --dport 53 -j RETURN\n");
             }
         }
         if *chain == FORWARD_CHAIN {
@@ -117,7 +153,7 @@ fn table(name: &str, chains: &[&str], refuse: &str, resolvers: &[Ipv4Addr]) -> S
                 text += &format!("-A {chain} -d {range} -j {REFUSE_CHAIN}\n");
             }
             for (protocol, port) in [("udp", 53), ("tcp", 53), ("tcp", 443)] {
-                text += &format!("-A {chain} -p {protocol} --dport {port} -j RETURN\n");
+                text += &format!("-A {chain} -p {protocol} -m {protocol} --dport {port} -j RETURN\n");
             }
         }
         text += &format!("-A {chain} -j {REFUSE_CHAIN}\n");
@@ -189,14 +225,40 @@ mod tests {
     }
 
     #[test]
+    fn rules_are_in_force_only_if_all_of_them_are() {
+        let wanted = rules(&[Ipv4Addr::new(192, 168, 1, 1)]);
+        // As the host tells it: with counters, other chains, and the jumps.
+        let saved = |user: &str| {
+            let own = wanted.replace("*filter\n", "*filter\n:FORWARD DROP [7:9]\n-A INPUT -i pst+ -j PASTURE-INPUT\nUSER\n");
+            let own = own.replace("*security\n", "*security\n-A FORWARD -i pst+ -j PASTURE-FORWARD\n-A FORWARD -j ACCEPT\n");
+            format!("# Generated\n*nat\n-A PASTURE-FORWARD -j ACCEPT\nCOMMIT\n{}", own.replace("USER", user))
+        };
+        let ours = "-A DOCKER-USER -i pst+ -j PASTURE-FORWARD";
+        let docker = saved(ours);
+        assert!(in_force(&docker, &wanted, false), "{docker}");
+        assert!(!in_force(&docker, &wanted, true), "Podman has no such chain");
+        assert!(!in_force(&docker, &rules(&[Ipv4Addr::new(192, 168, 1, 2)]), false), "another resolver");
+        assert!(!in_force(&docker, &rules(&[]), false), "one resolver too many");
+        assert!(!in_force(&saved(""), &wanted, false), "nothing leads there");
+        for line in wanted.lines().filter(|line| line.starts_with("-A")) {
+            // The first of them: those of the first table.
+            assert!(!in_force(&docker.replacen(&format!("{line}\n"), "", 1), &wanted, false), "without {line}");
+        }
+        for jump in ["-A INPUT -i pst+ -j PASTURE-INPUT\n", "-A FORWARD -i pst+ -j PASTURE-FORWARD\n"] {
+            assert!(!in_force(&docker.replace(jump, ""), &wanted, false), "without {jump}");
+        }
+        assert!(!in_force("", &wanted, false));
+    }
+
+    #[test]
     fn private_ranges_are_refused_before_anything_but_resolvers_is_let_through() {
         let text = rules(&[Ipv4Addr::new(192, 168, 1, 1)]);
         let (filter, security) = text.split_once("COMMIT\n").unwrap();
         for table in [filter, security] {
             let at = |needle: &str| table.find(needle).unwrap_or_else(|| panic!("{needle} missing in\n{table}"));
-            let resolver = at("-A PASTURE-FORWARD -d 192.168.1.1/32 -p udp --dport 53 -j RETURN");
+            let resolver = at("-A PASTURE-FORWARD -d 192.168.1.1/32 -p udp -m udp --dport 53 -j RETURN");
             let private = at("-A PASTURE-FORWARD -d 192.168.0.0/16 -j PASTURE-REFUSE");
-            let https = at("-A PASTURE-FORWARD -p tcp --dport 443 -j RETURN");
+            let https = at("-A PASTURE-FORWARD -p tcp -m tcp --dport 443 -j RETURN");
             let rest = at("-A PASTURE-FORWARD -j PASTURE-REFUSE");
             assert!(resolver < private && private < https && https < rest);
         }

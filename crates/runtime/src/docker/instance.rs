@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -56,6 +57,8 @@ pub(super) struct Seen {
     has_engine_volume: bool,
     /// Where its writes go on the host.
     held: Option<root::Held>,
+    /// The directory that takes its writes, of a driver that we know.
+    layer: Option<PathBuf>,
     /// Directories of the host that it has.
     directories: Vec<String>,
 }
@@ -217,6 +220,9 @@ impl Inner {
             root::hold(seen.held.as_ref()).await?;
             self.remount_kept(&owner, &seen.directories).await?;
         }
+        if self.facts.podman {
+            podman::open_root(seen.layer.as_deref())?;
+        }
         match self.docker.start_container(&id.0, None::<StartContainerOptions>).await {
             Ok(()) => Ok(()),
             Err(Error::DockerResponseServerError { status_code: 404, message }) if message.contains("No such container") => Err(gone(id)),
@@ -356,10 +362,17 @@ impl Inner {
         }
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         self.failed_starts.forget(id);
-        match found(self.docker.remove_container(&id.0, Some(options)).await.map_err(podman::as_docker)) {
-            // 409: a removal is under way already.
-            Ok(_) | Err(Error::DockerResponseServerError { status_code: 409, .. }) => {}
-            Err(error) => return Err(self.engine_error(error)),
+        for attempt in 1.. {
+            match found(self.docker.remove_container(&id.0, Some(options.clone())).await.map_err(podman::as_docker)) {
+                Err(Error::DockerResponseServerError { message, .. }) if podman::is_unsettled(&message) && attempt < BETWEEN_LOOKS => {
+                    tokio::time::sleep(BETWEEN_PAUSE).await;
+                    continue;
+                }
+                // 409: a removal is under way already.
+                Ok(_) | Err(Error::DockerResponseServerError { status_code: 409, .. }) => {}
+                Err(error) => return Err(self.engine_error(error)),
+            }
+            break;
         }
         match output {
             // A volume of the engine cannot go before the container does.
@@ -443,7 +456,7 @@ impl Inner {
 }
 
 pub(super) fn seen(container: ContainerInspectResponse) -> Seen {
-    let held = root::held(&container);
+    let (held, layer) = (root::held(&container), root::layer(&container));
     let labels: BTreeMap<String, String> = container.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect();
     let owner = labels.get(LABEL_OWNER).and_then(|text| Owner::parse(text).ok());
     let output_key = labels.get(LABEL_OUTPUT).or_else(|| labels.get(LABEL_INSTANCE)).and_then(|text| InstanceKey::parse(text).ok());
@@ -462,6 +475,7 @@ pub(super) fn seen(container: ContainerInspectResponse) -> Seen {
         created_at: container.created,
         has_network: network_mode != "none",
         held,
+        layer,
         has_engine_volume: mounts.iter().any(|mount| mount.name.is_some() && mount.name == output),
         directories: mounts.into_iter().filter_map(|mount| mount.source).collect(),
         name,

@@ -18,6 +18,7 @@
 //! An engine that is stopped and started again is found again: every call opens its own connection.
 
 mod attached;
+mod blank;
 mod builder;
 mod cgroup;
 mod config;

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    process::Stdio,
     time::Duration,
 };
 
@@ -260,7 +261,31 @@ pub(super) async fn run_tool(program: &str, args: &[&str], input: Option<&str>, 
     run(program, args, input, dir, TOOL_DEADLINE).await
 }
 
-/// The same for what may take its time.
+/// Runs a program of the host to its end and gives what it says.
+pub(super) async fn ask_tool(program: &str, args: &[&str]) -> Result<String, RuntimeError> {
+    /// Such programs answer at once.
+    const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+    /// Largest answer that is read: the packet filter of a host with thousands of rules.
+    const MAX_ANSWER: u64 = 8 << 20;
+    use tokio::io::AsyncReadExt as _;
+
+    let failed = |error| RuntimeError::io(format!("run {program}"), error);
+    let mut command = tokio::process::Command::new(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).env("PATH", TOOL_PATH);
+    let mut child = command.spawn().map_err(failed)?;
+    let said = child.stdout.take();
+    let mut text = String::new();
+    let finish = async {
+        if let Some(pipe) = said {
+            pipe.take(MAX_ANSWER).read_to_string(&mut text).await?;
+        }
+        child.wait().await
+    };
+    let status = timeout(ANSWER_DEADLINE, finish).await.map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?.map_err(failed)?;
+    if status.success() { Ok(text) } else { Err(failed(std::io::Error::other(status.to_string()))) }
+}
+
+/// As [`run_tool`], for what may take its time.
 pub(super) async fn run_tool_within(program: &str, args: &[&str], deadline: Duration) -> Result<(), RuntimeError> {
     run(program, args, None, None, deadline).await
 }
@@ -269,7 +294,6 @@ pub(super) async fn run_tool_within(program: &str, args: &[&str], deadline: Dura
 pub(super) const TOOL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 async fn run(program: &str, args: &[&str], input: Option<&str>, dir: Option<&Path>, deadline: Duration) -> Result<(), RuntimeError> {
-    use std::process::Stdio;
     use tokio::io::AsyncWriteExt;
 
     let failed = |why: String| RuntimeError::io(format!("run {program}"), std::io::Error::other(why));

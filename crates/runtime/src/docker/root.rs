@@ -63,7 +63,7 @@ pub(super) fn held(container: &ContainerInspectResponse) -> Option<Held> {
 }
 
 /// The directory that takes an instance's writes.
-fn layer(container: &ContainerInspectResponse) -> Option<PathBuf> {
+pub(super) fn layer(container: &ContainerInspectResponse) -> Option<PathBuf> {
     let DriverData { name, data } = container.graph_driver.as_ref()?;
     if !DRIVERS.contains(&name.as_str()) {
         return None;

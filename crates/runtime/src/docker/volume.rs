@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use super::probe::{run_tool, run_tool_within};
+use super::{
+    blank,
+    probe::{run_tool, run_tool_within},
+};
 use crate::RuntimeError;
 
 /// Smallest file system that is worth its overhead.
@@ -25,24 +28,29 @@ const SETTLE_DEADLINE: Duration = Duration::from_secs(300);
 /// Folder of kept volumes: a sweep of instances does not look there.
 const KEPT: &str = "kept";
 
+/// Folder of fresh file systems.
+const BLANKS: &str = "blanks";
+
 /// One volume: `<state>/volumes/<owner>/<name>.img`, mounted on `<name>` beside it.
 pub(super) struct LoopVolume {
     image: PathBuf,
     mount: PathBuf,
     /// It outlives its instance, and the host's crash: it has a journal.
     kept: bool,
+    /// Where fresh file systems are kept.
+    blanks: PathBuf,
 }
 
 impl LoopVolume {
     pub(super) fn new(state_dir: &Path, owner: &str, name: &str) -> Self {
         let dir = state_dir.join("volumes").join(owner);
-        Self { image: dir.join(format!("{name}.img")), mount: dir.join(name), kept: false }
+        Self { image: dir.join(format!("{name}.img")), mount: dir.join(name), kept: false, blanks: state_dir.join(BLANKS) }
     }
 
     /// A volume that outlives its instance, in a folder of its own: `<state>/kept/<owner>/<name>.img`.
     pub(super) fn kept(state_dir: &Path, owner: &str, name: &str) -> Self {
         let dir = state_dir.join(KEPT).join(owner);
-        Self { image: dir.join(format!("{name}.img")), mount: dir.join(name), kept: true }
+        Self { image: dir.join(format!("{name}.img")), mount: dir.join(name), kept: true, blanks: state_dir.join(BLANKS) }
     }
 
     /// Names of all kept volumes of this owner, mounted or not, and of drafts.
@@ -70,11 +78,14 @@ impl LoopVolume {
         self.at("make", fs::create_dir_all(&self.mount))?;
         if !self.image.exists() {
             let draft = self.draft();
-            let file = self.at("make", fs::File::create(&draft))?;
-            self.at("size", file.set_len(bytes))?;
-            let features = if self.kept { "^resize_inode" } else { "^has_journal,^resize_inode" };
-            let options = ["-q", "-F", "-m", "0", "-O", features, "-E", "nodiscard,lazy_itable_init=1"];
-            run_tool("mkfs.ext4", &[&options[..], &[path_text(&draft)?]].concat(), None, None).await?;
+            if self.kept {
+                let file = self.at("make", fs::File::create(&draft))?;
+                self.at("size", file.set_len(bytes))?;
+                let options = ["-q", "-F", "-m", "0", "-O", "^resize_inode", "-E", "nodiscard,lazy_itable_init=1"];
+                run_tool("mkfs.ext4", &[&options[..], &[path_text(&draft)?]].concat(), None, None).await?;
+            } else {
+                blank::write(&self.blanks, bytes, &draft).await?;
+            }
             self.at("name", fs::rename(&draft, &self.image))?;
         }
         self.mount().await?;

@@ -273,7 +273,9 @@ impl Bench {
         let id = self.docker.create_container(None::<CreateContainerOptions>, body).await.unwrap().id;
         self.docker.start_container(&id, None::<StartContainerOptions>).await.unwrap();
         let result = meanwhile.await;
-        self.docker.remove_container(&id, Some(RemoveContainerOptionsBuilder::default().force(true).build())).await.unwrap();
+        // Podman refuses for a moment after an end.
+        let id = InstanceId(id);
+        until("the container is removed", || self.remove_container(&id)).await;
         result
     }
 
