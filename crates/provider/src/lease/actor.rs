@@ -174,6 +174,10 @@ impl Actor {
                     // With the container made, the manifest is only needed for its grace.
                     tracing::debug!(lease = %self.shared.id(), ?phase, "taken up again");
                     self.step(Event::Manifest(Box::new(manifest)), out);
+                    // Its user was told that it is kept; the process ended before it was recorded.
+                    if let Some(unknown) = self.unknown_update() {
+                        self.step(Event::Update(Box::new(unknown)), out);
+                    }
                     if self.shared.dir.join("context.tar").is_file() {
                         self.step(Event::ContextComplete, out);
                     }
@@ -197,6 +201,18 @@ impl Actor {
     fn coming(&self) -> Option<Manifest> {
         let hash = self.machine.record.update.as_ref()?.manifest;
         manifest::check_as(&self.kept(manifest::COMING)?, &hash, &self.shared.terms, &self.ctx.options).ok()
+    }
+
+    /// A manifest that was taken for an update of which nothing is recorded yet.
+    fn unknown_update(&self) -> Option<Manifest> {
+        let bytes = self.kept(manifest::COMING)?;
+        let hash = blob::hash(&bytes);
+        let r = &self.machine.record;
+        let known = r.manifest == Some(hash) || r.update.as_ref().is_some_and(|u| u.manifest == hash);
+        if known {
+            return None;
+        }
+        manifest::check_update(&bytes, self.manifest.as_deref()?, &self.shared.terms, &self.ctx.options).ok()
     }
 
     /// Gives the manifest of an update its name, if it is the lease's by the record.
