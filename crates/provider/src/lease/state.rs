@@ -747,6 +747,7 @@ impl Machine {
             history: r.upkeep.history.iter().cloned().collect(),
             gpus: if r.end.is_some() { vec![] } else { r.gpus.clone() },
             statement: None,
+            output: None,
         }
     }
 }

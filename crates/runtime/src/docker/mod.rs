@@ -23,6 +23,7 @@ mod cgroup;
 mod config;
 mod context;
 mod dockerfile;
+mod entries;
 mod files;
 mod firewall;
 mod follow;
