@@ -22,6 +22,7 @@
 //!
 //! Log and output are sealed for the manifest's reader: see `docs/specs/sealing.md`. Offsets, lengths and hashes are those of the sealed bytes.
 
+use pasture_types::ids::derive;
 use pasture_types::lease::{EndReason, Usage};
 use pasture_types::{AccountId, BlobHash, LeaseId, Millis, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -168,6 +169,18 @@ pub struct LeaseStatus {
     /// The machine's last statement of all, once it is made: what the log is compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statement: Option<Box<Statement>>,
+    /// What it left, once that can be fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<SignedOutput>,
+}
+
+/// A kept output, signed by the machine that keeps it: nobody on the way puts in another.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SignedOutput {
+    /// Which bytes.
+    pub output: OutputInfo,
+    /// The node's signature over [`OutputInfo::digest`], as text.
+    pub node_signature: pasture_types::keys::SignatureText,
 }
 
 /// What a machine says that it served, signed.
@@ -282,7 +295,17 @@ pub struct CountersignRequest {
     pub signature: pasture_types::keys::SignatureText,
 }
 
-/// A stored output.
+const OUTPUT_DOMAIN: &str = "pasture 2026-11 kept output v1";
+
+impl OutputInfo {
+    /// What its node signs.
+    #[must_use]
+    pub fn digest(&self, lease: &LeaseId) -> [u8; 32] {
+        derive(OUTPUT_DOMAIN, &[&lease.0, &self.hash.0, &self.bytes.to_le_bytes()])
+    }
+}
+
+/// A stored output, by its sealed bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OutputInfo {
     /// Its hash.

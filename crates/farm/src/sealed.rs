@@ -2,16 +2,17 @@
 //!
 //! Guarantees: what is shown was sealed for this account's reader key and for this very lease, in this order and without a gap; a whole log
 //! is compared with the root in the machine's last signed statement, so that nobody on the way, and nobody who has the machine's disk now,
-//! can put in words of their own or leave the end out. Before that statement there is nothing to compare with, and of a log that is read
+//! can put in words of their own or leave the end out; an output is the one that the machine signed. Before that statement there is nothing to compare with, and of a log that is read
 //! from the middle on neither.
 
 use crate::commands::watch::is_signed;
 use crate::exit::Failure;
 use pasture_api::client::LeaseClient;
-use pasture_api::data::LeaseStatus;
+use pasture_api::data::{LeaseStatus, OutputInfo, SignedOutput};
 use pasture_api::frames::{Decoder, Frame};
 use pasture_store::sealed::{Binding, Content, OpenError, Opener, ReaderKey};
-use pasture_types::BlobHash;
+use pasture_types::keys::Signature;
+use pasture_types::{BlobHash, PublicKey};
 use std::collections::VecDeque;
 
 /// Places of a log whose root is remembered: what a machine writes after its last statement is less.
@@ -25,6 +26,20 @@ pub(crate) fn closed(error: OpenError, what: &str, code: &str) -> Failure {
             .next("or take that main key from its copy:  farm keys restore FILE"),
         other => Failure::new(code, format!("{what} is not what the machine sealed: {other}")),
     }
+}
+
+/// Whether an output that came is the one that the machine keeps.
+pub(crate) fn is_kept(client: &LeaseClient, status: &LeaseStatus, hash: BlobHash, bytes: u64) -> Result<(), Failure> {
+    let signed = |kept: &SignedOutput| {
+        let digest = kept.output.digest(&client.lease());
+        let node = PublicKey::from(client.node());
+        kept.output == OutputInfo { hash, bytes }
+            && Signature::try_from(&kept.node_signature).is_ok_and(|s| node.verify(&digest, &s).is_ok())
+    };
+    if status.output.as_ref().is_some_and(signed) {
+        return Ok(());
+    }
+    Err(Failure::new("bad-output", "the job's output is not what its machine keeps and signed").next("nothing was unpacked"))
 }
 
 /// A log as its bytes come.

@@ -7,7 +7,7 @@ use crate::exit::Failure;
 use crate::pack::Packed;
 use crate::patience::{Patience, patiently};
 use crate::render::Progress;
-use crate::sealed::closed;
+use crate::sealed::{closed, is_kept};
 use crate::session::random;
 use crate::unpack::{Unpacked, unpack};
 use bytes::Bytes;
@@ -143,9 +143,11 @@ pub(crate) async fn fetch_archive(
         }
         patience.after(broken).await?;
     };
-    if BlobHash(*sink.hasher.finalize().as_bytes()) != announced {
+    let hash = BlobHash(*sink.hasher.finalize().as_bytes());
+    if hash != announced {
         return Err(Failure::new("bad-output", "the job's output is not what was announced: its hash differs").next("nothing was unpacked"));
     }
+    is_kept(client, &patiently(|| client.status()).await?, hash, sink.got)?;
     let (file, binding) = (sink.file, Binding { content: Content::Output, lease: client.lease() });
     let opening = spawn_blocking(TaskKind::ClientFollow, move || open_archive(file, &reader, binding));
     opening.join().await.unwrap_or_else(|| Err(Failure::new("bad-output", "opening the job's output failed")))

@@ -44,7 +44,7 @@ fn what_an_ended_job_said_and_left_opens_for_its_user_and_is_nowhere_in_the_clea
     for (name, args, code) in [("log", &["logs", "teller"][..], "bad-log"), ("output.sealed", &["cp", "teller:.", "again"], "bad-output")] {
         let path = kept.join(name);
         let good = std::fs::read(&path).unwrap();
-        for at in [20, good.len() / 2, good.len() - 1] {
+        for at in [40, good.len() / 2, good.len() - 1] {
             let mut bad = good.clone();
             bad[at] ^= 1;
             std::fs::write(&path, bad).unwrap();

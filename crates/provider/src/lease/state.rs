@@ -757,6 +757,7 @@ impl Machine {
             update: self.update_status(),
             gpus: if r.end.is_some() { vec![] } else { r.gpus.clone() },
             statement: None,
+            output: None,
         }
     }
 }

@@ -52,6 +52,8 @@ const LOG_ATTEMPTS: u32 = 20;
 const LOG_FLUSH_GAP: Duration = Duration::from_millis(25);
 /// Most bytes that one flush of a log takes together; what comes while that is written waits here, the rest in the engine.
 const LOG_FLUSH_BYTES: usize = 4 << 20;
+/// What an entry takes here besides its bytes: a job that writes single letters shall not fill the memory.
+const LOG_ENTRY_COST: usize = 256;
 /// Most entries of a log that are taken at once when they are there: with the engine's longest, 2 MiB.
 const LOG_READY: usize = 128;
 /// Longest line of build output that is sent on as one.
@@ -562,7 +564,7 @@ struct LogCopy<'a> {
 
 impl LogCopy<'_> {
     fn take(&mut self, chunk: LogChunk) {
-        self.bytes = self.bytes.saturating_add(chunk.bytes.len());
+        self.bytes = self.bytes.saturating_add(chunk.bytes.len()).saturating_add(LOG_ENTRY_COST);
         self.pieces.push(chunk.into());
     }
 

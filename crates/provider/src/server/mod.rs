@@ -25,7 +25,7 @@ use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 pub(crate) use delegates::Delegates;
-use pasture_api::data::{AliveAnswer, CountersignRequest, ImageView, LeaseStatus, Statement};
+use pasture_api::data::{AliveAnswer, CountersignRequest, ImageView, LeaseStatus, Phase, SignedOutput, Statement};
 use pasture_api::problem::Problem;
 use pasture_api::secrets::SealingKey;
 use pasture_rt::{TaskHandle, TaskKind};
@@ -129,11 +129,13 @@ async fn put_secrets(
 
 async fn status(State(ctx): Ctx, Watched(lease, _): Watched) -> Result<Json<LeaseStatus>, Problem> {
     let mut status = lease.status_at(Timestamp(ctx.clock.now_ms()));
-    let last = lease.view.borrow().last_usage.clone();
-    status.statement = last.map(|usage| {
-        let node_signature = SignatureText::from(&ctx.options.node_key.sign(&usage.digest()));
-        Box::new(Statement { usage, node_signature })
-    });
+    let (last, output) = {
+        let view = lease.view.borrow();
+        (view.last_usage.clone(), view.output.filter(|_| status.phase == Phase::Ended))
+    };
+    let sign = |digest: &[u8; 32]| SignatureText::from(&ctx.options.node_key.sign(digest));
+    status.statement = last.map(|usage| Box::new(Statement { node_signature: sign(&usage.digest()), usage }));
+    status.output = output.map(|output| SignedOutput { output, node_signature: sign(&output.digest(&lease.id())) });
     Ok(Json(status))
 }
 

@@ -20,7 +20,7 @@ use futures::{
     stream::{BoxStream, Stream, unfold},
 };
 
-use super::Inner;
+use super::{Inner, entries};
 use crate::{EngineTime, InstanceId, LogChunk, LogCursor, LogMark, LogStream, Observed, RuntimeError};
 
 /// Passes in a row that may bring nothing while the instance runs; then the engine is at fault.
@@ -122,6 +122,10 @@ impl Follower {
     }
 
     fn read(&self, follow: bool, tail: &str) -> BoxStream<'static, Result<LogOutput, Error>> {
+        if !self.inner.facts.podman {
+            let config = &self.inner.config;
+            return entries::read(config.socket.clone(), &self.id.0, (follow, tail), config.request_timeout).boxed();
+        }
         let options = LogsOptionsBuilder::default().stdout(true).stderr(true).timestamps(true).follow(follow).tail(tail).build();
         self.inner.docker.logs(&self.id.0, Some(options)).boxed()
     }

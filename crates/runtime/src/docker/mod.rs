@@ -24,6 +24,7 @@ mod cgroup;
 mod config;
 mod context;
 mod dockerfile;
+mod entries;
 mod files;
 mod firewall;
 mod follow;
