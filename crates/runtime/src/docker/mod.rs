@@ -32,6 +32,7 @@ mod image;
 mod instance;
 mod io;
 mod keeper;
+mod layer;
 mod network;
 mod podman;
 mod prepare;
