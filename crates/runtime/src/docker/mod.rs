@@ -33,6 +33,7 @@ mod image;
 mod instance;
 mod io;
 mod keeper;
+mod layer;
 mod network;
 mod podman;
 mod prepare;

@@ -30,7 +30,7 @@ use bollard::{
     query_parameters::InspectContainerOptions,
 };
 
-use super::{Inner, instance::OutputFate, probe::run_tool, volume::LoopVolume};
+use super::{Inner, instance::OutputFate, layer, probe::run_tool, volume::LoopVolume};
 use crate::{InstanceId, RuntimeError};
 
 /// Storage drivers that keep a layer as `<layer>/diff` and `<layer>/work`: Docker's and Podman's.
@@ -179,14 +179,22 @@ pub(super) async fn hold(held: Option<&Held>) -> Result<(), RuntimeError> {
     let (root, draft) = (dir.join("root"), dir.join("root.draft"));
     if !root.exists() {
         // What a crash left.
-        match fs::remove_dir_all(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return at("clear", &draft, Err(error)),
-            _ => {}
+        clear(&draft)?;
+        // What cannot be copied by us is for a program that has seen more file systems; its error counts.
+        if !layer::copy(layer, &draft).unwrap_or(false) {
+            clear(&draft)?;
+            run_tool("cp", &["-a", "--", text(layer)?, text(&draft)?], None, None).await?;
         }
-        run_tool("cp", &["-a", "--", text(layer)?, text(&draft)?], None, None).await?;
         at("name", &root, fs::rename(&draft, &root))?;
     }
     run_tool("mount", &["--bind", text(&root)?, text(layer)?], None, None).await
+}
+
+fn clear(dir: &Path) -> Result<(), RuntimeError> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => at("clear", dir, Err(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Gives the engine its own directory back, so that it can remove it. Nothing happens if it has it.
