@@ -58,7 +58,7 @@ async fn what_a_lease_runs_is_changed_and_a_provider_that_dies_meanwhile_goes_on
     let said: Vec<&str> = log.lines().map(|l| l.split(" on ").next().unwrap()).collect();
     assert_eq!(said, ["version 1", "[farm] the job is updated", "version 2", "[farm] the job is updated", "version 3"], "{log}");
     let output = client.ok("GET", "output?offset=0", vec![]).await;
-    assert_eq!(crate::support::file_in_tar(&output, "seen").as_deref(), Some("1\n2\n3\n"), "the output is one");
+    assert_eq!(crate::support::file_in_tar(&client.open_output(&output), "seen").as_deref(), Some("1\n2\n3\n"), "the output is one");
     until("nothing is left in the engine", || async { bench.runtime.list(&bench.owner()).await.unwrap().is_empty() }).await;
     assert!(provider.shutdown(ShutdownMode::Detach).await);
     bench.clean().await;

@@ -28,6 +28,9 @@ fn start(net: &Net, folder: &Folder) -> (User, crate::support::Running) {
     (user, running)
 }
 
+/// Processes that a check of life may have inside at the same time.
+const VISITORS: u64 = 4;
+
 fn number(text: &str, before: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(before)).unwrap_or_else(|| panic!("`{before}` is missing\n{text}"));
     line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("no number after `{before}`\n{text}"))
@@ -46,7 +49,8 @@ fn tenants_that_take_all_they_can_get_hurt_only_themselves() {
     let (user, running) = breeder;
     let done = running.finish(LONGEST).exits(3).says(&["EAGAIN"]);
     let most = number(&done.stdout, "most ");
-    assert!((20..=64).contains(&most), "{most} processes\n{}", done.all());
+    // The kernel refuses births beyond the limit, not those who come in from outside: whoever asks whether the job is alive.
+    assert!((20..=64 + VISITORS).contains(&most), "{most} processes\n{}", done.all());
     assert_eq!(user.settled().0.reason, Some(EndReason::Exited { code: 3 }));
 
     // What the kernel killed was not the job itself: the job has an exit code of its own.
