@@ -2,10 +2,12 @@
 //!
 //! The engine writes each line by itself. An HTTP client that hands on one such piece at a time costs two changes of task for each, which
 //! is more than all else that is done with a line; here what is in the socket is read together. Docker only: Podman's answers differ.
-//! Guarantees: an answer that is none, an entry longer than any that the engine makes, and an end inside of an entry are errors.
+//! Guarantees: an answer that is none or breaks off, an entry longer than any that the engine makes, and an end inside of an entry are
+//! errors.
 
 use std::{io, path::PathBuf, time::Duration};
 
+use super::chunked::Body;
 use bollard::{container::LogOutput, errors::Error};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::stream::{Stream, unfold};
@@ -39,6 +41,10 @@ enum State {
 
 struct Reading {
     stream: UnixStream,
+    /// As it came.
+    raw: BytesMut,
+    body: Body,
+    /// What of the body is still to be handed on.
     buffer: BytesMut,
     last: Instant,
     sip: bool,
@@ -73,10 +79,9 @@ pub(super) fn read(
     })
 }
 
-/// Without HTTP/1.1 the answer is not cut into chunks, and its end is that of the connection.
 async fn ask(socket: PathBuf, path: String) -> Result<Reading, Error> {
     let mut stream = UnixStream::connect(socket).await?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: engine\r\n\r\n").as_bytes()).await?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n").as_bytes()).await?;
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let end = loop {
         if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -89,7 +94,10 @@ async fn ask(socket: PathBuf, path: String) -> Result<Reading, Error> {
     let head = String::from_utf8_lossy(buffer.get(..end).unwrap_or_default()).into_owned();
     buffer.advance(end + 4);
     match head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0) {
-        200 => Ok(Reading { stream, buffer, last: Instant::now(), sip: false }),
+        200 => {
+            let body = Body::of(&head)?;
+            Ok(Reading { stream, raw: buffer, body, buffer: BytesMut::new(), last: Instant::now(), sip: false })
+        }
         status_code => {
             let mut message = buffer.to_vec();
             stream.take(MAX_MESSAGE).read_to_end(&mut message).await?;
@@ -101,17 +109,22 @@ async fn ask(socket: PathBuf, path: String) -> Result<Reading, Error> {
 impl Reading {
     async fn next(&mut self) -> io::Result<Option<LogOutput>> {
         loop {
+            self.body.take(&mut self.raw, &mut self.buffer)?;
             if let Some(entry) = take(&mut self.buffer)? {
                 return Ok(Some(entry));
+            }
+            if self.body == Body::Over {
+                return if self.buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
             }
             if self.sip && self.last.elapsed() < GULP {
                 sleep(GULP).await;
             }
-            self.buffer.reserve(READ_BYTES);
-            let n = self.stream.read_buf(&mut self.buffer).await?;
+            self.raw.reserve(READ_BYTES);
+            let n = self.stream.read_buf(&mut self.raw).await?;
             (self.last, self.sip) = (Instant::now(), n < SIP);
             if n == 0 {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                // The engine died, say: it is asked again, by whoever follows.
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
     }
@@ -171,11 +184,16 @@ mod tests {
         [&[stream, 0, 0, 0], &u32::try_from(text.len()).unwrap().to_be_bytes()[..], text].concat()
     }
 
+    fn chunk(bytes: &[u8]) -> Vec<u8> {
+        [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+    }
+
     #[tokio::test]
     async fn entries_come_as_they_are() {
-        let head = b"HTTP/1.0 200 OK\r\nA: b\r\n\r\n".to_vec();
-        let (asked, got) = answered([head, entry(1, b"t one\n"), entry(2, b""), entry(1, &[7; 20_000])].concat()).await;
-        assert!(asked.starts_with("GET /containers/ab12/logs?stdout=1&stderr=1&timestamps=1&follow=1&tail=all HTTP/1.0\r\n"), "{asked}");
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        let parts = [entry(1, b"t one\n"), entry(2, b""), entry(1, &[7; 20_000])].map(|part| chunk(&part));
+        let (asked, got) = answered([&head[..], &parts.concat(), b"0\r\n\r\n"].concat()).await;
+        assert!(asked.starts_with("GET /containers/ab12/logs?stdout=1&stderr=1&timestamps=1&follow=1&tail=all HTTP/1.1\r\n"), "{asked}");
         let got: Vec<(bool, usize)> =
             got.into_iter().map(|e| e.unwrap()).map(|e| (matches!(e, LogOutput::StdErr { .. }), e.into_bytes().len())).collect();
         assert_eq!(got, [(false, 6), (true, 0), (false, 20_000)]);
@@ -183,8 +201,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_log_is_an_error() {
-        let ok = |rest: &[u8]| [b"HTTP/1.0 200 OK\r\n\r\n", rest].concat();
+        let ok = |rest: &[u8]| [b"HTTP/1.1 200 OK\r\nContent-Length: ", format!("{}\r\n\r\n", rest.len()).as_bytes(), rest].concat();
         for bad in [
+            b"HTTP/1.1 200 OK\r\n\r\n".to_vec(),
             ok(&entry(1, b"whole")[..9]),
             ok(&entry(9, b"stream")),
             ok(&[1, 0, 0, 0, 255, 0, 0, 0]),
@@ -194,7 +213,11 @@ mod tests {
             let (_, got) = answered(bad).await;
             assert!(matches!(got.as_slice(), [Err(Error::IOError { .. })]), "{got:?}");
         }
-        let (_, got) = answered(b"HTTP/1.0 404 Not Found\r\n\r\n{\"message\":\"gone\"}".to_vec()).await;
+        // All entries are whole, and it is not over: the engine died.
+        let cut = [&b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"[..], &chunk(&entry(1, b"x"))].concat();
+        let (_, got) = answered(cut).await;
+        assert!(matches!(got.as_slice(), [Ok(_), Err(Error::IOError { .. })]), "{got:?}");
+        let (_, got) = answered(b"HTTP/1.1 404 Not Found\r\n\r\n{\"message\":\"gone\"}".to_vec()).await;
         assert!(matches!(got.as_slice(), [Err(Error::DockerResponseServerError { status_code: 404, .. })]), "{got:?}");
     }
 }

@@ -21,6 +21,7 @@ mod attached;
 mod blank;
 mod builder;
 mod cgroup;
+mod chunked;
 mod config;
 mod context;
 mod dockerfile;
