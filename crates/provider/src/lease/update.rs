@@ -8,7 +8,7 @@
 //! crash leaves the one or the other, never a mixture; a stop wins over an update. What follows an updated job's failure is the same as
 //! for any other: its restart policy decides.
 
-use super::{Machine, Phase};
+use super::{EndReason, Machine, Phase};
 use crate::lease::event::Effect;
 use crate::lease::record::{Update, UpdateStage};
 use pasture_api::data::UpdateStatus;
@@ -87,9 +87,10 @@ impl Machine {
         self.stop_container(grace, out);
     }
 
-    /// Whether the end of an instance is the update's doing; then the next one is due at once.
-    pub(super) fn ended_for_update(&mut self, now: Timestamp, out: &mut Vec<Effect>) -> bool {
-        if !self.is_replacing() {
+    /// Whether the end of an instance is the update's doing, whatever it said then; the next one is due at once. One that somebody
+    /// removed is nobody's to follow.
+    pub(super) fn ended_for_update(&mut self, end: &EndReason, now: Timestamp, out: &mut Vec<Effect>) -> bool {
+        if !self.is_replacing() || *end == EndReason::StoppedByProvider {
             return false;
         }
         let upkeep = &mut self.record.upkeep;

@@ -104,6 +104,13 @@ fn a_stop_wins_over_an_update() {
 }
 
 #[test]
+fn a_container_that_somebody_removed_meanwhile_is_the_providers_doing() {
+    let mut case = replacing();
+    case.at(14_200, Event::Vanished { at: Some(Timestamp(14_200)) });
+    assert_eq!(case.machine.record.end, Some(EndReason::StoppedByProvider));
+}
+
+#[test]
 fn an_engine_that_does_not_stop_it_is_asked_again() {
     let mut case = replacing();
     case.at(14_100, Event::StopFailed);

@@ -113,7 +113,7 @@ impl Machine {
 
     /// Whether an instance that ended is followed by another one; if so, that is under way.
     pub(super) fn starts_again(&mut self, end: &EndReason, finished: Timestamp, now: Timestamp, out: &mut Vec<Effect>) -> bool {
-        if self.ended_for_update(now, out) {
+        if self.ended_for_update(end, now, out) {
             return true;
         }
         let unhealthy = self.record.upkeep.unhealthy.take();
