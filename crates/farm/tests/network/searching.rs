@@ -44,5 +44,5 @@ fn a_job_is_watched_until_it_is_over_and_a_machine_says_how_it_is_doing() {
     assert!(states.windows(2).all(|pair| pair[0] != pair[1]), "what has not changed is not written again: {}", done.all());
     until("the list shows that it has ended", || list.stdout().contains("\"state\":\"stopped\""));
     list.signal(Signal::INT);
-    let _ = list.finish(PATIENCE);
+    let _ = list.finish(PATIENCE).exits(0);
 }
