@@ -16,7 +16,6 @@ use crate::render::{Progress, Table};
 use crate::secrets;
 use crate::session::{App, Session, now_ms};
 use crate::spec_file;
-use pasture_jobfile::checked;
 use pasture_types::BlobHash;
 use pasture_types::fleet::Size;
 use pasture_types::spec::{CheckedSource, CheckedSpec, parse_duration};
@@ -52,7 +51,7 @@ fn limit(going: &GoingArgs) -> Result<Option<Duration>, Failure> {
 /// Brings about what a record asks for.
 pub(crate) async fn carry_out(app: &App, session: &Session, record: Deployment, taste: Taste, going: &GoingArgs) -> Outcome {
     let until = limit(going)?.map(|t| Instant::now() + t);
-    let specs = checked(&record.services).map_err(|(service, e)| Failure::new("spec", format!("services.{service}.{e}")))?;
+    let specs = record.specs()?;
     // A secret that is missing is said before anything else.
     for spec in specs.values() {
         secrets::collect(&session.vault()?, &spec.secrets)?;

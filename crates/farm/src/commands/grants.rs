@@ -136,7 +136,7 @@ pub(crate) async fn let_watch(
 
 /// Does what changes the grant of a watcher, again where another command of ours changed it meanwhile: jobs that begin at the same time
 /// share the one grant, and all but one of them find another than they have looked at.
-pub(crate) async fn unless_overtaken<T>(watched: bool, change: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
+pub(crate) async fn unless_overtaken<T>(watched: bool, mut change: impl AsyncFnMut() -> Result<T, Failure>) -> Result<T, Failure> {
     let mut tries = if watched { GRANT_TRIES } else { 1 };
     loop {
         tries -= 1;

@@ -56,7 +56,14 @@ pub(crate) async fn live(session: &Session, lease: Option<&LeaseView>) -> Option
 /// `farm ps`.
 pub(crate) async fn ps(app: &App, args: &PsArgs) -> Outcome {
     let session = Session::open(app).await?;
-    show(session.out, args.watch, async || list(&session, args.all).await).await
+    show(session.out, args.watch, async || {
+        let view = list(&session, args.all).await?;
+        if view.text.is_empty() && !args.watch && !session.out.json {
+            session.out.note("no jobs; run one:  farm run .");
+        }
+        Ok(view)
+    })
+    .await
 }
 
 /// Our jobs.
@@ -83,9 +90,6 @@ async fn list(session: &Session, all: bool) -> Result<View, Failure> {
         serde_json::Value::Array(seen.iter().map(one).collect())
     };
     let shown: Vec<(&JobView, &str)> = seen.iter().map(|(job, seen)| (*job, state(job, seen.as_ref()))).collect();
-    if shown.is_empty() && !session.out.json {
-        session.out.note("no jobs; run one:  farm run .");
-    }
     let mut table = Table::new(&["JOB", "STATE", "MACHINE", "SERVED", "CHARGED", "AGE"]);
     let mut group = None;
     for (job, state) in groups::together(&shown, &names) {

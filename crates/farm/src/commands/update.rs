@@ -11,7 +11,6 @@ use crate::deploy::drive::{Taste, print};
 use crate::deploy::{group, inplace, source};
 use crate::exit::{Failure, Outcome};
 use crate::session::{App, Session};
-use pasture_jobfile::checked;
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &UpdateArgs) -> Outcome {
@@ -60,7 +59,7 @@ pub(crate) async fn run(app: &App, args: &UpdateArgs) -> Outcome {
         return carry_out(app, &session, record, Taste::Asked, &args.going).await;
     }
     if !args.new_lease {
-        let specs = checked(&record.services).map_err(|(service, e)| Failure::new("spec", format!("services.{service}.{e}")))?;
+        let specs = record.specs()?;
         session.ready().await?;
         let (jobs, _) = session.jobs().await?;
         inplace::change(&session, &found.deployment, &mut record, &specs, &jobs).await?;

@@ -13,7 +13,7 @@ use super::plan::{Goal, Plan, Stage, Step};
 use super::record::{Completed, Deployment, Key, Leaving, Unit};
 use super::tend::{self, News, SharedFolder, What};
 use crate::commands::explain::quote;
-use crate::commands::grants::let_watch;
+use crate::commands::grants::{let_watch, unless_overtaken};
 use crate::commands::jobs;
 use crate::commands::run::{GRACE, WATCH_LINGERS, manifest};
 use crate::exit::{Failure, Outcome};
@@ -437,13 +437,8 @@ impl<'a> Drive<'a> {
             ended: None,
             volumes: spec.volumes.clone(),
         };
-        let mut actions = vec![Action::PlaceOrder { terms: Box::new(terms.clone()) }];
-        if let Some(watcher) = terms.watcher {
-            let life = Millis(terms.max_duration.0.saturating_add(WATCH_LINGERS.0));
-            actions.extend(let_watch(self.session, watcher, terms.asset, terms.budget, life).await?);
-        }
         self.plan.reach(key, Stage::Starting);
-        match self.place(unit, &manifest, &spec, actions).await {
+        match unless_overtaken(terms.watcher.is_some(), async || self.place(&unit, &manifest, &spec, &terms).await).await {
             Ok(order) => {
                 self.orders.insert(order, key.clone());
                 self.tell(key, "ordered", "asks for a machine");
@@ -476,8 +471,13 @@ impl<'a> Drive<'a> {
     }
 
     /// Writes the order down, then sends it.
-    async fn place(&mut self, unit: Unit, manifest: &Manifest, spec: &CheckedSpec, actions: Vec<Action>) -> Result<OrderId, Failure> {
+    async fn place(&mut self, unit: &Unit, manifest: &Manifest, spec: &CheckedSpec, terms: &OrderTerms) -> Result<OrderId, Failure> {
         let session = self.session;
+        let mut actions = vec![Action::PlaceOrder { terms: Box::new(terms.clone()) }];
+        if let Some(watcher) = terms.watcher {
+            let life = Millis(terms.max_duration.0.saturating_add(WATCH_LINGERS.0));
+            actions.extend(let_watch(session, watcher, terms.asset, terms.budget, life).await?);
+        }
         let jobs = session.paths.jobs();
         let mut placed: Option<OrderId> = None;
         let sent = session

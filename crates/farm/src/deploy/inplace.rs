@@ -71,8 +71,7 @@ pub(crate) async fn change(
 ) -> Result<(), Failure> {
     let leases: BTreeMap<OrderId, &LeaseView> = jobs.iter().filter_map(|j| Some((j.order.id, j.lease.as_ref()?))).collect();
     let runs = |unit: &Unit| leases.get(&unit.order).copied().filter(|l| matches!(l.state, LeaseState::Accepted | LeaseState::Running));
-    let old_specs =
-        pasture_jobfile::checked(&before.services).map_err(|(service, e)| Failure::new("spec", format!("services.{service}.{e}")))?;
+    let old_specs = before.specs()?;
     for (service, spec) in specs {
         let kept = before.services.get(service).zip(record.services.get(service));
         let (Some(true), Some(old)) = (kept.map(|(old, new)| within_a_lease(old, new)), old_specs.get(service)) else { continue };

@@ -9,10 +9,10 @@
 
 use crate::config::make_private;
 use crate::exit::Failure;
-use pasture_jobfile::is_name;
+use pasture_jobfile::{checked, is_name};
 use pasture_store::RecordFile;
 use pasture_types::keep::VolumeMount;
-use pasture_types::spec::JobSpec;
+use pasture_types::spec::{CheckedSpec, JobSpec};
 use pasture_types::{Amount, OrderId, ZoneId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -149,6 +149,10 @@ impl Deployment {
         }
     }
 
+    /// What is asked, checked.
+    pub(crate) fn specs(&self) -> Result<BTreeMap<String, CheckedSpec>, Failure> {
+        checked(&self.services).map_err(|(service, e)| Failure::new("spec", format!("services.{service}.{e}")))
+    }
     pub(crate) fn unit(&self, key: &Key) -> Option<&Unit> {
         self.units.iter().find(|u| u.key == *key)
     }

@@ -279,10 +279,11 @@ impl Actor {
                 }
             }
             Effect::FetchUpdate => {
-                let kept = self.coming();
-                let token = self.work.token();
-                let work = work::fetch_update(Arc::clone(&self.ctx), Arc::clone(&self.shared), kept);
-                self.task(TaskKind::Lease, async move { token.guard(work).await.unwrap_or_default() });
+                if let Some(coming) = self.machine.coming.clone() {
+                    let token = self.work.token();
+                    let work = work::fetch_update(Arc::clone(&self.ctx), Arc::clone(&self.shared), coming);
+                    self.task(TaskKind::Lease, async move { token.guard(work).await.unwrap_or_default() });
+                }
             }
             Effect::TakeManifest(manifest) => {
                 self.manifest = Some(Arc::new(*manifest));

@@ -64,7 +64,7 @@ pub(crate) struct Machine {
     waits: Waits,
     manifest: Option<Manifest>,
     /// The one that is to take its place.
-    coming: Option<Manifest>,
+    pub(super) coming: Option<Manifest>,
     context_complete: bool,
     /// Since when we wait for the client.
     waiting_since: Timestamp,

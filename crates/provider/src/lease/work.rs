@@ -113,9 +113,7 @@ pub(crate) async fn fetch_image(ctx: Arc<Context>, shared: Arc<Shared>, manifest
 }
 
 /// Fetches the image of an update.
-pub(crate) async fn fetch_update(ctx: Arc<Context>, shared: Arc<Shared>, coming: Option<Manifest>) {
-    // Without it there is no update: `resume_update` has said so.
-    let Some(coming) = coming else { return };
+pub(crate) async fn fetch_update(ctx: Arc<Context>, shared: Arc<Shared>, coming: Manifest) {
     let hash = coming.hash();
     let image = match &coming.source {
         Source::Image(reference) => match pull(&ctx, &shared, reference).await {

@@ -34,20 +34,30 @@ fn stored(error: &StoreError) -> Problem {
     }
 }
 
+fn bounded(body: &Bytes) -> Result<(), Problem> {
+    match body.len() {
+        0..=MAX_MANIFEST_BYTES => Ok(()),
+        _ => Err(Problem::too_large(format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes"))),
+    }
+}
+
+/// Writes a small file of a lease.
+async fn keep(lease: &Shared, name: &str, body: &Bytes) -> Result<(), Problem> {
+    let (path, bytes) = (lease.dir.join(name), body.clone());
+    let written = pasture_rt::spawn_blocking(TaskKind::Connection, move || write_atomic(&path, &bytes)).join().await;
+    written.unwrap_or(Ok(())).map_err(|e| stored(&e))
+}
+
 /// Checks and keeps a manifest, then tells the lease.
 pub(super) async fn put_manifest(ctx: &Context, lease: &Arc<Shared>, body: &Bytes) -> Result<(), Problem> {
-    if body.len() > MAX_MANIFEST_BYTES {
-        return Err(Problem::too_large(format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes")));
-    }
+    bounded(body)?;
     let manifest = manifest::check(body, &lease.terms, &ctx.options).map_err(|e| Problem::new(422, "bad-manifest", e))?;
     // The same again, after an answer that was lost, is fine; another one cannot have the same hash.
     if lease.view.borrow().manifest.is_some() {
         return Ok(());
     }
     crate::secrets::all_here(ctx, lease, &manifest)?;
-    let (path, bytes) = (lease.dir.join("manifest"), body.clone());
-    let written = pasture_rt::spawn_blocking(TaskKind::Connection, move || write_atomic(&path, &bytes)).join().await;
-    written.unwrap_or(Ok(())).map_err(|e| stored(&e))?;
+    keep(lease, "manifest", body).await?;
     ctx.failpoints.hit("provider.manifest.after_store");
     let manifest = Arc::new(manifest);
     // Shown at once: the client's next request is for the context.
@@ -60,9 +70,7 @@ pub(super) async fn put_manifest(ctx: &Context, lease: &Arc<Shared>, body: &Byte
 
 /// Checks and keeps a manifest that is to take the place of the one that runs, then tells the lease.
 pub(super) async fn put_update(ctx: &Context, lease: &Arc<Shared>, body: &Bytes) -> Result<(), Problem> {
-    if body.len() > MAX_MANIFEST_BYTES {
-        return Err(Problem::too_large(format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes")));
-    }
+    bounded(body)?;
     let _one_at_a_time = lease.upload.lock().await;
     let (current, status) = {
         let view = lease.view.borrow();
@@ -82,9 +90,7 @@ pub(super) async fn put_update(ctx: &Context, lease: &Arc<Shared>, body: &Bytes)
         return Err(Problem::new(409, "not-running", "the job does not run now, so nothing of it can be changed"));
     };
     let manifest = manifest::check_update(body, &current, &lease.terms, &ctx.options).map_err(|e| Problem::new(422, "bad-manifest", e))?;
-    let (path, bytes) = (lease.dir.join(manifest::COMING), body.clone());
-    let written = pasture_rt::spawn_blocking(TaskKind::Connection, move || write_atomic(&path, &bytes)).join().await;
-    written.unwrap_or(Ok(())).map_err(|e| stored(&e))?;
+    keep(lease, manifest::COMING, body).await?;
     if !lease.tell(Event::Update(Box::new(manifest))).await {
         return Err(Problem::conflict("the lease has ended"));
     }
