@@ -74,6 +74,7 @@ impl NodeBackend {
 
     /// Starts forwarding final blocks' events until shutdown.
     pub(crate) fn feed(&self, shutdown: ShutdownToken) -> TaskHandle {
+        self.recent.begin(self.chain.status().height);
         let mut blocks = self.chain.subscribe();
         let (events, recent) = (self.events.clone(), Arc::clone(&self.recent));
         spawn(TaskKind::BlockFeed, async move {
@@ -94,6 +95,11 @@ impl NodeBackend {
 
     fn now(&self, snapshot: &Snapshot) -> Timestamp {
         Timestamp(self.clock.now_ms().max(snapshot.header().timestamp_ms))
+    }
+
+    fn result_of(&self, id: TxId) -> Option<TransactionView> {
+        let result = self.recent.find(&id)?;
+        Some(TransactionView { id, height: result.height, time: result.time, result: Some(result) })
     }
 
     /// Looks for a transaction in the last blocks on disk, newest first.
@@ -173,10 +179,12 @@ impl Backend for NodeBackend {
     }
 
     async fn transaction(&self, id: TxId) -> Result<Option<TransactionView>, Problem> {
-        match self.recent.find(&id) {
-            Some(result) => Ok(Some(TransactionView { id, height: result.height, time: result.time, result: Some(result) })),
-            None => self.find_in_blocks(id).await,
+        if let Some(known) = self.result_of(id) {
+            return Ok(Some(known));
         }
+        let Some(found) = self.find_in_blocks(id).await? else { return Ok(None) };
+        self.recent.reach(found.height).await;
+        Ok(Some(self.result_of(id).unwrap_or(found)))
     }
 
     fn cosign_newcomer(&self, tx: Envelope) -> Result<Envelope, Problem> {

@@ -87,6 +87,22 @@ async fn money_moves_survives_a_restart_and_replays_to_the_same_state() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_answered_is_found_at_once_with_what_it_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let (alice, bob) = (SigningKey::from_seed([31; 32]), SigningKey::from_seed([32; 32]));
+    let (validator, api) = start(dir.path()).await;
+    let status = api.status().await.unwrap();
+    newcomer::ensure_account(&api, &alice, Amount::credits(1_000), status.time.max(status.genesis_time)).await.unwrap().unwrap();
+    for seq in 0..100 {
+        let now = api.status().await.unwrap().time;
+        let sent = api.submit(&transfer(status.zone, &alice, &bob, seq, now)).await.unwrap();
+        let found = api.transaction(&sent.id).await.unwrap();
+        assert_eq!((found.height, found.result.map(|r| r.ok)), (sent.height, Some(true)), "transfer {seq}");
+    }
+    validator.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_set_back_stops_nothing_and_turns_no_time_back() {
     const BEGUN: u64 = 1_700_000_000_000;
     const HOUR: u64 = 3_600_000;
