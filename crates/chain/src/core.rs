@@ -11,13 +11,14 @@ use crate::error::{Dropped, SubmitError};
 use crate::execute::{Executed, Mode, execute};
 use crate::genesis::{Identity, Roster};
 use crate::machine::{BlockContext, Due, Machine, TxOutcome};
-use crate::mempool::{Inserted, Limits, Mempool, Refused, TxId};
+use crate::mempool::{Inserted, Limits, Mempool, Origin, Refused, TxId};
 use crate::view::View;
 use bytes::Bytes;
 use commonware_cryptography::Digestible as _;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, broadcast, oneshot, watch};
+use std::time::Duration;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 /// Final blocks that a slow subscriber may lag behind before it loses some.
 const SUBSCRIBER_LAG: usize = 1_024;
@@ -98,6 +99,8 @@ pub(crate) struct Core {
     tip: watch::Sender<Option<Arc<Tip>>>,
     bus: broadcast::Sender<Arc<FinalizedBlock>>,
     wake: Notify,
+    /// Transactions for the other validators; none with one validator.
+    outbox: Option<mpsc::Sender<Bytes>>,
     failpoint: Option<Failpoint>,
 }
 
@@ -113,6 +116,7 @@ impl Core {
         identity: Identity,
         clock: LedgerClock,
         limits: Limits,
+        outbox: Option<mpsc::Sender<Bytes>>,
         failpoint: Option<Failpoint>,
     ) -> Self {
         Self {
@@ -125,6 +129,7 @@ impl Core {
             tip: watch::Sender::new(None),
             bus: broadcast::Sender::new(SUBSCRIBER_LAG),
             wake: Notify::new(),
+            outbox,
             failpoint,
         }
     }
@@ -222,10 +227,27 @@ impl Core {
 
     /// Takes a transaction in, or tells why not.
     pub(crate) fn submit(&self, tx: Bytes) -> Result<(TxId, oneshot::Receiver<Result<TxReceipt, Dropped>>), SubmitError> {
+        let (sender, receiver) = oneshot::channel();
+        let (id, inserted) = self.admit(tx.clone(), Origin::Here, Some(sender))?;
+        if inserted == Inserted::New
+            && let Some(outbox) = &self.outbox
+        {
+            // What finds no place is sent with what has waited for long.
+            let _ = outbox.try_send(tx);
+        }
+        Ok((id, receiver))
+    }
+
+    /// Takes in what another validator sent.
+    pub(crate) fn hear(&self, tx: Bytes, from: [u8; 32]) -> Result<(), SubmitError> {
+        self.admit(tx, Origin::Peer(from), None).map(|_| ())
+    }
+
+    fn admit(&self, tx: Bytes, origin: Origin, waiter: Option<Waiter>) -> Result<(TxId, Inserted), SubmitError> {
         /// A block may become final between admission and insertion; then the lane's position is read again.
         const TRIES: usize = 16;
         lock(&self.waiting).pool.has_room(tx.len()).map_err(SubmitError::Refused)?;
-        for attempt in 1.. {
+        for _ in 0..TRIES {
             let tip = self.tip().ok_or(SubmitError::Stopped)?;
             let now = self.clock.now(tip.header.timestamp_ms);
             let admission =
@@ -235,22 +257,27 @@ impl Core {
                 return Err(SubmitError::Stopped);
             }
             if self.tip().is_some_and(|latest| latest.digest != tip.digest) {
-                if attempt < TRIES {
-                    continue;
-                }
-                // Inserting with an outdated position could leave a gap that never fills; the submitter tries again.
-                return Err(SubmitError::Refused(Refused::Full));
+                continue;
             }
-            let inserted = waiting.pool.insert(&admission, tx).map_err(SubmitError::Refused)?;
-            let (sender, receiver) = oneshot::channel();
-            waiting.waiters.entry(admission.id).or_default().push(sender);
+            let inserted = waiting.pool.insert(&admission, tx, origin, now).map_err(SubmitError::Refused)?;
+            if let Some(waiter) = waiter {
+                waiting.waiters.entry(admission.id).or_default().push(waiter);
+            }
             drop(waiting);
             if inserted == Inserted::New {
                 self.wake.notify_waiters();
             }
-            return Ok((admission.id, receiver));
+            return Ok((admission.id, inserted));
         }
-        Err(SubmitError::Stopped)
+        // Inserting with an outdated position could leave a gap that never fills; the submitter tries again.
+        Err(SubmitError::Refused(Refused::Full))
+    }
+
+    /// Transactions handed in here that have waited for a while, to be sent once more.
+    pub(crate) fn waiting_since(&self, age: Duration, bytes: usize) -> Vec<Bytes> {
+        let Some(tip) = self.tip() else { return Vec::new() };
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        lock(&self.waiting).pool.stale(self.clock.now(tip.header.timestamp_ms), age, bytes)
     }
 
     /// How many transactions wait.
@@ -283,6 +310,7 @@ impl Core {
         self.tip.send_replace(Some(Arc::new(Tip { header: block.header.clone(), digest, view: post.view.clone() })));
         lock(&self.posts).forget_rivals(digest, block.header.height);
         self.publish(block, digest, &post.executed);
+        self.close_gaps(&post.view);
         self.wake.notify_waiters();
         Some(())
     }
@@ -314,6 +342,15 @@ impl Core {
             };
             // Receivers may have gone between the count and here.
             let _ = self.bus.send(Arc::new(finalized));
+        }
+    }
+
+    /// What another validator's block carried may never have waited here: its lane goes on all the same.
+    fn close_gaps(&self, view: &View) {
+        let mut waiting = lock(&self.waiting);
+        for (sender, lane) in waiting.pool.gaps() {
+            let next = self.machine.next_seq(&sender, lane, view);
+            waiting.pool.advance(sender, lane, next);
         }
     }
 

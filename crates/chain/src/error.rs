@@ -25,6 +25,9 @@ pub enum ChainError {
     /// The genesis makes no sense.
     #[error("the genesis is not usable: {0}")]
     Genesis(String),
+    /// The validators' network cannot be used as it is described.
+    #[error("the validators' network cannot be used: {0}")]
+    Network(String),
     /// Stored data does not read back as it was written.
     #[error("the ledger's {part} store is damaged ({}): {detail}. Restore the directory from a backup, or move it away to start over", .path.display())]
     Corrupt {
@@ -100,7 +103,7 @@ impl SubmitError {
     /// Whether the same transaction may be accepted later.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Refused(Refused::Full | Refused::AccountFull | Refused::Ahead) | Self::Stopped)
+        matches!(self, Self::Refused(Refused::Full | Refused::AccountFull | Refused::PeerFull | Refused::Ahead) | Self::Stopped)
     }
 }
 

@@ -20,7 +20,6 @@ use commonware_cryptography::{
 };
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 
 const POP_NAMESPACE: &[u8] = b"pasture 2026-11 validator bls v1";
 const RANDOMNESS_NAMESPACE: &[u8] = b"pasture 2026-11 randomness v1";
@@ -41,8 +40,6 @@ pub struct Validator {
     pub bls_key: Vec<u8>,
     /// Proof that the validator holds the BLS key (48 bytes).
     pub bls_pop: Vec<u8>,
-    /// Where other validators reach it; not needed with one validator.
-    pub address: Option<SocketAddr>,
 }
 
 impl Validator {
@@ -117,13 +114,12 @@ impl Identity {
 
     /// The public half, for a genesis.
     #[must_use]
-    pub fn validator(&self, address: Option<SocketAddr>) -> Validator {
+    pub fn validator(&self) -> Validator {
         let pop = ops::sign_proof_of_possession::<MinSig>(&self.bls, POP_NAMESPACE);
         Validator {
             key: self.public_key(),
             bls_key: ops::compute_public::<MinSig>(&self.bls).encode().to_vec(),
             bls_pop: pop.encode().to_vec(),
-            address,
         }
     }
 

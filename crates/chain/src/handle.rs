@@ -10,16 +10,16 @@ use crate::clock::LedgerClock;
 use crate::core::{Core, Failpoint, FinalizedBlock, Tip, TxReceipt};
 use crate::error::{ChainError, Dropped, SubmitError};
 use crate::genesis::{Genesis, Identity, Roster};
+use crate::gossip;
 use crate::machine::Machine;
 use crate::mempool::{Limits, TxId};
-use crate::net::{Alone, Nobody, Silence};
-use crate::stack::{self, Channels, Running};
+use crate::net::{Link, Network};
+use crate::stack::{self, Running};
 use bytes::Bytes;
 use commonware_codec::Encode as _;
 use commonware_consensus::types::Height;
 use commonware_cryptography::{Digestible as _, Sha256};
 use commonware_runtime::{Runner as _, Spawner as _, Supervisor as _, tokio as engine_runtime};
-use commonware_utils::ordered::Set;
 use pasture_rt::Clock;
 use pasture_types::state::StateRead;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -50,6 +50,8 @@ pub struct Options {
     pub genesis: Genesis,
     /// This node's secrets.
     pub identity: Identity,
+    /// How validators reach each other; not used with one validator.
+    pub network: Option<Network>,
     /// How much may wait in the pool.
     pub limits: Limits,
     /// Where block time comes from.
@@ -228,8 +230,8 @@ impl Chain {
     /// # Errors
     /// A data directory that is in use, of another zone, damaged or unusable; a genesis that makes no sense.
     pub fn start(options: Options, machine: Arc<dyn Machine>) -> Result<Self, ChainError> {
-        if options.genesis.validators.len() != 1 {
-            return Err(ChainError::Genesis("this version runs zones of one validator".into()));
+        if options.genesis.validators.len() > 1 && options.network.is_none() {
+            return Err(ChainError::Network("the zone has several validators, and nobody says how they reach each other".into()));
         }
         let hold = Hold::take(&options.data_dir, &options.genesis.zone)?;
         let (started, start) = std::sync::mpsc::sync_channel(1);
@@ -383,19 +385,26 @@ fn run_engine(
         if !roster.keys.contains_key(&commonware_cryptography::Signer::public_key(options.identity.signer())) {
             return Err(ChainError::Genesis("this node is not one of its validators".into()));
         }
-        let peers = Alone::new(Set::from_iter_dedup(roster.keys.keys().cloned()));
+        let link = match options.network.filter(|_| roster.keys.len() > 1) {
+            Some(network) => Link::start(&context, &network, options.identity.signer().clone(), &roster)?,
+            None => Link::none(&roster),
+        };
         let clock = LedgerClock::new(options.clock);
-        let core = Arc::new(Core::new(machine, roster, options.identity, clock, options.limits, options.failpoint));
+        let (outbox, sending) = mpsc::channel(gossip::OUTBOX);
+        let outbox = link.task.is_some().then_some(outbox);
+        let core = Arc::new(Core::new(machine, roster, options.identity, clock, options.limits, outbox, options.failpoint));
         *reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::clone(&core));
-        let channel = || (Nobody, Silence);
-        let channels = Channels { votes: channel(), certificates: channel(), resolver: channel(), backfill: channel(), blocks: channel() };
+        let Link { channels, transactions, peers, task } = link;
+        if task.is_some() {
+            gossip::start(&context, &core, sending, transactions, peers.clone());
+        }
         let Running { marshal, dbs, tasks } =
             stack::start(context.child("engine"), channels, peers.clone(), peers, Arc::clone(&core)).await;
         let archive = Archive { marshal, base: core.roster.genesis.header.base };
         let answers = context.child("answers").spawn(move |_| answer(asked, archive, dbs));
         // The caller waits for exactly this.
         let _ = started.send(Ok(core));
-        let over = futures::future::select_all(tasks.into_iter().chain([answers]));
+        let over = futures::future::select_all(tasks.into_iter().chain([answers]).chain(task));
         tokio::select! {
             _ = stopping.wait_for(|stop| *stop) => Ok(()),
             _ = over => Err(ChainError::Fatal("a part of the engine ended by itself".into())),

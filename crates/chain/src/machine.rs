@@ -121,6 +121,9 @@ pub trait Machine: Send + Sync + 'static {
     /// The reason, which the submitter sees.
     fn admit(&self, tx: &[u8], state: &dyn StateRead, now_ms: u64) -> Result<Admission, Rejection>;
 
+    /// The position that a lane of an account expects next on a state: what [`Machine::admit`] gives as [`Admission::next_seq`].
+    fn next_seq(&self, sender: &[u8; 32], lane: u8, state: &dyn StateRead) -> u64;
+
     /// Stateless check of every signature in a block that another validator proposed.
     fn verify(&self, txs: &[Bytes]) -> bool;
 

@@ -24,6 +24,8 @@ pub struct Limits {
     pub bytes: usize,
     /// Transactions of one account.
     pub per_account: usize,
+    /// Transactions that one other validator sent.
+    pub per_peer: usize,
     /// How far ahead of its lane a transaction may be.
     pub seq_ahead: u64,
     /// Bytes of one transaction.
@@ -32,7 +34,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { count: 50_000, bytes: 64 << 20, per_account: 4_096, seq_ahead: 4_096, tx_bytes: 256 << 10 }
+        Self { count: 50_000, bytes: 64 << 20, per_account: 4_096, per_peer: 12_500, seq_ahead: 4_096, tx_bytes: 256 << 10 }
     }
 }
 
@@ -56,6 +58,9 @@ pub enum Refused {
     /// Too many of this account wait.
     #[error("too many transactions of this account are waiting")]
     AccountFull,
+    /// Too many that came from the same validator wait.
+    #[error("too many transactions from this validator are waiting")]
+    PeerFull,
     /// The lane is already past this position.
     #[error("the lane is already past this sequence number")]
     Past,
@@ -79,6 +84,15 @@ pub enum Inserted {
     Known,
 }
 
+/// Where a transaction came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was handed in here.
+    Here,
+    /// This validator sent it.
+    Peer([u8; 32]),
+}
+
 struct Entry {
     lane: LaneKey,
     seq: u64,
@@ -86,6 +100,9 @@ struct Entry {
     expires_ms: u64,
     tip: u128,
     cost_us: u32,
+    origin: Origin,
+    /// When it came, or was last told to be sent again.
+    since_ms: u64,
     tx: Bytes,
 }
 
@@ -103,6 +120,7 @@ pub struct Mempool {
     entries: HashMap<TxId, Entry>,
     lanes: HashMap<LaneKey, Lane>,
     accounts: HashMap<[u8; 32], usize>,
+    peers: HashMap<[u8; 32], usize>,
     expiry: BTreeSet<(u64, TxId)>,
 }
 
@@ -117,6 +135,7 @@ impl Mempool {
             entries: HashMap::new(),
             lanes: HashMap::new(),
             accounts: HashMap::new(),
+            peers: HashMap::new(),
             expiry: BTreeSet::new(),
         }
     }
@@ -153,17 +172,28 @@ impl Mempool {
         Ok(())
     }
 
-    /// Takes a transaction in.
+    /// Takes a transaction in, at `now_ms` of ledger time.
     ///
     /// # Errors
     /// Why it may not wait.
-    pub fn insert(&mut self, admission: &Admission, tx: Bytes) -> Result<Inserted, Refused> {
-        if self.entries.contains_key(&admission.id) {
+    pub fn insert(&mut self, admission: &Admission, tx: Bytes, origin: Origin, now_ms: u64) -> Result<Inserted, Refused> {
+        if let Some(known) = self.entries.get_mut(&admission.id) {
+            // Whoever was handed it answers for it from now on.
+            if origin == Origin::Here
+                && let Origin::Peer(peer) = std::mem::replace(&mut known.origin, origin)
+            {
+                release(&mut self.peers, &peer);
+            }
             return Ok(Inserted::Known);
         }
         self.has_room(tx.len())?;
         if self.accounts.get(&admission.sender).copied().unwrap_or(0) >= self.limits.per_account {
             return Err(Refused::AccountFull);
+        }
+        if let Origin::Peer(peer) = origin
+            && self.peers.get(&peer).copied().unwrap_or(0) >= self.limits.per_peer
+        {
+            return Err(Refused::PeerFull);
         }
         let key = (admission.sender, admission.lane);
         let next = self.lanes.get(&key).map_or(0, |lane| lane.next).max(admission.next_seq);
@@ -180,6 +210,9 @@ impl Mempool {
         lane.next = next;
         lane.waiting.insert(admission.seq, admission.id);
         *self.accounts.entry(admission.sender).or_default() += 1;
+        if let Origin::Peer(peer) = origin {
+            *self.peers.entry(peer).or_default() += 1;
+        }
         self.expiry.insert((admission.expires_ms, admission.id));
         self.bytes += tx.len();
         self.arrivals += 1;
@@ -190,6 +223,8 @@ impl Mempool {
             expires_ms: admission.expires_ms,
             tip: admission.tip,
             cost_us: admission.cost_us,
+            origin,
+            since_ms: now_ms,
             tx,
         };
         self.entries.insert(admission.id, entry);
@@ -208,6 +243,39 @@ impl Mempool {
         {
             lane.next = lane.next.max(entry.seq.saturating_add(1));
         }
+    }
+
+    /// Lanes whose first waiting transaction is not the one that they expect: what is before it may be final without ever having
+    /// waited here.
+    #[must_use]
+    pub fn gaps(&self) -> Vec<([u8; 32], u8)> {
+        let gap = |lane: &Lane| lane.waiting.first_key_value().is_some_and(|(seq, _)| *seq > lane.next);
+        self.lanes.iter().filter(|(_, lane)| gap(lane)).map(|(key, _)| *key).collect()
+    }
+
+    /// A lane of the latest final state expects this position next.
+    pub fn advance(&mut self, sender: [u8; 32], lane: u8, next_seq: u64) {
+        if let Some(lane) = self.lanes.get_mut(&(sender, lane)) {
+            lane.next = lane.next.max(next_seq);
+        }
+    }
+
+    /// The transactions handed in here that have waited for `age_ms` since they came or were last told, oldest first, and no more bytes
+    /// than `bytes` (but for the first).
+    pub fn stale(&mut self, now_ms: u64, age_ms: u64, bytes: usize) -> Vec<Bytes> {
+        let is_due = |entry: &Entry| entry.origin == Origin::Here && now_ms.saturating_sub(entry.since_ms) >= age_ms;
+        let mut due: Vec<_> = self.entries.values_mut().filter(|entry| is_due(entry)).collect();
+        due.sort_unstable_by_key(|entry| (entry.since_ms, entry.arrival));
+        let (mut out, mut size) = (Vec::new(), 0usize);
+        for entry in due {
+            size = size.saturating_add(entry.tx.len());
+            if size > bytes && !out.is_empty() {
+                break;
+            }
+            entry.since_ms = now_ms;
+            out.push(entry.tx.clone());
+        }
+        out
     }
 
     /// Removes what expired before `now_ms` and returns it.
@@ -287,13 +355,21 @@ impl Mempool {
                 self.lanes.remove(&entry.lane);
             }
         }
-        if let Some(count) = self.accounts.get_mut(&entry.lane.0) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.accounts.remove(&entry.lane.0);
-            }
+        release(&mut self.accounts, &entry.lane.0);
+        if let Origin::Peer(peer) = entry.origin {
+            release(&mut self.peers, &peer);
         }
         Some(entry)
+    }
+}
+
+/// Counts one less.
+fn release(counts: &mut HashMap<[u8; 32], usize>, of: &[u8; 32]) {
+    if let Some(count) = counts.get_mut(of) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(of);
+        }
     }
 }
 

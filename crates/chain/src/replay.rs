@@ -74,7 +74,7 @@ async fn run(
     let (ops_root, ops) = empty_target::<engine_runtime::Context>();
     let roster = Roster::new(&genesis, ops_root, ops)?;
     let clock = LedgerClock::new(Arc::new(ManualClock::new(0)));
-    let core = Core::new(machine, roster, identity, clock, Limits::default(), None);
+    let core = Core::new(machine, roster, identity, clock, Limits::default(), None, None);
     let cache = stack::page_cache();
     let blocks = prunable::Archive::<_, _, crate::block::Digest, Block>::init(
         context.child("blocks"),

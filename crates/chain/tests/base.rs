@@ -26,6 +26,9 @@ impl Machine for Moved {
     fn admit(&self, tx: &[u8], state: &dyn StateRead, now_ms: u64) -> Result<Admission, Rejection> {
         Counter.admit(tx, state, now_ms)
     }
+    fn next_seq(&self, sender: &[u8; 32], lane: u8, state: &dyn StateRead) -> u64 {
+        Counter.next_seq(sender, lane, state)
+    }
     fn verify(&self, txs: &[bytes::Bytes]) -> bool {
         Counter.verify(txs)
     }
@@ -55,6 +58,9 @@ impl Machine for Old {
     }
     fn admit(&self, tx: &[u8], state: &dyn StateRead, now_ms: u64) -> Result<Admission, Rejection> {
         Counter.admit(tx, state, now_ms)
+    }
+    fn next_seq(&self, sender: &[u8; 32], lane: u8, state: &dyn StateRead) -> u64 {
+        Counter.next_seq(sender, lane, state)
     }
     fn verify(&self, txs: &[bytes::Bytes]) -> bool {
         Counter.verify(txs)

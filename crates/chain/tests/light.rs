@@ -37,7 +37,7 @@ fn light(key: &[u8], proof: &StateProof) -> pasture_light::StateProof {
 }
 
 fn trusted() -> ValidatorSet {
-    let validator = identity().validator(None);
+    let validator = identity().validator();
     let member = pasture_light::Validator { key: validator.key, bls_key: validator.bls_key.try_into().unwrap() };
     ValidatorSet::new(genesis().zone, vec![member]).unwrap()
 }

@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 use pasture_chain::Admission;
-use pasture_chain::mempool::{BlockLimits, Inserted, Limits, Mempool, Refused, TxId};
+use pasture_chain::mempool::{BlockLimits, Inserted, Limits, Mempool, Origin, Refused, TxId};
 use std::collections::HashSet;
 
 const ALL: BlockLimits = BlockLimits { count: 1_000, bytes: 1 << 20, cost_us: 1_000_000 };
@@ -27,7 +27,7 @@ fn admission(sender: u8, lane: u8, seq: u64, next_seq: u64) -> Admission {
 }
 
 fn add(pool: &mut Mempool, sender: u8, lane: u8, seq: u64) {
-    assert_eq!(pool.insert(&admission(sender, lane, seq, 0), Bytes::from(vec![0; 100])), Ok(Inserted::New));
+    assert_eq!(pool.insert(&admission(sender, lane, seq, 0), Bytes::from(vec![0; 100]), Origin::Here, 0), Ok(Inserted::New));
 }
 
 fn selected(pool: &Mempool, limits: BlockLimits, carried: &[TxId]) -> Vec<TxId> {
@@ -68,19 +68,19 @@ fn the_higher_tip_goes_first_then_the_earlier() {
     add(&mut pool, 1, 0, 0);
     add(&mut pool, 2, 0, 0);
     let rich = Admission { tip: 5, ..admission(3, 0, 0, 0) };
-    pool.insert(&rich, Bytes::from_static(b"x")).unwrap();
+    pool.insert(&rich, Bytes::from_static(b"x"), Origin::Here, 0).unwrap();
     assert_eq!(selected(&pool, ALL, &[]), [id(3, 0, 0), id(1, 0, 0), id(2, 0, 0)]);
     // A tip does not overtake within its lane.
     let next = Admission { tip: 9, ..admission(1, 0, 1, 0) };
-    pool.insert(&next, Bytes::from_static(b"y")).unwrap();
+    pool.insert(&next, Bytes::from_static(b"y"), Origin::Here, 0).unwrap();
     assert_eq!(selected(&pool, ALL, &[]), [id(3, 0, 0), id(1, 0, 0), id(1, 0, 1), id(2, 0, 0)]);
 }
 
 #[test]
 fn every_limit_refuses() {
-    let limits = Limits { count: 4, bytes: 1_000, per_account: 2, seq_ahead: 5, tx_bytes: 400 };
+    let limits = Limits { count: 4, bytes: 1_000, per_account: 2, per_peer: 9, seq_ahead: 5, tx_bytes: 400 };
     let mut pool = Mempool::new(limits);
-    let mut insert = |a: Admission, len: usize| pool.insert(&a, Bytes::from(vec![0; len]));
+    let mut insert = |a: Admission, len: usize| pool.insert(&a, Bytes::from(vec![0; len]), Origin::Here, 0);
     assert_eq!(insert(admission(1, 0, 0, 0), 401), Err(Refused::Large));
     assert_eq!(insert(admission(1, 0, 6, 0), 1), Err(Refused::Ahead));
     assert_eq!(insert(admission(1, 0, 6, 7), 1), Err(Refused::Past));
@@ -94,7 +94,7 @@ fn every_limit_refuses() {
     assert_eq!(insert(admission(3, 0, 0, 0), 400), Ok(Inserted::New));
     assert_eq!(insert(admission(4, 0, 0, 0), 1), Err(Refused::Full));
     assert!(pool.remove(&id(3, 0, 0)));
-    assert_eq!(pool.insert(&admission(4, 0, 0, 0), Bytes::from(vec![0; 300])), Ok(Inserted::New));
+    assert_eq!(pool.insert(&admission(4, 0, 0, 0), Bytes::from(vec![0; 300]), Origin::Here, 0), Ok(Inserted::New));
 }
 
 #[test]
@@ -114,10 +114,51 @@ fn expiry_removes_in_time_and_frees_room() {
     let mut pool = Mempool::new(Limits { count: 2, ..Limits::default() });
     add(&mut pool, 1, 0, 0);
     let later = Admission { expires_ms: 2_000, ..admission(2, 0, 0, 0) };
-    pool.insert(&later, Bytes::new()).unwrap();
+    pool.insert(&later, Bytes::new(), Origin::Here, 0).unwrap();
     assert_eq!(pool.next_expiry(), Some(1_000));
     assert!(pool.expire(1_000).is_empty(), "it may still be in a block of this very time");
     assert_eq!(pool.expire(1_001), [id(1, 0, 0)]);
     assert_eq!((pool.len(), pool.next_expiry()), (1, Some(2_000)));
     add(&mut pool, 1, 0, 0);
+}
+
+#[test]
+fn one_validator_does_not_fill_the_pool_of_another() {
+    let mut pool = Mempool::new(Limits { per_peer: 2, ..Limits::default() });
+    let mut hear = |sender: u8, peer: u8| pool.insert(&admission(sender, 0, 0, 0), Bytes::from_static(b"x"), Origin::Peer([peer; 32]), 0);
+    assert_eq!((hear(1, 7), hear(2, 7)), (Ok(Inserted::New), Ok(Inserted::New)));
+    assert_eq!(hear(3, 7), Err(Refused::PeerFull));
+    assert_eq!(hear(3, 8), Ok(Inserted::New), "another one has room of its own");
+    assert_eq!(hear(1, 8), Ok(Inserted::Known));
+    // What is handed in here too is nobody else's any more.
+    assert_eq!(pool.insert(&admission(1, 0, 0, 0), Bytes::from_static(b"x"), Origin::Here, 0), Ok(Inserted::Known));
+    assert_eq!(pool.insert(&admission(4, 0, 0, 0), Bytes::from_static(b"x"), Origin::Peer([7; 32]), 0), Ok(Inserted::New));
+    assert!(pool.remove(&id(1, 0, 0)) && pool.remove(&id(2, 0, 0)));
+    assert_eq!(pool.insert(&admission(5, 0, 0, 0), Bytes::from_static(b"x"), Origin::Peer([7; 32]), 0), Ok(Inserted::New));
+}
+
+#[test]
+fn what_was_handed_in_here_is_sent_again_and_no_more_often_than_asked() {
+    let mut pool = Mempool::new(Limits::default());
+    add(&mut pool, 1, 0, 0);
+    pool.insert(&admission(2, 0, 0, 0), Bytes::from_static(b"theirs"), Origin::Peer([7; 32]), 0).unwrap();
+    pool.insert(&admission(3, 0, 0, 0), Bytes::from_static(b"ours"), Origin::Here, 50).unwrap();
+    assert!(pool.stale(99, 100, 1_000).is_empty());
+    assert_eq!(pool.stale(100, 100, 1_000), [Bytes::from(vec![0; 100])], "the other is not old enough, the third not ours");
+    assert!(pool.stale(120, 100, 1_000).is_empty());
+    assert_eq!(pool.stale(500, 100, 10).len(), 1, "no more bytes than asked, but for the first");
+    assert_eq!(pool.stale(500, 100, 10), [Bytes::from(vec![0; 100])], "the one that was left");
+}
+
+#[test]
+fn a_lane_goes_on_after_what_never_waited_here() {
+    let mut pool = Mempool::new(Limits::default());
+    add(&mut pool, 1, 0, 1);
+    add(&mut pool, 2, 0, 0);
+    assert_eq!(pool.gaps(), [([1; 32], 0)]);
+    assert_eq!(selected(&pool, ALL, &[]), [id(2, 0, 0)]);
+    pool.advance([1; 32], 0, 1);
+    assert!(pool.gaps().is_empty());
+    assert_eq!(selected(&pool, ALL, &[]), [id(1, 0, 1), id(2, 0, 0)]);
+    pool.advance([9; 32], 0, 1);
 }

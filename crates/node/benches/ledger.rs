@@ -102,6 +102,7 @@ impl World {
             data_dir: dir.join("ledger"),
             genesis: local.chain_genesis(),
             identity: local.identity,
+            network: None,
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
             failpoint: None,

@@ -66,7 +66,7 @@ fn rejection(error: &TxError) -> Rejection {
 /// like a signature, so it is checked at admission and in another validator's block, and nowhere else.
 fn possession(tx: &[u8]) -> Result<(), TxError> {
     for v in pasture_ledger::proofs_of_possession(tx)? {
-        if !(Validator { key: v.key, bls_key: v.bls_key, bls_pop: v.bls_pop, address: None }).verify() {
+        if !(Validator { key: v.key, bls_key: v.bls_key, bls_pop: v.bls_pop }).verify() {
             return Err(TxError::Possession);
         }
     }
@@ -94,6 +94,10 @@ impl Machine for LedgerMachine {
             tip: a.tip.0,
             cost_us: a.cost_us,
         })
+    }
+
+    fn next_seq(&self, sender: &[u8; 32], lane: u8, state: &dyn StateRead) -> u64 {
+        pasture_ledger::query::next_seq(state, sender, lane)
     }
 
     fn verify(&self, txs: &[Bytes]) -> bool {
@@ -151,8 +155,8 @@ mod tests {
     /// A registration whose proof of possession belongs to the secret `proof_of`.
     fn registration(genesis: &Genesis, operator: &SigningKey, proof_of: [u8; 32]) -> Bytes {
         let secret = [7; 32];
-        let own = Identity::from_secret(&secret).unwrap().validator(None);
-        let bls_pop = Identity::from_secret(&proof_of).unwrap().validator(None).bls_pop;
+        let own = Identity::from_secret(&secret).unwrap().validator();
+        let bls_pop = Identity::from_secret(&proof_of).unwrap().validator().bls_pop;
         let digest = validator_consent_digest(&genesis.zone(), &operator.account(), &own.key, &own.bls_key);
         let validator = GenesisValidator { key: own.key, bls_key: own.bls_key, bls_pop, operator: operator.account() };
         let consent = SigningKey::from_seed(secret).sign(&digest);

@@ -40,6 +40,7 @@ impl Validator {
             data_dir: dir.join("ledger"),
             genesis: zone.chain_genesis(),
             identity: zone.identity.clone(),
+            network: None,
             limits: Limits::default(),
             clock: Arc::clone(&clock),
             failpoint,

@@ -88,7 +88,7 @@ impl LocalZone {
 
     fn create(dir: &Path, clock: &dyn Clock) -> Result<Self, NodeError> {
         let (identity, operator) = secrets(dir)?;
-        let validator = identity.validator(None);
+        let validator = identity.validator();
         let genesis = Genesis {
             name: "dev".into(),
             time: Timestamp(clock.now_ms()),
@@ -121,7 +121,7 @@ impl LocalZone {
                 .genesis
                 .validators
                 .iter()
-                .map(|v| pasture_chain::Validator { key: v.key, bls_key: v.bls_key.clone(), bls_pop: v.bls_pop.clone(), address: None })
+                .map(|v| pasture_chain::Validator { key: v.key, bls_key: v.bls_key.clone(), bls_pop: v.bls_pop.clone() })
                 .collect(),
             base: self.base.as_ref().map(|base| base.chain),
         }

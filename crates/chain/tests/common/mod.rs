@@ -11,10 +11,11 @@
 )]
 
 use bytes::Bytes;
-use pasture_chain::{Admission, BlockContext, Chain, Due, Entries, Genesis, Identity, Machine, Options, Rejection, TxOutcome};
+use pasture_chain::{Admission, BlockContext, Chain, Due, Entries, Genesis, Identity, Machine, Network, Options, Rejection, TxOutcome};
 use pasture_types::state::{StateRead, StateWrite};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Adds one to the sender's counter.
 pub(crate) const ADD: u8 = 0;
@@ -80,8 +81,8 @@ fn parse(tx: &[u8]) -> Option<Parsed<'_>> {
     Some(Parsed { id: *blake3::hash(tx).as_bytes(), sender: *sender, lane: *tail.first()?, seq, op: *tail.get(9)?, rest })
 }
 
-fn lane_key(tx: &Parsed<'_>) -> Vec<u8> {
-    [&b"l"[..], &tx.sender, &[tx.lane]].concat()
+fn lane_key(sender: &[u8; 32], lane: u8) -> Vec<u8> {
+    [&b"l"[..], sender, &[lane]].concat()
 }
 
 fn first_timer(state: &dyn StateRead) -> Option<u64> {
@@ -100,7 +101,7 @@ impl Machine for Counter {
 
     fn admit(&self, tx: &[u8], state: &dyn StateRead, now_ms: u64) -> Result<Admission, Rejection> {
         let parsed = parse(tx).ok_or(Rejection { code: 1, message: "malformed".into() })?;
-        let next_seq = number(state, &lane_key(&parsed));
+        let next_seq = number(state, &lane_key(&parsed.sender, parsed.lane));
         if parsed.seq < next_seq {
             return Err(Rejection { code: 2, message: "sequence already used".into() });
         }
@@ -114,6 +115,10 @@ impl Machine for Counter {
             tip: 0,
             cost_us: 5,
         })
+    }
+
+    fn next_seq(&self, sender: &[u8; 32], lane: u8, state: &dyn StateRead) -> u64 {
+        number(state, &lane_key(sender, lane))
     }
 
     fn verify(&self, txs: &[Bytes]) -> bool {
@@ -141,7 +146,7 @@ impl Machine for Counter {
         if parsed.op == NEVER {
             return TxOutcome::NotIncludable { id, code: 3, message: "never".into() };
         }
-        let key = lane_key(&parsed);
+        let key = lane_key(&parsed.sender, parsed.lane);
         if number(state, &key) != parsed.seq {
             return TxOutcome::NotIncludable { id, code: 2, message: "out of sequence".into() };
         }
@@ -176,7 +181,7 @@ pub(crate) fn identity() -> Identity {
 }
 
 pub(crate) fn genesis() -> Genesis {
-    Genesis { zone: [42; 32], timestamp_ms: 1_000, validators: vec![identity().validator(None)], base: None }
+    Genesis { zone: [42; 32], timestamp_ms: 1_000, validators: vec![identity().validator()], base: None }
 }
 
 pub(crate) fn options(dir: &Path) -> Options {
@@ -184,6 +189,7 @@ pub(crate) fn options(dir: &Path) -> Options {
         data_dir: dir.to_path_buf(),
         genesis: genesis(),
         identity: identity(),
+        network: None,
         limits: Default::default(),
         clock: Arc::new(pasture_rt::SystemClock),
         failpoint: None,
@@ -192,4 +198,46 @@ pub(crate) fn options(dir: &Path) -> Options {
 
 pub(crate) fn start(dir: &Path) -> Chain {
     Chain::start(options(dir), Arc::new(Counter)).unwrap()
+}
+
+/// Validators on this machine: who they are and where.
+pub(crate) struct Members {
+    secrets: Vec<[u8; 32]>,
+    genesis: Genesis,
+    network: Network,
+}
+
+impl Members {
+    pub(crate) fn new(count: u8) -> Self {
+        let secrets: Vec<[u8; 32]> = (1..=count).map(|n| [n; 32]).collect();
+        let identities = secrets.iter().map(|secret| Identity::from_secret(secret).unwrap());
+        let validators: Vec<_> = identities.map(|identity| identity.validator()).collect();
+        let peers = validators.iter().zip(free_ports(count)).map(|(v, port)| (v.key, ([127, 0, 0, 1], port).into())).collect();
+        let genesis = Genesis { zone: [42; 32], timestamp_ms: 1_000, validators, base: None };
+        Self { secrets, genesis, network: Network { listen: ([127, 0, 0, 1], 0).into(), peers, private: true } }
+    }
+
+    pub(crate) fn options(&self, index: usize, dir: &Path) -> Options {
+        let network = Network { listen: self.network.peers[index].1, ..self.network.clone() };
+        Options {
+            genesis: self.genesis.clone(),
+            identity: Identity::from_secret(&self.secrets[index]).unwrap(),
+            network: Some(network),
+            ..options(dir)
+        }
+    }
+}
+
+/// Ports below those that the system gives to outgoing connections, each bound once to see that it is free.
+fn free_ports(count: u8) -> Vec<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let from = 10_000 + u16::try_from(std::process::id() % 20_000).unwrap();
+    let mut found = Vec::new();
+    while found.len() < usize::from(count) {
+        let port = 10_000 + (from + NEXT.fetch_add(1, Ordering::SeqCst)) % 20_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            found.push(port);
+        }
+    }
+    found
 }

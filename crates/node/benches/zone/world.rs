@@ -132,7 +132,7 @@ impl World {
         let clock = Arc::new(SetForward::default());
         let (users, providers) = (keys("user", plan.users), keys("provider", plan.providers));
         let nodes = keys("node", plan.nodes()).into_iter().enumerate();
-        let own: Validator = identity.validator(None);
+        let own: Validator = identity.validator();
         let rich = |key: &SigningKey| GenesisAccount { key: key.public(), balance: Amount::credits(1_000_000) };
         let operator = SigningKey::from_seed([8; 32]).account();
         let genesis = Genesis {
@@ -152,6 +152,7 @@ impl World {
             data_dir: ledger_dir.clone(),
             genesis: ChainGenesis { zone: zone.0, timestamp_ms: genesis.time.0, validators: vec![own], base: None },
             identity,
+            network: None,
             limits: Limits::default(),
             clock: clock.clone(),
             failpoint: Some(Arc::new(move |name| seen.reached(name))),

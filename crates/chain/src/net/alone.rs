@@ -1,33 +1,18 @@
-//! The engine's network with one validator: none.
+//! The network of a zone with one validator: none.
 //!
 //! Guarantees: no socket is opened; the engine sees a peer set of one and channels on which nothing ever arrives.
-//! [`NoSource`] stands where a joining node would fetch state: the engine's own resolver takes fixed-size records
-//! only (its operations must decode without configuration), so joining needs a resolver of ours.
 
-use crate::app::{Db, Encoding, Rt};
-use crate::block::Digest;
 use commonware_actor::{Feedback, Unreliable};
 use commonware_cryptography::ed25519::PublicKey;
-use commonware_glue::stateful::db::{AttachableResolver, Shared};
 use commonware_p2p::{
-    BlockedSubscription, Blocker, CheckedSender, LimitedSender, Message, PeerSetSubscription, PeerSetUpdate, Provider, Receiver,
-    Recipients, TrackedPeers,
+    BlockedSubscription, Blocker, CheckedSender, LimitedSender, PeerSetSubscription, PeerSetUpdate, Provider, Recipients, TrackedPeers,
 };
 use commonware_runtime::IoBufs;
-use commonware_storage::{
-    mmr,
-    qmdb::{
-        any::ordered,
-        sync::{Request, Source, source},
-    },
-};
 use commonware_utils::{
     NZUsize,
     channel::{mpsc, ring},
     ordered::Set,
 };
-use std::convert::Infallible;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -50,21 +35,6 @@ impl CheckedSender for Nobody {
     }
     fn send(self, _: impl Into<IoBufs> + Send, _: bool) -> Unreliable<Feedback> {
         Unreliable::new(Feedback::Ok)
-    }
-}
-
-/// Never receives.
-#[derive(Debug)]
-pub(crate) struct Silence;
-
-impl Receiver for Silence {
-    type Error = Infallible;
-    type PublicKey = PublicKey;
-    async fn recv(&mut self) -> Result<Message<PublicKey>, Infallible> {
-        std::future::pending().await
-    }
-    fn capacity(&self) -> NonZeroUsize {
-        NZUsize!(1)
     }
 }
 
@@ -119,22 +89,4 @@ impl Blocker for Alone {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).blocked.push(sender);
         receiver
     }
-}
-
-/// Where a joining node would fetch the state: nowhere yet. Only asked when state sync was requested.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NoSource;
-
-impl Source for NoSource {
-    type Family = mmr::Family;
-    type Digest = Digest;
-    type Op = ordered::Operation<mmr::Family, Digest, Encoding>;
-    type Error = Infallible;
-    async fn serve(&self, _: Request<mmr::Family>) -> source::Result<Self> {
-        std::future::pending().await
-    }
-}
-
-impl<E: Rt> AttachableResolver<Db<E>> for NoSource {
-    async fn attach_database(&self, _: Shared<Db<E>>) {}
 }

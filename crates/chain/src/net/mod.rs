@@ -1,0 +1,279 @@
+//! The engine's network: none with one validator, authenticated and encrypted connections with several.
+//!
+//! ```text
+//!  Link ─► votes, certificates, resolver, backfill, blocks   (the engine's channels)
+//!      └─► transactions                                      (ours: `gossip`)
+//! ```
+//! Guarantees: one type for both, so that the engine is instantiated once. A connection is only made with a validator, proves that
+//! it holds that validator's key, and belongs to one zone: the zone's id is part of the handshake. With one validator no socket is opened.
+
+mod alone;
+mod source;
+
+pub(crate) use source::NoSource;
+
+use crate::block::Block;
+use crate::error::ChainError;
+use crate::genesis::{Roster, raw};
+use crate::gossip;
+use crate::stack::{Channel, Channels};
+use alone::{Alone, Nobody};
+use commonware_actor::{Feedback, Unreliable};
+use commonware_consensus::{
+    marshal::{self, standard::Standard},
+    simplex::{self, scheme::ed25519::Scheme},
+};
+use commonware_cryptography::{
+    ChaCha20Poly1305,
+    ed25519::{PrivateKey, PublicKey},
+};
+use commonware_p2p::{
+    Address, AddressableManager as _, BlockedSubscription, Blocker, CheckedSender, LimitedSender, Message, PeerSetSubscription, Provider,
+    Receiver, Recipients, TrackedPeers,
+    authenticated::lookup::{self, Oracle},
+};
+use commonware_runtime::{Handle, IoBufs, Quota, Supervisor as _, tokio::Context};
+use commonware_stream::{
+    SakeCups,
+    cups::{self, Cups},
+    sake::{self, Sake},
+};
+use commonware_utils::{
+    NZU32, NZUsize,
+    ordered::{Map, Set},
+};
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::{Duration, SystemTime};
+
+/// What a handshake signs, followed by the zone's id: validators of different zones do not understand each other.
+const NAMESPACE: &[u8] = b"pasture 2026-11 validators network v1";
+/// How far apart two validators' clocks may be for a connection.
+const CLOCK_DRIFT: Duration = Duration::from_secs(30);
+/// How old a handshake may be: bounds the replay of one, and how slow a path may be.
+const HANDSHAKE_AGE: Duration = Duration::from_secs(30);
+/// Shortest time between two connections with one validator: one that was restarted is back soon, one that flaps costs little.
+const RECONNECT: Duration = Duration::from_millis(500);
+/// How often somebody who is not connected is dialled.
+const DIAL: Duration = Duration::from_millis(250);
+/// How often a quiet connection is tried out.
+const PING: Duration = Duration::from_secs(5);
+/// How long one that sent what cannot be is kept away.
+const BLOCKED: Duration = Duration::from_secs(600);
+/// Messages between the network's own parts.
+const MAILBOX: NonZeroUsize = NZUsize!(256);
+/// Messages a second from one validator: votes and certificates, of which a view has a handful.
+const VOTES: NonZeroU32 = NZU32!(512);
+/// Blocks a second from one validator, new ones or asked for.
+const BLOCKS: NonZeroU32 = NZU32!(128);
+/// Bundles of transactions a second from one validator.
+const BUNDLES: NonZeroU32 = NZU32!(256);
+
+/// How validators reach each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Where this one listens.
+    pub listen: SocketAddr,
+    /// Where the others are: their keys and addresses. Whoever is not named is neither dialled nor let in.
+    pub peers: Vec<([u8; 32], SocketAddr)>,
+    /// Whether addresses of private networks are dialled and let in: on one machine or in one house.
+    pub private: bool,
+}
+
+type NetSender = lookup::Sender<PublicKey, Context>;
+
+/// Sends on one channel.
+#[derive(Clone)]
+pub(crate) enum Mouth {
+    Nobody(Nobody),
+    Peers(NetSender),
+}
+
+/// Sends to those who may be sent to now.
+pub(crate) enum Checked<'a> {
+    Nobody(Nobody),
+    Peers(<NetSender as LimitedSender>::Checked<'a>),
+}
+
+impl LimitedSender for Mouth {
+    type PublicKey = PublicKey;
+    type Checked<'a> = Checked<'a>;
+    fn check(&mut self, recipients: Recipients<PublicKey>) -> Result<Checked<'_>, SystemTime> {
+        match self {
+            Self::Nobody(nobody) => nobody.check(recipients).map(Checked::Nobody),
+            Self::Peers(peers) => peers.check(recipients).map(Checked::Peers),
+        }
+    }
+}
+
+impl CheckedSender for Checked<'_> {
+    type PublicKey = PublicKey;
+    fn recipients(&self) -> Vec<PublicKey> {
+        match self {
+            Self::Nobody(nobody) => nobody.recipients(),
+            Self::Peers(peers) => peers.recipients(),
+        }
+    }
+    fn send(self, message: impl Into<IoBufs> + Send, priority: bool) -> Unreliable<Feedback> {
+        match self {
+            Self::Nobody(nobody) => nobody.send(message, priority),
+            Self::Peers(peers) => peers.send(message, priority),
+        }
+    }
+}
+
+/// Receives on one channel.
+#[derive(Debug)]
+pub(crate) enum Ear {
+    Silence,
+    Peers(lookup::Receiver<PublicKey>),
+}
+
+impl Receiver for Ear {
+    type Error = lookup::Error;
+    type PublicKey = PublicKey;
+    async fn recv(&mut self) -> Result<Message<PublicKey>, lookup::Error> {
+        match self {
+            Self::Silence => std::future::pending().await,
+            Self::Peers(peers) => peers.recv().await,
+        }
+    }
+    fn capacity(&self) -> NonZeroUsize {
+        match self {
+            Self::Silence => NZUsize!(1),
+            Self::Peers(peers) => peers.capacity(),
+        }
+    }
+}
+
+/// Who is there, and who is kept away.
+#[derive(Clone, Debug)]
+pub(crate) enum Peers {
+    Alone(Alone),
+    Net(Oracle<PublicKey>),
+}
+
+impl Provider for Peers {
+    type PublicKey = PublicKey;
+    async fn peer_set(&mut self, id: u64) -> Option<TrackedPeers<PublicKey>> {
+        match self {
+            Self::Alone(alone) => alone.peer_set(id).await,
+            Self::Net(oracle) => oracle.peer_set(id).await,
+        }
+    }
+    async fn subscribe(&mut self) -> PeerSetSubscription<PublicKey> {
+        match self {
+            Self::Alone(alone) => alone.subscribe().await,
+            Self::Net(oracle) => oracle.subscribe().await,
+        }
+    }
+}
+
+impl Blocker for Peers {
+    type PublicKey = PublicKey;
+    fn block(&mut self, peer: PublicKey) -> Feedback {
+        tracing::warn!(peer = %hex(&peer), "a validator sent what cannot be, and is kept away for a while");
+        match self {
+            Self::Alone(alone) => alone.block(peer),
+            Self::Net(oracle) => oracle.block(peer),
+        }
+    }
+    fn blocked(&mut self) -> BlockedSubscription<PublicKey> {
+        match self {
+            Self::Alone(alone) => alone.blocked(),
+            Self::Net(oracle) => oracle.blocked(),
+        }
+    }
+}
+
+/// A network that is up.
+pub(crate) struct Link {
+    pub(crate) channels: Channels<Mouth, Ear>,
+    pub(crate) transactions: Channel<Mouth, Ear>,
+    pub(crate) peers: Peers,
+    /// Ends when the network cannot go on; none with one validator.
+    pub(crate) task: Option<Handle<()>>,
+}
+
+impl Link {
+    /// No network.
+    pub(crate) fn none(roster: &Roster) -> Self {
+        let channel = || (Mouth::Nobody(Nobody), Ear::Silence);
+        Self {
+            channels: Channels { votes: channel(), certificates: channel(), resolver: channel(), backfill: channel(), blocks: channel() },
+            transactions: channel(),
+            peers: Peers::Alone(Alone::new(Set::from_iter_dedup(roster.keys.keys().cloned()))),
+            task: None,
+        }
+    }
+
+    /// Listens, and begins to dial the others.
+    pub(crate) fn start(context: &Context, network: &Network, signer: PrivateKey, roster: &Roster) -> Result<Self, ChainError> {
+        // The engine's listener would panic; this says what is wrong.
+        drop(
+            std::net::TcpListener::bind(network.listen)
+                .map_err(|e| ChainError::Network(format!("cannot listen on {}: {e}", network.listen)))?,
+        );
+        let book = address_book(network, roster)?;
+        let members = u32::try_from(roster.keys.len()).unwrap_or(u32::MAX);
+        let largest = commonware_p2p::max_message_size(&[
+            simplex::max_payload_size::<Scheme, crate::block::Digest>(members),
+            marshal::max_payload_size::<Standard<Block>, Scheme>(members, &()),
+            gossip::MAX_BUNDLE_BYTES,
+        ]);
+        let (mut net, mut oracle) = lookup::Network::new(context.child("network"), config(network, signer, roster, largest));
+        oracle.track(0, book);
+        let mut index = 0u64;
+        let mut register = |rate: NonZeroU32| {
+            let (sender, receiver) = net.register(index, Quota::per_second(rate));
+            index += 1;
+            (Mouth::Peers(sender), Ear::Peers(receiver))
+        };
+        let channels = Channels {
+            votes: register(VOTES),
+            certificates: register(VOTES),
+            resolver: register(VOTES),
+            backfill: register(BLOCKS),
+            blocks: register(BLOCKS),
+        };
+        let transactions = register(BUNDLES);
+        Ok(Self { channels, transactions, peers: Peers::Net(oracle), task: Some(net.start()) })
+    }
+}
+
+fn config(network: &Network, signer: PrivateKey, roster: &Roster, largest: u32) -> lookup::Config<SakeCups<PrivateKey, ChaCha20Poly1305>> {
+    let handshake = Cups::<_, ChaCha20Poly1305>::new(
+        Sake { signer, synchrony_bound: CLOCK_DRIFT, max_handshake_age: HANDSHAKE_AGE, version: sake::Version::V1 },
+        cups::Version::V1,
+    );
+    let members = NonZeroUsize::new(roster.keys.len()).unwrap_or(NonZeroUsize::MIN);
+    let namespace = [NAMESPACE, &roster.zone].concat();
+    let recommended = lookup::Config::recommended(handshake, &namespace, network.listen, members, largest, MAILBOX);
+    lookup::Config {
+        allow_private_ips: network.private,
+        allow_dns: false,
+        allowed_handshake_rate_per_ip: Quota::per_second(NZU32!(16)),
+        peer_connection_cooldown: RECONNECT,
+        ping_frequency: PING,
+        dial_frequency: DIAL,
+        dial_timeout: Duration::from_secs(5),
+        tracked_peer_sets: NZUsize!(2),
+        block_duration: BLOCKED,
+        ..recommended
+    }
+}
+
+/// Where everybody is, this node included.
+fn address_book(network: &Network, roster: &Roster) -> Result<Map<PublicKey, Address>, ChainError> {
+    let find = |key: &PublicKey| network.peers.iter().find(|(named, _)| *named == raw(key)).map(|(_, address)| *address);
+    let mut book = Vec::with_capacity(roster.keys.len());
+    for key in roster.keys.keys() {
+        let address = find(key).ok_or_else(|| ChainError::Network(format!("nobody says where validator {} is", hex(key))))?;
+        book.push((key.clone(), Address::from(address)));
+    }
+    Ok(Map::from_iter_dedup(book))
+}
+
+fn hex(key: &PublicKey) -> String {
+    raw(key).iter().map(|byte| format!("{byte:02x}")).collect()
+}
