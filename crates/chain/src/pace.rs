@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest wait with several validators: about one empty block in this time keeps leaders known to be alive.
-const IDLE_TICK: Duration = Duration::from_millis(700);
+const IDLE_TICK: Duration = Duration::from_millis(500);
 /// Longest sleep before the wall clock is read again: a clock set forward must not delay a timer for longer.
 const MAX_SLEEP: Duration = Duration::from_secs(5);
 

@@ -74,7 +74,8 @@ const TERMS: FixedEpocher = FixedEpocher::new(NZU64!(1 << 40));
 /// With one validator nobody waits for the leader, and giving up on a view only writes an empty one to disk. It is needed after
 /// a crash: a view whose vote was journalled and whose certificate was not is left by this timeout alone.
 const LEADER_TIMEOUT_ALONE: Duration = Duration::from_secs(3);
-const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
+/// With several: the turn of a leader that is away costs this much, until it was away for five times as long and is skipped at once.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A two-way channel of the network.
 pub(crate) type Channel<S, R> = (S, R);

@@ -6,9 +6,11 @@ use crate::exit::Failure;
 use crate::words::plainly;
 use pasture_api::ApiClient;
 use pasture_light::ValidatorSet;
-use pasture_node::NodeError;
-use pasture_rt::ShutdownToken;
+use pasture_node::{LocalZone, NetworkFile, NodeError, Validator};
+use pasture_rt::{ShutdownToken, SystemClock};
 use pasture_types::AccountId;
+use pasture_types::genesis::Genesis;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,9 +18,9 @@ use tokio::sync::oneshot;
 
 pub(crate) use pasture_node::control::{Answer, LeaveTerms, Load, MachineStatus, Request, Talk, Used, WaitsFor, is_running};
 pub(crate) use pasture_node::{
-    Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, GpuOffer, GpuSupport, Imported, Left, Machine, MissingDeposit,
-    Moved, OfferLimits, OfferState, Paused, Priority, Proven, RecordKind, ReplayReport, SUGGESTED_GPU_RATE, SimulatedGpu, Suggestion,
-    UpOptions, UpReady, VolumeOptions, suggested_rates, unheld,
+    Announcement, Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, GpuOffer, GpuSupport, Imported, Launch, Left,
+    LocalValidator, Machine, MissingDeposit, Moved, OfferLimits, OfferState, Paused, Priority, Proven, RecordKind, ReplayReport,
+    SUGGESTED_GPU_RATE, SimulatedGpu, Suggestion, UpOptions, UpReady, VolumeOptions, suggested_rates, unheld,
 };
 
 impl From<NodeError> for Failure {
@@ -40,6 +42,51 @@ impl From<NodeError> for Failure {
 /// Runs a local network until shutdown.
 pub(crate) async fn dev(options: DevOptions, shutdown: ShutdownToken, ready: oneshot::Sender<DevReady>) -> Result<(), Failure> {
     pasture_node::dev(options, shutdown, ready).await.map_err(Failure::from)
+}
+
+/// Runs a validator of a folder that belongs to a network.
+pub(crate) async fn validator(data: &Path, listen: SocketAddr, failpoint: Option<Failpoint>) -> Result<Validator, Failure> {
+    if LocalZone::load(data)?.is_none() {
+        return Err(Failure::usage(format!("{} belongs to no network yet", data.display()))
+            .next("put it into one:  farm validator join --data DIR --genesis FILE --network FILE")
+            .next("or try one out:  farm dev --validators 4"));
+    }
+    let dir = pasture_store::DataDir::open(data).map_err(NodeError::from)?;
+    Validator::start(dir.path(), listen, Arc::new(SystemClock), failpoint).await.map_err(Failure::from)
+}
+
+/// Gives a validator's folder its place in a network.
+pub(crate) fn settle(data: &Path, genesis: &Path, network: &Path) -> Result<Genesis, Failure> {
+    let genesis = pasture_node::genesis_in_file(genesis)?;
+    let addresses = NetworkFile::read(network)?.ok_or_else(|| Failure::usage(format!("there is no file {}", network.display())))?;
+    pasture_node::settle(data, &genesis, &addresses)?;
+    Ok(genesis)
+}
+
+/// The genesis and the addresses of a network that is to be, the addresses as a file's text.
+pub(crate) fn make_genesis(launch: &Launch) -> Result<(Genesis, String), Failure> {
+    let (genesis, network) = launch.make(&SystemClock)?;
+    Ok((genesis, network.text()?))
+}
+
+/// Reads a genesis.
+pub(crate) fn genesis_in_file(path: &Path) -> Result<Genesis, Failure> {
+    Ok(pasture_node::genesis_in_file(path)?)
+}
+
+/// Writes a genesis.
+pub(crate) fn write_genesis(path: &Path, genesis: &Genesis) -> Result<(), Failure> {
+    Ok(pasture_node::write_genesis(path, genesis)?)
+}
+
+/// Makes a validator's keys and says what the others must know.
+pub(crate) fn announce(data: &Path, address: SocketAddr) -> Result<Announcement, Failure> {
+    Ok(pasture_node::announce(data, address)?)
+}
+
+/// How many validators make a block of a network final.
+pub(crate) fn quorum(genesis: &Genesis) -> Result<usize, Failure> {
+    Ok(pasture_node::trusted_by(genesis)?.quorum())
 }
 
 /// Offers this machine until shutdown.

@@ -104,6 +104,7 @@ fn log_to_stderr(command: &Command, env: &Env) -> Result<(), Failure> {
     let (default, json) = match command {
         Command::Dev(args) => (NODE_LOG, args.log.log_json),
         Command::Up(args) => (NODE_LOG, args.log.log_json),
+        Command::Validator(args) => args.log().map_or(("error", false), |log| (NODE_LOG, log.log_json)),
         _ => ("error", false),
     };
     let filter = EnvFilter::try_new(env.log.as_deref().unwrap_or(default))

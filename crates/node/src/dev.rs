@@ -1,10 +1,11 @@
-//! `farm dev`: a whole network in one process, for one machine.
+//! `farm dev`: a whole network on one machine: in one process, or with several validators in one for each of them.
 //!
-//! Guarantees: validator and gateway are up before the provider starts, and outlive it at shutdown, so that its last
+//! Guarantees: validators and gateway are up before the provider starts, and outlive it at shutdown, so that its last
 //! transactions are final. Without a data directory everything is gone afterwards.
 
 use crate::engine::Priority;
 use crate::gpus::GpuOffer;
+use crate::local::{self, LocalValidator, Others};
 use crate::up::{OfferLimits, UpOptions, UpReady, up};
 use crate::validator::Validator;
 use crate::{Failpoint, NodeError};
@@ -30,6 +31,10 @@ pub struct DevOptions {
     pub listen: SocketAddr,
     /// Socket of the container engine; `None` looks in the usual places.
     pub engine_socket: Option<PathBuf>,
+    /// How many validators it has.
+    pub validators: usize,
+    /// The program that runs the others, as `PROGRAM validator run`.
+    pub program: PathBuf,
     /// Whether this machine also provides.
     pub provider: bool,
     /// What it offers; `None` takes half of the machine.
@@ -57,6 +62,8 @@ pub struct DevReady {
     pub zone: ZoneId,
     /// Its validators, for clients that check answers.
     pub trusted: ValidatorSet,
+    /// Those that run in processes of their own.
+    pub others: Vec<LocalValidator>,
     /// The provider, if there is one.
     pub provider: Option<UpReady>,
 }
@@ -67,12 +74,18 @@ pub struct DevReady {
 /// Why it could not start, or why it ended.
 pub async fn dev(options: DevOptions, shutdown: ShutdownToken, ready: oneshot::Sender<DevReady>) -> Result<(), NodeError> {
     let dir = DataDir::open(&options.data)?;
+    local::prepare(dir.path(), options.validators, &SystemClock)?;
+    let others = match options.validators {
+        0 | 1 => Others::none(),
+        count => Others::start(&options.program, dir.path(), count).await?,
+    };
     let validator = Validator::start(dir.path(), options.listen, Arc::new(SystemClock), options.failpoint.clone()).await?;
     let outcome = tokio::select! {
-        ended = with_provider(&options, &validator, shutdown, ready) => ended,
+        ended = with_provider(&options, &validator, others.validators.clone(), shutdown, ready) => ended,
         error = validator.failed() => Err(error),
     };
     let stopped = validator.stop().await;
+    others.stop().await;
     outcome.and(stopped)
 }
 
@@ -80,10 +93,12 @@ pub async fn dev(options: DevOptions, shutdown: ShutdownToken, ready: oneshot::S
 async fn with_provider(
     options: &DevOptions,
     validator: &Validator,
+    others: Vec<LocalValidator>,
     shutdown: ShutdownToken,
     ready: oneshot::Sender<DevReady>,
 ) -> Result<(), NodeError> {
-    let network = DevReady { api_url: validator.api_url(), zone: validator.zone(), trusted: validator.trusted().clone(), provider: None };
+    let (api_url, trusted) = (validator.api_url(), validator.trusted().clone());
+    let network = DevReady { api_url, zone: validator.zone(), trusted, others, provider: None };
     if !options.provider {
         // Nobody waiting for it is no error.
         let _ = ready.send(network);

@@ -11,7 +11,7 @@ use pasture_chain::{Chain, Limits, Options};
 use pasture_gateway::{Gateway, GatewayOptions};
 use pasture_light::ValidatorSet;
 use pasture_rt::{Clock, Shutdown};
-use pasture_types::ZoneId;
+use pasture_types::{NodeId, ZoneId};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ pub struct Validator {
     gateway: Gateway,
     shutdown: Shutdown,
     trusted: ValidatorSet,
+    key: NodeId,
 }
 
 impl Validator {
@@ -35,12 +36,12 @@ impl Validator {
     /// A damaged directory, one that is in use, or a port that is taken.
     pub async fn start(dir: &Path, listen: SocketAddr, clock: Arc<dyn Clock>, failpoint: Option<Failpoint>) -> Result<Self, NodeError> {
         let zone = LocalZone::load_or_create(dir, clock.as_ref())?;
-        let trusted = trusted_by(&zone.genesis)?;
+        let (trusted, key) = (trusted_by(&zone.genesis)?, NodeId(zone.identity.public_key()));
         let options = Options {
             data_dir: dir.join("ledger"),
             genesis: zone.chain_genesis(),
             identity: zone.identity.clone(),
-            network: None,
+            network: zone.network.clone(),
             limits: Limits::default(),
             clock: Arc::clone(&clock),
             failpoint,
@@ -63,7 +64,7 @@ impl Validator {
                 return Err(e.into());
             }
         };
-        Ok(Self { chain, gateway, shutdown, trusted })
+        Ok(Self { chain, gateway, shutdown, trusted, key })
     }
 
     /// Base URL of the API.
@@ -75,6 +76,16 @@ impl Validator {
     #[must_use]
     pub const fn zone(&self) -> ZoneId {
         ZoneId(*self.trusted.zone())
+    }
+    /// Its public key.
+    #[must_use]
+    pub const fn key(&self) -> NodeId {
+        self.key
+    }
+    /// How many validators the zone has.
+    #[must_use]
+    pub fn validators(&self) -> usize {
+        self.trusted.len()
     }
     /// Whom its clients may trust.
     #[must_use]

@@ -5,6 +5,7 @@
 //! DATA/zone/validator.key  signs blocks
 //! DATA/zone/base           the exported state that it goes on from, if it was carried here
 //! DATA/zone/operator.key   earns the fees; in development also pays for newcomers
+//! DATA/zone/network.toml   where the zone's validators are, if there are several
 //! DATA/ledger/             the engine's store
 //! DATA/provider/           the provider agent
 //! ```
@@ -12,12 +13,13 @@
 
 use crate::NodeError;
 use crate::moving;
-use pasture_chain::{Base, Genesis as ChainGenesis, Identity};
+use crate::peers::NetworkFile;
+use pasture_chain::{Base, Genesis as ChainGenesis, Identity, Network};
 use pasture_light::ValidatorSet;
 use pasture_rt::Clock;
 use pasture_store::{RecordFile, keys};
 use pasture_types::genesis::{Genesis, GenesisAccount, GenesisValidator, Params, RULES_VERSION};
-use pasture_types::{Amount, SigningKey, Timestamp};
+use pasture_types::{Amount, PublicKey, SigningKey, Timestamp};
 use std::path::{Path, PathBuf};
 
 /// What the operator of a development zone has at genesis.
@@ -29,10 +31,12 @@ pub(crate) const OPERATOR_KEY: &str = "zone/operator.key";
 pub(crate) const BASE: &str = "zone/base";
 /// The genesis within a data directory.
 pub(crate) const GENESIS: &str = "zone/genesis";
+/// Where the validators are, within a data directory.
+pub(crate) const NETWORK: &str = "zone/network.toml";
 /// Largest genesis.
 const MAX_GENESIS_BYTES: usize = 1 << 20;
 
-/// A zone whose only validator runs here.
+/// A zone of which a validator runs here.
 pub struct LocalZone {
     /// Its genesis.
     pub genesis: Genesis,
@@ -42,6 +46,8 @@ pub struct LocalZone {
     pub operator: SigningKey,
     /// What it goes on from, if its state was carried here.
     pub(crate) base: Option<LocalBase>,
+    /// How its validators reach each other, if there are several.
+    pub(crate) network: Option<Network>,
 }
 
 /// An exported state that a zone goes on from.
@@ -83,32 +89,31 @@ impl LocalZone {
         if !genesis.validators.iter().any(|v| v.key == ours) {
             return Err(damaged(dir, "its validator is not the one whose key lies beside it"));
         }
-        Ok(Some(Self { genesis, identity, operator, base }))
+        let network = NetworkFile::load(dir)?.map(|file| file.network(ours));
+        Ok(Some(Self { genesis, identity, operator, base, network }))
     }
 
     fn create(dir: &Path, clock: &dyn Clock) -> Result<Self, NodeError> {
         let (identity, operator) = secrets(dir)?;
-        let validator = identity.validator();
         let genesis = Genesis {
             name: "dev".into(),
             time: Timestamp(clock.now_ms()),
             rules_version: RULES_VERSION,
             params: Params::dev(),
-            validators: vec![GenesisValidator {
-                key: validator.key,
-                bls_key: validator.bls_key,
-                bls_pop: validator.bls_pop,
-                operator: operator.account(),
-            }],
-            accounts: vec![GenesisAccount { key: operator.public(), balance: Amount::credits(DEV_OPERATOR_CREDITS) }],
+            validators: vec![genesis_validator(&identity, &operator)],
+            accounts: vec![dev_operator(operator.public())],
             assets: vec![],
         };
         Self::write_genesis(dir, &genesis)?;
-        Ok(Self { genesis, identity, operator, base: None })
+        Ok(Self { genesis, identity, operator, base: None, network: None })
+    }
+
+    pub(crate) fn write_genesis_to(path: &Path, genesis: &Genesis) -> Result<(), NodeError> {
+        Ok(RecordFile::new(path).save(&hex_text(&pasture_types::codec::encode(genesis)))?)
     }
 
     pub(crate) fn write_genesis(dir: &Path, genesis: &Genesis) -> Result<(), NodeError> {
-        Ok(genesis_file(dir).save(&hex_text(&pasture_types::codec::encode(genesis)))?)
+        Self::write_genesis_to(&dir.join(GENESIS), genesis)
     }
 
     /// The part of the genesis that the engine needs.
@@ -155,11 +160,19 @@ pub(crate) fn read_genesis(path: &Path) -> Result<Option<Genesis>, NodeError> {
     Ok(Some(pasture_types::codec::decode(&bytes, MAX_GENESIS_BYTES).map_err(|e| corrupt(e.to_string()))?))
 }
 
-fn genesis_file(dir: &Path) -> RecordFile<String> {
-    RecordFile::new(dir.join(GENESIS))
+/// How a genesis names a validator.
+pub(crate) fn genesis_validator(identity: &Identity, operator: &SigningKey) -> GenesisValidator {
+    let validator = identity.validator();
+    GenesisValidator { key: validator.key, bls_key: validator.bls_key, bls_pop: validator.bls_pop, operator: operator.account() }
 }
 
-fn secrets(dir: &Path) -> Result<(Identity, SigningKey), NodeError> {
+/// What a validator's operator has in a development zone.
+pub(crate) const fn dev_operator(key: PublicKey) -> GenesisAccount {
+    GenesisAccount { key, balance: Amount::credits(DEV_OPERATOR_CREDITS) }
+}
+
+/// The keys of a data directory; made if there are none.
+pub(crate) fn secrets(dir: &Path) -> Result<(Identity, SigningKey), NodeError> {
     let seed = keys::load_or_create_seed(&dir.join(VALIDATOR_KEY))?;
     let identity = Identity::from_secret(&seed).ok_or_else(|| damaged(dir, "validator.key is not a key"))?;
     let operator = keys::load_or_create(&dir.join(OPERATOR_KEY))?;

@@ -8,6 +8,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use ed25519_zebra as ed;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 const ACCOUNT_DOMAIN: &str = "pasture 2026-11 account id v1";
 
@@ -108,6 +109,32 @@ impl fmt::Display for PublicKey {
         }
     }
 }
+
+impl FromStr for PublicKey {
+    type Err = ParseKeyError;
+    fn from_str(text: &str) -> Result<Self, ParseKeyError> {
+        let wrong = || ParseKeyError(text.chars().take(80).collect());
+        let (scheme, digits) = text.split_once(':').ok_or_else(wrong)?;
+        match scheme {
+            "ed25519" => {
+                let mut key = [0u8; 32];
+                hex::decode_to_slice(digits, &mut key).map_err(|_| wrong())?;
+                Ok(Self::Ed25519(key))
+            }
+            "secp256k1" => {
+                let mut key = [0u8; 33];
+                hex::decode_to_slice(digits, &mut key).map_err(|_| wrong())?;
+                Ok(Self::Secp256k1(key))
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// A text that names no key.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("`{0}` is not a public key: it looks like ed25519:3f2a... or secp256k1:02ab...")]
+pub struct ParseKeyError(String);
 
 impl From<NodeId> for PublicKey {
     fn from(node: NodeId) -> Self {

@@ -86,6 +86,9 @@ pub(crate) struct DevArgs {
     /// Where the API listens; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:8730", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
+    /// How many validators it has: each but the first is a process of its own
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub(crate) validators: usize,
     /// No machine offers itself
     #[arg(long)]
     pub(crate) no_provider: bool,

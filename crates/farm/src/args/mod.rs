@@ -9,6 +9,7 @@ mod machines;
 mod own;
 mod provider;
 mod reach;
+mod validator;
 
 pub(crate) use deploy::*;
 pub(crate) use keep::*;
@@ -17,6 +18,7 @@ pub(crate) use machines::*;
 pub(crate) use own::*;
 pub(crate) use provider::*;
 pub(crate) use reach::*;
+pub(crate) use validator::*;
 
 use crate::project::Language;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -138,6 +140,10 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Run a whole network on this machine, for trying things out
     Dev(DevArgs),
+    /// Make a network from what its validators announce, or show what a genesis says
+    Genesis(GenesisArgs),
+    /// Make a validator's keys, put it into a network, run it
+    Validator(ValidatorArgs),
     /// Offer this machine to a network
     Up(UpArgs),
     /// Measure this machine, offer it, see how it is doing

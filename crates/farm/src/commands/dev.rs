@@ -4,7 +4,7 @@
 //! the network; without --data nothing else stays either. A second Ctrl-C does not wait.
 
 use crate::args::{DevArgs, MachineArgs, VolumeSpaceArgs};
-use crate::backend::{self, DevOptions, DevReady, VolumeOptions};
+use crate::backend::{self, DevOptions, DevReady, LocalValidator, VolumeOptions};
 use crate::config::{ConfigFile, absolute};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::Signals;
@@ -16,7 +16,7 @@ use pasture_types::Resources;
 use pasture_types::resources::{parse_bytes, parse_cpu};
 use pasture_types::spec::parse_duration;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -99,6 +99,8 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
         data: data.into(),
         listen: args.listen,
         engine_socket: args.machine.engine.clone(),
+        validators: args.validators,
+        program: program()?,
         provider: !args.no_provider,
         resources: offered(&args.machine, &app.paths.data_dir).await?,
         gpus: gpus::offer(&args.machine.gpus)?,
@@ -110,6 +112,11 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
     })
 }
 
+/// This program, which runs the other validators.
+fn program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|e| Failure::new("internal", format!("cannot find this program: {e}")))
+}
+
 /// A network for one run: temporary, on a free port. The folder goes when it is dropped.
 pub(crate) fn passing(app: &App) -> Result<(tempfile::TempDir, DevOptions), Failure> {
     let folder = temporary(app)?;
@@ -117,6 +124,8 @@ pub(crate) fn passing(app: &App) -> Result<(tempfile::TempDir, DevOptions), Fail
         data: folder.path().into(),
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         engine_socket: None,
+        validators: 1,
+        program: program()?,
         provider: true,
         resources: None,
         gpus: None,
@@ -176,6 +185,10 @@ fn leave(app: &App, ready: &DevReady) -> Result<(), Failure> {
     file.save(&path)
 }
 
+fn other(validator: &LocalValidator) -> serde_json::Value {
+    serde_json::json!({ "validator": validator.key, "process": validator.pid, "api_url": validator.api_url, "data": validator.data })
+}
+
 /// Opens the local account and says what there is.
 async fn welcome(app: &App, args: &DevArgs, ready: &DevReady) -> Result<(), Failure> {
     let session = Session::open(&app.at(&ready.api_url).quietly()).await?;
@@ -183,7 +196,7 @@ async fn welcome(app: &App, args: &DevArgs, ready: &DevReady) -> Result<(), Fail
     if app.out.json {
         app.out.json(&serde_json::json!({
             "event": "ready", "api_url": ready.api_url, "network": ready.zone, "data": args.data, "account": account.id,
-            "balance": account.balance, "machine": ready.provider.as_ref().map(|p| serde_json::json!({
+            "balance": account.balance, "validators": ready.others.iter().map(other).collect::<Vec<_>>(), "machine": ready.provider.as_ref().map(|p| serde_json::json!({
                 "node": p.node, "resources": p.resources, "rates": p.rates, "gpus": p.gpus,
             })),
         }));
@@ -194,6 +207,12 @@ async fn welcome(app: &App, args: &DevArgs, ready: &DevReady) -> Result<(), Fail
     out.data(&format!("✓ a local network is ready at {}", ready.api_url));
     let kept = args.data.as_ref().map_or("nothing is kept when it ends".into(), |d| format!("kept in {}", d.display()));
     out.note(&format!("  network  {} · {kept}", ready.zone.short()));
+    for other in &ready.others {
+        out.note(&format!("  validator {} · process {} · API {}", other.key.short(), other.pid, other.api_url));
+    }
+    if !ready.others.is_empty() {
+        out.note(&format!("  blocks are made while {} of {} validators are up", ready.trusted.quorum(), ready.trusted.len()));
+    }
     match &ready.provider {
         Some(machine) => {
             let simulated = if machine.gpus.iter().any(|g| g.simulated) { " (GPUs simulated)" } else { "" };

@@ -12,6 +12,7 @@ mod error;
 mod exec;
 pub(crate) mod explain;
 mod forward;
+mod genesis;
 pub(crate) mod grants;
 mod groups;
 mod herd;
@@ -35,6 +36,7 @@ mod stats;
 mod tenure;
 mod up;
 mod update;
+mod validator;
 mod volume;
 mod vote;
 pub(crate) mod watch;
@@ -77,6 +79,8 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Offers(args) => offers::run(app, args).await,
         Command::Explain(args) => explain::run(app, args).await,
         Command::Dev(args) => Box::pin(dev::run(app, args)).await,
+        Command::Genesis(args) => genesis::run(app, args),
+        Command::Validator(args) => validator::run(app, args).await,
         Command::Provider(args) => provider::run(app, args).await,
         Command::Up(args) => Box::pin(up::run(app, args)).await,
         Command::Pause(args) => leaving::pause(app, args).await,

@@ -69,6 +69,8 @@ mod terminal;
 #[cfg(test)]
 mod terms;
 #[cfg(test)]
+mod validators;
+#[cfg(test)]
 mod volumes;
 #[cfg(test)]
 mod votes;

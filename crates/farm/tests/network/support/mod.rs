@@ -9,10 +9,10 @@ mod proxy;
 mod user;
 
 pub(crate) use engine::{Container, Engine};
-pub(crate) use net::{Ended, Net, Options, shared, unmount_below};
+pub(crate) use net::{Ended, Net, Options, free_port, shared, unmount_below};
 pub(crate) use process::{Done, Running, Signal, cpu_ticks};
 pub(crate) use proxy::{Broken, proxy};
-pub(crate) use user::{Books, SMALL, User, paid};
+pub(crate) use user::{Books, SMALL, User, ask, paid};
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

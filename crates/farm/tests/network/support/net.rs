@@ -105,6 +105,10 @@ impl Net {
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
+    /// What its process has written to standard output.
+    pub(crate) fn stdout(&self) -> String {
+        self.process.as_ref().map_or_else(String::new, Running::stdout)
+    }
     /// What its processes have written to standard error.
     pub(crate) fn log(&self) -> String {
         let now = self.process.as_ref().map_or_else(String::new, Running::stderr);
@@ -258,7 +262,7 @@ fn offers(url: &str) -> Result<Vec<OfferView>, ApiError> {
 }
 
 /// A port that is free now, that the system gives to nobody who does not ask for it, and that no other test gets.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
     // Two test programs at once begin at different ports.
     let start = FIXED_PORTS.start + u16::try_from(std::process::id() % 7_000).unwrap();

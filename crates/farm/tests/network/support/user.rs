@@ -45,7 +45,7 @@ pub(super) fn environment(command: &mut Command, home: &Path) {
 }
 
 /// Asks an API from a thread that has no runtime.
-pub(super) fn ask<T>(url: &str, ask: impl AsyncFnOnce(&ApiClient) -> Result<T, ApiError>) -> Result<T, ApiError> {
+pub(crate) fn ask<T>(url: &str, ask: impl AsyncFnOnce(&ApiClient) -> Result<T, ApiError>) -> Result<T, ApiError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { ask(&ApiClient::new(url)?).await })
 }

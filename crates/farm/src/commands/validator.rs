@@ -1,0 +1,94 @@
+//! `farm validator`: the keys of a validator, its place in a network, running it.
+//!
+//! Guarantees: keys stay in the validator's folder; a folder that belongs to a network keeps it; once the ready line is shown, the API
+//! answers, whether or not enough of the others are up for blocks.
+
+use crate::args::{ValidatorArgs, ValidatorCommand, ValidatorInitArgs, ValidatorJoinArgs, ValidatorRunArgs};
+use crate::backend;
+use crate::config::absolute;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::feeds::Signals;
+use crate::render::number::count;
+use crate::session::App;
+use tokio::io::AsyncReadExt as _;
+
+/// Runs the command.
+pub(crate) async fn run(app: &App, args: &ValidatorArgs) -> Outcome {
+    match &args.command {
+        ValidatorCommand::Init(args) => init(app, args),
+        ValidatorCommand::Join(args) => join(app, args),
+        ValidatorCommand::Run(args) => Box::pin(serve(app, args)).await,
+    }
+}
+
+fn init(app: &App, args: &ValidatorInitArgs) -> Outcome {
+    let data = absolute(&args.data)?;
+    let said = backend::announce(&data, args.address)?;
+    let text = serde_json::to_string_pretty(&said).map_err(|e| Failure::new("internal", e.to_string()))?;
+    match &args.out {
+        None => app.out.data(&text),
+        Some(path) => {
+            std::fs::write(path, format!("{text}\n")).map_err(|e| Failure::io("write", path, &e))?;
+            app.out.note(&format!("✓ validator {} in {}", said.key.short(), data.display()));
+            app.out.note(&format!("  give {} to whoever makes the genesis; nothing in it is secret", path.display()));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn join(app: &App, args: &ValidatorJoinArgs) -> Outcome {
+    let data = absolute(&args.data)?;
+    let genesis = backend::settle(&data, &args.genesis, &args.network)?;
+    app.out.note(&format!("✓ {} belongs to network {} ({})", data.display(), genesis.name, genesis.zone().short()));
+    app.out.note(&format!("  start it:  farm validator run --data {}", data.display()));
+    Ok(Exit::Ok)
+}
+
+async fn serve(app: &App, args: &ValidatorRunArgs) -> Outcome {
+    let data = absolute(&args.data)?;
+    let mut signals = Signals::listen()?;
+    if !args.listen.ip().is_loopback() {
+        app.out.warn(&format!("! everybody who reaches {} can use this validator's API", args.listen));
+    }
+    app.out.note("starting the validator ...");
+    let failpoint = backend::failpoint(app.env.failpoint.as_deref())?;
+    let validator = backend::validator(&data, args.listen, failpoint).await?;
+    let (key, url, zone) = (validator.key(), validator.api_url(), validator.zone());
+    if app.out.json {
+        app.out.json(&serde_json::json!({
+            "event": "ready", "validator": key, "network": zone, "validators": validator.validators(), "api_url": url,
+        }));
+    } else {
+        app.out.data(&format!("✓ validator {} of network {}, one of {}", key.short(), zone.short(), validator.validators()));
+        app.out.note(&format!("  its API is at {url}"));
+        let quorum = validator.trusted().quorum();
+        if quorum > 1 {
+            app.out.note(&format!("  blocks are made while {} are up", count(quorum as u64, "validator")));
+        }
+        app.out.note("  Ctrl-C stops it");
+    }
+    let failed = tokio::select! {
+        error = validator.failed() => Some(error),
+        _ = signals.next() => None,
+        () = parent_gone(args.with_parent) => None,
+    };
+    app.out.note("stopping; Ctrl-C again to stop at once");
+    let stopped = tokio::select! {
+        stopped = validator.stop() => stopped,
+        _ = signals.next() => return Ok(Exit::Job(130)),
+    };
+    match failed {
+        Some(error) => Err(error.into()),
+        None => stopped.map(|()| Exit::Ok).map_err(Failure::from),
+    }
+}
+
+/// Returns when standard input ends; never where nobody asked.
+async fn parent_gone(asked: bool) {
+    if !asked {
+        std::future::pending::<()>().await;
+    }
+    let (mut stdin, mut bytes) = (tokio::io::stdin(), [0u8; 64]);
+    // What is written there means nothing; an error is an end too.
+    while matches!(stdin.read(&mut bytes).await, Ok(n) if n > 0) {}
+}

@@ -1,0 +1,253 @@
+//! Several validators on one machine: directories of their own, processes of their own, addresses on loopback.
+//!
+//! ```text
+//!  DIR/zone, DIR/ledger             the first, in the process of `farm dev`
+//!  DIR/validators/2/{zone,ledger}   the second, a process `farm validator run`; its log is DIR/validators/2/log
+//! ```
+//! Guarantees: the same directory always gives the same validators. A process that ends by itself is told of and not started again. None
+//! outlives the one that started it: each ends when its standard input does.
+
+use crate::NodeError;
+use crate::launch::{Launch, announcement, settle_in};
+use crate::zone::LocalZone;
+use pasture_rt::{Clock, TaskKind, spawn};
+use pasture_store::StoreError;
+use pasture_types::NodeId;
+use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::mpsc;
+
+/// Most validators of a local network: each is a process.
+pub const MAX_LOCAL_VALIDATORS: usize = 16;
+/// How long a process may take to open its store and listen.
+const READY: Duration = Duration::from_secs(60);
+/// How long a process may take to stop before it is ended.
+const STOP: Duration = Duration::from_secs(15);
+/// Where validators listen, on loopback: below what the system gives to outgoing connections.
+const PORTS: std::ops::Range<u16> = 18_740..28_740;
+
+/// A validator in a process of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalValidator {
+    /// Its public key.
+    pub key: NodeId,
+    /// Base URL of its API.
+    pub api_url: String,
+    /// Its process.
+    pub pid: u32,
+    /// Its directory.
+    pub data: PathBuf,
+}
+
+/// What `farm validator run --json` says when it is up.
+#[derive(Deserialize)]
+struct Ready {
+    validator: NodeId,
+    api_url: String,
+}
+
+/// The validators besides the one of this process.
+#[derive(Debug)]
+pub(crate) struct Others {
+    pub(crate) validators: Vec<LocalValidator>,
+    running: Vec<(u32, ChildStdin)>,
+    ended: mpsc::Receiver<u32>,
+}
+
+fn folder(dir: &Path, number: usize) -> PathBuf {
+    dir.join("validators").join(number.to_string())
+}
+
+/// Makes the directories of a network of `count` validators, or finds that they are there. `dir` is held; the others are of nobody but it.
+pub(crate) fn prepare(dir: &Path, count: usize, clock: &dyn Clock) -> Result<(), NodeError> {
+    if !(1..=MAX_LOCAL_VALIDATORS).contains(&count) {
+        return Err(NodeError::Options(format!("a local network has 1 to {MAX_LOCAL_VALIDATORS} validators")));
+    }
+    if let Some(zone) = LocalZone::load(dir)? {
+        let has = zone.genesis.validators.len();
+        return match has == count {
+            true => Ok(()),
+            false => Err(NodeError::Options(format!("the network in {} has {has} validators, not {count}", dir.display()))),
+        };
+    }
+    if count == 1 {
+        return Ok(());
+    }
+    let ports = free_ports(count)?;
+    let dirs: Vec<PathBuf> = (1..=count).map(|n| if n == 1 { dir.into() } else { folder(dir, n) }).collect();
+    let at = |port: &u16| SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+    let founders = dirs.iter().zip(&ports).map(|(dir, port)| announcement(dir, at(port))).collect::<Result<Vec<_>, _>>()?;
+    let launch = Launch { name: "dev".into(), dev: true, founders, accounts: vec![] };
+    let (genesis, network) = launch.make(clock)?;
+    // The first one last: where it has a zone, all have.
+    dirs.iter().rev().try_for_each(|dir| settle_in(dir, &genesis, &network))
+}
+
+fn free_ports(count: usize) -> Result<Vec<u16>, NodeError> {
+    let mut held = Vec::new();
+    // From a place of its own, so that networks that are made at one moment do not look at the same ports.
+    let from = usize::try_from(std::process::id()).unwrap_or_default() % PORTS.len();
+    for port in PORTS.cycle_from(from) {
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            held.push((port, listener));
+        }
+        if held.len() == count {
+            return Ok(held.into_iter().map(|(port, _)| port).collect());
+        }
+    }
+    Err(NodeError::Options(format!("no {count} free ports between {} and {}", PORTS.start, PORTS.end)))
+}
+
+trait CycleFrom {
+    fn cycle_from(self, from: usize) -> impl Iterator<Item = u16>;
+}
+
+impl CycleFrom for std::ops::Range<u16> {
+    fn cycle_from(self, from: usize) -> impl Iterator<Item = u16> {
+        let length = self.len();
+        self.cycle().skip(from).take(length)
+    }
+}
+
+impl Others {
+    /// None.
+    pub(crate) fn none() -> Self {
+        Self { validators: vec![], running: vec![], ended: mpsc::channel(1).1 }
+    }
+
+    /// Starts the processes of a prepared directory, the first validator excepted.
+    pub(crate) async fn start(program: &Path, dir: &Path, count: usize) -> Result<Self, NodeError> {
+        let (over, ended) = mpsc::channel(MAX_LOCAL_VALIDATORS);
+        let mut others = Self { validators: vec![], running: vec![], ended };
+        let mut starting = Vec::new();
+        for number in 2..=count {
+            starting.push((number, launch(program, &folder(dir, number))?));
+        }
+        for (number, mut child) in starting {
+            let data = folder(dir, number);
+            let ready = tokio::time::timeout(READY, ready_line(&mut child)).await;
+            let Some(Ready { validator, api_url }) = ready.ok().flatten() else {
+                return Err(NodeError::Options(format!("validator {number} did not start: its log is {}", data.join("log").display())));
+            };
+            let (Some(pid), Some(stdin)) = (child.id(), child.stdin.take()) else { continue };
+            others.running.push((pid, stdin));
+            others.validators.push(LocalValidator { key: validator, api_url, pid, data });
+            spawn(TaskKind::Server, watch(child, number, pid, over.clone()));
+        }
+        Ok(others)
+    }
+
+    /// Ends them all, in order, and waits for them.
+    pub(crate) async fn stop(mut self) {
+        let mut left: Vec<u32> = self.running.iter().map(|(pid, _)| *pid).collect();
+        // Their standard input ends here.
+        self.running.clear();
+        let all_over = async {
+            while !left.is_empty() {
+                match self.ended.recv().await {
+                    Some(pid) => left.retain(|p| *p != pid),
+                    None => break,
+                }
+            }
+        };
+        if tokio::time::timeout(STOP, all_over).await.is_err() {
+            tracing::warn!("a validator's process did not stop in time");
+        }
+    }
+}
+
+fn launch(program: &Path, data: &Path) -> Result<Child, NodeError> {
+    let path = data.join("log");
+    let io = |action, path: &Path| {
+        let path = path.to_path_buf();
+        move |source| NodeError::from(StoreError::Io { action, path, source })
+    };
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(io("open", &path))?;
+    let mut command = Command::new(program);
+    command.args(["validator", "run", "--json", "--with-parent", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    // Of its own: Ctrl-C ends the network in its order.
+    command.process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().map_err(io("run", program))
+}
+
+async fn ready_line(child: &mut Child) -> Option<Ready> {
+    let mut lines = BufReader::new(child.stdout.take()?).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Ok(ready) = serde_json::from_str(&line) {
+            // Whatever else it says goes nowhere, but its pipe stays open.
+            spawn(TaskKind::Server, async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return Some(ready);
+        }
+    }
+    None
+}
+
+async fn watch(mut child: Child, number: usize, pid: u32, over: mpsc::Sender<u32>) {
+    let ended = child.wait().await;
+    match ended {
+        Ok(status) if status.success() => tracing::info!(number, pid, "a validator stopped"),
+        Ok(status) => tracing::warn!(number, pid, %status, "a validator ended"),
+        Err(error) => tracing::warn!(number, pid, %error, "a validator cannot be waited for"),
+    }
+    // Nobody waits for it any more.
+    let _ = over.send(pid).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{announce, settle};
+    use pasture_rt::ManualClock;
+
+    #[test]
+    fn a_directory_keeps_its_validators() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = ManualClock::new(5_000);
+        prepare(dir.path(), 4, &clock).unwrap();
+        let zones: Vec<_> = (2..=4).map(|n| LocalZone::load(&folder(dir.path(), n)).unwrap().unwrap()).collect();
+        let first = LocalZone::load(dir.path()).unwrap().unwrap();
+        assert_eq!((first.genesis.validators.len(), first.genesis.accounts.len()), (4, 4));
+        for zone in &zones {
+            assert_eq!(zone.genesis, first.genesis);
+            let network = zone.network.as_ref().unwrap();
+            assert_eq!(network.peers, first.network.as_ref().unwrap().peers);
+            let own = network.peers.iter().find(|(key, _)| *key == zone.identity.public_key()).unwrap();
+            assert_eq!((network.listen, network.private), (own.1, true));
+        }
+        prepare(dir.path(), 4, &clock).unwrap();
+        let error = prepare(dir.path(), 1, &clock).unwrap_err().to_string();
+        assert!(error.contains("has 4 validators, not 1"), "{error}");
+        assert!(prepare(dir.path(), 17, &clock).is_err() && prepare(dir.path(), 0, &clock).is_err());
+    }
+
+    #[test]
+    fn a_network_that_makes_no_sense_is_not_made() {
+        let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+        let clock = ManualClock::new(5_000);
+        let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let said: Vec<_> = dirs.iter().zip(1..).map(|(dir, port)| announce(dir.path(), at(port)).unwrap()).collect();
+        let launch = |founders: Vec<crate::Announcement>| Launch { name: "n".into(), dev: true, founders, accounts: vec![] };
+        let refused = |launch: Launch| launch.make(&clock).unwrap_err().to_string();
+        assert!(launch(said.clone()).make(&clock).is_ok());
+        assert!(refused(launch(vec![])).contains("1 to 64"));
+        assert!(refused(launch(vec![said[0].clone(), said[0].clone()])).contains("named twice"));
+        let moved = crate::Announcement { address: at(1), ..said[1].clone() };
+        assert!(refused(launch(vec![said[0].clone(), moved])).contains("another one is at"));
+        let forged = crate::Announcement { bls_pop: said[1].bls_pop.clone(), ..said[0].clone() };
+        assert!(refused(launch(vec![forged])).contains("do not belong together"));
+        let unreadable = crate::Announcement { operator: "me".into(), ..said[0].clone() };
+        assert!(refused(launch(vec![unreadable])).contains("not a public key"));
+        assert!(refused(Launch { name: "\n".into(), ..launch(said.clone()) }).contains("name"));
+        assert!(refused(Launch { dev: false, ..launch(said.clone()) }).contains("money"));
+        // Somebody who is not named has no place in it, and a directory has one network.
+        let (genesis, network) = launch(said[..2].to_vec()).make(&clock).unwrap();
+        assert!(settle(dirs[2].path(), &genesis, &network).unwrap_err().to_string().contains("does not name"));
+        settle(dirs[0].path(), &genesis, &network).unwrap();
+        assert!(settle(dirs[0].path(), &genesis, &network).unwrap_err().to_string().contains("belongs to a network"));
+    }
+}
