@@ -354,7 +354,8 @@ pub(crate) fn load(load: &Load) -> String {
         let busy = gpu.busy_percent.map_or(String::new(), |p| format!(" {p} %"));
         let memory = gpu.memory.map_or(String::new(), |m| format!(", {}", of(m)));
         let heat = gpu.celsius.map_or(String::new(), |c| format!(", {c} degrees"));
-        parts.push(format!("{}{busy}{memory}{heat}", gpu.name));
+        let power = gpu.watts.map_or(String::new(), |w| format!(", {w} W"));
+        parts.push(format!("{}{busy}{memory}{heat}{power}", gpu.name));
     }
     parts.join("; ")
 }
