@@ -29,7 +29,7 @@ pub enum GpuOffer {
 /// Why they cannot be found out.
 pub async fn look_at_gpus(offer: &GpuOffer, data: &Path) -> Result<Gpus, NodeError> {
     let looked = match offer {
-        GpuOffer::Real(only) => Gpus::look(Arc::new(NvidiaGpus), only).await?,
+        GpuOffer::Real(only) => Gpus::look(Arc::new(NvidiaGpus::default()), only).await?,
         GpuOffer::Simulated(kinds) => Gpus::look(Arc::new(SimulatedGpus::new(data.join("simulated-gpus"), kinds.clone())), &[]).await?,
     };
     if looked.devices().is_empty() {

@@ -1,9 +1,9 @@
 //! What this machine has: cores, memory, disk, GPUs.
 //!
 //! Guarantees: the limits of the process's own control groups are respected, since more than those cannot be had. GPUs are
-//! listed here and offered by `gpus`; a machine without the vendor's tools simply has none. It measures no speed.
+//! listed here and offered by `gpus`; a machine without their driver simply has none. It measures no speed.
 
-use crate::gpus::nvidia;
+use crate::gpus::{self, nvml::Library};
 use pasture_types::{GpuLine, Resources};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -113,33 +113,28 @@ fn cpu_model(cpuinfo: &str) -> String {
 }
 
 async fn gpus() -> Vec<GpuLine> {
-    if !nvidia::has_driver() {
-        return vec![];
-    }
-    match nvidia::ask(&["--query-gpu=name,memory.total", nvidia::FORM]).await {
-        Ok(text) => gpu_lines(&text),
-        // The driver is there, its tool is not: names without memory.
-        Err(_) => gpu_lines(&gpu_names()),
+    match Library::of_this_machine().inventory().await {
+        Ok(inventory) => gpus::lines(&inventory.devices),
+        // Where the driver is loaded and does not answer: names without memory.
+        Err(_) => gpu_lines(&gpu_names(Path::new("/"))),
     }
 }
 
-fn gpu_names() -> String {
-    let Ok(dir) = std::fs::read_dir("/proc/driver/nvidia/gpus") else { return String::new() };
+/// One name a line.
+fn gpu_names(root: &Path) -> String {
+    let Ok(dir) = std::fs::read_dir(root.join("proc/driver/nvidia/gpus")) else { return String::new() };
     let texts = dir.filter_map(|gpu| std::fs::read_to_string(gpu.ok()?.path().join("information")).ok());
     texts.filter_map(|t| t.lines().find_map(|l| Some(format!("{}\n", l.strip_prefix("Model:")?.trim())))).collect()
 }
 
-/// Lines of `name, MiB`, counted by model.
-fn gpu_lines(text: &str) -> Vec<GpuLine> {
-    let mut found: BTreeMap<(String, u64), u16> = BTreeMap::new();
-    for line in text.lines().filter(|l| !l.trim().is_empty()) {
-        let (name, mib) = line.split_once(',').unwrap_or((line, "0"));
-        let Some(model) = pasture_types::gpu::model(name) else { continue };
-        let vram = mib.trim().parse::<u64>().unwrap_or(0).saturating_mul(1 << 20);
-        let count = found.entry((model, vram)).or_default();
+/// Names, counted by model.
+fn gpu_lines(names: &str) -> Vec<GpuLine> {
+    let mut found: BTreeMap<String, u16> = BTreeMap::new();
+    for model in names.lines().filter_map(pasture_types::gpu::model) {
+        let count = found.entry(model).or_default();
         *count = count.saturating_add(1);
     }
-    let lines = found.into_iter().map(|((model, vram_bytes), count)| GpuLine { model, count, vram_bytes });
+    let lines = found.into_iter().map(|(model, count)| GpuLine { model, count, vram_bytes: 0 });
     lines.take(pasture_types::resources::MAX_GPU_LINES).collect()
 }
 
@@ -181,10 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn gpus_are_counted_by_model() {
-        let lines = gpu_lines("NVIDIA H100 80GB HBM3, 81559\nNVIDIA H100 80GB HBM3, 81559\nTesla T4, 15360\n");
-        assert_eq!(lines.len(), 2);
-        assert_eq!((lines[0].model.as_str(), lines[0].count, lines[0].vram_bytes), ("H100", 2, 81559 << 20));
+    fn gpus_whose_driver_is_silent_are_counted_by_model() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for (n, name) in ["NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3", "Tesla T4"].iter().enumerate() {
+            write(root, &format!("proc/driver/nvidia/gpus/{n}/information"), &format!("Model: \t {name}\nIRQ: 16\n"));
+        }
+        let lines = gpu_lines(&gpu_names(root));
+        assert_eq!(lines.iter().map(|l| (l.model.as_str(), l.count, l.vram_bytes)).collect::<Vec<_>>(), [("H100", 2, 0), ("T4", 1, 0)]);
+        assert_eq!(gpu_names(&root.join("none")), "");
         assert_eq!(gpu_lines("\n"), vec![]);
     }
 

@@ -3,15 +3,14 @@
 //! Guarantees: it reads and changes nothing; what cannot be read is left out, not made up. It looks at the whole machine and not at single
 //! jobs (their figures come from the engine), and it keeps no history.
 
-use crate::gpus::nvidia;
+use crate::gpus::GpuError;
+use crate::gpus::nvml::Library;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
 
 /// How long the machine is looked at: two looks make a rate.
 const LOOK: Duration = Duration::from_millis(250);
-/// What the vendor's tool is asked for, in the order of [`GpuLoad`]'s fields.
-const GPU_FIELDS: &str = "--query-gpu=uuid,name,utilization.gpu,memory.used,memory.total,temperature.gpu";
 
 /// What a machine is doing.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -31,7 +30,7 @@ pub struct Load {
     /// Bytes a second on all networks but the machine's own: received, sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Traffic>,
-    /// GPUs, as their vendor's tool tells; empty without one.
+    /// GPUs, as their driver tells; empty without one.
     pub gpus: Vec<GpuLoad>,
 }
 
@@ -66,13 +65,16 @@ pub struct GpuLoad {
     pub memory: Option<Used>,
     /// In degrees Celsius.
     pub celsius: Option<u32>,
+    /// What it draws, in watts.
+    pub watts: Option<u32>,
 }
 
 /// Looks at the machine for a quarter of a second. `disk` lies on the disk that counts.
 pub async fn look(disk: &Path) -> Load {
     let root = Path::new("/");
+    // First, since a slow driver would lengthen what lies between the two looks.
+    let gpus = gpus(&Library::of_this_machine()).await;
     let before = (cpu(root), traffic(root));
-    let gpus = gpus().await;
     let begun = tokio::time::Instant::now();
     tokio::time::sleep(LOOK).await;
     let after = (cpu(root), traffic(root));
@@ -148,25 +150,16 @@ fn traffic(root: &Path) -> Option<Traffic> {
     Some(sum)
 }
 
-async fn gpus() -> Vec<GpuLoad> {
-    if !nvidia::has_driver() {
-        return vec![];
+/// GPUs that cannot be looked at are left out, and the log says why.
+pub(crate) async fn gpus(library: &Library) -> Vec<GpuLoad> {
+    match library.load().await {
+        Ok(gpus) => gpus,
+        Err(GpuError::NoDriver(_)) => vec![],
+        Err(error) => {
+            tracing::warn!(%error, "what the GPUs are doing cannot be read");
+            vec![]
+        }
     }
-    nvidia::ask(&[GPU_FIELDS, nvidia::FORM]).await.map_or_else(|_| vec![], |text| gpu_lines(&text))
-}
-
-/// Lines of the vendor's tool; a device that does not tell something says so in brackets.
-fn gpu_lines(text: &str) -> Vec<GpuLoad> {
-    let one = |line: &str| {
-        let mut fields = line.split(", ").map(str::trim);
-        let (uuid, name) = (fields.next()?.to_owned(), fields.next()?.to_owned());
-        let mut number = || fields.next().and_then(|f| f.parse::<u32>().ok());
-        let (busy_percent, used, total, celsius) = (number(), number(), number(), number());
-        let mib = |n: u32| u64::from(n) << 20;
-        let memory = used.zip(total).map(|(used, total)| Used { used: mib(used), total: mib(total) });
-        Some(GpuLoad { uuid, name, busy_percent, memory, celsius })
-    };
-    text.lines().filter_map(one).take(nvidia::MAX_DEVICES).collect()
 }
 
 #[cfg(test)]
@@ -205,15 +198,6 @@ mod tests {
         let row = |name: &str, n: u64| format!("{name}: {n} 1 0 0 0 0 0 0 {} 1 0 0 0 0 0 0\n", n * 2);
         let text = format!("Inter-|\n face |bytes\n{}{}{}{}", row("    lo", 5), row("eth0", 10), row("veth12", 7), row("wlan0", 1));
         assert_eq!(traffic(machine(&[("proc/net/dev", &text)]).path()), Some(Traffic { received: 11, sent: 22 }));
-    }
-
-    #[test]
-    fn a_gpu_that_does_not_tell_everything_is_listed_with_what_it_tells() {
-        let lines = gpu_lines("GPU-1, NVIDIA H100, 37, 1024, 81559, 54\nGPU-2, Tesla T4, [N/A], 0, 15360, [N/A]\n\n");
-        assert_eq!(lines.len(), 2);
-        assert_eq!((lines[0].busy_percent, lines[0].celsius), (Some(37), Some(54)));
-        assert_eq!(lines[0].memory, Some(Used { used: 1 << 30, total: 81_559 << 20 }));
-        assert_eq!((lines[1].busy_percent, lines[1].celsius, lines[1].memory.unwrap().total), (None, None, 15_360 << 20));
     }
 
     #[tokio::test]

@@ -354,7 +354,22 @@ pub(crate) fn load(load: &Load) -> String {
         let busy = gpu.busy_percent.map_or(String::new(), |p| format!(" {p} %"));
         let memory = gpu.memory.map_or(String::new(), |m| format!(", {}", of(m)));
         let heat = gpu.celsius.map_or(String::new(), |c| format!(", {c} degrees"));
-        parts.push(format!("{}{busy}{memory}{heat}", gpu.name));
+        let power = gpu.watts.map_or(String::new(), |w| format!(", {w} W"));
+        parts.push(format!("{}{busy}{memory}{heat}{power}", gpu.name));
     }
     parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_gpu_all_is_shown_that_it_tells_and_nothing_else() {
+        let said = r#"{"cpu_permille": 375, "gpus": [
+            {"uuid": "GPU-1", "name": "NVIDIA H100", "busy_percent": 37, "memory": {"used": 1073741824, "total": 85899345920}, "celsius": 54, "watts": 313},
+            {"uuid": "GPU-2", "name": "Tesla T4", "busy_percent": null, "memory": null, "celsius": null}]}"#;
+        let shown = load(&serde_json::from_str(said).unwrap());
+        assert_eq!(shown, "processor 37 %; NVIDIA H100 37 %, 1 GiB of 80 GiB, 54 degrees, 313 W; Tesla T4");
+    }
 }

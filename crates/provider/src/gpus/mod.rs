@@ -11,7 +11,10 @@
 
 mod assign;
 pub(crate) mod check;
-pub(crate) mod nvidia;
+mod nvidia;
+pub(crate) mod nvml;
+#[cfg(test)]
+mod nvml_tests;
 mod simulated;
 
 pub use nvidia::NvidiaGpus;
@@ -30,15 +33,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a machine's GPUs cannot be found out, or attached, for.
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
-    /// The vendor's tool is missing, failed or hangs.
-    #[error("nvidia-smi {0}: is the driver installed? `farm doctor` says more")]
-    Tool(String),
-    /// What it printed makes no sense.
-    #[error("nvidia-smi printed what this version does not understand: {0}")]
+    /// There is no driver: its library is not here, or says that nothing drives a device.
+    #[error("no driver of NVIDIA answers ({0}): install the one of this system with its tools and restart")]
+    NoDriver(String),
+    /// The driver's library answers with an error.
+    #[error("the NVIDIA driver fails {what} ({why}): {next}")]
+    Driver {
+        /// What it was asked for.
+        what: String,
+        /// What it says.
+        why: String,
+        /// What helps.
+        next: &'static str,
+    },
+    /// The driver hangs.
+    #[error("the NVIDIA driver does not answer within {} s: dmesg may say why, and a restart of the machine helps", .0.as_secs())]
+    Silent(Duration),
+    /// What it said makes no sense.
+    #[error("the NVIDIA driver says what this version does not understand: {0}")]
     Output(String),
     /// A device was named that is not there.
     #[error("this machine has no GPU {0}")]
@@ -149,7 +166,7 @@ impl Gpus {
 }
 
 /// Devices as lines of an offer: counted by model and memory.
-fn lines(devices: &[HeldGpu]) -> Vec<GpuLine> {
+pub(crate) fn lines(devices: &[HeldGpu]) -> Vec<GpuLine> {
     let mut counted: BTreeMap<(&str, u64), u16> = BTreeMap::new();
     for device in devices {
         let count = counted.entry((&device.model, device.vram_bytes)).or_default();
@@ -217,7 +234,7 @@ mod tests {
         let mut leased = Params::production();
         leased.market.gpu_leases = true;
         assert!(allowed(Some(&gpus), &leased).is_err(), "simulated ones are for development even where real ones are leased");
-        let real = Gpus { source: Arc::new(NvidiaGpus), inventory: Inventory::default() };
+        let real = Gpus { source: Arc::new(NvidiaGpus::default()), inventory: Inventory::default() };
         assert!(allowed(Some(&real), &leased).is_ok() && allowed(Some(&real), &production).is_err());
     }
 }

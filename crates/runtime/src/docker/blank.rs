@@ -15,7 +15,7 @@ use std::{
 use pasture_rt::TaskKind;
 use rustix::{fs as kernel, io::Errno};
 
-use super::{probe::run_tool, volume::path_text};
+use super::{tool::run_tool, volume::path_text};
 use crate::RuntimeError;
 
 /// Sizes that blanks are kept of; the oldest goes first. Jobs of one machine ask for few.
@@ -52,7 +52,7 @@ async fn have_and_copy(blank: &Path, bytes: u64, to: &Path) -> Result<bool, Runt
 async fn make(file: &Path, bytes: u64) -> Result<(), RuntimeError> {
     let sized = File::create(file).and_then(|file| file.set_len(bytes));
     sized.map_err(|error| RuntimeError::io(format!("make {}", file.display()), error))?;
-    run_tool("mkfs.ext4", &[&OPTIONS[..], &[path_text(file)?]].concat(), None, None).await
+    run_tool("mkfs.ext4", &[&OPTIONS[..], &[path_text(file)?]].concat()).await
 }
 
 /// Makes a blank, and forgets the oldest of too many.
@@ -151,13 +151,13 @@ mod tests {
             let to = dir.path().join(name);
             write(&blanks, 16 << 20, &to).await.unwrap();
             assert_eq!(fs::metadata(&to).unwrap().len(), 16 << 20);
-            run_tool("fsck.ext4", &["-n", "-f", path_text(&to).unwrap()], None, None).await.unwrap();
+            run_tool("fsck.ext4", &["-n", "-f", path_text(&to).unwrap()]).await.unwrap();
         }
         assert_eq!(fs::read_dir(&blanks).unwrap().count(), 1);
         // Where none can be kept, one is made.
         fs::write(dir.path().join("file"), "").unwrap();
         let to = dir.path().join("third");
         write(&dir.path().join("file"), 16 << 20, &to).await.unwrap();
-        run_tool("fsck.ext4", &["-n", "-f", path_text(&to).unwrap()], None, None).await.unwrap();
+        run_tool("fsck.ext4", &["-n", "-f", path_text(&to).unwrap()]).await.unwrap();
     }
 }

@@ -16,7 +16,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use super::probe::run_tool;
+use super::tool::run_tool;
 use crate::{BuildLimits, RuntimeError};
 
 pub(super) const ROOT: &str = "/sys/fs/cgroup";
@@ -98,7 +98,7 @@ impl BuildGroups {
         for name in names {
             if self.kind == Some(GroupKind::Systemd) {
                 // Gone already is as good as stopped.
-                let _ = run_tool("systemctl", &["stop", &slice(&name)], None, None).await;
+                let _ = run_tool("systemctl", &["stop", &slice(&name)]).await;
             } else if !remove_dirs(&name) {
                 self.leftover.lock().unwrap_or_else(PoisonError::into_inner).push(name);
             }
@@ -165,7 +165,7 @@ impl BuildGroup<'_> {
 
     async fn make_slice(&self, limits: &BuildLimits) -> Result<(), RuntimeError> {
         let slice = slice(&self.name);
-        run_tool("systemctl", &["start", &slice], None, None).await?;
+        run_tool("systemctl", &["start", &slice]).await?;
         let settings = [
             format!("CPUQuota={}%", limits.cpu_millis.div_ceil(10)),
             format!("MemoryMax={}", limits.memory_bytes),
@@ -174,7 +174,7 @@ impl BuildGroup<'_> {
         ];
         let mut args = vec!["set-property", "--runtime", &slice];
         args.extend(settings.iter().map(String::as_str));
-        run_tool("systemctl", &args, None, None).await
+        run_tool("systemctl", &args).await
     }
 
     /// Waits until nothing runs in the group after its build was cut off; kills what the engine leaves.

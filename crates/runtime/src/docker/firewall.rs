@@ -16,14 +16,18 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
+    time::Duration,
 };
 
-use super::probe::{Facts, ask_tool, run_tool};
+use super::probe::Facts;
+use super::tool::{Tool, run_tool};
 use crate::{EgressFilter, RuntimeError};
 
 /// Bridges of open networks begin with this.
 pub(super) const BRIDGE_PREFIX: &str = "pst";
 
+/// What is in force is told at once, or not at all.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 const FORWARD_CHAIN: &str = "PASTURE-FORWARD";
 const INPUT_CHAIN: &str = "PASTURE-INPUT";
 const REFUSE_CHAIN: &str = "PASTURE-REFUSE";
@@ -67,23 +71,23 @@ pub(super) async fn ensure(facts: &Facts) -> EgressFilter {
 
 async fn install(podman: bool) -> Result<(), RuntimeError> {
     let rules = rules(&host_resolvers());
-    if ask_tool("iptables-save", &[]).await.is_ok_and(|saved| in_force(&saved, &rules, podman)) {
+    if Tool::new("iptables-save", &[]).within(ANSWER_DEADLINE).ask().await.is_ok_and(|saved| in_force(&saved, &rules, podman)) {
         return Ok(());
     }
     if !podman {
         // Docker sends every forwarded packet through this chain first; without it our rules would not be looked at.
-        run_tool("iptables", &["-w", "-n", "-L", "DOCKER-USER"], None, None).await?;
+        run_tool("iptables", &["-w", "-n", "-L", "DOCKER-USER"]).await?;
     }
     // Replaces the chains of a table in one transaction: there is no moment without rules.
-    run_tool("iptables-restore", &["-w", "--noflush"], Some(&rules), None).await?;
+    Tool::new("iptables-restore", &["-w", "--noflush"]).input(&rules).run().await?;
     jump("security", "FORWARD", FORWARD_CHAIN).await?;
     if podman {
         // Podman keeps no place for others and puts its own rules first, when the first network comes: we come before them again.
         // In between the other table holds alone, and drops instead of refusing.
         let rule = ["FORWARD", "-i", &format!("{BRIDGE_PREFIX}+"), "-j", FORWARD_CHAIN];
         // There is nothing to take away the first time.
-        let _ = run_tool("iptables", &[&["-w", "-D"], &rule[..]].concat(), None, None).await;
-        run_tool("iptables", &[&["-w", "-I"], &rule[..]].concat(), None, None).await?;
+        let _ = run_tool("iptables", &[&["-w", "-D"], &rule[..]].concat()).await;
+        run_tool("iptables", &[&["-w", "-I"], &rule[..]].concat()).await?;
     } else {
         jump("filter", "DOCKER-USER", FORWARD_CHAIN).await?;
     }
@@ -93,10 +97,10 @@ async fn install(podman: bool) -> Result<(), RuntimeError> {
 async fn jump(table: &str, from: &str, to: &str) -> Result<(), RuntimeError> {
     let bridges = format!("{BRIDGE_PREFIX}+");
     let rule = [from, "-i", &bridges, "-j", to];
-    if run_tool("iptables", &[&["-w", "-t", table, "-C"], &rule[..]].concat(), None, None).await.is_ok() {
+    if run_tool("iptables", &[&["-w", "-t", table, "-C"], &rule[..]].concat()).await.is_ok() {
         return Ok(());
     }
-    run_tool("iptables", &[&["-w", "-t", table, "-I"], &rule[..]].concat(), None, None).await
+    run_tool("iptables", &[&["-w", "-t", table, "-I"], &rule[..]].concat()).await
 }
 
 /// The rules of each chain of each table.

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bollard::models::{ContainerCreateBody, Mount as EngineMount, MountType};
 use pasture_rt::TaskKind;
 
-use super::{DockerRuntime, Inner, probe::run_tool_within, volume::LoopVolume, workload::Kept};
+use super::{DockerRuntime, Inner, tool::Tool, volume::LoopVolume, workload::Kept};
 use crate::{Keeper, Owner, RuntimeError, Use, VolumeKey, Workload};
 
 /// Longest copy: a volume of the largest size on a slow disk.
@@ -103,7 +103,7 @@ impl Frozen {
 
 fn fsfreeze(what: &str, mount: &Path) -> io::Result<ExitStatus> {
     let mut command = Command::new("fsfreeze");
-    command.arg(what).arg(mount).env("PATH", super::probe::TOOL_PATH);
+    command.arg(what).arg(mount).env("PATH", super::tool::TOOL_PATH);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()
 }
 
@@ -123,7 +123,7 @@ async fn copy(from: &LoopVolume, to: &LoopVolume) -> Result<(), RuntimeError> {
     let draft = to.draft();
     let frozen = if from.is_mounted()? { Some(Frozen::begin(from).await?) } else { None };
     let (source, target) = (super::volume::path_text(from.image())?, super::volume::path_text(&draft)?);
-    let copied = run_tool_within("cp", &["--reflink=auto", "--sparse=auto", "--", source, target], COPY_DEADLINE).await;
+    let copied = Tool::new("cp", &["--reflink=auto", "--sparse=auto", "--", source, target]).within(COPY_DEADLINE).run().await;
     drop(frozen);
     copied?;
     to.adopt(&draft).await

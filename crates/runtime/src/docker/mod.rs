@@ -44,6 +44,7 @@ mod reach;
 mod root;
 mod secrets;
 mod terminal;
+mod tool;
 mod volume;
 mod workload;
 

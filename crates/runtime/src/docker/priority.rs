@@ -6,7 +6,7 @@
 //! Tried on cgroup version 1; version 2 and systemd follow their documentation and have not run on such a machine.
 
 use super::cgroup::{BUILDS, GroupKind, ROOT, write};
-use super::probe::run_tool;
+use super::tool::run_tool;
 use crate::RuntimeError;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,8 +38,8 @@ pub(super) async fn ensure(kind: GroupKind) -> Result<String, RuntimeError> {
         }
         GroupKind::Systemd => {
             for slice in [SLICE, "pasture.slice"] {
-                run_tool("systemctl", &["start", slice], None, None).await?;
-                run_tool("systemctl", &["set-property", "--runtime", slice, &format!("CPUWeight={WEIGHT}")], None, None).await?;
+                run_tool("systemctl", &["start", slice]).await?;
+                run_tool("systemctl", &["set-property", "--runtime", slice, &format!("CPUWeight={WEIGHT}")]).await?;
             }
             return Ok(SLICE.into());
         }

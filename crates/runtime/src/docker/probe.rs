@@ -1,10 +1,6 @@
 //! Finding out what the engine is and what we may do on its machine, by asking and by trying.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
@@ -252,72 +248,4 @@ pub(super) fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
         Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Runs a program of the host to its end. Output is kept for the error only.
-pub(super) async fn run_tool(program: &str, args: &[&str], input: Option<&str>, dir: Option<&Path>) -> Result<(), RuntimeError> {
-    /// Most of what we run works no longer than moments; a hung mount must not hang the node.
-    const TOOL_DEADLINE: Duration = Duration::from_secs(30);
-    run(program, args, input, dir, TOOL_DEADLINE).await
-}
-
-/// Runs a program of the host to its end and gives what it says.
-pub(super) async fn ask_tool(program: &str, args: &[&str]) -> Result<String, RuntimeError> {
-    /// Such programs answer at once.
-    const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
-    /// Largest answer that is read: the packet filter of a host with thousands of rules.
-    const MAX_ANSWER: u64 = 8 << 20;
-    use tokio::io::AsyncReadExt as _;
-
-    let failed = |error| RuntimeError::io(format!("run {program}"), error);
-    let mut command = tokio::process::Command::new(program);
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).env("PATH", TOOL_PATH);
-    let mut child = command.spawn().map_err(failed)?;
-    let said = child.stdout.take();
-    let mut text = String::new();
-    let finish = async {
-        if let Some(pipe) = said {
-            pipe.take(MAX_ANSWER).read_to_string(&mut text).await?;
-        }
-        child.wait().await
-    };
-    let status = timeout(ANSWER_DEADLINE, finish).await.map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?.map_err(failed)?;
-    if status.success() { Ok(text) } else { Err(failed(std::io::Error::other(status.to_string()))) }
-}
-
-/// As [`run_tool`], for what may take its time.
-pub(super) async fn run_tool_within(program: &str, args: &[&str], deadline: Duration) -> Result<(), RuntimeError> {
-    run(program, args, None, None, deadline).await
-}
-
-/// A service may have been started without the directories of system tools on its path.
-pub(super) const TOOL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-async fn run(program: &str, args: &[&str], input: Option<&str>, dir: Option<&Path>, deadline: Duration) -> Result<(), RuntimeError> {
-    use tokio::io::AsyncWriteExt;
-
-    let failed = |why: String| RuntimeError::io(format!("run {program}"), std::io::Error::other(why));
-    let mut command = tokio::process::Command::new(program);
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    command.env("PATH", TOOL_PATH);
-    if let Some(dir) = dir {
-        command.current_dir(dir);
-    }
-    let mut child = command.spawn().map_err(|error| RuntimeError::io(format!("run {program}"), error))?;
-    let mut stdin = child.stdin.take();
-    let finish = async {
-        if let (Some(pipe), Some(text)) = (stdin.as_mut(), input) {
-            pipe.write_all(text.as_bytes()).await?;
-        }
-        drop(stdin);
-        child.wait_with_output().await
-    };
-    let output = timeout(deadline, finish)
-        .await
-        .map_err(|_| failed(format!("did not end within {deadline:?}")))?
-        .map_err(|error| RuntimeError::io(format!("run {program}"), error))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(failed(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())))
 }

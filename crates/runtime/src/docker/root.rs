@@ -30,7 +30,7 @@ use bollard::{
     query_parameters::InspectContainerOptions,
 };
 
-use super::{Inner, instance::OutputFate, layer, probe::run_tool, volume::LoopVolume};
+use super::{Inner, instance::OutputFate, layer, tool::run_tool, volume::LoopVolume};
 use crate::{InstanceId, RuntimeError};
 
 /// Storage drivers that keep a layer as `<layer>/diff` and `<layer>/work`: Docker's and Podman's.
@@ -101,7 +101,7 @@ pub(super) async fn place(volume: &LoopVolume, instance: &str) -> Result<PathBuf
     let dir = all.join(instance);
     make_dir(&dir, 0o755)?;
     for entry in at("read", &all, fs::read_dir(&all))?.flatten().filter(|entry| entry.path() != dir) {
-        run_tool("rm", &["-rf", "--", text(&entry.path())?], None, None).await?;
+        run_tool("rm", &["-rf", "--", text(&entry.path())?]).await?;
     }
     Ok(dir)
 }
@@ -183,11 +183,11 @@ pub(super) async fn hold(held: Option<&Held>) -> Result<(), RuntimeError> {
         // What cannot be copied by us is for a program that has seen more file systems; its error counts.
         if !layer::copy(layer, &draft).unwrap_or(false) {
             clear(&draft)?;
-            run_tool("cp", &["-a", "--", text(layer)?, text(&draft)?], None, None).await?;
+            run_tool("cp", &["-a", "--", text(layer)?, text(&draft)?]).await?;
         }
         at("name", &root, fs::rename(&draft, &root))?;
     }
-    run_tool("mount", &["--bind", text(&root)?, text(layer)?], None, None).await
+    run_tool("mount", &["--bind", text(&root)?, text(layer)?]).await
 }
 
 fn clear(dir: &Path) -> Result<(), RuntimeError> {
@@ -200,9 +200,9 @@ fn clear(dir: &Path) -> Result<(), RuntimeError> {
 /// Gives the engine its own directory back, so that it can remove it. Nothing happens if it has it.
 pub(super) async fn release(held: Option<&Held>) -> Result<(), RuntimeError> {
     let Some(Held { layer, .. }) = held.filter(|held| is_mounted(&held.layer).unwrap_or(false)) else { return Ok(()) };
-    if run_tool("umount", &[text(layer)?], None, None).await.is_err() {
+    if run_tool("umount", &[text(layer)?]).await.is_err() {
         // Somebody looks into it. Detach now; the kernel frees it when they leave.
-        run_tool("umount", &["-l", text(layer)?], None, None).await?;
+        run_tool("umount", &["-l", text(layer)?]).await?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::{
 
 use bollard::models::{ContainerCreateBody, Mount as EngineMount, MountType};
 
-use super::{Inner, probe::run_tool, volume::path_text, workload::Names};
+use super::{Inner, tool::run_tool, volume::path_text, workload::Names};
 use crate::{InstanceId, InstanceKey, Owner, RuntimeError, SecretFile, Workload};
 
 /// Folder of all of them.
@@ -61,7 +61,7 @@ impl SecretDir {
         self.make()?;
         let text = path_text(&self.0)?;
         if !self.is_mounted() {
-            run_tool("mount", &["-t", "ramfs", "-o", "nosuid,nodev,noexec,mode=0755", "secrets", text], None, None).await?;
+            run_tool("mount", &["-t", "ramfs", "-o", "nosuid,nodev,noexec,mode=0755", "secrets", text]).await?;
         }
         for file in files {
             let path = self.0.join(&file.name);
@@ -86,8 +86,8 @@ impl SecretDir {
                 // Also if somebody still looks into it.
                 entries.flatten().for_each(|entry| drop(fs::remove_file(entry.path())));
             }
-            if run_tool("umount", &[text], None, None).await.is_err() {
-                run_tool("umount", &["-l", text], None, None).await?;
+            if run_tool("umount", &[text]).await.is_err() {
+                run_tool("umount", &["-l", text]).await?;
             }
         }
         match fs::remove_dir(&self.0) {

@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     blank,
-    probe::{run_tool, run_tool_within},
+    tool::{Tool, run_tool},
 };
 use crate::RuntimeError;
 
@@ -82,7 +82,7 @@ impl LoopVolume {
                 let file = self.at("make", fs::File::create(&draft))?;
                 self.at("size", file.set_len(bytes))?;
                 let options = ["-q", "-F", "-m", "0", "-O", "^resize_inode", "-E", "nodiscard,lazy_itable_init=1"];
-                run_tool("mkfs.ext4", &[&options[..], &[path_text(&draft)?]].concat(), None, None).await?;
+                run_tool("mkfs.ext4", &[&options[..], &[path_text(&draft)?]].concat()).await?;
             } else {
                 blank::write(&self.blanks, bytes, &draft).await?;
             }
@@ -112,7 +112,7 @@ impl LoopVolume {
         }
         // A kept volume that is damaged is not damaged further.
         let options = if self.kept { "loop,nosuid,nodev,errors=remount-ro" } else { "loop,nosuid,nodev" };
-        run_tool("mount", &["-t", "ext4", "-o", options, path_text(&self.image)?, path_text(&self.mount)?], None, None).await
+        run_tool("mount", &["-t", "ext4", "-o", options, path_text(&self.image)?, path_text(&self.mount)?]).await
     }
 
     /// Unmounts, and waits until all of it is on the disk. Fails while somebody looks into it.
@@ -122,8 +122,8 @@ impl LoopVolume {
             // What was deleted is the host's again: a file system with a journal gives back only what is deleted in it there too. Where that
             // is not possible, it stays taken.
             self.settle().await?;
-            let _ = run_tool("fstrim", &[mount], None, None).await;
-            run_tool("umount", &[mount], None, None).await?;
+            let _ = run_tool("fstrim", &[mount]).await;
+            run_tool("umount", &[mount]).await?;
         }
         if self.exists() {
             self.sync(&self.image).await?;
@@ -133,7 +133,7 @@ impl LoopVolume {
 
     /// All that was written to the mounted volume reaches its image.
     pub(super) async fn settle(&self) -> Result<(), RuntimeError> {
-        run_tool_within("sync", &["-f", path_text(&self.mount)?], SETTLE_DEADLINE).await
+        Tool::new("sync", &["-f", path_text(&self.mount)?]).within(SETTLE_DEADLINE).run().await
     }
 
     async fn sync(&self, file: &Path) -> Result<(), RuntimeError> {
@@ -170,9 +170,9 @@ impl LoopVolume {
     pub(super) async fn remove(&self) -> Result<(), RuntimeError> {
         if self.is_mounted()? {
             let mount = path_text(&self.mount)?;
-            if run_tool("umount", &[mount], None, None).await.is_err() {
+            if run_tool("umount", &[mount]).await.is_err() {
                 // Somebody looks into it. Detach now; the kernel frees it when they leave.
-                run_tool("umount", &["-l", mount], None, None).await?;
+                run_tool("umount", &["-l", mount]).await?;
             }
         }
         let gone = |result: io::Result<()>| match result {

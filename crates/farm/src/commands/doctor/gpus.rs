@@ -53,7 +53,7 @@ pub(super) async fn look(app: &App, socket: Option<&Path>) -> Option<Finding> {
     }
     let lines = match backend::gpu_lines(Some(&GpuOffer::Real(vec![])), &app.paths.data_dir).await {
         Ok(lines) => lines,
-        Err(f) => return Some(Finding::bad("GPUs", f.message, "install the NVIDIA driver of this system with its tools")),
+        Err(f) => return Some(Finding::bad("GPUs", f.message, "when that is done:  farm doctor")),
     };
     let found = lines.iter().map(|l| format!("{}x {}", l.count, l.model)).collect::<Vec<_>>().join(", ");
     let support = backend::engine(socket, &scratch(app)).await.map(|c| c.gpus);
