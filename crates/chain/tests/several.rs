@@ -112,12 +112,12 @@ async fn with_one_of_four_gone_it_goes_on_and_with_two_it_waits() {
     soon(zone.add(1, 2, 0)).await;
     zone.down(2).await;
     let stuck = zone.add(0, 1, 2);
-    let mut stuck = tokio::spawn(stuck.finalized());
+    let mut stuck = Box::pin(stuck.finalized());
     assert!(tokio::time::timeout(A_WHILE, &mut stuck).await.is_err(), "two of four made a block final");
     let before = zone.agree().await;
 
     zone.up(3);
-    let receipt = tokio::time::timeout(SOON, stuck).await.unwrap().unwrap().unwrap();
+    let receipt = tokio::time::timeout(SOON, stuck).await.unwrap().unwrap();
     assert!(receipt.height > before);
     zone.up(2);
     // What it missed it fetches, and then takes part.

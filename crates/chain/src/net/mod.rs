@@ -90,6 +90,7 @@ pub(crate) enum Mouth {
 }
 
 /// Sends to those who may be sent to now.
+#[allow(clippy::large_enum_variant, reason = "it lives for one call, and the large one is the usual one")]
 pub(crate) enum Checked<'a> {
     Nobody(Nobody),
     Peers(<NetSender as LimitedSender>::Checked<'a>),

@@ -87,7 +87,7 @@ fn show(app: &App, genesis: &Genesis) -> Outcome {
 
 /// What the operators do next, in their order.
 fn guide(genesis: &Genesis, quorum: usize, dev: bool) -> String {
-    let (name, zone, all) = (&genesis.name, genesis.zone(), genesis.validators.len());
+    let (name, id, all) = (&genesis.name, genesis.zone(), genesis.validators.len());
     let credits_line = if dev {
         "Everybody who asks gets test credits; they have no value."
     } else {
@@ -95,7 +95,7 @@ fn guide(genesis: &Genesis, quorum: usize, dev: bool) -> String {
     };
     format!(
         "# Launching {name}\n\n\
-         Network `{zone}`, {}, {} of which make a block final. {credits_line}\n\n\
+         Network `{id}`, {}, {} of which make a block final. {credits_line}\n\n\
          Each operator of a validator does this on its machine, with the folder that `farm validator init` was given:\n\n\
          1. Read what you agree to: `farm genesis --show genesis`. The network's id above is the hash of all of it: compare it with the\n   other operators by another way than the one the file came by.\n\
          2. Take the place that the genesis gives you: `farm validator join --data DIR --genesis genesis --network network.toml`.\n   If your machine listens at another address than the others dial, write it into `DIR/zone/network.toml` as `listen`.\n\
