@@ -276,6 +276,8 @@ impl Client {
                 decoder.push(&bytes.next().await.expect("the stream goes on").unwrap());
                 while let Some(event) = decoder.next_event().unwrap() {
                     let mut event: NodeEvent = serde_json::from_str(&event.data).unwrap();
+                    // The description is here before anybody follows: from then on no text is clear.
+                    event.each_text(|said| assert!(said.is_empty() || said.boxes().count() > 0, "{said:?}"));
                     event.each_text(|said| self.open(said));
                     match &event {
                         NodeEvent::Status { status } => ended |= status.phase == Phase::Ended,
