@@ -413,21 +413,37 @@ fn parse<T: DeserializeOwned>(url: &str, text: &str) -> Result<T, ApiError> {
     serde_json::from_str(text).map_err(|e| ApiError::Malformed { url: url.into(), detail: e.to_string() })
 }
 
+/// Opens a sealed text about a lease, or gives what stands for one that does not open.
+pub type OpenText = std::sync::Arc<dyn Fn(&LeaseId, &[u8]) -> String + Send + Sync>;
+
 /// The data plane of one lease, through a gateway, signed by the lease's account.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LeaseClient {
     api: ApiClient,
     key: SigningKey,
     lease: LeaseId,
     node: NodeId,
     now_ms: fn() -> u64,
+    open: Option<OpenText>,
+}
+
+impl std::fmt::Debug for LeaseClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LeaseClient({} on {})", self.lease, self.node)
+    }
 }
 
 impl LeaseClient {
     /// A client for one lease. `now_ms` tells the time that requests are signed with.
     #[must_use]
     pub const fn new(api: ApiClient, key: SigningKey, lease: LeaseId, node: NodeId, now_ms: fn() -> u64) -> Self {
-        Self { api, key, lease, node, now_ms }
+        Self { api, key, lease, node, now_ms, open: None }
+    }
+
+    /// From now on the texts in what the node says are opened as they come; else they stay sealed.
+    #[must_use]
+    pub fn opening(self, open: OpenText) -> Self {
+        Self { open: Some(open), ..self }
     }
 
     fn request(&self, method: reqwest::Method, rest: &str) -> reqwest::RequestBuilder {
@@ -511,7 +527,11 @@ impl LeaseClient {
     /// # Errors
     /// [`ApiError`].
     pub async fn status(&self) -> Result<LeaseStatus, ApiError> {
-        self.api.json(self.request(reqwest::Method::GET, "status")).await
+        let mut status: LeaseStatus = self.api.json(self.request(reqwest::Method::GET, "status")).await?;
+        if let Some(open) = &self.open {
+            status.each_text(|said| said.open(|sealed| open(&self.lease, sealed)));
+        }
+        Ok(status)
     }
     /// Follows the node's events, beginning with the current status.
     ///
@@ -519,8 +539,14 @@ impl LeaseClient {
     /// [`ApiError`].
     pub async fn events(&self) -> Result<EventStream<NodeEvent>, ApiError> {
         let events = self.api.sse(self.request(reqwest::Method::GET, "events")).await?;
-        let url = self.api.base.clone();
-        Ok(Box::pin(events.map(move |e| parse(&url, &e?.data))))
+        let (url, lease, open) = (self.api.base.clone(), self.lease, self.open.clone());
+        Ok(Box::pin(events.map(move |e| {
+            let mut event: NodeEvent = parse(&url, &e?.data)?;
+            if let Some(open) = &open {
+                event.each_text(|said| said.open(|sealed| open(&lease, sealed)));
+            }
+            Ok(event)
+        })))
     }
     /// What the running job uses, once a second, until it has ended.
     ///

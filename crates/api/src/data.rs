@@ -20,8 +20,10 @@
 //! | `POST channel?hash=H` | a command, a port or files of the container: see [`crate::channel`] |
 //! | `GET output?offset=N` | tar of the output folder, sealed, after the end; `x-blake3` and `x-length` headers |
 //!
-//! Log and output are sealed for the manifest's reader: see `docs/specs/sealing.md`. Offsets, lengths and hashes are those of the sealed bytes.
+//! Log, output and all that is said in words ([`Said`]) are sealed for the manifest's reader: see `docs/specs/sealing.md`. Offsets, lengths and
+//! hashes are those of the sealed bytes.
 
+pub use crate::said::Said;
 use pasture_types::ids::derive;
 use pasture_types::lease::{EndReason, Usage};
 use pasture_types::{AccountId, BlobHash, LeaseId, Millis, Timestamp};
@@ -105,8 +107,8 @@ pub struct UpdateStatus {
     /// How far.
     pub state: UpdateState,
     /// Why it failed.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub detail: String,
+    #[serde(default, skip_serializing_if = "Said::is_empty")]
+    pub detail: Said,
 }
 
 /// States of an update.
@@ -140,13 +142,16 @@ pub struct LeaseStatus {
     pub build_ms: Millis,
     /// Bytes of the sealed log so far: the next offset.
     pub log_bytes: u64,
+    /// The container engine did not give all of the log: its end may be missing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub log_cut: bool,
     /// Container id of the engine, for re-adoption checks.
     pub container: Option<String>,
     /// How the job ended.
     pub end: Option<EndReason>,
     /// One sentence about the end, e.g. the failing build step.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub detail: String,
+    #[serde(default, skip_serializing_if = "Said::is_empty")]
+    pub detail: Said,
     /// Size of the sealed output, once it can be fetched; 0 when the job wrote nothing.
     pub output_bytes: Option<u64>,
     /// When the time or money cap stops the job.
@@ -229,8 +234,8 @@ pub enum Wellness {
 pub struct HealthStatus {
     /// In one word.
     pub state: Wellness,
-    /// What was seen last.
-    pub detail: String,
+    /// What was seen last; it may hold what the job itself said.
+    pub detail: Said,
 }
 
 /// Something that happened to a job inside its lease.
@@ -238,8 +243,8 @@ pub struct HealthStatus {
 pub struct Happening {
     /// When, by the machine's clock.
     pub at: Timestamp,
-    /// What, in one sentence.
-    pub text: String,
+    /// What, in one sentence; it may hold what the job itself said.
+    pub text: Said,
 }
 
 /// What a node tells the client about a lease.
@@ -254,7 +259,7 @@ pub enum NodeEvent {
     /// A line of build or pull output.
     Output {
         /// The line, without its end.
-        line: String,
+        line: Said,
     },
     /// Usage that waits for the client's confirmation.
     Usage {
@@ -277,7 +282,7 @@ pub enum NodeEvent {
 pub struct AliveAnswer {
     /// Whether the check passed.
     pub alive: bool,
-    /// What was seen.
+    /// What was seen, in the machine's own words and codes: its watcher reads it as well, so nothing that the job said is in it.
     pub detail: String,
 }
 

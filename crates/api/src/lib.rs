@@ -32,6 +32,7 @@ pub mod frames;
 pub mod invite;
 pub mod newcomer;
 pub mod problem;
+pub mod said;
 pub mod secrets;
 pub mod sse;
 pub mod views;

@@ -128,7 +128,10 @@ pub(crate) enum FromLog {
     /// A piece.
     Frame(Frame),
     /// All of it was read.
-    Done,
+    Done {
+        /// The machine had not all of it.
+        cut: bool,
+    },
     /// It does not open, or is not what the machine stated; nothing more of it comes.
     Failed(Failure),
 }
@@ -140,8 +143,8 @@ pub(crate) fn log(client: &LeaseClient, reader: ReaderKey, from: u64, follow: bo
     spawn(TaskKind::ClientFollow, async move {
         let mut log = SealedLog::new(&client, reader, from);
         let last = match read_log(&client, &mut log, follow, &send).await {
-            Ok(true) => FromLog::Done,
-            Ok(false) => return,
+            Ok(Some(cut)) => FromLog::Done { cut },
+            Ok(None) => return,
             Err(failure) => FromLog::Failed(failure),
         };
         // Nobody left to tell is fine.
@@ -150,15 +153,15 @@ pub(crate) fn log(client: &LeaseClient, reader: ReaderKey, from: u64, follow: bo
     receive
 }
 
-/// Whether all of it was read; else nobody listens any more.
-async fn read_log(client: &LeaseClient, log: &mut SealedLog, follow: bool, send: &mpsc::Sender<FromLog>) -> Result<bool, Failure> {
+/// Whether the machine had not all of it, once all that it has was read; nothing where nobody listens any more.
+async fn read_log(client: &LeaseClient, log: &mut SealedLog, follow: bool, send: &mpsc::Sender<FromLog>) -> Result<Option<bool>, Failure> {
     let mut pause = Pause::new();
     loop {
         if let Ok(mut stream) = client.logs(log.at(), follow).await {
             log.again();
             loop {
                 let item = tokio::select! {
-                    () = send.closed() => return Ok(false),
+                    () = send.closed() => return Ok(None),
                     item = stream.next() => item,
                 };
                 let Some(Ok(bytes)) = item else { break };
@@ -166,7 +169,7 @@ async fn read_log(client: &LeaseClient, log: &mut SealedLog, follow: bool, send:
                 log.push(&bytes);
                 while let Some(frame) = log.next()? {
                     if send.send(FromLog::Frame(frame)).await.is_err() {
-                        return Ok(false);
+                        return Ok(None);
                     }
                 }
             }
@@ -174,13 +177,13 @@ async fn read_log(client: &LeaseClient, log: &mut SealedLog, follow: bool, send:
         // A stream that ends may have ended or broken: the machine knows how long the log is.
         match client.status().await {
             Ok(status) if log.at() >= status.log_bytes && (!follow || status.phase == Phase::Ended) => {
-                return log.check(client, &status).map(|()| true);
+                return log.check(client, &status).map(|()| Some(status.log_cut));
             }
-            Err(e) if !e.is_transient() => return Ok(true),
+            Err(e) if !e.is_transient() => return Ok(Some(false)),
             _ => {}
         }
         if send.is_closed() {
-            return Ok(false);
+            return Ok(None);
         }
         pause.wait().await;
     }

@@ -20,6 +20,7 @@ use crate::patience::while_away;
 use crate::receipt::{Periods, Receipt};
 use crate::render::Progress;
 use crate::render::number::{count, credits, duration, per_hour};
+use crate::sealed::CUT;
 use crate::session::{Session, now_ms};
 use crate::transfer;
 use crate::words::plainly;
@@ -250,7 +251,7 @@ impl Follower<'_> {
                 }
                 match event {
                     NodeEvent::Status { status } => self.on_status(*status),
-                    NodeEvent::Output { line } => self.on_build_output(&line),
+                    NodeEvent::Output { line } => self.on_build_output(line.text()),
                     NodeEvent::Usage { usage, node_signature, last } => self.on_usage(usage, &node_signature, last).await,
                     NodeEvent::Cap { seconds_left } => self.on_cap(seconds_left),
                 }
@@ -311,7 +312,7 @@ impl Follower<'_> {
                 // The receipt has words of its own for these.
                 let plain = |end: &EndReason| matches!(end, EndReason::Exited { .. } | EndReason::StoppedByUser | EndReason::CapReached);
                 if !status.detail.is_empty() && !status.end.as_ref().is_some_and(plain) {
-                    self.progress.line(&plainly(&status.detail));
+                    self.progress.line(&plainly(status.detail.text()));
                 }
             }
         }
@@ -352,7 +353,13 @@ impl Follower<'_> {
                 self.log_bad = Some(failure);
                 (self.log, self.log_done) = (None, true);
             }
-            Some(FromLog::Done) | None => (self.log, self.log_done) = (None, true),
+            Some(FromLog::Done { cut }) => {
+                if cut {
+                    self.progress.line(&format!("! {CUT}"));
+                }
+                (self.log, self.log_done) = (None, true);
+            }
+            None => (self.log, self.log_done) = (None, true),
         }
     }
 
@@ -671,7 +678,7 @@ impl Follower<'_> {
         if status.output_bytes.unwrap_or(0) == 0 {
             // A job that ended by itself has nothing else to be said of it.
             if matches!(status.end, Some(EndReason::Exited { .. })) && !status.detail.is_empty() {
-                return Err(Failure::new("no-output", plainly(&status.detail)).next("give the job more disk:  --disk SIZE"));
+                return Err(Failure::new("no-output", plainly(status.detail.text())).next("give the job more disk:  --disk SIZE"));
             }
             self.session.out.note("the job left nothing in $FARM_OUTPUT_DIR");
             return Ok(());

@@ -14,6 +14,7 @@ use crate::passphrase::Asker;
 use crate::patience::{Patience, first_call, patiently_telling};
 use crate::render::Output;
 use crate::render::number::credits;
+use crate::sealed::texts;
 use crate::words::plainly;
 use pasture_api::client::{HttpCall, LeaseClient};
 use pasture_api::{AccountView, ApiClient, ApiError, JobView, LeaseView, NetworkStatus, OrderView, Problem, TxResult, newcomer};
@@ -323,7 +324,7 @@ impl Session {
 
     /// The data plane of a lease of ours.
     pub(crate) fn lease_client(&self, lease: &LeaseView) -> LeaseClient {
-        LeaseClient::new(self.api.clone(), self.key.clone(), lease.id, lease.node, now_ms)
+        LeaseClient::new(self.api.clone(), self.key.clone(), lease.id, lease.node, now_ms).opening(texts(self.reader().ok()))
     }
 
     /// The names of jobs that we have records of.

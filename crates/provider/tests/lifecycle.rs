@@ -82,7 +82,7 @@ async fn a_folder_is_built_run_confirmed_proven_and_closed() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let events = events.join().await.unwrap();
-    assert!(events.iter().any(|e| matches!(e, NodeEvent::Output { line } if line.contains("RUN echo built"))));
+    assert!(events.iter().any(|e| matches!(e, NodeEvent::Output { line } if line.text().contains("RUN echo built"))));
     assert_eq!(client.log().await, "built\nhello 0\noops\n");
     let ended = client.status().await;
     assert_eq!((ended.end, ended.container.clone()), (Some(EndReason::Exited { code: 3 }), running.container));
@@ -209,7 +209,7 @@ async fn stops_failures_and_caps_end_honestly() {
     client.ok("PUT", "manifest", missing.to_bytes()).await;
     let ended = client.reach(Phase::Ended).await;
     assert_eq!(ended.end, Some(EndReason::StartFailed));
-    assert!(ended.detail.contains("/no/such"), "{}", ended.detail);
+    assert!(ended.detail.text().contains("/no/such"), "{}", ended.detail);
 
     // More than is offered: refused.
     let mut huge = script("true");

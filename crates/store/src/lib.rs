@@ -11,6 +11,7 @@ pub mod export;
 mod file;
 pub mod keys;
 pub mod locked;
+pub mod said;
 pub mod seal;
 pub mod sealed;
 mod vault;

@@ -33,7 +33,7 @@ const SEGMENT_BODY: usize = 8 + MARK + 81;
 /// A segment record.
 pub const SEGMENT_OVERHEAD: usize = HEAD + SEGMENT_BODY;
 /// Bytes that say for whom it is.
-const MARK: usize = 8;
+pub(crate) const MARK: usize = 8;
 /// Content under one key: what somebody learns who reads a running provider's memory is little of what was before.
 pub const SEGMENT_BYTES: u64 = 4 << 20;
 /// Chunks under one key, for streams of few bytes.
@@ -111,9 +111,13 @@ impl ReaderKey {
     pub fn public(&self) -> [u8; 32] {
         public_half(&self.0)
     }
+    /// Opens a box.
+    pub(crate) fn open(&self, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        open_with(&self.0, context, sealed)
+    }
 }
 
-fn mark(reader: &[u8; 32]) -> [u8; MARK] {
+pub(crate) fn mark(reader: &[u8; 32]) -> [u8; MARK] {
     let mut mark = [0; MARK];
     mark.copy_from_slice(derive(MARK_DOMAIN, &[reader]).first_chunk::<MARK>().unwrap_or(&[0; MARK]));
     mark
@@ -137,7 +141,7 @@ fn head(kind: u8, body: usize) -> Result<[u8; HEAD], SealError> {
     Ok([kind, a, b, c, d])
 }
 
-fn random() -> Result<Zeroizing<[u8; 32]>, SealError> {
+pub(crate) fn random() -> Result<Zeroizing<[u8; 32]>, SealError> {
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(bytes.as_mut_slice()).map_err(|_| SealError)?;
     Ok(bytes)
@@ -340,7 +344,7 @@ impl Opener {
         if *whose != mark(&self.reader.public()) {
             return Err(OpenError::Another);
         }
-        let key = open_with(&self.reader.0, &self.binding.context(at), sealed).map(Zeroizing::new).map_err(|_| self.changed())?;
+        let key = self.reader.open(&self.binding.context(at), sealed).map(Zeroizing::new).map_err(|_| self.changed())?;
         let key = <[u8; 32]>::try_from(key.as_slice()).map(Zeroizing::new).map_err(|_| self.changed())?;
         Ok((cipher(&key).map_err(|_| self.changed())?, at))
     }

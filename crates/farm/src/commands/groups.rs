@@ -14,6 +14,7 @@ use crate::follow::{lines, show_frame};
 use crate::handles::Names;
 use crate::render::Table;
 use crate::render::number::{count, credits, duration};
+use crate::sealed::CUT;
 use crate::session::{Job, Session};
 use crate::watching::View;
 use crate::words;
@@ -166,9 +167,9 @@ fn status_text(session: &Session, group: &Group, names: &Names, seen: &[Seen<'_>
         text.push_str(&table.text());
     }
     for s in seen {
-        for event in s.live.iter().flat_map(|live| &live.history).filter(|e| !e.text.starts_with("started")) {
+        for event in s.live.iter().flat_map(|live| &live.history).filter(|e| !e.text.text().starts_with("started")) {
             let ago = duration(session.time().since(event.at));
-            text.push_str(&format!("\n{} {ago} ago: {}", group.label(&s.unit.key), words::plainly(&event.text)));
+            text.push_str(&format!("\n{} {ago} ago: {}", group.label(&s.unit.key), words::plainly(event.text.text())));
         }
     }
     text
@@ -248,7 +249,12 @@ pub(crate) async fn logs(session: &Session, group: &Group, args: &LogsArgs) -> O
     while let Some((label, piece)) = pieces.recv().await {
         let frame = match piece {
             FromLog::Frame(frame) => frame,
-            FromLog::Done => continue,
+            FromLog::Done { cut } => {
+                if cut {
+                    session.out.warn(&format!("! {label}: {CUT}"));
+                }
+                continue;
+            }
             FromLog::Failed(failure) => {
                 failed = Some(Failure { message: format!("{label}: {}", failure.message), ..failure });
                 continue;

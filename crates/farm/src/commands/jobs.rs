@@ -14,6 +14,7 @@ use crate::patience::{Calls, while_away};
 use crate::receipt::Receipt;
 use crate::render::number::{credits, duration, per_hour};
 use crate::render::{Progress, Table};
+use crate::sealed::CUT;
 use crate::session::{App, Job, Session};
 use crate::verify::{Checker, Evidence, answered};
 use crate::watching::{View, show};
@@ -170,20 +171,20 @@ fn job_text(session: &Session, job: &Job, state: &str, live: Option<&LeaseStatus
             row("cap in", duration(ends.since(session.time())));
         }
         if !s.detail.is_empty() {
-            row("detail", words::plainly(&s.detail));
+            row("detail", words::plainly(s.detail.text()));
         }
         if let Some(health) = &s.health {
-            row("health", format!("{:?}: {}", health.state, words::plainly(&health.detail)).to_lowercase());
+            row("health", format!("{:?}: {}", health.state, words::plainly(health.detail.text())).to_lowercase());
         }
         if let Some(update) = &s.update {
-            let detail = if update.detail.is_empty() { String::new() } else { format!(": {}", words::plainly(&update.detail)) };
+            let detail = if update.detail.is_empty() { String::new() } else { format!(": {}", words::plainly(update.detail.text())) };
             row("update", format!("{:?}{detail}", update.state).to_lowercase());
         }
         if s.restarts > 0 {
             row("restarts", s.restarts.to_string());
         }
         for event in &s.history {
-            row("event", format!("{} ago: {}", duration(session.time().since(event.at)), words::plainly(&event.text)));
+            row("event", format!("{} ago: {}", duration(session.time().since(event.at)), words::plainly(event.text.text())));
         }
     }
     row("id", job.order.id.to_string());
@@ -209,7 +210,13 @@ pub(crate) async fn logs(app: &App, args: &LogsArgs) -> Outcome {
         match log.recv().await {
             Some(FromLog::Frame(frame)) => show_frame(&session, &frame),
             Some(FromLog::Failed(failure)) => return Err(failure),
-            Some(FromLog::Done) | None => return Ok(Exit::Ok),
+            Some(FromLog::Done { cut }) => {
+                if cut {
+                    session.out.warn(&format!("! {CUT}"));
+                }
+                return Ok(Exit::Ok);
+            }
+            None => return Ok(Exit::Ok),
         }
     }
 }

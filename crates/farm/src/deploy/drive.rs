@@ -604,7 +604,7 @@ impl<'a> Drive<'a> {
             let Some(lease) = self.leases.get(&order).cloned() else { return Ok(()) };
             let lease = LeaseView { served_ms: status.served_ms, ..lease };
             if !status.detail.is_empty() && !reason.is_exit() {
-                self.tell(key, "detail", &words::plainly(&status.detail));
+                self.tell(key, "detail", &words::plainly(status.detail.text()));
             }
             return self.ended(key, order, &reason.clone(), &lease);
         }

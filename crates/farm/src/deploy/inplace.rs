@@ -168,21 +168,21 @@ impl Part<'_> {
 
 /// What a machine's word says about a change; nothing while it is under way.
 fn judged(status: &LeaseStatus, manifest: &BlobHash, checked: bool) -> Option<Changed> {
-    let last = || status.history.last().map_or_else(|| status.detail.clone(), |h| h.text.clone());
+    let last = || status.history.last().map_or(&status.detail, |h| &h.text).to_string();
     if status.end.is_some() || status.phase == Phase::Ended {
         return Some(Changed::Failed(last()));
     }
     let update = status.update.as_ref().filter(|u| u.manifest == *manifest)?;
     match (update.state, status.phase) {
-        (UpdateState::Failed, _) => Some(Changed::Not(update.detail.clone())),
-        (UpdateState::Broken, _) => Some(Changed::Failed(update.detail.clone())),
+        (UpdateState::Failed, _) => Some(Changed::Not(update.detail.to_string())),
+        (UpdateState::Broken, _) => Some(Changed::Failed(update.detail.to_string())),
         (UpdateState::Fetching | UpdateState::Replacing, _) => None,
         // It ran, and ended at once.
         (UpdateState::Done, Phase::Restarting) => Some(Changed::Failed(last())),
         (UpdateState::Done, Phase::Running) => match status.health.as_ref().map(|h| h.state).filter(|_| checked) {
             None if !checked => Some(Changed::Yes),
             Some(Wellness::Healthy) => Some(Changed::Yes),
-            Some(Wellness::Unhealthy) => Some(Changed::Failed(status.health.as_ref().map(|h| h.detail.clone()).unwrap_or_default())),
+            Some(Wellness::Unhealthy) => Some(Changed::Failed(status.health.as_ref().map(|h| h.detail.to_string()).unwrap_or_default())),
             _ => None,
         },
         (UpdateState::Done, _) => None,

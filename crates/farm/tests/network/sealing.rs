@@ -1,7 +1,10 @@
 //! What a job said and left is its user's alone: not on the machine's disk once it has ended, not for another key, and nobody changes it unseen.
 
 use crate::secrets::holding;
-use crate::support::{Net, Options, SMALL, User, shared, until};
+use crate::support::{Folder, Net, Options, SMALL, User, eventually, shared, until};
+use futures::StreamExt as _;
+use pasture_api::client::LeaseClient;
+use pasture_rt::{Clock as _, SystemClock};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -76,4 +79,55 @@ fn another_key_does_not_open_it_and_says_so() {
     }
     std::fs::write(&device, own).unwrap();
     let _ = user.farm(&["logs", "closed"]).exits(0).says(&[WORD]);
+}
+
+/// What the machine says of a user's lease, as whoever passes it on sees it: the status, and what is said first to who follows.
+fn as_it_travels(user: &User) -> [String; 2] {
+    let lease = user.lease();
+    user.api(async |api| {
+        let client = LeaseClient::new(api.clone(), user.key(), lease.id, lease.node, || SystemClock.now_ms());
+        let status = client.status().await?;
+        let first = client.events().await?.next().await.expect("it says how it is")?;
+        Ok([serde_json::to_string(&status).unwrap(), serde_json::to_string(&first).unwrap()])
+    })
+}
+
+#[test]
+fn what_happened_to_a_job_is_its_users_to_read() {
+    let net = Net::start(Options::default());
+    let user = net.user();
+    let folder = Folder::script("patient", "trap 'exit 0' TERM; echo a first line; while true; do sleep 0.1; done");
+    folder.write(
+        "farm.yaml",
+        "type: service\nresources: {cpu: 0.2, memory: 32Mi, disk: 64Mi}\nhealth:\n  interval: 500ms\n  retries: 2\n  exec: \
+         [sh, -c, 'echo ylem-4c1d-only-for-the-reader | sed s/^/x/ >&2; exit 3']\n",
+    );
+    let _ = user.farm(&["run", folder.arg(), "-d"]).exits(0);
+    let said = format!("its health check failed: exit code 3: {WORD}; restart 1 in");
+    let machine = eventually("it was unwell and is started again", ENDED_WITHIN, || {
+        let machine = user.farm(&["status", "patient", "--json"]).exits(0).json()["machine"].clone();
+        (machine["restarts"].as_u64() >= Some(1) && machine["phase"] == "running").then_some(machine)
+    });
+    let told = machine["history"].as_array().unwrap().iter().any(|event| event["text"].as_str().unwrap().contains(&said));
+    assert!(told, "{machine}");
+    let _ = user.farm(&["status", "patient"]).exits(0).says(&[&said]);
+    // The machine and who stands between it and the user: kinds, codes and times, and no word of what happened.
+    for travelling in as_it_travels(&user) {
+        assert!(travelling.contains("\"sealed\":") && travelling.contains("\"restarts\":"), "{travelling}");
+        for word in [WORD, "health check", "started again", "restart 1"] {
+            assert!(!travelling.contains(word), "{word}: {travelling}");
+        }
+    }
+    assert_eq!(holding(&net.data(), WORD.as_bytes()), [] as [PathBuf; 0], "on the machine's disk while it runs");
+
+    let _ = user.farm(&["stop", "patient"]).exits(0);
+    until("its container is gone", || net.engine.leftovers(net.node()).is_empty());
+    let _ = user.farm(&["logs", "patient"]).exits(0).says(&["a first line", &format!("[farm] the job stopped, since {said}")]);
+    for word in [WORD, "health check failed"] {
+        assert_eq!(holding(&net.data(), word.as_bytes()), [] as [PathBuf; 0], "on the machine's disk");
+    }
+    assert!(!net.log().contains(WORD), "in the machine's own log");
+    let kept = net.data().join("provider/provider/leases").join(user.lease().id.to_string());
+    let (state, mark) = (std::fs::read_to_string(kept.join("state")).unwrap(), std::fs::read_to_string(kept.join("log.mark")).unwrap());
+    assert!(state.contains("\"history\":[{\"at\":") && mark.contains("\"first_sum\":0"), "{state}\n{mark}");
 }

@@ -61,7 +61,7 @@ struct Actor {
 ///
 /// # Errors
 /// [`StoreError`] if the record or the log cannot be read or written.
-pub(crate) fn spawn(ctx: &Arc<Context>, record: LeaseRecord, started: Started) -> Result<Arc<Shared>, StoreError> {
+pub(crate) fn spawn(ctx: &Arc<Context>, mut record: LeaseRecord, started: Started) -> Result<Arc<Shared>, StoreError> {
     let dir = ctx.leases_dir.join(record.terms.lease.to_string());
     let file = RecordFile::new(dir.join("state"));
     if started == Started::New {
@@ -69,10 +69,15 @@ pub(crate) fn spawn(ctx: &Arc<Context>, record: LeaseRecord, started: Started) -
         ctx.failpoints.hit("provider.lease.before_record");
         file.save(&record)?;
         ctx.failpoints.hit("provider.lease.after_record");
+    } else if record.seal_earlier(&dir) {
+        file.save(&record)?;
     }
     let index = LogIndex::default();
     let writer = LogWriter::open(&dir, ctx.options.max_log_bytes, index.clone(), ctx.failpoints.clone())?;
     let seen = writer.seen();
+    if record.phase == Phase::Ended {
+        index.close(&dir)?;
+    }
     let now = Timestamp(ctx.clock.now_ms());
     let waits = Waits { manifest: millis(ctx.options.manifest_wait), context: millis(ctx.options.context_wait) };
     let finished = record.is_finished();
@@ -339,9 +344,13 @@ impl Actor {
 
     async fn save(&self) -> Result<(), StoreError> {
         self.ctx.failpoints.hit("provider.state.before_save");
-        let (file, record) = (self.record.clone(), self.machine.record.clone());
+        let (file, record, shared) = (self.record.clone(), self.machine.record.clone(), Arc::clone(&self.shared));
+        let keep = move || {
+            file.save(&record)?;
+            if record.phase == Phase::Ended { shared.log_index.close(&shared.dir) } else { Ok(()) }
+        };
         // `None` only if the blocking pool is gone, which is the end of the process.
-        if let Some(outcome) = pasture_rt::spawn_blocking(TaskKind::Lease, move || file.save(&record)).join().await {
+        if let Some(outcome) = pasture_rt::spawn_blocking(TaskKind::Lease, keep).join().await {
             outcome?;
         }
         self.ctx.failpoints.hit("provider.state.after_save");
@@ -351,7 +360,7 @@ impl Actor {
     /// Follows the log first, so that nothing is missed, then starts or adopts.
     fn attach(&mut self, container: String, mode: Mode) {
         let upkeep = &self.machine.record.upkeep;
-        let place = LogPlace { instance: upkeep.instance, note: upkeep.note.clone() };
+        let place = LogPlace { instance: upkeep.instance, note: self.machine.note() };
         // Another instance's log was waited for long enough.
         if self.followed.replace(place.instance) != Some(place.instance) {
             std::mem::replace(&mut self.follower, Shutdown::new()).trigger();

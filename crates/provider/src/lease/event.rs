@@ -1,6 +1,6 @@
 //! What happens to a lease and what is to be done about it: the words between `state.rs` and `actor.rs`.
 //!
-//! Guarantees: plain values; whoever hands them on changes nothing.
+//! Guarantees: plain values; whoever hands them on changes nothing. Their texts are clear, and are sealed before they are kept or shown.
 
 use pasture_api::data::{CountersignRequest, NodeEvent, OutputInfo};
 use pasture_types::lease::{EndReason, Usage};
@@ -75,8 +75,10 @@ pub(crate) enum Event {
     Vanished { at: Option<Timestamp> },
     /// The engine could not stop it.
     StopFailed,
-    /// All of an instance's log is in the file.
+    /// All of an instance's log is in the file, or what there will be of it.
     LogDrained { instance: u32 },
+    /// The engine did not give all of an instance's log; `LogDrained` follows.
+    LogCut { instance: u32 },
     /// A health check was made.
     Probed { instance: u32, seen: Seen },
     /// The container of an instance that ended is gone; its output is the next one's.

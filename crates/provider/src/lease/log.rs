@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  log       a sealed stream (`pasture_store::sealed`) of frames, appended and fsynced
-//!  log.mark  how many bytes of it count, and the engine's cursor behind the last of them (replaced after each append)
+//!  log.mark  how many bytes of it count, and the engine's cursor behind the last of them (replaced after each append). The cursor says
+//!            something of the first line, which engines with coarse clocks need; it goes when the job has ended
 //! ```
 //! Guarantees: bytes count only once both files are durable; opening cuts off what does not count, and the engine is read on
 //! from the cursor, so that the bytes that clients saw stay as they are. Only counted bytes are shown. What was written cannot be read
@@ -20,22 +21,41 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Where the segments of a lease's log begin: whoever reads on from the middle needs the key of the one that is there.
+/// What a lease's log is to those who do not write it: where its segments begin, since whoever reads on from the middle needs the key of
+/// the one that is there; and whether it is over.
 #[derive(Clone, Default)]
-pub(crate) struct LogIndex(Arc<Mutex<Segments>>);
+pub(crate) struct LogIndex {
+    segments: Arc<Mutex<Segments>>,
+    /// Held while something is appended.
+    over: Arc<Mutex<bool>>,
+}
 
 impl LogIndex {
+    fn segments(&self) -> MutexGuard<'_, Segments> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
     fn pass(&self, bytes: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pass(bytes);
+        self.segments().pass(bytes);
     }
     fn replace(&self, segments: Segments) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = segments;
+        *self.segments() = segments;
     }
     /// The segment that a record is in which begins there.
     pub(crate) fn of(&self, at: u64) -> Option<u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).of(at)
+        self.segments().of(at)
+    }
+
+    /// The job has ended: nothing is appended from now on, and what the engine's cursor says of the log is forgotten. Does blocking work.
+    pub(crate) fn close(&self, dir: &Path) -> Result<(), StoreError> {
+        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = RecordFile::<Mark>::new(dir.join("log.mark"));
+        if let Some(mark) = record.load()?.filter(|mark| !*over && mark.cursor != LogCursor::default()) {
+            record.save(&Mark { began_ms: mark.newest(), cursor: LogCursor::default(), ..mark })?;
+        }
+        *over = true;
+        Ok(())
     }
 }
 
@@ -69,6 +89,13 @@ struct Mark {
     /// When that one's log began.
     #[serde(default)]
     began_ms: u64,
+}
+
+impl Mark {
+    /// When the newest entry was written, by the engine's clock.
+    fn newest(&self) -> u64 {
+        self.cursor.stdout.at.max(self.cursor.stderr.at).as_millis().max(self.began_ms)
+    }
 }
 
 /// Where in the job's life a log begins: at which instance, and what is written between it and the last one.
@@ -194,7 +221,7 @@ impl LogWriter {
 
     /// What is durable now.
     pub(crate) fn seen(&self) -> LogSeen {
-        let newest = self.mark.cursor.stdout.at.max(self.mark.cursor.stderr.at).as_millis().max(self.mark.began_ms);
+        let newest = self.mark.newest();
         LogSeen {
             bytes: self.mark.bytes,
             root: BlobHash(*self.hasher.finalize().as_bytes()),
@@ -225,6 +252,11 @@ impl LogWriter {
 
     fn write(&mut self, pieces: &[Piece], instance: u32, began_ms: u64) -> Result<LogSeen, StoreError> {
         let Some(last) = pieces.last() else { return Ok(self.seen()) };
+        let gate = Arc::clone(&self.index.over);
+        let over = gate.lock().unwrap_or_else(PoisonError::into_inner);
+        if *over {
+            return Ok(self.seen());
+        }
         let mut mark = Mark { cursor: last.cursor.clone(), instance, began_ms, ..self.mark.clone() };
         let mut batch = Batch::default();
         for piece in pieces {
@@ -399,6 +431,28 @@ mod tests {
         writer.begin(reader(), &place, Timestamp(70)).unwrap();
         assert_eq!(read(dir.path()), "one\ntwo\n[farm] again\nthree\n");
         assert_eq!(writer.cursor().entries, 1);
+    }
+
+    #[test]
+    fn after_the_end_nothing_is_appended_and_the_mark_says_nothing_of_a_line() {
+        let (dir, index) = (tempfile::tempdir().unwrap(), LogIndex::default());
+        index.close(dir.path()).unwrap();
+        assert!(!dir.path().join("log.mark").exists(), "nothing was written");
+        let index = LogIndex::default();
+        let mut writer = LogWriter::open(dir.path(), 1 << 20, index.clone(), Failpoints::default()).unwrap();
+        writer.begin(reader(), &LogPlace { instance: 0, note: String::new() }, Timestamp(1)).unwrap();
+        let mut said = piece(1, "one\n");
+        (said.cursor.first_at, said.cursor.first_sum) = (Some(EngineTime(7)), 0x00c0_ffee);
+        let seen = writer.append(&[said]).unwrap();
+        let mark = || std::fs::read_to_string(dir.path().join("log.mark")).unwrap();
+        let sum = 0x00c0_ffee.to_string();
+        assert!(mark().contains(&sum), "{}", mark());
+        index.close(dir.path()).unwrap();
+        assert!(!mark().contains(&sum), "{}", mark());
+        // Who was still at it changes nothing any more.
+        assert_eq!(writer.append(&[piece(2, "two\n")]).unwrap(), seen);
+        drop(writer);
+        assert_eq!((open(dir.path(), 1 << 20, Failpoints::default()).unwrap().seen(), read(dir.path()).as_str()), (seen, "one\n"));
     }
 
     #[test]

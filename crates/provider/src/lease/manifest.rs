@@ -123,11 +123,15 @@ fn volumes_fit(manifest: &Manifest) -> Result<(), String> {
 pub(crate) mod tests {
     use super::*;
     use crate::config::tests::options;
+    use pasture_store::sealed::ReaderKey;
     use pasture_types::keep::VolumeMount;
     use pasture_types::market::{AliveCheck, Egress};
     use pasture_types::spec::{JobType, Port};
     use pasture_types::{AccountId, Amount, BlobHash, GpuLine, LeaseId, Millis, OrderId, Timestamp};
     use std::collections::BTreeMap;
+
+    /// What the key of `manifest`'s reader is derived from.
+    pub(crate) const READER: [u8; 32] = [9; 32];
 
     pub(crate) fn manifest() -> Manifest {
         Manifest {
@@ -147,7 +151,7 @@ pub(crate) mod tests {
             life: Default::default(),
             volumes: vec![],
             secrets: vec![],
-            reader: [9; 32],
+            reader: ReaderKey::derived(&READER).public(),
         }
     }
 

@@ -1,9 +1,9 @@
 //! What a provider remembers of a lease across a crash.
 //!
 //! Guarantees: the record is replaced as a whole ([`pasture_store::RecordFile`]); what it does not hold is either on the
-//! ledger, in the engine, or in the manifest's, context's and log's own files, and found there again.
+//! ledger, in the engine, or in the manifest's, context's and log's own files, and found there again. Its texts are sealed, see `words.rs`.
 
-use pasture_api::data::{CountersignRequest, Happening, HeldGpu, OutputInfo, Phase, UpdateState};
+use pasture_api::data::{CountersignRequest, Happening, HeldGpu, OutputInfo, Phase, Said, UpdateState};
 use pasture_api::views::LeaseView;
 use pasture_types::lease::{EndReason, Usage};
 use pasture_types::market::{AliveCheck, Egress, Term};
@@ -60,7 +60,7 @@ impl From<&LeaseView> for Terms {
 pub(crate) struct StopOrder {
     pub(crate) reason: EndReason,
     pub(crate) grace_ms: Millis,
-    pub(crate) detail: String,
+    pub(crate) detail: Said,
 }
 
 /// What became of the output folder.
@@ -92,7 +92,7 @@ pub(crate) struct LeaseRecord {
     pub(crate) billed_build_ms: Millis,
     pub(crate) stop: Option<StopOrder>,
     pub(crate) end: Option<EndReason>,
-    pub(crate) detail: String,
+    pub(crate) detail: Said,
     pub(crate) ended: Option<Timestamp>,
     pub(crate) output: Output,
     /// The last statement of all, once made.
@@ -119,6 +119,9 @@ pub(crate) struct LeaseRecord {
     /// The last change of what it runs.
     #[serde(default)]
     pub(crate) update: Option<Update>,
+    /// For whom its texts are sealed, once that is known.
+    #[serde(default)]
+    pub(crate) reader: Option<[u8; 32]>,
 }
 
 /// A change of what a lease runs.
@@ -130,12 +133,12 @@ pub(crate) struct Update {
     /// Its image, once that is here.
     pub(crate) image: Option<String>,
     /// Why it failed.
-    pub(crate) detail: String,
+    pub(crate) detail: Said,
 }
 
 impl Update {
     pub(crate) const fn new(manifest: BlobHash) -> Self {
-        Self { manifest, stage: UpdateStage::Fetching, image: None, detail: String::new() }
+        Self { manifest, stage: UpdateStage::Fetching, image: None, detail: Said::nothing() }
     }
 }
 
@@ -190,11 +193,14 @@ pub(crate) struct Upkeep {
     /// The container of an earlier one that is still to be removed.
     pub(crate) retiring: Option<String>,
     /// The instance is being stopped for this.
-    pub(crate) unhealthy: Option<String>,
-    /// What the log says between the last instance and this one.
+    pub(crate) unhealthy: Option<Said>,
+    /// What the log says between the last instance and this one, for after a crash: without what the job said.
     pub(crate) note: String,
     /// What happened, oldest first.
     pub(crate) history: VecDeque<Happening>,
+    /// Not all of an instance's log came from the engine.
+    #[serde(default)]
+    pub(crate) log_cut: bool,
 }
 
 impl LeaseRecord {
@@ -211,7 +217,7 @@ impl LeaseRecord {
             billed_build_ms: Millis(0),
             stop: None,
             end: None,
-            detail: String::new(),
+            detail: Said::nothing(),
             ended: None,
             output: Output::Pending,
             last_usage: None,
@@ -230,10 +236,12 @@ impl LeaseRecord {
                 unhealthy: None,
                 note: String::new(),
                 history: VecDeque::new(),
+                log_cut: false,
             },
             gpus: Vec::new(),
             manifest: None,
             update: None,
+            reader: None,
         }
     }
 

@@ -5,6 +5,7 @@
 use super::event::Event;
 use super::log::{LogIndex, LogSeen};
 use super::record::Terms;
+use super::words;
 use pasture_api::data::{HeldGpu, LeaseStatus, NodeEvent, OutputInfo, Phase};
 use pasture_types::lease::Usage;
 use pasture_types::spec::Manifest;
@@ -140,6 +141,15 @@ impl Shared {
     /// Hands an event to the actor; `false` if it has ended.
     pub(crate) async fn tell(&self, event: Event) -> bool {
         self.mailbox.send(event).await.is_ok()
+    }
+
+    /// Tells those who follow a line that a build or a pull printed, sealed for the job's reader.
+    pub(crate) fn emit_line(&self, text: &str) {
+        // Sealing takes a while, and what nobody hears is kept nowhere.
+        if self.events.receiver_count() > 0 {
+            let reader = self.view.borrow().manifest.as_ref().map(|m| m.reader);
+            self.emit(NodeEvent::Output { line: words::say(reader.as_ref(), &self.terms.lease, text.trim_end()) });
+        }
     }
 
     /// Tells those who follow; nobody may be there.

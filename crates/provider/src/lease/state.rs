@@ -1,4 +1,4 @@
-//! The decisions of one lease: synchronous, no clock, no I/O. `actor.rs` hands events in and carries effects out.
+//! The decisions of one lease: synchronous, no clock, no I/O (but what is said is sealed at once, which takes random numbers). `actor.rs` hands events in and carries effects out.
 //!
 //! ```text
 //!  AwaitingManifest -> AwaitingContext -> Building -+
@@ -11,7 +11,7 @@
 
 use super::event::{Effect, Epochs, Event, LogState, Statement, Waits};
 use super::record::{LeaseRecord, Output, StopOrder};
-use pasture_api::data::{CountersignRequest, LeaseStatus, NodeEvent, OutputInfo, Phase};
+use pasture_api::data::{CountersignRequest, LeaseStatus, NodeEvent, OutputInfo, Phase, Said};
 use pasture_types::lease::{EndReason, Usage};
 use pasture_types::spec::{Manifest, Source};
 use pasture_types::{Millis, Timestamp};
@@ -84,6 +84,8 @@ pub(crate) struct Machine {
     settled: bool,
     /// Health check and restarts.
     nursing: upkeep::Nursing,
+    /// What the log says before the next instance, with what the job said: not on disk, see `Upkeep::note`.
+    note: Option<String>,
 }
 
 impl Machine {
@@ -109,6 +111,7 @@ impl Machine {
             stop_retry: None,
             settled: false,
             nursing: upkeep::Nursing::default(),
+            note: None,
         }
     }
 
@@ -167,6 +170,9 @@ impl Machine {
             Event::NotAccepted if self.record.accepted.is_none() => out.push(Effect::Forget),
             Event::NotAccepted => {}
             Event::Manifest(manifest) => {
+                if self.record.read_by(manifest.reader) {
+                    out.push(Effect::Save);
+                }
                 self.manifest.get_or_insert(*manifest);
                 self.waiting_since = now;
                 self.advance(out);
@@ -181,7 +187,7 @@ impl Machine {
             Event::ImageReady { image, build, billed } => self.on_image(image, build, billed, out),
             Event::ImageFailed { detail, build } => {
                 self.record.build_ms = Millis(self.record.build_ms.0.saturating_add(build.0));
-                self.end_without_container(EndReason::BuildFailed, detail, now, out);
+                self.end_without_container(EndReason::BuildFailed, self.record.say(&detail), now, out);
             }
             Event::Created { container } => self.on_created(container, out),
             Event::Running { started } => self.on_running(started, now, out),
@@ -191,6 +197,8 @@ impl Machine {
             Event::StopFailed => self.stop_retry = Some(now.plus(RETRY_WAIT)),
             // The rest of an earlier instance's log that came too late is nobody's.
             Event::LogDrained { instance } if instance != self.record.upkeep.instance => {}
+            Event::LogCut { instance } if instance != self.record.upkeep.instance => {}
+            Event::LogCut { .. } => self.log_was_cut(now, out),
             Event::LogDrained { .. } => {
                 self.log_drained = true;
                 self.begin_next(now, out);
@@ -290,7 +298,7 @@ impl Machine {
         }
         let (reason, detail) = match self.record.stop.clone() {
             Some(stop) => (stop.reason, stop.detail),
-            None => (EndReason::StartFailed, detail),
+            None => (EndReason::StartFailed, self.record.say(&detail)),
         };
         self.end_without_container(reason, detail, now, out);
     }
@@ -326,7 +334,7 @@ impl Machine {
     }
 
     /// The end of a job that ran: its log and output are still to be had.
-    fn conclude(&mut self, reason: EndReason, detail: String, now: Timestamp, out: &mut Vec<Effect>) {
+    fn conclude(&mut self, reason: EndReason, detail: Said, now: Timestamp, out: &mut Vec<Effect>) {
         self.record.end = Some(reason);
         self.record.upkeep.next = None;
         if !detail.is_empty() {
@@ -348,7 +356,7 @@ impl Machine {
 
     fn on_vanished(&mut self, at: Option<Timestamp>, now: Timestamp, out: &mut Vec<Effect>) {
         if self.record.end.is_none() && self.record.upkeep.next.is_none() {
-            self.record.detail = "the container was removed on the provider's machine".into();
+            self.record.detail = self.record.say("the container was removed on the provider's machine");
             self.record.output = Output::Nothing;
             self.log_drained = true;
             // Without having seen it happen, only what was measured before counts.
@@ -361,7 +369,7 @@ impl Machine {
         served.min(self.cap()).max(self.record.served_ms)
     }
 
-    fn end_without_container(&mut self, reason: EndReason, detail: String, now: Timestamp, out: &mut Vec<Effect>) {
+    fn end_without_container(&mut self, reason: EndReason, detail: Said, now: Timestamp, out: &mut Vec<Effect>) {
         if self.record.end.is_some() {
             return;
         }
@@ -377,7 +385,8 @@ impl Machine {
         self.record.output = output.map_or(Output::Nothing, Output::Ready);
         if let Some(problem) = problem {
             let gap = if self.record.detail.is_empty() { "" } else { "; " };
-            self.record.detail = format!("{}{gap}{problem}", self.record.detail);
+            let more = self.record.say(&format!("{gap}{problem}"));
+            self.record.detail = std::mem::take(&mut self.record.detail).then(more);
         }
         self.settle_phase(now, out);
     }
@@ -389,6 +398,8 @@ impl Machine {
         }
         self.record.phase = Phase::Ended;
         self.record.ended = Some(now);
+        // No instance follows that it would be written for.
+        self.record.upkeep.note.clear();
         out.extend([Effect::Save, Effect::Publish]);
         if let Some(container) = self.record.container.clone() {
             out.push(Effect::Remove { container });
@@ -399,7 +410,7 @@ impl Machine {
         if self.record.end.is_some() || self.record.stop.is_some() {
             return;
         }
-        let grace_ms = grace.min(MAX_GRACE);
+        let (grace_ms, detail) = (grace.min(MAX_GRACE), self.record.say(&detail));
         self.record.stop = Some(StopOrder { reason: reason.clone(), grace_ms, detail: detail.clone() });
         match self.record.phase {
             Phase::AwaitingManifest | Phase::AwaitingContext | Phase::Building | Phase::Pulling => {
@@ -634,7 +645,7 @@ impl Machine {
                     Phase::AwaitingManifest => "the job's manifest did not arrive in time",
                     _ => "the build context stopped arriving",
                 };
-                self.end_without_container(EndReason::NoSpec, detail.into(), now, out);
+                self.end_without_container(EndReason::NoSpec, self.record.say(detail), now, out);
             }
             Phase::Running | Phase::Restarting => {
                 self.while_running(now, out);
@@ -653,6 +664,7 @@ impl Machine {
         match self.finish {
             Finish::AwaitingLog(at) if now >= at => {
                 // What did not arrive by now is lost; the job's end must not wait for it for ever.
+                self.log_was_cut(now, out);
                 self.log_drained = true;
                 self.offer_last(now, out);
                 self.settle_phase(now, out);
@@ -742,6 +754,7 @@ impl Machine {
             served_ms: self.served(now),
             build_ms: r.build_ms,
             log_bytes: self.log.bytes,
+            log_cut: r.upkeep.log_cut,
             container: r.container.clone(),
             end: r.end.clone(),
             detail: r.detail.clone(),

@@ -1,8 +1,10 @@
 //! The decisions of a lease, event by event.
 
 use super::*;
-use crate::lease::manifest::tests::{manifest, terms};
+use crate::lease::manifest::tests::{READER, manifest, terms};
 use crate::lease::record::Terms;
+use pasture_store::said::open_text;
+use pasture_store::sealed::ReaderKey;
 use pasture_types::keys::SignatureText;
 use pasture_types::{Amount, BlobHash};
 use std::collections::BTreeMap;
@@ -54,6 +56,17 @@ impl Case {
             assert!(self.machine.next_tick() != Some(next), "a tick at {next} leads to itself");
         }
         all
+    }
+    /// What only the job's reader can read: nothing of it is clear.
+    pub(super) fn read(&self, said: &Said) -> String {
+        let (mut said, lease) = (said.clone(), self.machine.record.terms.lease);
+        assert!(said.is_empty() || said.text() == "(sealed)", "{said:?}");
+        said.open(|sealed| open_text(&ReaderKey::derived(&READER), &lease, sealed).unwrap());
+        said.text().to_owned()
+    }
+    /// What happened, as its user reads it.
+    pub(super) fn history(&self) -> Vec<String> {
+        self.machine.record.upkeep.history.iter().map(|h| self.read(&h.text)).collect()
     }
     pub(super) fn phase(&self) -> Phase {
         self.machine.record.phase
@@ -198,7 +211,7 @@ fn a_failed_build_is_told_and_billed() {
     assert_eq!(close_of(&out), Some((vec![(0, false)], Some(EndReason::BuildFailed))));
     let status = case.machine.status(Timestamp(13_000));
     assert_eq!((status.end, status.output_bytes), (Some(EndReason::BuildFailed), Some(0)));
-    assert!(status.detail.contains("Step 2/2"));
+    assert!(case.read(&status.detail).contains("Step 2/2"));
 }
 
 #[test]
@@ -405,7 +418,10 @@ fn gpus_are_free_at_the_end_of_the_process_and_one_that_nobody_looked_into_costs
     let mut case = starting();
     let end = case.at(14_000, Event::StartFailed { detail: "40 GiB".into() });
     assert_eq!(close_of(&end), Some((vec![], Some(EndReason::StartFailed))));
-    assert_eq!((case.machine.record.served_ms, case.machine.record.detail.as_str(), held(&case, 14_000)), (Millis(0), "40 GiB", vec![]));
+    assert_eq!(
+        (case.machine.record.served_ms, case.read(&case.machine.record.detail).as_str(), held(&case, 14_000)),
+        (Millis(0), "40 GiB", vec![])
+    );
     assert!(end.contains(&Effect::Remove { container: "c".into() }));
     // A crash forgets nothing of what it holds.
     let record = serde_json::to_vec(&starting().machine.record).unwrap();

@@ -11,7 +11,7 @@
 use super::{EndReason, Machine, Phase};
 use crate::lease::event::Effect;
 use crate::lease::record::{Update, UpdateStage};
-use pasture_api::data::UpdateStatus;
+use pasture_api::data::{Said, UpdateStatus};
 use pasture_types::spec::Manifest;
 use pasture_types::{BlobHash, Timestamp};
 
@@ -25,7 +25,7 @@ impl Machine {
         self.stage() == Some(UpdateStage::Replacing) && self.record.stop.is_none()
     }
 
-    fn set(&mut self, stage: UpdateStage, detail: String) {
+    fn set(&mut self, stage: UpdateStage, detail: Said) {
         if let Some(update) = &mut self.record.update {
             (update.stage, update.detail) = (stage, detail);
         }
@@ -77,7 +77,7 @@ impl Machine {
     fn update_failed(&mut self, why: String, now: Timestamp, out: &mut Vec<Effect>) {
         self.coming = None;
         self.happened(now, format!("not updated: {why}"));
-        self.set(UpdateStage::Failed, why);
+        self.set(UpdateStage::Failed, self.record.say(&why));
         out.extend([Effect::Save, Effect::Publish]);
     }
 
@@ -96,6 +96,7 @@ impl Machine {
         let upkeep = &mut self.record.upkeep;
         (upkeep.unhealthy, upkeep.next, upkeep.in_a_row) = (None, Some(now), 0);
         upkeep.note = "[farm] the job is updated\n".into();
+        self.note = None;
         self.await_next(now, out);
         true
     }
@@ -111,14 +112,14 @@ impl Machine {
         self.record.image = update.image.or_else(|| self.record.image.clone());
         self.record.manifest = Some(update.manifest);
         self.manifest = Some(manifest.clone());
-        self.set(UpdateStage::Starting, String::new());
+        self.set(UpdateStage::Starting, Said::nothing());
         out.extend([Effect::Save, Effect::TakeManifest(Box::new(manifest))]);
     }
 
     /// The updated instance runs.
     pub(super) fn updated(&mut self, now: Timestamp) {
         if self.stage() == Some(UpdateStage::Starting) {
-            self.set(UpdateStage::Done, String::new());
+            self.set(UpdateStage::Done, Said::nothing());
             self.happened(now, "updated");
         }
     }
@@ -126,7 +127,7 @@ impl Machine {
     /// The updated instance could not be made or started.
     pub(super) fn update_did_not_start(&mut self, why: &str) {
         if self.stage() == Some(UpdateStage::Starting) {
-            self.set(UpdateStage::Broken, why.to_owned());
+            self.set(UpdateStage::Broken, self.record.say(why));
         }
     }
 

@@ -49,7 +49,7 @@ fn what_runs_is_replaced_within_its_lease_and_the_time_goes_on() {
     let status = case.machine.status(Timestamp(15_000));
     assert_eq!((status.phase, status.restarts, status.served_ms), (Phase::Running, 0, Millis(3_000)));
     assert_eq!(state(&case), UpdateStage::Done);
-    let history: Vec<&str> = case.machine.record.upkeep.history.iter().map(|h| h.text.as_str()).collect();
+    let history = case.history();
     assert_eq!(history, ["started", "updated", "started"]);
     // The next end is the job's own.
     case.exit(16_000, 0);

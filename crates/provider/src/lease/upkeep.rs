@@ -11,7 +11,7 @@
 
 use super::{EndReason, LOG_DRAIN_WAIT, Machine, Phase, RETRY_WAIT};
 use crate::lease::event::{Effect, Seen};
-use pasture_api::data::{Happening, HealthStatus, Wellness};
+use pasture_api::data::{Happening, HealthStatus, Said, Wellness};
 use pasture_types::life::{Life, Restart};
 use pasture_types::{Millis, Timestamp};
 
@@ -28,6 +28,8 @@ const GIVE_UP_AFTER: u32 = 10;
 const MAX_HISTORY: usize = 32;
 /// Longest sentence that is kept of one.
 const MAX_TEXT: usize = 300;
+/// Why an instance is stopped that is not well; what the check saw follows.
+const UNWELL: &str = "its health check failed";
 /// What a shell says of a process that SIGTERM ended.
 const TERMINATED: i32 = 143;
 
@@ -35,6 +37,8 @@ const TERMINATED: i32 = 143;
 #[derive(Default, Debug)]
 pub(super) struct Nursing {
     health: Option<HealthStatus>,
+    /// What the last check saw, in the clear: to tell what is new, and why an instance is stopped.
+    saw: String,
     failures: u32,
     /// When the next check is due.
     check_at: Option<Timestamp>,
@@ -50,12 +54,30 @@ impl Machine {
     }
 
     pub(super) fn happened(&mut self, at: Timestamp, text: impl Into<String>) {
+        let text: String = text.into().chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect();
+        self.remember(at, self.record.say(&text));
+    }
+
+    fn remember(&mut self, at: Timestamp, text: Said) {
         let history = &mut self.record.upkeep.history;
         if history.len() >= MAX_HISTORY {
             history.pop_front();
         }
-        let text: String = text.into().chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect();
         history.push_back(Happening { at, text });
+    }
+
+    /// The rest of an instance's log did not come, and is not waited for any longer.
+    pub(super) fn log_was_cut(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        if !self.log_drained {
+            self.record.upkeep.log_cut = true;
+            self.happened(now, "the end of its log may be missing: the container engine did not give all of it");
+            out.extend([Effect::Save, Effect::Publish]);
+        }
+    }
+
+    /// What the log says before the instance that is next or now.
+    pub(crate) fn note(&self) -> String {
+        self.note.as_ref().unwrap_or(&self.record.upkeep.note).clone()
     }
 
     // ---- instances -------------------------------------------------------------------------------------------------
@@ -95,20 +117,18 @@ impl Machine {
         }
         let health = self.life().and_then(|l| l.health.as_ref());
         self.nursing = Nursing {
-            health: health.map(|_| HealthStatus { state: Wellness::Starting, detail: "not checked yet".into() }),
+            health: health.map(|_| HealthStatus { state: Wellness::Starting, detail: self.record.say("not checked yet") }),
             check_at: health.map(|h| now.plus(h.interval)),
             ..Nursing::default()
         };
     }
 
     /// What an end means, where the node had stopped an instance that was not well.
-    pub(super) fn told(&mut self, end: EndReason) -> (EndReason, String) {
-        match self.record.upkeep.unhealthy.clone() {
-            // It took the signal as a reason to end well, which it was not.
-            Some(why) if end == (EndReason::Exited { code: 0 }) => (EndReason::Exited { code: TERMINATED }, unwell(&why)),
-            Some(why) => (end, unwell(&why)),
-            None => (end, String::new()),
-        }
+    pub(super) fn told(&mut self, end: EndReason) -> (EndReason, Said) {
+        let Some(why) = self.record.upkeep.unhealthy.clone() else { return (end, Said::nothing()) };
+        let detail = self.record.say(&format!("{UNWELL}: ")).then(why);
+        // It took the signal as a reason to end well, which it was not.
+        (if end == (EndReason::Exited { code: 0 }) { EndReason::Exited { code: TERMINATED } } else { end }, detail)
     }
 
     /// Whether an instance that ended is followed by another one; if so, that is under way.
@@ -118,14 +138,19 @@ impl Machine {
         }
         let unhealthy = self.record.upkeep.unhealthy.take();
         let what = match (&unhealthy, end) {
-            (Some(why), _) => format!("stopped, since {}", unwell(why)),
+            (Some(_), _) => format!("stopped, since {UNWELL}"),
             (None, EndReason::Exited { code }) => format!("ended with exit code {code}"),
             (None, EndReason::OutOfMemory) => "ended: it needed more memory than it asked for".into(),
             (None, EndReason::StartFailed) => "could not be started".into(),
             (None, other) => format!("ended: {other:?}"),
         };
+        // What the job said is sealed already, and perhaps by a process that is gone.
+        let with = |this: &Self, rest: &str| match &unhealthy {
+            Some(why) => this.record.say(&format!("{what}: ")).then(why.clone()).then(this.record.say(rest)),
+            None => this.record.say(&format!("{what}{rest}")),
+        };
         let Some((restart, retry)) = self.life().map(|l| (l.restart, l.retry)).filter(|_| self.record.stop.is_none()) else {
-            self.happened(now, what);
+            self.remember(now, with(self, ""));
             return false;
         };
         let policy = match (restart, end) {
@@ -135,7 +160,7 @@ impl Machine {
             _ => false,
         };
         if !policy {
-            self.happened(now, what);
+            self.remember(now, with(self, ""));
             return false;
         }
         let upkeep = &mut self.record.upkeep;
@@ -148,16 +173,18 @@ impl Machine {
         };
         if !allowed {
             let (times, row) = (upkeep.restarts, if retry.is_none() { ", each time soon after the last" } else { "" });
-            self.happened(now, format!("{what}; given up after {times} restarts{row}"));
+            self.remember(now, with(self, &format!("; given up after {times} restarts{row}")));
             return false;
         }
         let pause = Millis(FIRST_PAUSE.0.saturating_mul(1 << upkeep.in_a_row.min(16))).min(LONGEST_PAUSE);
         upkeep.in_a_row = upkeep.in_a_row.saturating_add(1);
         upkeep.restarts = upkeep.restarts.saturating_add(1);
         upkeep.next = Some(now.plus(pause));
-        let text = format!("{what}; restart {}{of} in {:.1} s", upkeep.restarts, pause.0 as f64 / 1000.0);
-        upkeep.note = format!("[farm] the job {text}\n");
-        self.happened(now, text);
+        let rest = format!("; restart {}{of} in {:.1} s", upkeep.restarts, pause.0 as f64 / 1000.0);
+        upkeep.note = format!("[farm] the job {what}{rest}\n");
+        let said = unhealthy.is_some() && !self.nursing.saw.is_empty();
+        self.note = said.then(|| format!("[farm] the job {what}: {}{rest}\n", self.nursing.saw));
+        self.remember(now, with(self, &rest));
         self.await_next(now, out);
         true
     }
@@ -177,6 +204,7 @@ impl Machine {
         if !due || !drained || self.nursing.creating || self.record.stop.is_some() {
             return;
         }
+        self.log_was_cut(now, out);
         self.switch(now, out);
         if let Some(image) = self.record.image.clone() {
             self.nursing.creating = true;
@@ -194,12 +222,12 @@ impl Machine {
         self.happened(now, format!("could not be started: {detail}"));
         self.update_did_not_start(detail);
         if !self.starts_again(&EndReason::StartFailed, now, now, out) {
-            self.conclude(EndReason::StartFailed, detail.to_owned(), now, out);
+            self.conclude(EndReason::StartFailed, self.record.say(detail), now, out);
         }
     }
 
     /// Somebody wants the job to end while it is being started again.
-    pub(super) fn stop_restart(&mut self, reason: EndReason, detail: String, now: Timestamp, out: &mut Vec<Effect>) {
+    pub(super) fn stop_restart(&mut self, reason: EndReason, detail: Said, now: Timestamp, out: &mut Vec<Effect>) {
         if self.nursing.creating || self.record.upkeep.next.is_none() {
             // The start is under way; `on_running` carries the order out.
             out.push(Effect::Save);
@@ -249,8 +277,7 @@ impl Machine {
             return;
         };
         self.nursing.check_at = Some(now.plus(health.interval));
-        let before = self.nursing.health.clone();
-        let was = before.as_ref().map(|h| h.state);
+        let was = self.nursing.health.as_ref().map(|h| h.state);
         let (state, detail) = match seen {
             Seen::Well(detail) => {
                 self.nursing.failures = 0;
@@ -275,15 +302,20 @@ impl Machine {
                 Wellness::Starting | Wellness::Unhealthy => {}
             }
         }
-        self.nursing.health = Some(HealthStatus { state, detail: detail.clone() });
+        // Sealed, the same would look new each time.
+        let news = was != Some(state) || self.nursing.saw != detail;
+        if news {
+            self.nursing.health = Some(HealthStatus { state, detail: self.record.say(&detail) });
+        }
         if state == Wellness::Unhealthy {
             let grace = self.manifest.as_ref().map_or(RETRY_WAIT, |m| m.grace);
-            self.record.upkeep.unhealthy = Some(detail);
+            self.record.upkeep.unhealthy = Some(self.record.say(&detail));
             self.nursing.check_at = None;
             out.push(Effect::Save);
             self.stop_container(grace, out);
         }
-        if self.nursing.health != before {
+        self.nursing.saw = detail;
+        if news {
             out.push(Effect::Publish);
         }
     }
@@ -296,10 +328,6 @@ impl Machine {
         let stop = self.stop_retry.filter(|_| self.record.upkeep.unhealthy.is_some() || self.is_replacing());
         [next, self.nursing.check_at, stop].into_iter().flatten()
     }
-}
-
-fn unwell(why: &str) -> String {
-    format!("its health check failed: {why}")
 }
 
 #[cfg(test)]

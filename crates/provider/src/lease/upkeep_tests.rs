@@ -55,7 +55,7 @@ fn a_job_is_started_again_as_often_as_it_asks() {
     assert!(out.contains(&Effect::Remove { container: "c2".into() }), "{out:?}");
     // The machine was its user's from the first start to the last end.
     assert_eq!(case.machine.record.served_ms, Millis(began + 100 - 12_000));
-    let history: Vec<&str> = case.machine.record.upkeep.history.iter().map(|h| h.text.as_str()).collect();
+    let history = case.history();
     assert_eq!(
         history,
         [
@@ -101,7 +101,7 @@ fn pauses_grow_to_a_limit_and_a_hopeless_job_is_given_up() {
         at = began + 10;
     }
     assert_eq!(pauses, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000, 30_000]);
-    assert!(case.machine.record.upkeep.history.back().unwrap().text.contains("given up after 10 restarts, each time soon"));
+    assert!(case.history().last().unwrap().contains("given up after 10 restarts, each time soon"));
     assert!(case.machine.record.upkeep.history.len() <= MAX_HISTORY);
     // A run of a minute makes up for what went before.
     let mut case = Case::running_with(policy(Restart::Always, None));
@@ -148,7 +148,10 @@ fn an_instance_that_cannot_be_made_is_a_failure_like_others() {
     assert_eq!((case.phase(), case.machine.record.upkeep.restarts), (Phase::Restarting, 2));
     case.until(14_600);
     let out = case.at(14_700, Event::StartFailed { detail: "no space".into() });
-    assert_eq!((case.machine.record.end.clone(), case.machine.record.detail.as_str()), (Some(EndReason::StartFailed), "no space"));
+    assert_eq!(
+        (case.machine.record.end.clone(), case.read(&case.machine.record.detail).as_str()),
+        (Some(EndReason::StartFailed), "no space")
+    );
     assert!(out.contains(&Effect::CopyOutput { container: "c".into() }), "what the first one wrote is kept: {out:?}");
 }
 
@@ -211,8 +214,8 @@ fn an_unhealthy_job_is_stopped_and_started_again() {
     assert!(out.contains(&Effect::StopContainer { container: "c".into(), grace: Millis(0) }), "{out:?}");
     let began = again(&mut case, now + 7_100, 0).expect("that it ended well after the signal is no health");
     assert_eq!(health(&case, began), Wellness::Starting);
-    let said = &case.machine.record.upkeep.history;
-    assert!(said.iter().any(|h| h.text.starts_with("stopped, since its health check failed: down; restart 1 in")), "{said:?}");
+    let said = case.history();
+    assert!(said.iter().any(|h| h.starts_with("stopped, since its health check failed: down; restart 1 in")), "{said:?}");
     // An answer about the instance before says nothing about this one.
     assert_eq!(case.at(began + 10, failing()), []);
 }
@@ -226,7 +229,7 @@ fn an_unhealthy_job_that_does_not_come_back_has_failed() {
     }
     case.exit(16_000, 0);
     assert_eq!(case.machine.record.end, Some(EndReason::Exited { code: 143 }));
-    assert_eq!(case.machine.record.detail, "its health check failed: exit code 1");
+    assert_eq!(case.read(&case.machine.record.detail), "its health check failed: exit code 1");
     let out = case.at(16_100, Event::LogDrained { instance: 0 });
     assert_eq!(close_of(&out).unwrap().1, Some(EndReason::Exited { code: 143 }));
 }
@@ -250,4 +253,86 @@ fn early_failures_and_checks_that_cannot_be_made_do_not_count() {
         assert_eq!(case.machine.record.upkeep.unhealthy.is_some(), n == 3, "{n}");
         now += 1_000;
     }
+}
+
+#[test]
+fn what_a_check_saw_is_sealed_at_once_and_still_told_after_a_crash() {
+    const SECRET: &str = "what the job said";
+    let mut case = Case::running_with(checked(Restart::Always, 0));
+    let sealed = |case: &Case| {
+        let (record, status) = (serde_json::to_string(&case.machine.record).unwrap(), case.machine.status(Timestamp(20_000)));
+        assert!(!record.contains(SECRET) && !serde_json::to_string(&status).unwrap().contains(SECRET), "{record}");
+    };
+    let mut published = vec![];
+    for n in 1..=3 {
+        case.until(12_001 + n * 1_000);
+        let out = case.at(12_001 + n * 1_000, Event::Probed { instance: 0, seen: Seen::Failing(SECRET.into()) });
+        published.push(out.contains(&Effect::Publish));
+        sealed(&case);
+    }
+    assert_eq!(published, [true, false, true], "the same again is no news, sealed anew or not");
+    assert_eq!(case.read(&case.machine.status(Timestamp(15_500)).health.unwrap().detail), SECRET);
+    // The process that saw it is gone; the instance's end is seen by the next one.
+    let mut after = Case::of(case.machine.record.clone(), 15_500);
+    after.machine.resume(Timestamp(15_500), &mut vec![]);
+    after.at(15_500, Event::Manifest(Box::new(checked(Restart::Always, 0))));
+    for (case, note) in
+        [(&mut case, "its health check failed: what the job said; restart 1"), (&mut after, "its health check failed; restart 1")]
+    {
+        case.exit(16_000, 0);
+        sealed(case);
+        let last = case.history().pop().unwrap();
+        assert_eq!(last, "stopped, since its health check failed: what the job said; restart 1 in 0.5 s");
+        assert_eq!(case.machine.note(), format!("[farm] the job stopped, since {note} in 0.5 s\n"));
+    }
+    case.at(16_100, Event::Stop { reason: EndReason::StoppedByUser, grace: Millis(0), detail: String::new() });
+    case.at(16_200, Event::LogDrained { instance: 0 });
+    case.at(16_300, Event::OutputDone { output: None, problem: None });
+    assert_eq!((case.phase(), case.machine.record.upkeep.note.as_str()), (Phase::Ended, ""), "no text is clear after the end");
+    // One that is not started again says so in its detail.
+    let mut case = Case::running_with(checked(Restart::Never, 0));
+    for n in 1..=3 {
+        case.until(12_001 + n * 1_000);
+        case.at(12_001 + n * 1_000, Event::Probed { instance: 0, seen: Seen::Failing(SECRET.into()) });
+    }
+    case.exit(16_000, 0);
+    case.at(16_010, Event::OutputDone { output: None, problem: Some("no room".into()) });
+    sealed(&case);
+    assert_eq!(case.read(&case.machine.record.detail), "its health check failed: what the job said; no room");
+}
+
+#[test]
+fn a_log_whose_rest_does_not_come_is_said_to_be_cut() {
+    const CUT: &str = "the end of its log may be missing";
+    let cut = |case: &Case| (case.machine.status(Timestamp(50_000)).log_cut, case.history().iter().filter(|h| h.starts_with(CUT)).count());
+    // At the end of the job.
+    let mut case = Case::running_with(policy(Restart::Never, None));
+    case.exit(13_000, 0);
+    case.at(13_100, Event::OutputDone { output: None, problem: None });
+    case.until(42_999);
+    assert_eq!((cut(&case), case.phase()), ((false, 0), Phase::Stopping));
+    let out = case.until(43_000);
+    assert_eq!((cut(&case), case.phase()), ((true, 1), Phase::Ended));
+    assert!(out.contains(&Effect::Save) && out.contains(&Effect::Publish), "{out:?}");
+    case.at(43_100, Event::LogDrained { instance: 0 });
+    assert_eq!(cut(&case), (true, 1), "what comes now is not taken");
+    // Before another instance.
+    let mut case = Case::running_with(policy(Restart::Always, None));
+    case.exit(13_000, 1);
+    assert!(case.until(43_000).contains(&Effect::Create { image: "i".into(), instance: 1 }));
+    assert_eq!(cut(&case), (true, 1));
+    // The engine gave it up; what it says of another instance's log is not this one's.
+    let mut case = Case::running_with(policy(Restart::Never, None));
+    case.at(12_500, Event::LogCut { instance: 7 });
+    assert_eq!(cut(&case), (false, 0));
+    case.at(12_500, Event::LogCut { instance: 0 });
+    case.at(12_500, Event::LogDrained { instance: 0 });
+    case.exit(13_000, 0);
+    assert_eq!(cut(&case), (true, 1));
+    // All of it came.
+    let mut case = Case::running_with(policy(Restart::Never, None));
+    case.exit(13_000, 0);
+    case.at(13_010, Event::LogDrained { instance: 0 });
+    case.until(60_000);
+    assert_eq!(cut(&case), (false, 0));
 }

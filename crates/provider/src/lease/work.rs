@@ -15,7 +15,7 @@ use crate::images::Origin;
 use crate::secrets;
 use crate::volumes;
 use futures::StreamExt as _;
-use pasture_api::data::{NodeEvent, OUTPUT_DIR, OutputInfo};
+use pasture_api::data::{OUTPUT_DIR, OutputInfo};
 use pasture_api::frames;
 use pasture_rt::{TaskHandle, TaskKind};
 use pasture_runtime::{
@@ -148,7 +148,7 @@ async fn pull(ctx: &Arc<Context>, shared: &Shared, reference: &str) -> Event {
         while let Some(event) = told.recv().await {
             // One line for each change, not for each byte.
             if last.insert(event.layer.clone(), event.status.clone()).as_ref() != Some(&event.status) {
-                shared.emit(NodeEvent::Output { line: clean(&format!("{} {}", event.layer, event.status)) });
+                shared.emit_line(&format!("{} {}", event.layer, event.status));
             }
         }
     };
@@ -241,7 +241,7 @@ async fn note_use(ctx: &Arc<Context>, shared: &Shared, name: &str) {
 async fn tell_build(shared: &Shared, mut told: mpsc::Receiver<BuildEvent>) -> Vec<String> {
     let mut bases = vec![];
     let mut line = String::new();
-    let tell = |text: &str| shared.emit(NodeEvent::Output { line: clean(text) });
+    let tell = |text: &str| shared.emit_line(text);
     while let Some(event) = told.recv().await {
         match event {
             BuildEvent::Step(step) => tell(&step_text(&step)),
@@ -512,7 +512,7 @@ pub(crate) async fn follow(
 ) {
     let (id, instance) = (InstanceId(container), place.instance);
     let copied = match open_log(&ctx, &shared, writer, reader, place).await {
-        Ok(Some(writer)) => copy_log(&ctx, &shared, writer, &id).await,
+        Ok(Some(writer)) => copy_log(&ctx, &shared, writer, &id, instance).await,
         Ok(None) => return,
         Err(error) => Err(error),
     };
@@ -601,7 +601,7 @@ impl LogCopy<'_> {
     }
 }
 
-async fn copy_log(ctx: &Context, shared: &Shared, writer: LogWriter, id: &InstanceId) -> Result<(), StoreError> {
+async fn copy_log(ctx: &Context, shared: &Shared, writer: LogWriter, id: &InstanceId, instance: u32) -> Result<(), StoreError> {
     let (mut failures, due) = (0, tokio::time::Instant::now());
     let mut copy = LogCopy { shared, writer: Some(writer), at_work: None, pieces: vec![], bytes: 0, due };
     loop {
@@ -643,6 +643,7 @@ async fn copy_log(ctx: &Context, shared: &Shared, writer: LogWriter, id: &Instan
                 failures += 1;
                 if failures > LOG_ATTEMPTS {
                     tracing::error!(error = %chain(&error), lease = %shared.id(), "the rest of the log is given up");
+                    shared.tell(Event::LogCut { instance }).await;
                     return Ok(());
                 }
                 tokio::time::sleep(ENGINE_PAUSE).await;

@@ -26,7 +26,7 @@ async fn begin(bench: &Bench, provider: &Provider, manifest: &Manifest, number: 
 }
 
 fn told(status: &LeaseStatus) -> Vec<&str> {
-    status.history.iter().map(|h| h.text.as_str()).collect()
+    status.history.iter().map(|h| h.text.text()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,7 +112,7 @@ async fn ports_and_http_are_checked_from_inside() {
             client.ok("POST", "stop?grace_ms=0", vec![]).await;
         }
         let ended = client.reach(Phase::Ended).await;
-        assert_eq!(ended.detail.contains("health check failed"), !well, "{probe:?}: {ended:?}");
+        assert_eq!(ended.detail.text().contains("health check failed"), !well, "{probe:?}: {ended:?}");
         assert_eq!(ended.end == Some(EndReason::StoppedByUser), well, "{probe:?}: {ended:?}");
     }
     assert!(provider.shutdown(ShutdownMode::Detach).await);

@@ -5,13 +5,14 @@ pub(crate) mod network;
 use futures::StreamExt as _;
 use network::SimulatedNetwork;
 use pasture_api::auth;
-use pasture_api::data::{CountersignRequest, LeaseStatus, NodeEvent, Phase};
+use pasture_api::data::{CountersignRequest, LeaseStatus, NodeEvent, Phase, Said};
 use pasture_api::frames::Decoder;
 use pasture_api::sse::SseDecoder;
 use pasture_provider::{Network, Options, Provider};
 use pasture_rt::SystemClock;
 use pasture_runtime::docker::{DockerConfig, DockerRuntime};
 use pasture_runtime::{BuildLimits, BuildRequest, InstanceKey, Network as Reach, Owner, Runtime};
+use pasture_store::said::open_text;
 use pasture_store::sealed::{Binding, Content, OpenReader, Opener, ReaderKey};
 use pasture_types::keys::SignatureText;
 use pasture_types::lease::Usage;
@@ -202,8 +203,15 @@ impl Client {
         bytes
     }
 
+    /// As the user reads it. Once the description is here, all that is said is sealed.
+    fn open(&self, said: &mut Said) {
+        said.open(|sealed| open_text(&reader(), &self.lease, sealed).unwrap());
+    }
+
     pub(crate) async fn status(&self) -> LeaseStatus {
-        serde_json::from_slice(&self.ok("GET", "status", vec![]).await).unwrap()
+        let mut status: LeaseStatus = serde_json::from_slice(&self.ok("GET", "status", vec![]).await).unwrap();
+        status.each_text(|said| self.open(said));
+        status
     }
 
     /// Which lease it is about.
@@ -267,7 +275,10 @@ impl Client {
             while !(ended && confirmed) {
                 decoder.push(&bytes.next().await.expect("the stream goes on").unwrap());
                 while let Some(event) = decoder.next_event().unwrap() {
-                    let event: NodeEvent = serde_json::from_str(&event.data).unwrap();
+                    let mut event: NodeEvent = serde_json::from_str(&event.data).unwrap();
+                    // The description is here before anybody follows: from then on no text is clear.
+                    event.each_text(|said| assert!(said.is_empty() || said.boxes().count() > 0, "{said:?}"));
+                    event.each_text(|said| self.open(said));
                     match &event {
                         NodeEvent::Status { status } => ended |= status.phase == Phase::Ended,
                         NodeEvent::Usage { usage, last, .. } => {
