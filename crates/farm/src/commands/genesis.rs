@@ -98,12 +98,12 @@ fn guide(genesis: &Genesis, quorum: usize, dev: bool) -> String {
          Network `{id}`, {}, {} of which make a block final. {credits_line}\n\n\
          Each operator of a validator does this on its machine, with the folder that `farm validator init` was given:\n\n\
          1. Read what you agree to: `farm genesis --show genesis`. The network's id above is the hash of all of it: compare it with the\n   other operators by another way than the one the file came by.\n\
-         2. Take the place that the genesis gives you: `farm validator join --data DIR --genesis genesis --network network.toml`.\n   If your machine listens at another address than the others dial, write it into `DIR/zone/network.toml` as `listen`.\n\
+         2. Take the place that the genesis gives you: `farm validator join --data DIR --genesis genesis --network network.toml`.\n   If your machine listens at another address than the others dial, write it into the `network.toml` that is then in DIR, as `listen`.\n\
          3. Open the port of your address in `network.toml` for the other validators. The API stays on loopback unless you say otherwise.\n\
          4. Start it: `farm validator run --data DIR`. The first block comes when {} are up.\n\
          5. Look at it: `farm --api-url http://127.0.0.1:8730 status`.\n\n\
-         Keep `DIR/zone/validator.key` and `DIR/zone/operator.key` to yourself, and run a validator's key on one machine only: two that\n\
-         sign with one key contradict each other.\n",
+         Keep the key files in DIR to yourself, and run a validator's key on one machine only: two that sign with one key contradict\n\
+         each other.\n",
         count(all as u64, "validator"),
         quorum,
         count(quorum as u64, "validator"),

@@ -50,7 +50,14 @@ pub(crate) fn cost(lease: &LeaseView) -> Amount {
 
 /// What the machine of an open lease says; nothing when it does not answer at once.
 pub(crate) async fn live(session: &Session, lease: Option<&LeaseView>) -> Option<LeaseStatus> {
-    let lease = lease.filter(|l| matches!(l.state, LeaseState::Accepted | LeaseState::Running))?;
+    told(session, lease?, &[LeaseState::Accepted, LeaseState::Running]).await
+}
+
+/// What the machine of a lease says while it has one of these states; nothing when it does not answer at once.
+async fn told(session: &Session, lease: &LeaseView, in_states: &[LeaseState]) -> Option<LeaseStatus> {
+    if !in_states.contains(&lease.state) {
+        return None;
+    }
     tokio::time::timeout(ANSWER_WAIT, session.lease_client(lease).status()).await.ok()?.ok()
 }
 
@@ -127,11 +134,16 @@ pub(crate) async fn status(app: &App, job: &str, watch: bool) -> Outcome {
 /// What is known of one job.
 async fn one(session: &Session, job: &str) -> Result<View, Failure> {
     let job = session.job(job).await?;
-    let live = live(session, job.lease.as_ref()).await;
+    // The machine keeps what happened for a week after the end.
+    const WITH_A_MACHINE: [LeaseState; 4] = [LeaseState::Accepted, LeaseState::Running, LeaseState::Closing, LeaseState::Closed];
+    let said = match &job.lease {
+        Some(lease) => told(session, lease, &WITH_A_MACHINE).await,
+        None => None,
+    };
     let view = JobView { order: job.order.clone(), lease: job.lease.clone() };
-    let state = words::state(&view, live.as_ref().map(|s| s.phase));
-    let value = serde_json::json!({"job": job.handle, "state": state, "order": job.order, "lease": job.lease, "machine": live});
-    let text = job_text(session, &job, state, live.as_ref());
+    let state = words::state(&view, said.as_ref().map(|s| s.phase));
+    let value = serde_json::json!({"job": job.handle, "state": state, "order": job.order, "lease": job.lease, "machine": said});
+    let text = job_text(session, &job, state, said.as_ref());
     Ok(View { value, text, over: words::is_over(&view) })
 }
 

@@ -127,6 +127,9 @@ fn what_happened_to_a_job_is_its_users_to_read() {
         assert_eq!(holding(&net.data(), word.as_bytes()), [] as [PathBuf; 0], "on the machine's disk");
     }
     assert!(!net.log().contains(WORD), "in the machine's own log");
+    // Its user reads it also after the end, when all is paid.
+    let _ = user.settled();
+    let _ = user.farm(&["status", "patient"]).exits(0).says(&[&said]);
     let kept = net.data().join("provider/provider/leases").join(user.lease().id.to_string());
     let (state, mark) = (std::fs::read_to_string(kept.join("state")).unwrap(), std::fs::read_to_string(kept.join("log.mark")).unwrap());
     assert!(state.contains("\"history\":[{\"at\":") && mark.contains("\"first_sum\":0"), "{state}\n{mark}");
