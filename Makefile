@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all histories mutants storm bench examples fuzz sim dist
+.PHONY: help demo test check test-all histories mutants storm soak bench examples fuzz sim dist
 
 LOCKED := $(if $(filter true,$(CI)),--locked)
 FOLD := --manifest-path examples/fold/Cargo.toml
@@ -32,7 +32,7 @@ check: ## formatting, lints, repository checks, unit tests of the pure crates, s
 	cargo test $(LOCKED) --quiet $(PURE:%=--package %)
 	cargo test $(LOCKED) --quiet $(FOLD)
 
-test-all: test demo histories mutants storm sim ## test, all random histories, seeded faults, 200 deaths, wasm, the simulation of a month, the demo
+test-all: test demo histories mutants storm soak sim ## test, all random histories, seeded faults, 200 deaths, 200 strokes on validators, wasm, the simulation of a month, the demo
 	@scripts/wasm.sh
 
 histories: ## 12,000 random histories of the ledger; HISTORIES=n for fewer or more
@@ -44,6 +44,10 @@ mutants: ## seeded faults in the ledger, one at a time: each must be caught by t
 storm: ## 200 random deaths of a machine's program and of the engine under it, with jobs, a herd and volumes; STORM=n
 	@engine=$$(scripts/engine.sh base); export FARM_TEST_ENGINE=$$engine; \
 	STORM=$(or $(STORM),200) cargo test $(LOCKED) --workspace --test network -- --nocapture storms
+
+soak: ## 200 random kills and pauses of four validators, while people pay each other; SOAK=n
+	@engine=$$(scripts/engine.sh base); export FARM_TEST_ENGINE=$$engine; \
+	SOAK=$(or $(SOAK),200) cargo test $(LOCKED) --workspace --test network -- --nocapture soaks
 
 bench: ## measures, in the release profile; PASTURE_TRACES=FOLDER for placement; docs/PERFORMANCE.md says how to read it
 	@engine=$$(scripts/engine.sh base); export FARM_TEST_ENGINE=$$engine; \

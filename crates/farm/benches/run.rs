@@ -3,11 +3,14 @@
 //! Starts a local network with the built `farm` and runs a prebuilt image that does nothing, in turn with the engine's own
 //! create, start and wait of the same image with the same kind of network. Both sides clean up outside the measured time.
 //! Then a command that does nothing runs in a running job, in turn with the engine's own exec in the same container.
-//! Then a job that talks as fast as it can, in turn with the engine's own log of the same; and one that only calculates, while its machine
-//! proves its capacity, in turn with the same container without us.
+//! Then a job that talks as fast as it can, in turn with the engine's own log of the same.
+//! Last a network by production rules, its machine in a process of its own: what that machine costs beside a job, and a job that only
+//! calculates, while its machine proves its capacity, in turn with the same container without us.
 //! The engine is reached through its socket without any client library. Needs `scripts/engine.sh base`.
 //! `cargo bench -p pasture-farm --bench run -- [--quick]`; `FARM_TEST_ENGINE` names the engine's socket.
 
+#[path = "run/production.rs"]
+mod production;
 #[path = "../../../bench/report.rs"]
 mod report;
 
@@ -17,6 +20,7 @@ use pasture_api::channel::{Frame, Opening, Purpose};
 use pasture_api::client::LeaseClient;
 use pasture_rt::{Clock as _, SystemClock};
 use pasture_store::keys;
+use production::Production;
 use report::{Failure, Figure, Goal, Report, Spread, cpu_seconds, quick, resident_mib, say};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -46,8 +50,8 @@ const RUN_GOAL_MS: f64 = 150.0;
 const IDLE_GOAL_CORES: f64 = 0.01;
 /// A job that calculates may take so many times as long as without us.
 const BURDEN_GOAL: f64 = 1.01;
-/// The same as a share of the machine's processor that is not the job's: heartbeats, capacity checks, the ledger. It has no noise of other
-/// programs in it.
+/// The same as a share of the machine's processor that is not the job's: heartbeats, capacity checks, the job's keeping. It has no noise of
+/// other programs in it.
 const BURDEN_GOAL_PERCENT: f64 = 1.0;
 /// Calculates, and says when it began and ended by the machine's own clock.
 const CALCULATE: &str =
@@ -61,8 +65,10 @@ struct Plan {
     rounds: usize,
     /// Commands of each kind in a running job.
     execs: usize,
-    /// Rounds of the talker and of the calculator.
+    /// Rounds of the talker.
     jobs: usize,
+    /// Rounds of the calculator.
+    calculations: usize,
     /// What the talker says, in MiB.
     log_mib: u64,
     /// How far the calculator counts.
@@ -70,6 +76,8 @@ struct Plan {
     /// Before an idle measurement: the last job's periods are settled by then.
     settle: Duration,
     idle: Duration,
+    /// How long a machine by production rules is looked at beside a job: whole periods, of a minute each.
+    beside: Duration,
 }
 
 impl Plan {
@@ -77,13 +85,24 @@ impl Plan {
         rounds: 11,
         execs: 101,
         jobs: 5,
+        calculations: 11,
         log_mib: 64,
         count: 4_000_000,
         settle: Duration::from_secs(20),
         idle: Duration::from_secs(20),
+        beside: Duration::from_secs(180),
     };
-    const QUICK: Self =
-        Self { rounds: 2, execs: 5, jobs: 1, log_mib: 4, count: 200_000, settle: Duration::from_secs(3), idle: Duration::from_secs(3) };
+    const QUICK: Self = Self {
+        rounds: 2,
+        execs: 5,
+        jobs: 1,
+        calculations: 1,
+        log_mib: 4,
+        count: 200_000,
+        settle: Duration::from_secs(3),
+        idle: Duration::from_secs(3),
+        beside: Duration::from_secs(10),
+    };
 }
 
 fn main() -> Result<(), Failure> {
@@ -91,7 +110,7 @@ fn main() -> Result<(), Failure> {
     let plan = if quick { Plan::QUICK } else { Plan::FULL };
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut report = Report::begin("run", quick, scratch.path());
-    report.plan(json!({ "rounds": plan.rounds, "execs": plan.execs, "jobs": plan.jobs, "log_mib": plan.log_mib, "count": plan.count, "settle_s": plan.settle.as_secs(), "idle_s": plan.idle.as_secs() }));
+    report.plan(json!({ "rounds": plan.rounds, "execs": plan.execs, "jobs": plan.jobs, "calculations": plan.calculations, "log_mib": plan.log_mib, "count": plan.count, "settle_s": plan.settle.as_secs(), "idle_s": plan.idle.as_secs(), "beside_s": plan.beside.as_secs() }));
     let engine = Engine::find()?;
     let mut network = Network::start(scratch.path(), &engine)?;
     let measured = network.wait_ready().and_then(|()| measure(&network, &engine, &plan, &mut report));
@@ -101,7 +120,28 @@ fn main() -> Result<(), Failure> {
     let stopped = network.stop();
     measured?;
     stopped?;
+    let folder = scratch.path().join("production");
+    std::fs::create_dir(&folder)?;
+    let production = Production::start(&folder, &engine)?;
+    let measured = burden(&production, &engine, &plan, &mut report);
+    let stopped = production.stop();
+    measured?;
+    stopped?;
     report.finish()
+}
+
+/// What heartbeats, checks and a job's keeping cost where the periods are a production network's.
+fn burden(network: &Production, engine: &Engine, plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    let beside = network.beside(plan.beside)?;
+    let cores = std::thread::available_parallelism()?.get() as f64;
+    let of_all = |share: f64| Spread::median(&[share / cores * 100.0]);
+    let machine = Figure::new("processor of `farm up` beside a running job, of the machine's", "%", of_all(beside.machine));
+    report.add(machine.goal(Goal::Most(BURDEN_GOAL_PERCENT)));
+    report.add(Figure::new("processor of the only validator meanwhile, of the machine's", "%", of_all(beside.validator)));
+    let [alone, burdened] = calculations(network, engine, plan)?;
+    let work = Figure::new("a job that only calculates, its machine proving its capacity", "s", Spread::median(&burdened));
+    report.add(work.against("the same container without us", "s", Spread::median(&alone)).goal(Goal::Times(BURDEN_GOAL)));
+    Ok(())
 }
 
 fn measure(network: &Network, engine: &Engine, plan: &Plan, report: &mut Report) -> Result<(), Failure> {
@@ -133,13 +173,10 @@ fn measure(network: &Network, engine: &Engine, plan: &Plan, report: &mut Report)
     let [engines, ours] = talks(network, engine, plan)?;
     let log = Figure::new("log of a job that talks as fast as it can, until it is here", "MiB/s", Spread::median(&ours));
     report.add(log.against("the engine's log of the same, followed", "MiB/s", Spread::median(&engines)));
-    let [alone, burdened] = calculations(network, engine, plan)?;
-    let work = Figure::new("a job that only calculates, its machine proving its capacity", "s", Spread::median(&burdened));
-    report.add(work.against("the same container without us", "s", Spread::median(&alone)).goal(Goal::Times(BURDEN_GOAL)));
     let cores = std::thread::available_parallelism()?.get() as f64;
-    let burden =
+    let all =
         Figure::new("processor of `farm dev` beside a running job, of the machine's", "%", Spread::median(&[beside.cores / cores * 100.0]));
-    report.add(burden.goal(Goal::Most(BURDEN_GOAL_PERCENT)));
+    report.add(all);
     for (cpu, memory, idle) in [
         ("processor of an idle `farm dev`, fresh", "memory of an idle `farm dev`, fresh", fresh),
         ("processor of an idle `farm dev`, after the jobs", "memory of an idle `farm dev`, after the jobs", used),
@@ -226,18 +263,13 @@ fn drain(mut from: impl std::io::Read, least: u64) -> Result<f64, Failure> {
 }
 
 /// Seconds that a fixed piece of work takes: in a container without us, as a job.
-fn calculations(network: &Network, engine: &Engine, plan: &Plan) -> Result<[Vec<f64>; 2], Failure> {
+fn calculations(network: &Production, engine: &Engine, plan: &Plan) -> Result<[Vec<f64>; 2], Failure> {
     let command = CALCULATE.replace("COUNT", &plan.count.to_string());
     let (mut alone, mut burdened) = (vec![], vec![]);
-    for round in 1..=plan.jobs {
-        say(&format!("a job that calculates, round {round} of {} ...", plan.jobs));
+    for round in 1..=plan.calculations {
+        say(&format!("a job that calculates, round {round} of {} ...", plan.calculations));
         alone.push(between(&engine.says(&command)?)?);
-        let run = ["run", IMAGE, "--egress", "none", "--yes", "--cpu", "1", "--", "sh", "-c", &command];
-        let ran = farm(&network.home).args(run).stdin(Stdio::null()).output()?;
-        if !ran.status.success() {
-            return Err(failed("the calculator failed", &ran));
-        }
-        burdened.push(between(&String::from_utf8_lossy(&ran.stdout))?);
+        burdened.push(between(&network.says(&command)?)?);
     }
     Ok([alone, burdened])
 }

@@ -114,7 +114,7 @@ mod tests {
     fn a_wrong_file_is_refused_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("network.toml");
-        let wrong = ["listen = 5", "listen = \"1.2.3.4:5\"", "[[validator]]\nkey = \"00\"\naddress = \"1.2.3.4:5\"", "\u{0}"];
+        let wrong = ["listen = 5", "listen = \"1.2.3.4\"", "[[validator]]\nkey = \"00\"\naddress = \"1.2.3.4:5\"", "\u{0}"];
         for text in wrong {
             std::fs::write(&path, text).unwrap();
             let error = NetworkFile::read(&path).unwrap_err().to_string();

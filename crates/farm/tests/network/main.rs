@@ -59,6 +59,8 @@ mod secrets;
 #[cfg(test)]
 mod services;
 #[cfg(test)]
+mod soaks;
+#[cfg(test)]
 mod stopping;
 #[cfg(test)]
 mod storms;

@@ -1,0 +1,264 @@
+//! A soak: four validators, each a process, are killed, stopped in their tracks and started again at random, while people pay each other
+//! through whichever of them answers.
+//!
+//! `SOAK=200 cargo test --package pasture-farm --test network -- soaks` (what `make soak` does) is the whole promise; without it there are a
+//! few strokes. Whenever a quorum is up, payments go on. At the end every block of every validator is the same, each payment that was
+//! asked for was made exactly once, the books balance, and each validator's blocks give its state when they are executed again.
+
+use crate::support::{PATIENCE, Running, Signal, User, ask, eventually, free_port, random, until};
+use pasture_api::{ApiClient, ApiError, HeadView, TxResult};
+use pasture_rt::{Clock as _, SystemClock};
+use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, Envelope, TxBody};
+use pasture_types::{AccountId, Amount, AssetId, Millis, SigningKey, Timestamp, ZoneId};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Strokes where nobody asked for more.
+const FEW: usize = 10;
+const VALIDATORS: usize = 4;
+const QUORUM: usize = 3;
+/// People who pay.
+const PAYERS: usize = 4;
+/// Longest that one call may take: the validator may stand still.
+const CALL: Duration = Duration::from_secs(3);
+/// Longest until payments go on once a quorum is up, on a machine that does other things as well.
+const GOES_ON_WITHIN: Duration = Duration::from_secs(90);
+/// So that a failure can be repeated.
+const SEED: u64 = 0x50a4_0000_0001;
+const NUMBER_USED: u16 = 12;
+
+fn strokes() -> usize {
+    #[allow(clippy::disallowed_methods, reason = "how long a test runs is set from outside")]
+    let asked = std::env::var("SOAK").ok();
+    asked.map_or(FEW, |n| n.parse().expect("SOAK is a number of strokes"))
+}
+
+/// One validator; it may be down, or stand still.
+struct Validator {
+    data: PathBuf,
+    api: u16,
+    process: Option<Running>,
+    still: bool,
+}
+
+impl Validator {
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.api)
+    }
+    fn takes_part(&self) -> bool {
+        self.process.is_some() && !self.still
+    }
+    fn up(&mut self, user: &User) {
+        let listen = format!("127.0.0.1:{}", self.api);
+        let running = user.start(&["validator", "run", "--json", "--data", self.data.to_str().unwrap(), "--listen", &listen]);
+        eventually("a validator is up", PATIENCE, || running.stdout().contains("\"event\":\"ready\"").then_some(()));
+        self.process = Some(running);
+    }
+    fn signal(&self, signal: Signal) {
+        self.process.as_ref().unwrap().signal(signal);
+    }
+    fn kill(&mut self) {
+        let process = self.process.take().unwrap();
+        process.signal(Signal::KILL);
+        let _ = process.finish(PATIENCE);
+        self.still = false;
+    }
+}
+
+fn launch(user: &User) -> Vec<Validator> {
+    let path = |name: &str| user.home().join(name).to_str().unwrap().to_owned();
+    let mut make: Vec<String> = ["genesis", "--dev", "--name", "soak", "--out", &path("launch")].map(str::to_owned).to_vec();
+    for n in 0..VALIDATORS {
+        let (data, out, address) = (path(&format!("v{n}")), path(&format!("v{n}.json")), format!("127.0.0.1:{}", free_port()));
+        let _ = user.farm(&["validator", "init", "--data", &data, "--address", &address, "--out", &out]).exits(0);
+        make.extend(["--validator".into(), out]);
+    }
+    let _ = user.farm(&make.iter().map(String::as_str).collect::<Vec<_>>()).exits(0);
+    let (genesis, network) = (path("launch/genesis"), path("launch/network.toml"));
+    let mut validators = Vec::new();
+    for n in 0..VALIDATORS {
+        let data = path(&format!("v{n}"));
+        let _ = user.farm(&["validator", "join", "--data", &data, "--genesis", &genesis, "--network", &network]).exits(0);
+        let mut validator = Validator { data: data.into(), api: free_port(), process: None, still: false };
+        validator.up(user);
+        validators.push(validator);
+    }
+    validators
+}
+
+/// What payers and the storm share.
+struct Shared {
+    urls: Vec<String>,
+    zone: ZoneId,
+    over: AtomicBool,
+    /// Payments that somebody was told are final.
+    made: AtomicU64,
+    /// What went wrong, if anything.
+    wrong: Mutex<Option<String>>,
+}
+
+fn payment(zone: ZoneId, key: &SigningKey, to: AccountId, seq: u64) -> Envelope {
+    TxBody {
+        version: ENVELOPE_VERSION,
+        zone,
+        account: key.account(),
+        auth: Auth::Single,
+        lane: 7,
+        seq,
+        valid_until: Timestamp(SystemClock.now_ms()).plus(Millis::secs(3_600)),
+        max_fee: Amount::credits(1),
+        tip: Amount::ZERO,
+        fee_asset: AssetId::CREDIT,
+        fee_payer: None,
+        actions: vec![Action::Transfer { to, asset: AssetId::CREDIT, amount: Amount(1_000) }],
+    }
+    .sign(key)
+}
+
+async fn submit(url: &str, tx: &Envelope) -> Option<Result<TxResult, ApiError>> {
+    let client = ApiClient::new(url).ok()?;
+    tokio::time::timeout(CALL, client.submit(tx)).await.ok()
+}
+
+/// Pays until it is over, each payment until somebody says that it is final; how many.
+fn pays(shared: &Shared, key: &SigningKey, to: AccountId, mut seed: u64) -> u64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut seq = 0;
+    while !shared.over.load(Ordering::SeqCst) {
+        let tx = payment(shared.zone, key, to, seq);
+        loop {
+            let url = &shared.urls[usize::try_from(random(&mut seed) % shared.urls.len() as u64).unwrap()];
+            match runtime.block_on(submit(url, &tx)) {
+                Some(Ok(done)) if done.ok => break,
+                // Somebody else was told so, or nobody.
+                Some(Err(ApiError::Problem(p))) if p.ledger_code == Some(NUMBER_USED) => break,
+                Some(Ok(failed)) => *shared.wrong.lock().unwrap() = Some(failed.message),
+                // It is not there, stands still, was behind, or stopped in between: another one.
+                Some(Err(_)) | None => {}
+            }
+            if shared.wrong.lock().unwrap().is_some() {
+                return seq;
+            }
+        }
+        seq += 1;
+        shared.made.fetch_add(1, Ordering::SeqCst);
+    }
+    seq
+}
+
+/// Something happens to one of them.
+fn stroke(user: &User, validators: &mut [Validator], seed: &mut u64) -> String {
+    let n = usize::try_from(random(seed) % VALIDATORS as u64).unwrap();
+    let victim = &mut validators[n];
+    match (victim.process.is_some(), victim.still, random(seed) % 2) {
+        (false, ..) => {
+            victim.up(user);
+            format!("{n} is started")
+        }
+        (true, true, 0) => {
+            victim.kill();
+            format!("{n} is killed where it stands")
+        }
+        (true, true, _) => {
+            victim.signal(Signal::CONT);
+            victim.still = false;
+            format!("{n} goes on")
+        }
+        (true, false, 0) => {
+            victim.signal(Signal::STOP);
+            victim.still = true;
+            format!("{n} stands still")
+        }
+        (true, false, _) => {
+            victim.kill();
+            format!("{n} is killed")
+        }
+    }
+}
+
+fn head(url: &str) -> HeadView {
+    ask(url, async |api| api.head().await).unwrap()
+}
+
+#[test]
+fn validators_that_die_and_stand_still_lose_no_payment_and_make_one_history() {
+    let strokes = strokes();
+    let user = User::new("http://127.0.0.1:1".into());
+    let mut validators = launch(&user);
+    let urls: Vec<String> = validators.iter().map(Validator::url).collect();
+    let payers: Vec<User> = (0..PAYERS).map(|n| User::new(urls[n % urls.len()].clone()).with_credits()).collect();
+    let zone = payers[0].api(async |api| api.status().await).zone;
+    let shared = Arc::new(Shared { urls: urls.clone(), zone, over: false.into(), made: 0.into(), wrong: Mutex::default() });
+    let receivers: Vec<User> = (0..PAYERS).map(|n| User::new(urls[n % urls.len()].clone()).with_credits()).collect();
+    let had: Vec<Amount> = receivers.iter().map(|receiver| receiver.books().free).collect();
+    let paying: Vec<_> = payers
+        .iter()
+        .zip(&receivers)
+        .zip(1..)
+        .map(|((payer, to), n)| {
+            let (shared, key, to) = (Arc::clone(&shared), payer.key(), to.account());
+            std::thread::spawn(move || pays(&shared, &key, to, SEED + n))
+        })
+        .collect();
+    let made = || {
+        assert!(shared.wrong.lock().unwrap().is_none(), "{:?}", shared.wrong.lock().unwrap());
+        shared.made.load(Ordering::SeqCst)
+    };
+
+    let mut seed = SEED;
+    for n in 1..=strokes {
+        let what = stroke(&user, &mut validators, &mut seed);
+        let part = validators.iter().filter(|v| v.takes_part()).count();
+        println!("stroke {n} of {strokes}: {what}; {part} take part, {} payments", made());
+        if part >= QUORUM {
+            // More than those that were on their way already.
+            let enough = made() + 2 * PAYERS as u64;
+            eventually("payments go on", GOES_ON_WITHIN, || (made() >= enough).then_some(()));
+        }
+    }
+    for validator in &mut validators {
+        if validator.still {
+            validator.signal(Signal::CONT);
+            validator.still = false;
+        }
+        if validator.process.is_none() {
+            validator.up(&user);
+        }
+    }
+    let enough = made() + 2 * PAYERS as u64;
+    eventually("payments go on", GOES_ON_WITHIN, || (made() >= enough).then_some(()));
+    shared.over.store(true, Ordering::SeqCst);
+    let counts: Vec<u64> = paying.into_iter().map(|payer| payer.join().unwrap()).collect();
+    println!("payments: {counts:?}");
+
+    let last = urls.iter().map(|url| head(url).height.0).max().unwrap();
+    for url in &urls {
+        until(&format!("{url} is at block {last}"), || head(url).height.0 >= last);
+    }
+    for height in 1..=last {
+        let digests: Vec<String> = urls.iter().map(|url| ask(url, async |api| api.block(height).await).unwrap().digest).collect();
+        assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "at {height}: {digests:?}");
+    }
+    for url in &urls {
+        for ((to, had), count) in receivers.iter().zip(&had).zip(&counts) {
+            let has = ask(url, async |api| api.account(&to.account()).await).unwrap().balance;
+            assert_eq!(has, had.saturating_add(Amount(1_000 * u128::from(*count))), "{url}: every payment once");
+        }
+        let checked = ask(url, async |api| api.check().await).unwrap();
+        assert!(checked.violations.is_empty(), "{:?}", checked.violations);
+    }
+    for validator in &mut validators {
+        let process = validator.process.take().unwrap();
+        process.signal(Signal::TERM);
+        assert_eq!(process.finish(PATIENCE).code, 0);
+        assert_replays(&user, &validator.data);
+    }
+}
+
+fn assert_replays(user: &User, data: &Path) {
+    let report: Value = user.farm(&["ledger", "replay", "--json", "--data", data.to_str().unwrap()]).exits(0).json();
+    assert!(report["difference"].is_null(), "{report}");
+}
