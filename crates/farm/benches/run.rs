@@ -9,6 +9,8 @@
 //! The engine is reached through its socket without any client library. Needs `scripts/engine.sh base`.
 //! `cargo bench -p pasture-farm --bench run -- [--quick]`; `FARM_TEST_ENGINE` names the engine's socket.
 
+#[path = "run/process.rs"]
+mod process;
 #[path = "run/production.rs"]
 mod production;
 #[path = "../../../bench/report.rs"]
@@ -20,6 +22,7 @@ use pasture_api::channel::{Frame, Opening, Purpose};
 use pasture_api::client::LeaseClient;
 use pasture_rt::{Clock as _, SystemClock};
 use pasture_store::keys;
+use process::{POLL, READY_DEADLINE, STOP_DEADLINE, failed, farm, last_words};
 use production::Production;
 use report::{Failure, Figure, Goal, Report, Spread, cpu_seconds, quick, resident_mib, say};
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,10 +31,9 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const FARM: &str = env!("CARGO_BIN_EXE_farm");
 const IMAGE: &str = "pasture/busybox:1";
 const PROGRAM: &str = "true";
 /// Where an engine usually listens, ours first.
@@ -40,11 +42,6 @@ const SOCKETS: [&str; 2] = ["/run/pasture/docker.sock", "/var/run/docker.sock"];
 const ENGINE_DEADLINE: Duration = Duration::from_secs(30);
 /// Largest answer of the engine that is read.
 const MAX_ANSWER: u64 = 4 << 20;
-const READY_DEADLINE: Duration = Duration::from_secs(60);
-const STOP_DEADLINE: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(100);
-/// Lines of a log that are shown when something failed.
-const LAST_WORDS: usize = 15;
 
 const RUN_GOAL_MS: f64 = 150.0;
 const IDLE_GOAL_CORES: f64 = 0.01;
@@ -115,7 +112,7 @@ fn main() -> Result<(), Failure> {
     let mut network = Network::start(scratch.path(), &engine)?;
     let measured = network.wait_ready().and_then(|()| measure(&network, &engine, &plan, &mut report));
     if measured.is_err() {
-        say(&network.last_words());
+        say(&last_words(&network.log));
     }
     let stopped = network.stop();
     measured?;
@@ -375,12 +372,6 @@ impl Network {
         if ran.status.success() { Ok(took) } else { Err(failed("farm run failed", &ran)) }
     }
 
-    fn last_words(&self) -> String {
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines.get(lines.len().saturating_sub(LAST_WORDS)..).unwrap_or_default().join("\n")
-    }
-
     /// Asks it to end, and waits.
     fn stop(mut self) -> Result<(), Failure> {
         let process = Pid::from_raw(i32::try_from(self.child.id())?).ok_or("process 0")?;
@@ -403,17 +394,6 @@ impl Drop for Network {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The program with a home of its own and nothing of the caller's context.
-fn farm(home: &Path) -> Command {
-    let mut command = Command::new(FARM);
-    command.env("FARM_HOME", home).env_remove("FARM_API_URL").env_remove("FARM_CONTEXT");
-    command
-}
-
-fn failed(what: &str, output: &Output) -> Failure {
-    format!("{what} ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim()).into()
 }
 
 /// The container engine, spoken to directly.

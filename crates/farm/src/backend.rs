@@ -19,8 +19,8 @@ use tokio::sync::oneshot;
 pub(crate) use pasture_node::control::{Answer, LeaveTerms, Load, MachineStatus, Request, Talk, Used, WaitsFor, is_running};
 pub(crate) use pasture_node::{
     Announcement, Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, GpuOffer, GpuSupport, Imported, Launch, Left,
-    LocalValidator, Machine, MissingDeposit, Moved, OfferLimits, OfferState, Paused, Priority, Proven, RecordKind, ReplayReport,
-    SUGGESTED_GPU_RATE, SimulatedGpu, Suggestion, UpOptions, UpReady, VolumeOptions, suggested_rates, unheld,
+    LocalProvider, LocalValidator, Machine, MissingDeposit, Moved, OfferLimits, OfferState, Paused, Priority, Proven, RecordKind,
+    ReplayReport, SUGGESTED_GPU_RATE, SimulatedGpu, Suggestion, UpOptions, UpReady, VolumeOptions, suggested_rates, unheld,
 };
 
 impl From<NodeError> for Failure {

@@ -222,3 +222,14 @@ impl Signals {
         }
     }
 }
+
+/// Returns when standard input ends; never where nobody asked.
+pub(crate) async fn parent_gone(asked: bool) {
+    if !asked {
+        std::future::pending::<()>().await;
+    }
+    use tokio::io::AsyncReadExt as _;
+    let (mut stdin, mut bytes) = (tokio::io::stdin(), [0u8; 64]);
+    // What is written there means nothing; an error is an end too.
+    while matches!(stdin.read(&mut bytes).await, Ok(n) if n > 0) {}
+}

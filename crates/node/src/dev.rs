@@ -5,8 +5,8 @@
 
 use crate::engine::Priority;
 use crate::gpus::GpuOffer;
-use crate::local::{self, LocalValidator, Others};
-use crate::up::{OfferLimits, UpOptions, UpReady, up};
+use crate::local::{self, Fleet, LocalProvider, LocalValidator, MAX_LOCAL_VALIDATORS, Machines, Others};
+use crate::up::{OfferLimits, UpOptions, UpReady, half_of, up};
 use crate::validator::Validator;
 use crate::{Failpoint, NodeError};
 use pasture_light::ValidatorSet;
@@ -33,11 +33,11 @@ pub struct DevOptions {
     pub engine_socket: Option<PathBuf>,
     /// How many validators it has.
     pub validators: usize,
-    /// The program that runs the others, as `PROGRAM validator run`.
+    /// The program that runs the others, as `PROGRAM validator run` and `PROGRAM up`.
     pub program: PathBuf,
-    /// Whether this machine also provides.
-    pub provider: bool,
-    /// What it offers; `None` takes half of the machine.
+    /// How many providers share this machine; each but the first is a process of its own.
+    pub providers: usize,
+    /// What they offer together; `None` takes half of the machine.
     pub resources: Option<Resources>,
     /// The GPUs that it offers, if any.
     pub gpus: Option<GpuOffer>,
@@ -66,6 +66,8 @@ pub struct DevReady {
     pub others: Vec<LocalValidator>,
     /// The provider, if there is one.
     pub provider: Option<UpReady>,
+    /// Those that run in processes of their own.
+    pub providers: Vec<LocalProvider>,
 }
 
 /// Runs a local network until shutdown.
@@ -98,20 +100,24 @@ async fn with_provider(
     ready: oneshot::Sender<DevReady>,
 ) -> Result<(), NodeError> {
     let (api_url, trusted) = (validator.api_url(), validator.trusted().clone());
-    let network = DevReady { api_url, zone: validator.zone(), trusted, others, provider: None };
-    if !options.provider {
+    let network = DevReady { api_url, zone: validator.zone(), trusted, others, provider: None, providers: vec![] };
+    if options.providers == 0 {
         // Nobody waiting for it is no error.
         let _ = ready.send(network);
         shutdown.requested().await;
         return Ok(());
     }
+    if options.providers > MAX_LOCAL_VALIDATORS {
+        return Err(NodeError::Options(format!("a local network has at most {MAX_LOCAL_VALIDATORS} providers")));
+    }
+    let resources = shares(options).await;
     let data = options.data.join("provider");
     let provider = UpOptions {
         account_key: keys::load_or_create(&data.join("account.key"))?,
         data,
         api_url: network.api_url.clone(),
         engine_socket: options.engine_socket.clone(),
-        resources: options.resources.clone(),
+        resources: resources.clone(),
         rates: None,
         gpus: options.gpus.clone(),
         gpu_rate: None,
@@ -136,11 +142,45 @@ async fn with_provider(
         ready = up_ready => ready.ok(),
         () = shutdown.requested() => None,
     };
-    let _ = ready.send(DevReady { provider, ..network });
+    let machines = match (&resources, options.providers) {
+        (Some(resources), count @ 2..) => {
+            let fleet = Fleet {
+                program: &options.program,
+                dir: &options.data,
+                api_url: &network.api_url,
+                engine: options.engine_socket.as_deref(),
+                region: &options.region,
+                resources,
+                stop_jobs: options.stop_jobs,
+            };
+            Machines::start(&fleet, count).await?
+        }
+        _ => Machines::none(),
+    };
+    let _ = ready.send(DevReady { provider, providers: machines.providers.clone(), ..network });
     tokio::select! {
         ended = &mut running => return ended,
         () = shutdown.requested() => {}
     }
     stop.trigger();
-    running.await
+    let (ended, ()) = tokio::join!(running, machines.stop());
+    ended
+}
+
+/// What each provider offers: an equal part of what they offer together.
+async fn shares(options: &DevOptions) -> Option<Resources> {
+    let count = u32::try_from(options.providers).unwrap_or(u32::MAX);
+    if count < 2 {
+        return options.resources.clone();
+    }
+    let all = match &options.resources {
+        Some(all) => all.clone(),
+        None => half_of(&options.data).await,
+    };
+    Some(Resources {
+        cpu_millis: all.cpu_millis / count,
+        memory_bytes: all.memory_bytes / u64::from(count),
+        disk_bytes: all.disk_bytes / u64::from(count),
+        ..all
+    })
 }

@@ -37,7 +37,7 @@ pub use error::NodeError;
 pub use gpus::{GpuOffer, SUGGESTED_GPU_RATE, look_at_gpus};
 pub use launch::{Announcement, Launch, MAX_FOUNDERS, announce, genesis_in_file, settle, write_genesis};
 pub use leave::Left;
-pub use local::{LocalValidator, MAX_LOCAL_VALIDATORS};
+pub use local::{LocalProvider, LocalValidator, MAX_LOCAL_VALIDATORS};
 pub use machine::LedgerMachine;
 pub use moving::{Imported, Moved, Progress, export_stopped, import, verify_export};
 pub use offline::ledger_replay;

@@ -1,8 +1,9 @@
-//! Several validators on one machine: directories of their own, processes of their own, addresses on loopback.
+//! Several validators and providers on one machine: directories of their own, processes of their own, addresses on loopback.
 //!
 //! ```text
-//!  DIR/zone, DIR/ledger             the first, in the process of `farm dev`
-//!  DIR/validators/2/{zone,ledger}   the second, a process `farm validator run`; its log is DIR/validators/2/log
+//!  DIR/zone, DIR/ledger, DIR/provider   the first of each, in the process of `farm dev`
+//!  DIR/validators/2/{zone,ledger,log}   the second validator, a process `farm validator run`
+//!  DIR/providers/2/{home,machine,log}   the second provider with an account of its own, a process `farm up`
 //! ```
 //! Guarantees: the same directory always gives the same validators. A process that ends by itself is told of and not started again. None
 //! outlives the one that started it: each ends when its standard input does.
@@ -12,8 +13,10 @@ use crate::launch::{Launch, announcement, settle_in};
 use crate::zone::LocalZone;
 use pasture_rt::{Clock, TaskKind, spawn};
 use pasture_store::StoreError;
-use pasture_types::NodeId;
+use pasture_types::{NodeId, Resources};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -22,7 +25,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 
-/// Most validators of a local network: each is a process.
+/// Most validators of a local network, and most providers: each is a process.
 pub const MAX_LOCAL_VALIDATORS: usize = 16;
 /// How long a process may take to open its store and listen.
 const READY: Duration = Duration::from_secs(60);
@@ -51,12 +54,43 @@ struct Ready {
     api_url: String,
 }
 
+/// A provider in a process of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalProvider {
+    /// Its machine.
+    pub node: NodeId,
+    /// Its process.
+    pub pid: u32,
+    /// Its directory.
+    pub data: PathBuf,
+}
+
+/// What `farm up --json` says when it is up.
+#[derive(Deserialize)]
+struct Offered {
+    node: NodeId,
+}
+
+/// Processes that end with this one.
+#[derive(Debug)]
+struct Children {
+    running: Vec<(u32, ChildStdin)>,
+    over: mpsc::Sender<u32>,
+    ended: mpsc::Receiver<u32>,
+}
+
 /// The validators besides the one of this process.
 #[derive(Debug)]
 pub(crate) struct Others {
     pub(crate) validators: Vec<LocalValidator>,
-    running: Vec<(u32, ChildStdin)>,
-    ended: mpsc::Receiver<u32>,
+    children: Children,
+}
+
+/// The providers besides the one of this process.
+#[derive(Debug)]
+pub(crate) struct Machines {
+    pub(crate) providers: Vec<LocalProvider>,
+    children: Children,
 }
 
 fn folder(dir: &Path, number: usize) -> PathBuf {
@@ -114,36 +148,25 @@ impl CycleFrom for std::ops::Range<u16> {
     }
 }
 
-impl Others {
-    /// None.
-    pub(crate) fn none() -> Self {
-        Self { validators: vec![], running: vec![], ended: mpsc::channel(1).1 }
-    }
-
-    /// Starts the processes of a prepared directory, the first validator excepted.
-    pub(crate) async fn start(program: &Path, dir: &Path, count: usize) -> Result<Self, NodeError> {
+impl Children {
+    fn none() -> Self {
         let (over, ended) = mpsc::channel(MAX_LOCAL_VALIDATORS);
-        let mut others = Self { validators: vec![], running: vec![], ended };
-        let mut starting = Vec::new();
-        for number in 2..=count {
-            starting.push((number, launch(program, &folder(dir, number))?));
-        }
-        for (number, mut child) in starting {
-            let data = folder(dir, number);
-            let ready = tokio::time::timeout(READY, ready_line(&mut child)).await;
-            let Some(Ready { validator, api_url }) = ready.ok().flatten() else {
-                return Err(NodeError::Options(format!("validator {number} did not start: its log is {}", data.join("log").display())));
-            };
-            let (Some(pid), Some(stdin)) = (child.id(), child.stdin.take()) else { continue };
-            others.running.push((pid, stdin));
-            others.validators.push(LocalValidator { key: validator, api_url, pid, data });
-            spawn(TaskKind::Server, watch(child, number, pid, over.clone()));
-        }
-        Ok(others)
+        Self { running: vec![], over, ended }
     }
 
-    /// Ends them all, in order, and waits for them.
-    pub(crate) async fn stop(mut self) {
+    /// Waits until a process says that it is up; its id, and what it said.
+    async fn ready<T: DeserializeOwned>(&mut self, mut child: Child, what: &'static str, data: &Path) -> Result<(u32, T), NodeError> {
+        let said = tokio::time::timeout(READY, ready_line(&mut child)).await;
+        let (Some(said), Some(pid), Some(stdin)) = (said.ok().flatten(), child.id(), child.stdin.take()) else {
+            return Err(NodeError::Options(format!("a {what} did not start: its log is {}", data.join("log").display())));
+        };
+        self.running.push((pid, stdin));
+        spawn(TaskKind::Server, watch(child, what, pid, self.over.clone()));
+        Ok((pid, said))
+    }
+
+    /// Ends them all and waits for them.
+    async fn stop(mut self) {
         let mut left: Vec<u32> = self.running.iter().map(|(pid, _)| *pid).collect();
         // Their standard input ends here.
         self.running.clear();
@@ -156,12 +179,108 @@ impl Others {
             }
         };
         if tokio::time::timeout(STOP, all_over).await.is_err() {
-            tracing::warn!("a validator's process did not stop in time");
+            tracing::warn!("a process of this network did not stop in time");
         }
     }
 }
 
-fn launch(program: &Path, data: &Path) -> Result<Child, NodeError> {
+impl Others {
+    /// None.
+    pub(crate) fn none() -> Self {
+        Self { validators: vec![], children: Children::none() }
+    }
+
+    /// Starts the processes of a prepared directory, the first validator excepted.
+    pub(crate) async fn start(program: &Path, dir: &Path, count: usize) -> Result<Self, NodeError> {
+        let mut others = Self::none();
+        let mut starting = Vec::new();
+        for number in 2..=count {
+            let data = folder(dir, number);
+            let args = ["validator", "run", "--json", "--with-parent", "--listen", "127.0.0.1:0", "--data"].map(OsString::from);
+            let child = launch(program, &data, None, args.into_iter().chain([data.clone().into()]))?;
+            starting.push((data, child));
+        }
+        for (data, child) in starting {
+            let (pid, Ready { validator, api_url }) = others.children.ready(child, "validator", &data).await?;
+            others.validators.push(LocalValidator { key: validator, api_url, pid, data });
+        }
+        Ok(others)
+    }
+
+    /// Ends them all and waits for them.
+    pub(crate) async fn stop(self) {
+        self.children.stop().await;
+    }
+}
+
+/// What all machines of a local network have in common.
+pub(crate) struct Fleet<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) dir: &'a Path,
+    pub(crate) api_url: &'a str,
+    pub(crate) engine: Option<&'a Path>,
+    pub(crate) region: &'a str,
+    /// What each offers.
+    pub(crate) resources: &'a Resources,
+    /// Whether its jobs end with it.
+    pub(crate) stop_jobs: bool,
+}
+
+impl Machines {
+    /// None.
+    pub(crate) fn none() -> Self {
+        Self { providers: vec![], children: Children::none() }
+    }
+
+    /// Starts the providers, the first excepted.
+    pub(crate) async fn start(fleet: &Fleet<'_>, count: usize) -> Result<Self, NodeError> {
+        let mut machines = Self::none();
+        let mut starting = Vec::new();
+        for number in 2..=count {
+            let data = fleet.dir.join("providers").join(number.to_string());
+            let home = data.join("home");
+            std::fs::create_dir_all(&home).map_err(|source| StoreError::Io { action: "create", path: home.clone(), source })?;
+            starting.push((launch(fleet.program, &data, Some(&home), fleet.args(&data, number))?, data));
+        }
+        for (child, data) in starting {
+            let (pid, Offered { node }) = machines.children.ready(child, "provider", &data).await?;
+            machines.providers.push(LocalProvider { node, pid, data });
+        }
+        Ok(machines)
+    }
+
+    /// Ends them all and waits for them.
+    pub(crate) async fn stop(self) {
+        self.children.stop().await;
+    }
+}
+
+impl Fleet<'_> {
+    fn args(&self, data: &Path, number: usize) -> Vec<OsString> {
+        let mut args: Vec<OsString> = ["--api-url", self.api_url, "--yes", "--json", "up", "--with-parent", "--usual-priority", "--data"]
+            .map(OsString::from)
+            .to_vec();
+        args.push(data.join("machine").into());
+        let r = self.resources;
+        let sizes = [
+            ("--cpu", format!("{}m", r.cpu_millis)),
+            ("--memory", format!("{}Mi", r.memory_bytes >> 20)),
+            ("--disk", format!("{}Mi", r.disk_bytes >> 20)),
+            ("--region", self.region.to_owned()),
+            ("--name", format!("machine {number}")),
+        ];
+        args.extend(sizes.into_iter().flat_map(|(flag, size)| [flag.into(), size.into()]));
+        if let Some(engine) = self.engine {
+            args.extend(["--engine".into(), engine.into()]);
+        }
+        if self.stop_jobs {
+            args.push("--stop-jobs".into());
+        }
+        args
+    }
+}
+
+fn launch(program: &Path, data: &Path, home: Option<&Path>, args: impl IntoIterator<Item = OsString>) -> Result<Child, NodeError> {
     let path = data.join("log");
     let io = |action, path: &Path| {
         let path = path.to_path_buf();
@@ -169,13 +288,15 @@ fn launch(program: &Path, data: &Path) -> Result<Child, NodeError> {
     };
     let log = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(io("open", &path))?;
     let mut command = Command::new(program);
-    command.args(["validator", "run", "--json", "--with-parent", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    if let Some(home) = home {
+        command.env("FARM_HOME", home);
+    }
     // Of its own: Ctrl-C ends the network in its order.
-    command.process_group(0).kill_on_drop(true);
+    command.args(args).process_group(0).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().map_err(io("run", program))
 }
 
-async fn ready_line(child: &mut Child) -> Option<Ready> {
+async fn ready_line<T: DeserializeOwned>(child: &mut Child) -> Option<T> {
     let mut lines = BufReader::new(child.stdout.take()?).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         if let Ok(ready) = serde_json::from_str(&line) {
@@ -187,12 +308,12 @@ async fn ready_line(child: &mut Child) -> Option<Ready> {
     None
 }
 
-async fn watch(mut child: Child, number: usize, pid: u32, over: mpsc::Sender<u32>) {
+async fn watch(mut child: Child, what: &'static str, pid: u32, over: mpsc::Sender<u32>) {
     let ended = child.wait().await;
     match ended {
-        Ok(status) if status.success() => tracing::info!(number, pid, "a validator stopped"),
-        Ok(status) => tracing::warn!(number, pid, %status, "a validator ended"),
-        Err(error) => tracing::warn!(number, pid, %error, "a validator cannot be waited for"),
+        Ok(status) if status.success() => tracing::info!(what, pid, "a process of this network stopped"),
+        Ok(status) => tracing::warn!(what, pid, %status, "a process of this network ended"),
+        Err(error) => tracing::warn!(what, pid, %error, "a process of this network cannot be waited for"),
     }
     // Nobody waits for it any more.
     let _ = over.send(pid).await;

@@ -1,60 +1,18 @@
 //! A network by production rules, launched as its operators would: a validator, and a machine as a process of its own. What that machine
 //! costs beside a job is what its owner and its jobs feel of heartbeats and checks; a development network makes them thirty times as often.
 
+use crate::process::{Process, failed, farm, wait};
 use crate::report::{Failure, cpu_seconds, say};
-use crate::{Engine, IMAGE, LAST_WORDS, POLL, READY_DEADLINE, STOP_DEADLINE, failed, farm};
+use crate::{Engine, IMAGE};
 use pasture_store::keys;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What user and provider have at the beginning.
 const CREDITS: u64 = 100_000;
-
-/// A process; killed if it is dropped without [`Process::stop`].
-struct Process {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Process {
-    fn start(mut command: Command, scratch: &Path, name: &str) -> Result<Self, Failure> {
-        let log = scratch.join(format!("{name}.log"));
-        let out = File::create(scratch.join(format!("{name}.out")))?;
-        let child = command.stdin(Stdio::null()).stdout(out).stderr(File::create(&log)?).spawn()?;
-        Ok(Self { child, log })
-    }
-
-    fn last_words(&self) -> String {
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines.get(lines.len().saturating_sub(LAST_WORDS)..).unwrap_or_default().join("\n")
-    }
-
-    fn stop(mut self) -> Result<(), Failure> {
-        kill_process(Pid::from_raw(i32::try_from(self.child.id())?).ok_or("process 0")?, Signal::TERM)?;
-        let begun = Instant::now();
-        while begun.elapsed() < STOP_DEADLINE {
-            if let Some(status) = self.child.try_wait()? {
-                return if status.success() { Ok(()) } else { Err(format!("it ended with {status}: {}", self.last_words()).into()) };
-            }
-            std::thread::sleep(POLL);
-        }
-        Err(format!("it did not end within {} s", STOP_DEADLINE.as_secs()).into())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Both fail only if it has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// The network: its user's home, and its processes.
 pub(crate) struct Production {
@@ -123,7 +81,7 @@ impl Production {
         };
         ours(&["run", IMAGE, "-d", "--name", "quiet", "--egress", "none", "--", "sleep", "3600"])?;
         say(&format!("a job that does nothing on a network by production rules, for {} s ...", time.as_secs()));
-        let [machine, validator] = [&self.machine, &self.validator].map(|process| process.child.id().to_string());
+        let [machine, validator] = [&self.machine, &self.validator].map(|process| process.id());
         let (before, begun) = ([cpu_seconds(&machine)?, cpu_seconds(&validator)?], Instant::now());
         std::thread::sleep(time);
         let passed = begun.elapsed().as_secs_f64();
@@ -143,15 +101,4 @@ impl Production {
         self.machine.stop()?;
         self.validator.stop()
     }
-}
-
-fn wait<T>(what: &str, process: &Process, mut look: impl FnMut() -> Option<T>) -> Result<T, Failure> {
-    let begun = Instant::now();
-    while begun.elapsed() < READY_DEADLINE {
-        if let Some(found) = look() {
-            return Ok(found);
-        }
-        std::thread::sleep(POLL);
-    }
-    Err(format!("{what} was not ready in time\n{}", process.last_words()).into())
 }

@@ -89,6 +89,9 @@ pub(crate) struct DevArgs {
     /// How many validators it has: each but the first is a process of its own
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     pub(crate) validators: usize,
+    /// How many providers share what this machine offers: each but the first is a process of its own, with an account of its own
+    #[arg(long, default_value_t = 1, value_name = "COUNT", conflicts_with = "no_provider")]
+    pub(crate) providers: usize,
     /// No machine offers itself
     #[arg(long)]
     pub(crate) no_provider: bool,
@@ -182,6 +185,12 @@ pub(crate) struct UpArgs {
     /// Begin without a deposit, also if there are credits for it: what is earned goes into the deposit first
     #[arg(long)]
     pub(crate) no_deposit: bool,
+    /// Stop the jobs that run when this ends [default: they go on and are taken up again]
+    #[arg(long)]
+    pub(crate) stop_jobs: bool,
+    /// End when standard input does: for a program that starts machines
+    #[arg(long)]
+    pub(crate) with_parent: bool,
     /// How it logs.
     #[command(flatten)]
     pub(crate) log: LogArgs,

@@ -4,7 +4,7 @@
 //! the network; without --data nothing else stays either. A second Ctrl-C does not wait.
 
 use crate::args::{DevArgs, MachineArgs, VolumeSpaceArgs};
-use crate::backend::{self, DevOptions, DevReady, LocalValidator, VolumeOptions};
+use crate::backend::{self, DevOptions, DevReady, LocalProvider, LocalValidator, VolumeOptions};
 use crate::config::{ConfigFile, absolute};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::Signals;
@@ -101,7 +101,7 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
         engine_socket: args.machine.engine.clone(),
         validators: args.validators,
         program: program()?,
-        provider: !args.no_provider,
+        providers: if args.no_provider { 0 } else { args.providers },
         resources: offered(&args.machine, &app.paths.data_dir).await?,
         gpus: gpus::offer(&args.machine.gpus)?,
         region: args.machine.region.clone(),
@@ -126,7 +126,7 @@ pub(crate) fn passing(app: &App) -> Result<(tempfile::TempDir, DevOptions), Fail
         engine_socket: None,
         validators: 1,
         program: program()?,
-        provider: true,
+        providers: 1,
         resources: None,
         gpus: None,
         region: "local".into(),
@@ -189,6 +189,10 @@ fn other(validator: &LocalValidator) -> serde_json::Value {
     serde_json::json!({ "validator": validator.key, "process": validator.pid, "api_url": validator.api_url, "data": validator.data })
 }
 
+fn machine_of(provider: &LocalProvider) -> serde_json::Value {
+    serde_json::json!({ "node": provider.node, "process": provider.pid, "data": provider.data })
+}
+
 /// Opens the local account and says what there is.
 async fn welcome(app: &App, args: &DevArgs, ready: &DevReady) -> Result<(), Failure> {
     let session = Session::open(&app.at(&ready.api_url).quietly()).await?;
@@ -196,7 +200,7 @@ async fn welcome(app: &App, args: &DevArgs, ready: &DevReady) -> Result<(), Fail
     if app.out.json {
         app.out.json(&serde_json::json!({
             "event": "ready", "api_url": ready.api_url, "network": ready.zone, "data": args.data, "account": account.id,
-            "balance": account.balance, "validators": ready.others.iter().map(other).collect::<Vec<_>>(), "machine": ready.provider.as_ref().map(|p| serde_json::json!({
+            "balance": account.balance, "validators": ready.others.iter().map(other).collect::<Vec<_>>(), "machines": ready.providers.iter().map(machine_of).collect::<Vec<_>>(), "machine": ready.provider.as_ref().map(|p| serde_json::json!({
                 "node": p.node, "resources": p.resources, "rates": p.rates, "gpus": p.gpus,
             })),
         }));
@@ -222,6 +226,9 @@ async fn welcome(app: &App, args: &DevArgs, ready: &DevReady) -> Result<(), Fail
             }
         }
         None => out.note("  machine  none; offer one with farm up"),
+    }
+    for other in &ready.providers {
+        out.note(&format!("  machine  {} · process {}", other.node.short(), other.pid));
     }
     out.note(&format!("  account  {}, {} test credits, no value", account.id.short(), account.balance.display(0)));
     out.note("  next     in another terminal:  farm run .");

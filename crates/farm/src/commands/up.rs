@@ -11,7 +11,7 @@ use crate::commands::limits::limits;
 use crate::commands::plan;
 use crate::config::ConfigFile;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::feeds::{self, FromLedger, Signals};
+use crate::feeds::{self, FromLedger, Signals, parent_gone};
 use crate::gpus;
 use crate::machine;
 use crate::render::number::credits;
@@ -62,7 +62,7 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
         image_bytes: ConfigFile::load(&app.paths.config_file())?.images.limit_bytes()?,
         priority: if args.usual_priority { Priority::Usual } else { Priority::Low },
         may_leave: true,
-        stop_jobs: false,
+        stop_jobs: args.stop_jobs,
         failpoint: None,
         data,
     };
@@ -81,7 +81,7 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
         },
     };
     if let Some(ready) = &ready {
-        show(app, ready);
+        show(app, ready, args.stop_jobs);
         let filter = EventFilter { node: Some(ready.node), ..EventFilter::default() };
         let mut events = feeds::ledger(&session, filter).await?;
         tokio::select! {
@@ -91,10 +91,12 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
                 return Ok(Exit::Ok);
             }
             () = report(app, &session, ready, &mut events) => {}
+            () = parent_gone(args.with_parent) => {}
             _ = signals.next() => {}
         }
     }
-    app.out.note("stopping; running jobs go on and are taken up again at the next start. Ctrl-C again to stop at once");
+    let jobs = if args.stop_jobs { "running jobs are stopped" } else { "running jobs go on and are taken up again at the next start" };
+    app.out.note(&format!("stopping; {jobs}. Ctrl-C again to stop at once"));
     stop.trigger();
     tokio::select! {
         ended = &mut machine => ended.map(|()| Exit::Ok),
@@ -144,7 +146,7 @@ fn rates(args: &UpArgs) -> Result<Option<Rates>, Failure> {
     }))
 }
 
-fn show(app: &App, ready: &UpReady) {
+fn show(app: &App, ready: &UpReady, stop_jobs: bool) {
     if app.out.json {
         app.out.json(&serde_json::json!({"event": "ready", "node": ready.node, "resources": ready.resources, "rates": ready.rates, "gpus": ready.gpus, "unheld": ready.unheld, "deposit": ready.deposit, "paused": ready.paused}));
         return;
@@ -170,7 +172,7 @@ fn show(app: &App, ready: &UpReady) {
     if ready.paused.is_some() {
         app.out.note("  paused   it takes no jobs:  farm resume");
     }
-    app.out.note("  Ctrl-C ends it; jobs that run go on");
+    app.out.note(if stop_jobs { "  Ctrl-C ends it, and the jobs that run" } else { "  Ctrl-C ends it; jobs that run go on" });
 }
 
 /// Says what the machine earns, until the events end.

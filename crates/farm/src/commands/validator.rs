@@ -7,10 +7,9 @@ use crate::args::{ValidatorArgs, ValidatorCommand, ValidatorInitArgs, ValidatorJ
 use crate::backend;
 use crate::config::absolute;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::feeds::Signals;
+use crate::feeds::{Signals, parent_gone};
 use crate::render::number::count;
 use crate::session::App;
-use tokio::io::AsyncReadExt as _;
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &ValidatorArgs) -> Outcome {
@@ -81,14 +80,4 @@ async fn serve(app: &App, args: &ValidatorRunArgs) -> Outcome {
         Some(error) => Err(error.into()),
         None => stopped.map(|()| Exit::Ok).map_err(Failure::from),
     }
-}
-
-/// Returns when standard input ends; never where nobody asked.
-async fn parent_gone(asked: bool) {
-    if !asked {
-        std::future::pending::<()>().await;
-    }
-    let (mut stdin, mut bytes) = (tokio::io::stdin(), [0u8; 64]);
-    // What is written there means nothing; an error is an end too.
-    while matches!(stdin.read(&mut bytes).await, Ok(n) if n > 0) {}
 }

@@ -3,6 +3,7 @@
 use crate::support::{Engine, Folder, Net, Options, PATIENCE, Running, Signal, User, eventually, paid, until};
 use pasture_api::OfferView;
 use pasture_types::lease::EndReason;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// `farm up` with a folder of its own; what its node left in the engine goes with it.
@@ -86,4 +87,31 @@ fn a_machine_that_is_killed_takes_its_job_up_again_and_nothing_is_lost_or_double
     assert!(s.billed_ms.0 >= 15_000, "thirty half seconds are billed: {s:?}");
     until("nothing is left behind", || machine.engine().leftovers(&machine.node).is_empty());
     let _ = user.farm(&["ledger", "check"]).exits(0);
+}
+
+#[test]
+fn three_providers_share_a_machine_and_none_is_left_when_the_network_ends() {
+    let args = ["--providers", "3", "--json"].map(str::to_owned).to_vec();
+    let mut net = Net::start(Options { args, kept: false, ..Options::default() });
+    let user = net.user();
+    let offers: Vec<OfferView> = net.api(async |api| api.offers().await);
+    assert_eq!(offers.len(), 3, "{offers:?}");
+    assert_eq!(offers.iter().map(|o| o.provider).collect::<BTreeSet<_>>().len(), 3, "each is an account of its own");
+    // More than half of what one has: each job is on another one.
+    let millis = offers[0].free.cpu_millis * 6 / 10;
+    let names = ["first", "second", "third"];
+    for name in names {
+        let args = ["run", "pasture/busybox:1", "-d", "--name", name, "--cpu", &format!("{millis}m"), "--memory", "32Mi", "--disk", "64Mi"];
+        let _ = user.farm(&[&args[..], &["--egress", "none", "--", "sleep", "600"]].concat()).exits(0);
+    }
+    let nodes: BTreeSet<_> = user.jobs().iter().map(|job| job.lease.as_ref().unwrap().node).collect();
+    assert_eq!(nodes.len(), 3, "{nodes:?}");
+    for name in names {
+        let _ = user.farm(&["exec", name, "--", "true"]).exits(0);
+    }
+    let ended = net.stop();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    for node in nodes {
+        assert_eq!(net.engine.leftovers(&node.to_string()), [] as [String; 0]);
+    }
 }
