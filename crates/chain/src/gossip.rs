@@ -18,6 +18,7 @@ use commonware_codec::{Decode as _, Encode as _, RangeCfg};
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::{Blocker as _, Receiver as _, Recipients, Sender as _};
 use commonware_runtime::{Clock as _, IoBuf, Spawner as _, Supervisor as _, tokio::Context};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -32,6 +33,9 @@ pub(crate) const OUTBOX: usize = 8_192;
 const AGAIN: Duration = Duration::from_secs(1);
 /// Most bytes that are sent again at one time.
 const AGAIN_BYTES: usize = 1 << 20;
+/// Transactions that are known again without checking their signatures once more: what waits for long is sent each second. Twice as
+/// many are remembered at most, by 32 bytes each.
+const REMEMBERED: usize = 32_768;
 
 /// Starts both directions.
 pub(crate) fn start(context: &Context, core: &Arc<Core>, outbox: mpsc::Receiver<Bytes>, (mouth, ear): (Mouth, Ear), peers: Peers) {
@@ -80,20 +84,43 @@ fn bundles(txs: Vec<Bytes>) -> Vec<Vec<Bytes>> {
 
 async fn gather(core: Arc<Core>, mut ear: Ear, mut peers: Peers) {
     core.ready().await;
+    let mut taken = Taken::default();
     while let Ok((from, message)) = ear.recv().await {
         let limits = (RangeCfg::from(0..=MAX_BUNDLE_TXS), RangeCfg::from(0..=MAX_BUNDLE_BYTES));
         let Ok(txs) = Vec::<Bytes>::decode_cfg(message, &limits) else {
             let _ = peers.block(from);
             continue;
         };
-        take(&core, &from, txs);
+        take(&core, &from, txs, &mut taken);
+    }
+}
+
+/// Hashes of what was taken in, in two generations.
+#[derive(Default)]
+struct Taken {
+    new: HashSet<blake3::Hash>,
+    old: HashSet<blake3::Hash>,
+}
+
+impl Taken {
+    fn has(&self, hash: &blake3::Hash) -> bool {
+        self.new.contains(hash) || self.old.contains(hash)
+    }
+    fn add(&mut self, hash: blake3::Hash) {
+        if self.new.len() >= REMEMBERED {
+            self.old = std::mem::take(&mut self.new);
+        }
+        self.new.insert(hash);
     }
 }
 
 /// What is refused here is refused silently: its sender will hear of it from its own pool.
-fn take(core: &Core, from: &PublicKey, txs: Vec<Bytes>) {
+fn take(core: &Core, from: &PublicKey, txs: Vec<Bytes>, taken: &mut Taken) {
     let from = raw(from);
     for tx in txs {
-        let _ = core.hear(tx, from);
+        let hash = blake3::hash(&tx);
+        if !taken.has(&hash) && core.hear(tx, from).is_ok() {
+            taken.add(hash);
+        }
     }
 }
