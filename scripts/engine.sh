@@ -123,12 +123,13 @@ wait_for() { # socket, name, log
     die "$2 did not answer within $wait_seconds s; its last words are above"
 }
 
+# Both run below /: a folder that goes away must not be the one they, and what they start, stand in.
 start_daemon() {
     mkdir -p "$run_dir" "$data_dir"
     if ! own_daemon_pid >/dev/null; then
         rm -f "$pid_file"
         say "engine: starting dockerd on $own_socket (log: $log_file)"
-        setsid dockerd -H "unix://$own_socket" --data-root "$data_dir" --exec-root "$run_dir/exec" --pidfile "$pid_file" \
+        setsid env --chdir=/ dockerd -H "unix://$own_socket" --data-root "$data_dir" --exec-root "$run_dir/exec" --pidfile "$pid_file" \
             >"$log_file" 2>&1 </dev/null &
     fi
     wait_for "$own_socket" dockerd "$log_file"
@@ -140,7 +141,7 @@ start_podman() {
     if ! own_podman_pid >/dev/null; then
         rm -f "$podman_pid_file" "$podman_socket"
         say "engine: starting podman on $podman_socket (log: $podman_log)"
-        setsid podman --root "$podman_data" --runroot "$run_dir/podman/run" --tmpdir "$run_dir/podman/tmp" \
+        setsid env --chdir=/ podman --root "$podman_data" --runroot "$run_dir/podman/run" --tmpdir "$run_dir/podman/tmp" \
             --network-config-dir "$podman_data/networks" --cgroup-manager cgroupfs --events-backend file \
             system service --time=0 "unix://$podman_socket" >"$podman_log" 2>&1 </dev/null &
         printf '%s\n' "$!" >"$podman_pid_file"
