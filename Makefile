@@ -45,7 +45,7 @@ storm: ## 200 random deaths of a machine's program and of the engine under it, w
 	@engine=$$(scripts/engine.sh base); export FARM_TEST_ENGINE=$$engine; \
 	STORM=$(or $(STORM),200) cargo test $(LOCKED) --workspace --test network -- --nocapture storms
 
-soak: ## 200 random kills and pauses of four validators, while people pay each other; SOAK=n
+soak: ## 200 random kills, pauses and partitions of four validators, while people pay each other; SOAK=n
 	@engine=$$(scripts/engine.sh base); export FARM_TEST_ENGINE=$$engine; \
 	SOAK=$(or $(SOAK),200) cargo test $(LOCKED) --workspace --test network -- --nocapture soaks
 

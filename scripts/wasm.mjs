@@ -33,7 +33,7 @@ for (const line of text("proofs.txt").split("\n")) {
   assert.equal(code, kind === "present" ? PRESENT : ABSENT, said.toString());
   if (kind === "present") assert.equal(said.readBigUInt64BE(), 5n);
   // A byte of the certificate, which stands before the key; then of the store's proof, behind it.
-  const certificate = 2 + 370 + 4;
+  const certificate = 2 + 402 + 4;
   for (const at of [2, 100, certificate + 10, certificate + 90, proof.length - 1, proof.length - 40]) {
     const changed = Buffer.from(proof);
     changed[at] ^= 1;

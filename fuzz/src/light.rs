@@ -1,9 +1,11 @@
-//! Proofs that a chain made, and the validators that certified them: the light client's own frozen ones.
+//! Proofs that a chain made, and the validators that certified them: the light client's own frozen ones. A handover and a
+//! checkpoint beside them, of validators that are made up.
 
 use pasture_light::{StateProof, Validator, ValidatorSet};
 use std::sync::LazyLock;
 
 const PROOFS: &str = include_str!("../../crates/light/tests/golden/proofs.txt");
+const HANDOVER: &str = include_str!("../../crates/light/tests/golden/handover.txt");
 const BLS_KEY: &str = include_str!("../../crates/light/tests/golden/bls_key.txt");
 /// The validator's vote key: that of the tests of `chain`.
 const KEY: &str = "fd1724385aa0c75b64fb78cd602fa1d991fdebf76b13c58ed702eac835e9f618";
@@ -33,4 +35,11 @@ pub fn frozen() -> &'static [StateProof] {
 #[must_use]
 pub fn trusted() -> ValidatorSet {
     TRUSTED.clone()
+}
+
+/// A line of the frozen handover: `validators` that hand over, the `handover`, the `checkpoint` after it.
+#[must_use]
+pub fn handover(line: &str) -> Vec<u8> {
+    let digits = HANDOVER.lines().find_map(|l| l.strip_prefix(line)).expect("a frozen line");
+    hex::decode(digits.trim()).expect("frozen hex")
 }

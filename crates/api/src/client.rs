@@ -14,8 +14,8 @@ use crate::problem::Problem;
 use crate::secrets::SealingKey;
 use crate::sse::SseDecoder;
 use crate::views::{
-    AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress,
-    NodeView, OfferView, OrderView, ProposalView, StateValue, TransactionView, TxResult,
+    AccountView, CheckView, EpochView, ExplainView, GrantView, HandoversView, HeadView, JobView, LeaseView, LedgerEvent, NetworkStatus,
+    NodeAddress, NodeView, OfferView, OrderView, ProposalView, StateValue, TransactionView, TxResult,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -209,6 +209,14 @@ impl ApiClient {
         self.get("/v1/proposals").await
     }
 
+    /// The validators, their seats and deposits.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn validators(&self) -> Result<crate::ValidatorsView, ApiError> {
+        self.get("/v1/validators").await
+    }
+
     /// The network's status.
     ///
     /// # Errors
@@ -337,6 +345,13 @@ impl ApiClient {
     /// [`ApiError`].
     pub async fn state(&self, hex_key: &str) -> Result<StateValue, ApiError> {
         self.get(&format!("/v1/ledger/state/{hex_key}")).await
+    }
+    /// How others took the seats of the validators with this hash (hex), oldest first.
+    ///
+    /// # Errors
+    /// [`ApiError::Problem`] with status 404 if the network never had such validators.
+    pub async fn handovers(&self, from: &str) -> Result<HandoversView, ApiError> {
+        self.get(&format!("/v1/ledger/handovers?from={from}")).await
     }
     /// Checks the ledger's invariants.
     ///

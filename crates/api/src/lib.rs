@@ -16,8 +16,10 @@
 //! | `GET /v1/accounts/{id}/grants`, `GET /v1/grants/{id}` | an account's grants and invites, or one: [`GrantView`] |
 //! | `GET /v1/epochs/{n}` | [`EpochView`] |
 //! | `GET /v1/proposals` | the newest [`ProposalView`]s, newest first |
+//! | `GET /v1/validators` | the term's seats, who stands for election and who is suspended: [`ValidatorsView`] |
 //! | `POST /v1/explain` ([`OrderTerms`](pasture_types::market::OrderTerms)) | [`ExplainView`] |
 //! | `GET /v1/ledger/head`, `/v1/ledger/blocks/{height}`, `/v1/ledger/state/{hex key}`, `/v1/ledger/check` | the ledger itself |
+//! | `GET /v1/ledger/handovers?from={hex hash of a set}` | how others took the seats of those validators: [`HandoversView`] |
 //! | `PUT /v1/nodes/{id}/address` ([`NodeAddress`]) | where a node's data plane listens |
 //! | `ANY /v1/leases/{id}/data/{rest}` | forwarded to the node: see [`data`] |
 //! | `ANY /v1/nodes/{id}/accounts/{account}/{rest}` | forwarded to the node: see [`volumes`] |
@@ -35,10 +37,12 @@ pub mod problem;
 pub mod said;
 pub mod secrets;
 pub mod sse;
+pub mod validators;
 pub mod views;
 pub mod volumes;
 
 pub use client::{ApiClient, ApiError};
 pub use deposit::*;
 pub use problem::Problem;
+pub use validators::*;
 pub use views::*;

@@ -167,8 +167,27 @@ impl LeaseStatus {
     /// Hands over each of its texts.
     pub fn each_text(&mut self, mut to: impl FnMut(&mut Said)) {
         // Named one by one: whoever adds a field says whether it is a text.
-        let Self { lease: _, phase: _, started: _, served_ms: _, build_ms: _, log_bytes: _, log_cut: _, container: _, .. } = self;
-        let Self { end: _, detail, output_bytes: _, ends: _, restarts: _, health, history, update, .. } = self;
+        let Self {
+            lease: _,
+            phase: _,
+            started: _,
+            served_ms: _,
+            build_ms: _,
+            log_bytes: _,
+            log_cut: _,
+            container: _,
+            end: _,
+            detail,
+            output_bytes: _,
+            ends: _,
+            restarts: _,
+            health,
+            history,
+            update,
+            gpus: _,
+            statement: _,
+            output: _,
+        } = self;
         to(detail);
         health.iter_mut().for_each(|health| to(&mut health.detail));
         history.iter_mut().for_each(|happening| to(&mut happening.text));

@@ -514,6 +514,19 @@ pub struct StateValue {
     pub proof: Option<String>,
 }
 
+/// How a validator set became today's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HandoversView {
+    /// Hash of the set that certifies the next block, hex.
+    pub today: String,
+    /// The handovers that lead from the set that was asked about towards it, oldest first, each as `docs/specs/light.md` §5 says, in
+    /// hex: none if it is today's. If the last one does not lead there yet, ask again from where it leads.
+    pub handovers: Vec<String>,
+}
+
+/// Most handovers in one answer: the largest, of 128 validators to 128 others, make an answer of 0.8 MB.
+pub const MAX_HANDOVERS: usize = 16;
+
 /// What `farm ledger check` found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CheckView {

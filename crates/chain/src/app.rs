@@ -32,7 +32,7 @@ use std::time::Duration;
 /// How far ahead of the local clock a block may be without being held back.
 const MAX_DRIFT_MS: u64 = 2_000;
 /// How far ahead a block may be at all; in between, the vote waits. Bounds what a bad clock can delay.
-const MAX_AHEAD_MS: u64 = 10_000;
+pub(crate) const MAX_AHEAD_MS: u64 = 10_000;
 /// Bytes per chunk of the store's activity bitmap.
 pub(crate) const BITMAP_CHUNK: usize = 32;
 
@@ -135,17 +135,17 @@ impl App {
     }
 
     /// The rules that need no state. `None` is final: no clock of ours takes part.
-    fn check_header(&self, header: &Header, parent: &Header, finality: Finality) -> Option<()> {
-        let roster = &self.0.roster;
-        let proposer = roster.keys.keys().find(|key| raw(key) == header.proposer)?;
+    fn check_header(&self, header: &Header, before: &Post, finality: Finality) -> Option<()> {
+        let (parent, seats) = (&before.header, &before.next);
+        let proposer = seats.keys.keys().find(|key| raw(key) == header.proposer)?;
         let sound = header.version == HEADER_VERSION
-            && header.zone == roster.zone
-            && header.validators == roster.hash
+            && header.zone == self.0.roster.zone
+            && header.validators == seats.hash
             && header.base == parent.base
             && header.height == parent.height.checked_add(1)?
             && header.timestamp_ms >= parent.timestamp_ms;
         // A final block's randomness was checked by those who made it final.
-        let random = finality == Finality::Finalized || roster.randomness_follows(header, &parent.randomness, proposer);
+        let random = finality == Finality::Finalized || seats.randomness_follows(header, &parent.randomness, proposer);
         (sound && random).then_some(())
     }
 
@@ -183,7 +183,8 @@ impl App {
             ops_start: 0,
             ops_end: 1,
             tx_root: [0; 32],
-            validators: core.roster.hash,
+            validators: parent.next.hash,
+            next_validators: [0; 32],
             proposer: raw(&context.leader),
             randomness,
             randomness_proof,
@@ -200,9 +201,12 @@ impl App {
         header.ops_start = *merkleized.sync_boundary();
         header.ops_end = *merkleized.bounds().tip.size;
         header.tx_root = tx_root(&executed.txs);
-        let block = Block::new(header.clone(), executed.txs.clone())?;
         let view = parent.view.with(&executed.changes);
-        core.insert_post(block.digest(), Arc::new(Post { header, view, executed }));
+        let next = core.seats_after(&header, &view, &parent.next);
+        header.next_validators = next.hash;
+        let block = Block::new(header.clone(), executed.txs.clone())?;
+        core.built(block.digest());
+        core.insert_post(block.digest(), Arc::new(Post { header, view, executed, next }));
         core.failpoint("chain.proposed");
         Some(Proposed { block, merkleized })
     }
@@ -229,7 +233,7 @@ impl App {
         let block = digested.inner();
         let parent_block = ancestry.next().await?;
         let parent = self.parent_post(parent_block.inner(), ancestry).await?;
-        self.check_header(&block.header, &parent.header, finality)?;
+        self.check_header(&block.header, &parent, finality)?;
         let size: usize = block.txs.iter().map(Bytes::len).sum();
         if block.txs.len() > MAX_BLOCK_TXS || size > MAX_BLOCK_BYTES || block.header.tx_root != tx_root(&block.txs) {
             return None;
@@ -249,7 +253,12 @@ impl App {
             return None;
         }
         let view = parent.view.with(&executed.changes);
-        core.insert_post(digested.digest(), Arc::new(Post { header: block.header.clone(), view, executed }));
+        let next = core.seats_after(&block.header, &view, &parent.next);
+        if next.hash != block.header.next_validators {
+            tracing::error!(height = block.header.height, "a block names other validators for the next one than its state gives");
+            return None;
+        }
+        core.insert_post(digested.digest(), Arc::new(Post { header: block.header.clone(), view, executed, next }));
         Some(merkleized)
     }
 }

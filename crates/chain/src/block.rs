@@ -17,9 +17,9 @@ use commonware_storage::mmr;
 use commonware_utils::range::NonEmptyRange;
 
 /// Version of the header's format.
-pub const HEADER_VERSION: u16 = 2;
+pub const HEADER_VERSION: u16 = 3;
 /// Bytes of an encoded header.
-pub const HEADER_SIZE: usize = 2 + 32 * 8 + 48 + 8 * 8;
+pub const HEADER_SIZE: usize = 2 + 32 * 9 + 48 + 8 * 8;
 /// Most transactions in a block.
 pub(crate) const MAX_BLOCK_TXS: usize = 20_000;
 /// Most bytes of transactions in a block.
@@ -27,7 +27,7 @@ pub(crate) const MAX_BLOCK_BYTES: usize = 4 << 20;
 /// Most bytes of one transaction on the wire; the pool's limit is lower.
 pub(crate) const MAX_TX_BYTES: usize = 1 << 20;
 
-const HEADER_DOMAIN: &[u8] = b"pasture 2026-11 header v2";
+const HEADER_DOMAIN: &[u8] = b"pasture 2026-11 header v3";
 const LEAF: &[u8] = &[0];
 const NODE: &[u8] = &[1];
 
@@ -62,6 +62,8 @@ pub struct Header {
     pub tx_root: [u8; 32],
     /// Hash of the validator set that may certify this block.
     pub validators: [u8; 32],
+    /// Hash of the set that may certify the next one: another set only in the last block of a term.
+    pub next_validators: [u8; 32],
     /// Ed25519 key of the validator that proposed the block.
     pub proposer: [u8; 32],
     /// `H(parent's randomness, randomness_proof)`.
@@ -129,6 +131,7 @@ impl Write for Header {
         buf.put_u64(self.ops_end);
         buf.put_slice(&self.tx_root);
         buf.put_slice(&self.validators);
+        buf.put_slice(&self.next_validators);
         buf.put_slice(&self.proposer);
         buf.put_slice(&self.randomness);
         buf.put_slice(&self.randomness_proof);
@@ -158,6 +161,7 @@ impl Read for Header {
             ops_end: u64::read(buf)?,
             tx_root: <[u8; 32]>::read(buf)?,
             validators: <[u8; 32]>::read(buf)?,
+            next_validators: <[u8; 32]>::read(buf)?,
             proposer: <[u8; 32]>::read(buf)?,
             randomness: <[u8; 32]>::read(buf)?,
             randomness_proof: <[u8; 48]>::read(buf)?,

@@ -6,13 +6,12 @@
 
 use pasture_rt::Clock;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 /// The clock that gives blocks their time.
 pub(crate) struct LedgerClock {
     wall: Arc<dyn Clock>,
-    /// Set while the wall clock is behind the ledger: ledger time and the moment it was read.
-    ahead: Mutex<Option<(u64, Instant)>>,
+    /// Set while the wall clock is behind the ledger: ledger time and the moment it was read, by the clock that nobody sets.
+    ahead: Mutex<Option<(u64, u64)>>,
 }
 
 impl LedgerClock {
@@ -29,9 +28,9 @@ impl LedgerClock {
         }
         let (from, since) = *ahead.get_or_insert_with(|| {
             tracing::warn!(behind_ms = latest_ms.saturating_sub(wall), "the clock was set back; ledger time goes on without it");
-            (latest_ms, Instant::now())
+            (latest_ms, self.wall.elapsed_ms())
         });
-        let passed = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let passed = self.wall.elapsed_ms().saturating_sub(since);
         let ledger = from.saturating_add(passed);
         if wall >= ledger {
             tracing::info!("the clock has caught up with ledger time");

@@ -8,20 +8,29 @@
 use crate::block::{Block, Digest, Header};
 use crate::clock::LedgerClock;
 use crate::error::{Dropped, SubmitError};
+use crate::evidence::Contradicted;
 use crate::execute::{Executed, Mode, execute};
-use crate::genesis::{Identity, Roster};
+use crate::genesis::{Identity, Roster, Seats, public_key};
 use crate::machine::{BlockContext, Due, Machine, TxOutcome};
 use crate::mempool::{Inserted, Limits, Mempool, Origin, Refused, TxId};
+use crate::terms::Terms;
 use crate::view::View;
 use bytes::Bytes;
-use commonware_cryptography::Digestible as _;
+use commonware_cryptography::{Digestible as _, ed25519};
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering as AtomicOrdering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 /// Final blocks that a slow subscriber may lag behind before it loses some.
 const SUBSCRIBER_LAG: usize = 1_024;
+/// Blocks of its own that a process remembers: more than can be on their way at a time.
+const REMEMBERED_BUILT: usize = 4_096;
+/// Contradictions that a slow listener may lag behind: one of a validator is enough.
+const CONTRADICTIONS: usize = 64;
+/// Why a validator stops whose key another process uses; `diagnose` knows it.
+pub(crate) const TWIN: &str = "another process signs with this validator's key";
 
 /// Called at named points between durable writes; tests use it to die there.
 pub type Failpoint = Arc<dyn Fn(&'static str) + Send + Sync>;
@@ -75,6 +84,8 @@ pub(crate) struct Post {
     pub(crate) header: Header,
     pub(crate) view: View,
     pub(crate) executed: Executed,
+    /// Who certifies the block after it.
+    pub(crate) next: Arc<Seats>,
 }
 
 #[derive(Default)]
@@ -88,17 +99,36 @@ struct Waiting {
     stopped: bool,
 }
 
+/// What a node sets for itself.
+#[derive(Default)]
+pub(crate) struct Settings {
+    pub(crate) limits: Limits,
+    /// Ledger time before which this node signed already, elsewhere or in a life whose journal is lost.
+    pub(crate) signs_from_ms: u64,
+    pub(crate) failpoint: Option<Failpoint>,
+}
+
 /// Shared by the engine's tasks and the handles.
 pub(crate) struct Core {
     pub(crate) machine: Arc<dyn Machine>,
     pub(crate) roster: Roster,
     pub(crate) identity: Identity,
     pub(crate) clock: LedgerClock,
+    /// Who certifies in which term.
+    pub(crate) terms: Terms,
+    /// Ledger time before which this node signed already, elsewhere or in a life whose journal is lost: it signs in no term that
+    /// began before it.
+    signs_from_ms: u64,
+    /// When this process began: no block that an earlier one built is younger.
+    began_ms: AtomicU64,
+    built: Mutex<HashSet<Digest>>,
     posts: Mutex<Posts>,
     waiting: Mutex<Waiting>,
     tip: watch::Sender<Option<Arc<Tip>>>,
     bus: broadcast::Sender<Arc<FinalizedBlock>>,
     wake: Notify,
+    /// Votes of one validator that contradict each other, as they are found.
+    pub(crate) contradictions: broadcast::Sender<Contradicted>,
     /// Transactions for the other validators; none with one validator.
     outbox: Option<mpsc::Sender<Bytes>>,
     failpoint: Option<Failpoint>,
@@ -115,11 +145,15 @@ impl Core {
         roster: Roster,
         identity: Identity,
         clock: LedgerClock,
-        limits: Limits,
+        settings: Settings,
         outbox: Option<mpsc::Sender<Bytes>>,
-        failpoint: Option<Failpoint>,
     ) -> Self {
+        let Settings { limits, signs_from_ms, failpoint } = settings;
         Self {
+            terms: Terms::new(&identity, &roster),
+            signs_from_ms,
+            began_ms: AtomicU64::new(u64::MAX),
+            built: Mutex::default(),
             machine,
             roster,
             identity,
@@ -129,6 +163,7 @@ impl Core {
             tip: watch::Sender::new(None),
             bus: broadcast::Sender::new(SUBSCRIBER_LAG),
             wake: Notify::new(),
+            contradictions: broadcast::Sender::new(CONTRADICTIONS),
             outbox,
             failpoint,
         }
@@ -141,8 +176,9 @@ impl Core {
     }
 
     /// Where the chain continues from, read from the store at start.
-    pub(crate) fn set_base(&self, header: Header, digest: Digest, view: View) {
-        let post = Post { header: header.clone(), view: view.clone(), executed: Executed::default() };
+    pub(crate) fn set_base(&self, header: Header, digest: Digest, view: View, next: Arc<Seats>) {
+        self.began_ms.store(self.clock.now(header.timestamp_ms), AtomicOrdering::Relaxed);
+        let post = Post { header: header.clone(), view: view.clone(), executed: Executed::default(), next };
         lock(&self.posts).0.insert(digest, Arc::new(post));
         self.tip.send_replace(Some(Arc::new(Tip { header, digest, view })));
         self.wake.notify_waiters();
@@ -150,15 +186,24 @@ impl Core {
 
     /// Waits until [`Core::set_base`] was called.
     pub(crate) async fn ready(&self) {
-        // The sender lives as long as `self`, so waiting cannot fail.
-        let _ = self.tip.subscribe().wait_for(Option::is_some).await;
+        self.until(|_| true).await;
     }
 
     /// Waits until a block of at least this height is final here.
     pub(crate) async fn reached(&self, height: u64) {
-        let reached = |tip: &Option<Arc<Tip>>| tip.as_ref().is_some_and(|tip| tip.header.height >= height);
-        // The sender lives as long as `self`, so waiting cannot fail.
-        let _ = self.tip.subscribe().wait_for(reached).await;
+        self.until(|tip| tip.header.height >= height).await;
+    }
+
+    /// Waits on [`Core::woken`], which wakes in the order of waiting, and not on the tip's own channel, which wakes in a random one: a
+    /// simulated run could not be repeated.
+    async fn until(&self, holds: impl Fn(&Tip) -> bool) {
+        loop {
+            let woken = self.woken();
+            if self.tip().is_some_and(|tip| holds(&tip)) {
+                return;
+            }
+            woken.await;
+        }
     }
 
     pub(crate) fn tip(&self) -> Option<Arc<Tip>> {
@@ -178,6 +223,57 @@ impl Core {
         self.wake.notify_waiters();
     }
 
+    /// Who certifies the block after one that `seats` certify, by the state after it.
+    pub(crate) fn seats_after(&self, header: &Header, view: &View, seats: &Arc<Seats>) -> Arc<Seats> {
+        if !self.roster.ends_term(header) {
+            return Arc::clone(seats);
+        }
+        match self.machine.seats(view) {
+            Some(named) if !named.is_empty() && !seats.are(&named) => match Seats::new(&named) {
+                Ok(next) => Arc::new(next),
+                Err(error) => {
+                    tracing::error!(height = header.height, %error, "the ledger seats validators that cannot be; the seats stay");
+                    Arc::clone(seats)
+                }
+            },
+            _ => Arc::clone(seats),
+        }
+    }
+
+    /// Who certifies the block after the latest final one.
+    pub(crate) fn next_seats(&self) -> Option<Arc<Seats>> {
+        self.post(&self.tip()?.digest).map(|post| Arc::clone(&post.next))
+    }
+
+    /// Who may follow without a seat, by the latest final state.
+    pub(crate) fn candidates(&self) -> Vec<ed25519::PublicKey> {
+        let named = self.tip().map(|tip| self.machine.candidates(&tip.view)).unwrap_or_default();
+        named.iter().filter_map(public_key).collect()
+    }
+
+    /// Whether this node may sign in a term that began at a ledger time.
+    pub(crate) const fn may_sign(&self, began_ms: u64) -> bool {
+        began_ms >= self.signs_from_ms
+    }
+
+    /// Notes a block that this process built.
+    pub(crate) fn built(&self, digest: Digest) {
+        let mut built = lock(&self.built);
+        // What is older than this is long final or forgotten.
+        if built.len() >= REMEMBERED_BUILT {
+            built.clear();
+        }
+        built.insert(digest);
+    }
+
+    /// Stops the engine if a block of this validator's is none that this process made: another process signs with its key.
+    fn must_be_mine(&self, block: &Block, digest: &Digest) {
+        let fresh = block.header.timestamp_ms > self.began_ms.load(AtomicOrdering::Relaxed).saturating_add(crate::app::MAX_AHEAD_MS);
+        if fresh && block.header.proposer == self.identity.public_key() && !lock(&self.built).contains(digest) {
+            crate::app::fail(TWIN);
+        }
+    }
+
     /// Stops the engine if this program cannot execute the block after a state: going on would fork it from the network.
     pub(crate) fn must_be_ready(&self, view: &View) {
         if let Err(why) = self.machine.ready(view) {
@@ -191,7 +287,8 @@ impl Core {
         self.must_be_ready(&parent.view);
         let executed = execute(&*self.machine, &parent.view, &context, block.txs.clone(), Mode::Check)?;
         let view = parent.view.with(&executed.changes);
-        let post = Arc::new(Post { header: block.header.clone(), view, executed });
+        let next = self.seats_after(&block.header, &view, &parent.next);
+        let post = Arc::new(Post { header: block.header.clone(), view, executed, next });
         self.insert_post(block.digest(), Arc::clone(&post));
         Some(post)
     }
@@ -220,8 +317,10 @@ impl Core {
     pub(crate) fn reject(&self, dropped: &[(TxId, u16, String)]) {
         let mut waiting = lock(&self.waiting);
         for (id, code, message) in dropped {
-            waiting.pool.remove(id);
-            waiting.resolve(id, &Err(Dropped::Rejected { code: *code, message: message.clone() }));
+            let replaced = waiting.pool.remove(id);
+            for id in replaced.iter().chain([id]) {
+                waiting.resolve(id, &Err(Dropped::Rejected { code: *code, message: message.clone() }));
+            }
         }
     }
 
@@ -229,7 +328,7 @@ impl Core {
     pub(crate) fn submit(&self, tx: Bytes) -> Result<(TxId, oneshot::Receiver<Result<TxReceipt, Dropped>>), SubmitError> {
         let (sender, receiver) = oneshot::channel();
         let (id, inserted) = self.admit(tx.clone(), Origin::Here, Some(sender))?;
-        if inserted == Inserted::New
+        if inserted != Inserted::Known
             && let Some(outbox) = &self.outbox
         {
             // What finds no place is sent with what has waited for long.
@@ -264,7 +363,7 @@ impl Core {
                 waiting.waiters.entry(admission.id).or_default().push(waiter);
             }
             drop(waiting);
-            if inserted == Inserted::New {
+            if inserted != Inserted::Known {
                 self.wake.notify_waiters();
             }
             return Ok((admission.id, inserted));
@@ -300,6 +399,7 @@ impl Core {
     /// A block became final and is on disk: publishes it and forgets its rivals. `None` if it does not follow the tip.
     pub(crate) fn finalize(&self, block: &Block) -> Option<()> {
         let digest = block.digest();
+        self.must_be_mine(block, &digest);
         let post = match self.post(&digest) {
             Some(post) => post,
             None => {
@@ -310,7 +410,10 @@ impl Core {
         self.tip.send_replace(Some(Arc::new(Tip { header: block.header.clone(), digest, view: post.view.clone() })));
         lock(&self.posts).forget_rivals(digest, block.header.height);
         self.publish(block, digest, &post.executed);
-        self.close_gaps(&post.view);
+        // What one validator alone makes final has waited here.
+        if self.outbox.is_some() {
+            self.close_gaps(&post.view);
+        }
         self.wake.notify_waiters();
         Some(())
     }
@@ -319,7 +422,9 @@ impl Core {
         let mut waiting = lock(&self.waiting);
         for (index, outcome) in executed.outcomes.iter().enumerate() {
             let id = outcome.id();
-            waiting.pool.finalized(&id);
+            for other in waiting.pool.finalized(&id) {
+                waiting.resolve(&other, &Err(Dropped::Replaced));
+            }
             if waiting.waiters.contains_key(&id) {
                 let receipt = TxReceipt {
                     height: block.header.height,
@@ -370,7 +475,7 @@ impl Core {
             waiting.resolve(&id, &Err(Dropped::Expired));
         }
         // The first block writes the genesis entries into the authenticated store.
-        if post.header.is_base() || waiting.pool.has_ready(&carried) {
+        if post.header.is_base() || waiting.pool.has_ready(&carried) || self.hands_over(&post) {
             return Some((now, Due::Now));
         }
         let expiry = waiting.pool.next_expiry().map(|at| at.saturating_add(1));
@@ -384,6 +489,16 @@ impl Core {
             (Due::Never, None) => Due::Never,
         };
         Some((now, due))
+    }
+}
+
+impl Core {
+    /// Whether others are to certify than the one validator that does now: it makes blocks to the end of the term, which would not come by
+    /// itself. Several make blocks all the time.
+    fn hands_over(&self, post: &Post) -> bool {
+        let alone = post.next.keys.len() == 1;
+        // Seats that cannot be stay as they are, so nothing would come of more blocks.
+        alone && self.machine.seats(&post.view).is_some_and(|named| !post.next.are(&named) && Seats::new(&named).is_ok())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Guarantees: reads the message only; it never touches the store.
 
 use crate::app::GENESIS_UNREADABLE;
+use crate::core::TWIN;
 use crate::error::ChainError;
 use std::path::Path;
 
@@ -22,12 +23,13 @@ const DAMAGE: [&str; 12] = [
     "end of buffer",
 ];
 /// Where a panic came from, and which partitions hold that part's files.
-const PARTS: [(&str, &str, &str); 9] = [
+const PARTS: [(&str, &str, &str); 10] = [
     ("state store", "state", "chain-state-*"),
     ("database init", "state", "chain-state-*"),
     ("database", "state", "chain-state-*"),
     ("block store", "blocks", "chain-blocks-*"),
     ("finality store", "finality", "chain-finality-*"),
+    ("term store", "terms", "chain-terms*"),
     ("sync metadata", "delivery", "chainstate_sync_metadata*"),
     ("processed", "delivery", "chain-*"),
     ("cache", "delivery", "chain-cache-*"),
@@ -37,6 +39,9 @@ const PARTS: [(&str, &str, &str); 9] = [
 pub(crate) fn explain(store: &Path, text: String) -> ChainError {
     if let Some(detail) = text.strip_prefix(GENESIS_UNREADABLE) {
         return ChainError::Genesis(detail.to_owned());
+    }
+    if text == TWIN {
+        return ChainError::Twin;
     }
     let lower = text.to_lowercase();
     if !DAMAGE.iter().any(|word| lower.contains(word)) {

@@ -49,6 +49,11 @@ pub enum ChainError {
     /// The engine stopped and cannot go on; a restart of the process may help.
     #[error("the chain stopped: {0}")]
     Fatal(String),
+    /// A final block is this validator's, and this process did not make it.
+    #[error(
+        "another process signs with this validator's key: find it and stop one of the two before this validator is found to contradict itself"
+    )]
+    Twin,
     /// No certificate on this node covers the block yet; a later block's may.
     #[error("block {height} is not covered by a certificate here yet: ask again")]
     Uncertified {
@@ -121,6 +126,9 @@ pub enum Dropped {
     /// Its time ran out before its turn.
     #[error("the transaction expired before its turn")]
     Expired,
+    /// Another one with its sequence number is in a block.
+    #[error("another transaction with its sequence number, which paid a higher tip, is in a block")]
+    Replaced,
     /// The chain stopped first: it may still become final after a restart of a zone with several validators.
     #[error("the chain stopped before the transaction was final")]
     Stopped,

@@ -8,7 +8,7 @@ use crate::block::{Block, HEADER_VERSION, Header};
 use crate::error::ChainError;
 use bytes::Bytes;
 use commonware_codec::{Encode as _, FixedSize as _, ReadExt as _};
-use commonware_consensus::types::Height;
+use commonware_consensus::types::{Epocher as _, FixedEpocher, Height};
 use commonware_cryptography::{
     Hasher as _, Sha256, Signer as _,
     bls12381::primitives::{
@@ -18,8 +18,11 @@ use commonware_cryptography::{
     },
     ed25519,
 };
+use commonware_utils::ordered::Set;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU64;
+use std::sync::Arc;
 
 const POP_NAMESPACE: &[u8] = b"pasture 2026-11 validator bls v1";
 const RANDOMNESS_NAMESPACE: &[u8] = b"pasture 2026-11 randomness v1";
@@ -27,6 +30,11 @@ const RANDOMNESS_DOMAIN: &[u8] = b"pasture 2026-11 randomness mix v1";
 const VALIDATORS_DOMAIN: &[u8] = b"pasture 2026-11 validators v1";
 const BLS_SECRET_DOMAIN: &str = "pasture 2026-11 validator bls secret v1";
 const BLS_SCALAR_DST: &[u8] = b"PASTURE_VALIDATOR_BLS_SECRET_V1";
+
+/// Most validators of a term, as many as the ledger seats: bounds certificates, what a vote costs, and the room for messages.
+pub(crate) const MAX_VALIDATORS: usize = pasture_types::validator::MAX_SEATS as usize;
+/// A term of one block would be the genesis alone; of two it would be mostly changes of term.
+const MIN_TERM_BLOCKS: u64 = 4;
 
 pub(crate) type BlsPublic = <MinSig as Variant>::Public;
 pub(crate) type BlsSignature = <MinSig as Variant>::Signature;
@@ -68,8 +76,10 @@ pub struct Genesis {
     pub zone: [u8; 32],
     /// Ledger time of height 0.
     pub timestamp_ms: u64,
-    /// Who certifies blocks. One key is one vote.
+    /// Who certifies the blocks of the first term. One key is one vote.
     pub validators: Vec<Validator>,
+    /// Blocks of a term of the engine: who certifies changes at the end of one only.
+    pub term_blocks: NonZeroU64,
     /// The state that this run begins with, where it is not the zone's first.
     pub base: Option<Base>,
 }
@@ -155,6 +165,11 @@ pub(crate) fn raw(key: &ed25519::PublicKey) -> [u8; 32] {
     out
 }
 
+/// The key with these bytes, if they are one.
+pub(crate) fn public_key(bytes: &[u8; 32]) -> Option<ed25519::PublicKey> {
+    ed25519::PublicKey::read(&mut Bytes::copy_from_slice(bytes)).ok()
+}
+
 fn randomness_message(previous: &[u8; 32], height: u64) -> Vec<u8> {
     let mut message = previous.to_vec();
     message.extend_from_slice(&height.to_be_bytes());
@@ -165,33 +180,100 @@ fn mix(previous: &[u8; 32], proof: &[u8; 48]) -> [u8; 32] {
     Sha256::hash(&[RANDOMNESS_DOMAIN, previous, proof]).0
 }
 
-/// The validator set with its keys parsed, and the block at height 0.
+/// Who certifies the blocks of a term, with their keys parsed.
+pub(crate) struct Seats {
+    /// What headers name it by.
+    pub(crate) hash: [u8; 32],
+    pub(crate) keys: BTreeMap<ed25519::PublicKey, BlsPublic>,
+    /// The same as they were named, ascending by key.
+    pub(crate) named: Vec<Validator>,
+}
+
+impl Seats {
+    /// Checks and orders a set.
+    pub(crate) fn new(validators: &[Validator]) -> Result<Self, ChainError> {
+        let mut members = BTreeMap::new();
+        for (index, validator) in validators.iter().enumerate() {
+            let (key, bls) =
+                validator.parse().ok_or_else(|| ChainError::Genesis(format!("validator {index} has a bad key or proof of possession")))?;
+            if members.insert(key, (bls, validator.clone())).is_some() {
+                return Err(ChainError::Genesis(format!("validator {index} is named twice")));
+            }
+        }
+        if members.is_empty() {
+            return Err(ChainError::Genesis("it names no validator".into()));
+        }
+        if members.len() > MAX_VALIDATORS {
+            return Err(ChainError::Genesis(format!("it names more than {MAX_VALIDATORS} validators")));
+        }
+        let mut encoded = Vec::new();
+        for (key, (bls, _)) in &members {
+            encoded.extend_from_slice(key.as_ref());
+            encoded.extend_from_slice(&bls.encode());
+        }
+        let hash = Sha256::hash(&[VALIDATORS_DOMAIN, &encoded]).0;
+        let named = members.values().map(|(_, validator)| validator.clone()).collect();
+        Ok(Self { hash, keys: members.into_iter().map(|(key, (bls, _))| (key, bls)).collect(), named })
+    }
+
+    /// Whether a list names exactly these.
+    pub(crate) fn are(&self, validators: &[Validator]) -> bool {
+        let mut sorted: Vec<&Validator> = validators.iter().collect();
+        sorted.sort_by_key(|v| v.key);
+        sorted.len() == self.named.len() && sorted.iter().zip(&self.named).all(|(a, b)| a.key == b.key && a.bls_key == b.bls_key)
+    }
+
+    /// The keys that sign votes.
+    pub(crate) fn participants(&self) -> Set<ed25519::PublicKey> {
+        Set::from_iter_dedup(self.keys.keys().cloned())
+    }
+
+    /// For the store: the keys and proofs one after another.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        self.named.iter().flat_map(|v| [&v.key[..], &v.bls_key, &v.bls_pop].concat()).collect()
+    }
+
+    /// The inverse of [`Seats::encode`].
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, ChainError> {
+        let records = bytes.chunks(32 + BlsPublic::SIZE + BlsSignature::SIZE);
+        let validators = records.map(|record| {
+            let (key, rest) = record.split_first_chunk::<32>()?;
+            let (bls_key, bls_pop) = rest.split_at_checked(BlsPublic::SIZE)?;
+            Some(Validator { key: *key, bls_key: bls_key.to_vec(), bls_pop: bls_pop.to_vec() })
+        });
+        let validators: Option<Vec<Validator>> = validators.collect();
+        Self::new(&validators.ok_or_else(|| ChainError::Genesis("a stored validator set is unreadable".into()))?)
+    }
+
+    /// Whether a header's randomness is its proposer's and follows from the parent's.
+    pub(crate) fn randomness_follows(&self, header: &Header, previous: &[u8; 32], proposer: &ed25519::PublicKey) -> bool {
+        let Some(bls) = self.keys.get(proposer) else { return false };
+        let Ok(signature) = BlsSignature::read(&mut Bytes::copy_from_slice(&header.randomness_proof)) else { return false };
+        let message = randomness_message(previous, header.height);
+        ops::verify_message::<MinSig>(bls, RANDOMNESS_NAMESPACE, &message, &signature).is_ok()
+            && header.randomness == mix(previous, &header.randomness_proof)
+    }
+}
+
+/// What a run of the engine begins with.
 #[derive(Clone)]
 pub(crate) struct Roster {
     pub(crate) zone: [u8; 32],
-    pub(crate) hash: [u8; 32],
-    pub(crate) keys: BTreeMap<ed25519::PublicKey, BlsPublic>,
+    /// Blocks of a term of the engine.
+    pub(crate) term_blocks: NonZeroU64,
+    /// Who certifies the first term.
+    pub(crate) founders: Arc<Seats>,
     pub(crate) genesis: Block,
 }
 
 impl Roster {
     /// Checks a genesis. `ops` is the target of an empty state store.
     pub(crate) fn new(genesis: &Genesis, ops_root: [u8; 32], ops: (u64, u64)) -> Result<Self, ChainError> {
-        let mut keys = BTreeMap::new();
-        let mut encoded = Vec::new();
-        for (index, validator) in genesis.validators.iter().enumerate() {
-            let (key, bls) =
-                validator.parse().ok_or_else(|| ChainError::Genesis(format!("validator {index} has a bad key or proof of possession")))?;
-            if keys.insert(key, bls).is_some() {
-                return Err(ChainError::Genesis(format!("validator {index} is named twice")));
-            }
+        let founders = Seats::new(&genesis.validators)?;
+        let first = founders.named.first().map(|v| v.key).unwrap_or_default();
+        if genesis.term_blocks.get() < MIN_TERM_BLOCKS {
+            return Err(ChainError::Genesis(format!("a term of the engine has at least {MIN_TERM_BLOCKS} blocks")));
         }
-        let first = keys.keys().next().map(raw).ok_or_else(|| ChainError::Genesis("it names no validator".into()))?;
-        for (key, bls) in &keys {
-            encoded.extend_from_slice(key.as_ref());
-            encoded.extend_from_slice(&bls.encode());
-        }
-        let hash = Sha256::hash(&[VALIDATORS_DOMAIN, &encoded]).0;
         let base = genesis.base.unwrap_or(Base {
             height: 0,
             timestamp_ms: genesis.timestamp_ms,
@@ -211,7 +293,8 @@ impl Roster {
             ops_start: ops.0,
             ops_end: ops.1,
             tx_root: crate::block::tx_root(&[]),
-            validators: hash,
+            validators: founders.hash,
+            next_validators: founders.hash,
             proposer: first,
             randomness: base.randomness,
             randomness_proof: [0; 48],
@@ -219,8 +302,8 @@ impl Roster {
             view: 0,
             parent_view: 0,
         };
-        let genesis = Block::new(header, Vec::new()).ok_or_else(|| ChainError::Genesis("a validator key is not a key".into()))?;
-        Ok(Self { zone: genesis.header.zone, hash, keys, genesis })
+        let block = Block::new(header, Vec::new()).ok_or_else(|| ChainError::Genesis("a validator key is not a key".into()))?;
+        Ok(Self { zone: genesis.zone, term_blocks: genesis.term_blocks, founders: Arc::new(founders), genesis: block })
     }
 
     /// What the engine calls a height: it counts from the block that this run began with. `None` before that.
@@ -228,12 +311,15 @@ impl Roster {
         height.checked_sub(self.genesis.header.base).map(Height::new)
     }
 
-    /// Whether a header's randomness is its proposer's and follows from the parent's.
-    pub(crate) fn randomness_follows(&self, header: &Header, previous: &[u8; 32], proposer: &ed25519::PublicKey) -> bool {
-        let Some(bls) = self.keys.get(proposer) else { return false };
-        let Ok(signature) = BlsSignature::read(&mut Bytes::copy_from_slice(&header.randomness_proof)) else { return false };
-        let message = randomness_message(previous, header.height);
-        ops::verify_message::<MinSig>(bls, RANDOMNESS_NAMESPACE, &message, &signature).is_ok()
-            && header.randomness == mix(previous, &header.randomness_proof)
+    /// Which heights of the engine belong to which of its terms.
+    pub(crate) const fn terms(&self) -> FixedEpocher {
+        FixedEpocher::new(self.term_blocks)
+    }
+
+    /// Whether a block is the last one of its term.
+    pub(crate) fn ends_term(&self, header: &Header) -> bool {
+        let terms = self.terms();
+        let height = self.engine_height(header.height);
+        height.is_some_and(|height| terms.containing(height).is_some_and(|info| info.last() == height))
     }
 }

@@ -7,9 +7,10 @@
 use crate::app::{Dbs, Encoding, empty_target, store_key, store_value};
 use crate::block::{Block, Digest, Header};
 use crate::clock::LedgerClock;
-use crate::core::{Core, Failpoint, FinalizedBlock, Tip, TxReceipt};
+use crate::core::{Core, Failpoint, FinalizedBlock, Settings, Tip, TxReceipt};
 use crate::error::{ChainError, Dropped, SubmitError};
-use crate::genesis::{Genesis, Identity, Roster};
+use crate::evidence::Contradicted;
+use crate::genesis::{Genesis, Identity, Roster, Validator};
 use crate::gossip;
 use crate::machine::Machine;
 use crate::mempool::{Limits, TxId};
@@ -17,9 +18,9 @@ use crate::net::{Link, Network};
 use crate::stack::{self, Running};
 use bytes::Bytes;
 use commonware_codec::Encode as _;
-use commonware_consensus::types::Height;
+use commonware_consensus::types::{Epoch, Epocher as _, Height};
 use commonware_cryptography::{Digestible as _, Sha256};
-use commonware_runtime::{Runner as _, Spawner as _, Supervisor as _, tokio as engine_runtime};
+use commonware_runtime::{Metrics as _, Runner as _, Spawner as _, Supervisor as _, tokio as engine_runtime};
 use pasture_rt::Clock;
 use pasture_types::state::StateRead;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -52,6 +53,9 @@ pub struct Options {
     pub identity: Identity,
     /// How validators reach each other; not used with one validator.
     pub network: Option<Network>,
+    /// Ledger time before which this validator signed already in a life whose journal is lost: it signs in no term of the engine
+    /// that began earlier, but follows. 0 where nothing was lost. Not heeded with one validator, which nobody can contradict.
+    pub signs_from_ms: u64,
     /// How much may wait in the pool.
     pub limits: Limits,
     /// Where block time comes from.
@@ -84,6 +88,8 @@ enum Question {
     Finality(u64, oneshot::Sender<Option<Vec<u8>>>),
     Certify(u64, oneshot::Sender<Result<Certified, ChainError>>),
     Prove(Vec<u8>, oneshot::Sender<Result<StateProof, ChainError>>),
+    Handovers([u8; 32], usize, oneshot::Sender<Result<Option<Vec<Handover>>, ChainError>>),
+    Peers(oneshot::Sender<usize>),
 }
 
 /// A block read back from disk.
@@ -120,6 +126,17 @@ pub struct StateProof {
     pub proof: Vec<u8>,
 }
 
+/// How the validators of one term handed over to others: what a client that trusts the former needs to trust the latter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// The last header of the term; its `next_validators` names the new set.
+    pub header: Header,
+    /// That header's encoded certificate by the old set.
+    pub certificate: Vec<u8>,
+    /// The new set, ascending by key.
+    pub validators: Vec<Validator>,
+}
+
 /// How the chain is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -131,8 +148,12 @@ pub struct Status {
     pub waiting: usize,
     /// Entries in the state.
     pub entries: usize,
-    /// Validators that may certify.
+    /// Validators that may certify the next block.
     pub validators: usize,
+    /// The engine's term that the next block belongs to.
+    pub term: u64,
+    /// Whether this node is one of them.
+    pub seated: bool,
 }
 
 /// The state after a final block: immutable, shared, cheap to clone.
@@ -321,16 +342,49 @@ impl Chain {
         self.ask(|answer| Question::Prove(key, answer)).await?
     }
 
+    /// How the validators with the hash `from` handed over to others and those to today's, oldest first and at most `most` of them:
+    /// none if they are today's. `None` if this chain never had such validators.
+    ///
+    /// # Errors
+    /// The chain is not running, or a certificate is not here yet.
+    pub async fn handovers(&self, from: [u8; 32], most: usize) -> Result<Option<Vec<Handover>>, ChainError> {
+        self.ask(|answer| Question::Handovers(from, most, answer)).await?
+    }
+
+    /// Validators that are found to contradict themselves from now on. A slow listener loses the oldest.
+    #[must_use]
+    pub fn contradictions(&self) -> broadcast::Receiver<Contradicted> {
+        self.0.core.contradictions.subscribe()
+    }
+
+    /// Who may certify the next block, ascending by key.
+    #[must_use]
+    pub fn validators(&self) -> Vec<Validator> {
+        self.0.core.next_seats().map(|seats| seats.named.clone()).unwrap_or_default()
+    }
+
+    /// How many of the others this node is connected with now.
+    ///
+    /// # Errors
+    /// The chain is not running.
+    pub async fn peers(&self) -> Result<usize, ChainError> {
+        self.ask(Question::Peers).await
+    }
+
     /// How the chain is doing.
     #[must_use]
     pub fn status(&self) -> Status {
-        let tip = self.0.core.tip();
+        let core = &self.0.core;
+        let (tip, seats) = (core.tip(), core.next_seats());
+        let own = core.identity.public_key();
         Status {
             height: tip.as_ref().map_or(0, |tip| tip.header.height),
             timestamp_ms: tip.as_ref().map_or(0, |tip| tip.header.timestamp_ms),
-            waiting: self.0.core.waiting(),
+            waiting: core.waiting(),
             entries: tip.as_ref().map_or(0, |tip| tip.view.len()),
-            validators: self.0.core.roster.keys.len(),
+            validators: seats.as_ref().map_or(0, |seats| seats.keys.len()),
+            term: core.terms.last(),
+            seated: seats.is_some_and(|seats| seats.named.iter().any(|v| v.key == own)),
         }
     }
 
@@ -382,26 +436,29 @@ fn run_engine(
     runner.start(|context| async move {
         let (ops_root, ops) = empty_target::<engine_runtime::Context>();
         let roster = Roster::new(&options.genesis, ops_root, ops)?;
-        if !roster.keys.contains_key(&commonware_cryptography::Signer::public_key(options.identity.signer())) {
-            return Err(ChainError::Genesis("this node is not one of its validators".into()));
+        let founded = roster.founders.named.iter().any(|v| v.key == options.identity.public_key());
+        if !founded && options.network.is_none() {
+            return Err(ChainError::Genesis("this node is not one of its validators, and nobody says where they are".into()));
         }
-        let link = match options.network.filter(|_| roster.keys.len() > 1) {
+        let link = match options.network {
             Some(network) => Link::start(&context, &network, options.identity.signer().clone(), &roster)?,
             None => Link::none(&roster),
         };
         let clock = LedgerClock::new(options.clock);
         let (outbox, sending) = mpsc::channel(gossip::OUTBOX);
         let outbox = link.task.is_some().then_some(outbox);
-        let core = Arc::new(Core::new(machine, roster, options.identity, clock, options.limits, outbox, options.failpoint));
+        let settings = Settings { limits: options.limits, signs_from_ms: options.signs_from_ms, failpoint: options.failpoint };
+        let core = Arc::new(Core::new(machine, roster, options.identity, clock, settings, outbox));
         *reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::clone(&core));
-        let Link { channels, transactions, peers, task } = link;
+        let Link { channels, transactions, peers, track, task } = link;
         if task.is_some() {
             gossip::start(&context, &core, sending, transactions, peers.clone());
         }
         let Running { marshal, dbs, tasks } =
-            stack::start(context.child("engine"), channels, peers.clone(), peers, Arc::clone(&core)).await;
+            stack::start(context.child("engine"), channels, peers.clone(), peers, track, Arc::clone(&core)).await;
         let archive = Archive { marshal, base: core.roster.genesis.header.base };
-        let answers = context.child("answers").spawn(move |_| answer(asked, archive, dbs));
+        let own = Arc::clone(&core);
+        let answers = context.child("answers").spawn(move |context| answer(context, asked, archive, dbs, own));
         // The caller waits for exactly this.
         let _ = started.send(Ok(core));
         let over = futures::future::select_all(tasks.into_iter().chain([answers]).chain(task));
@@ -413,7 +470,13 @@ fn run_engine(
 }
 
 /// Answers questions about stored blocks, one at a time.
-async fn answer(mut asked: mpsc::Receiver<Question>, archive: Archive, dbs: Dbs<engine_runtime::Context>) {
+async fn answer(
+    context: engine_runtime::Context,
+    mut asked: mpsc::Receiver<Question>,
+    archive: Archive,
+    dbs: Dbs<engine_runtime::Context>,
+    core: Arc<Core>,
+) {
     while let Some(question) = asked.recv().await {
         // Whoever asked may have gone; the answer is then dropped.
         match question {
@@ -428,6 +491,12 @@ async fn answer(mut asked: mpsc::Receiver<Question>, archive: Archive, dbs: Dbs<
             }
             Question::Prove(key, answer) => {
                 let _ = answer.send(prove(&key, &archive, &dbs).await);
+            }
+            Question::Handovers(from, most, answer) => {
+                let _ = answer.send(archive.handovers(&core, from, most).await);
+            }
+            Question::Peers(answer) => {
+                let _ = answer.send(connected(&context.encode()));
             }
         }
     }
@@ -463,6 +532,25 @@ impl Archive {
         }
         Err(ChainError::Uncertified { height })
     }
+
+    async fn handovers(&self, core: &Core, from: [u8; 32], most: usize) -> Result<Option<Vec<Handover>>, ChainError> {
+        let history = core.terms.history();
+        let Some(at) = history.iter().rposition(|(_, seats)| seats.hash == from) else { return Ok(None) };
+        let mut found = Vec::new();
+        for (term, seats) in history.iter().skip(at.saturating_add(1)).take(most) {
+            let last = Epoch::new(*term).previous().and_then(|before| core.roster.terms().last(before));
+            let height = last.map_or(0, |last| self.base.saturating_add(last.get()));
+            let (block, certificate) = (self.block(height).await, self.certificate(height).await);
+            let (Some(block), Some(certificate)) = (block, certificate) else { return Err(ChainError::Uncertified { height }) };
+            found.push(Handover { header: block.header, certificate, validators: seats.named.clone() });
+        }
+        Ok(Some(found))
+    }
+}
+
+/// How many others the network's own figures name as connected.
+fn connected(figures: &str) -> usize {
+    figures.lines().filter(|line| !line.starts_with('#') && line.contains("directory_connected{")).count()
 }
 
 fn stored(block: &Block, digest: Digest) -> StoredBlock {

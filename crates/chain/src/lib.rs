@@ -21,6 +21,7 @@ mod clock;
 mod core;
 mod diagnose;
 mod error;
+mod evidence;
 mod execute;
 mod genesis;
 mod gossip;
@@ -31,14 +32,19 @@ mod net;
 mod offline;
 mod pace;
 mod replay;
+#[cfg(test)]
+mod sim;
 mod stack;
+mod terms;
 mod view;
+mod votes;
 
 pub use block::{HEADER_SIZE, HEADER_VERSION, Header, tx_root};
 pub use core::{Failpoint, FinalTx, FinalizedBlock, TxReceipt};
 pub use error::{ChainError, Dropped, SubmitError};
+pub use evidence::Contradicted;
 pub use genesis::{Base, Genesis, Identity, Validator};
-pub use handle::{BlockStream, Certified, Chain, NextBlock, Options, Pending, Snapshot, StateProof, Status, StoredBlock};
+pub use handle::{BlockStream, Certified, Chain, Handover, NextBlock, Options, Pending, Snapshot, StateProof, Status, StoredBlock};
 pub use machine::{Admission, BlockContext, Due, Entries, Machine, Rejection, TxOutcome};
 pub use mempool::Limits;
 pub use net::Network;

@@ -5,6 +5,7 @@
 //! over the post-state of the parent block. The machine must be deterministic: same state, context and bytes,
 //! same writes and same outcomes. It must not read a clock, randomness, files or sockets.
 
+use crate::genesis::Validator;
 use bytes::Bytes;
 use pasture_types::state::{StateRead, StateWrite};
 
@@ -148,6 +149,17 @@ pub trait Machine: Send + Sync + 'static {
 
     /// Closes a block; returns its encoded events.
     fn end(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>>;
+
+    /// Who certifies from the next term of the engine on, by the state after the last block of one. `None`, nobody, or keys that are
+    /// none: the same as before.
+    fn seats(&self, _state: &dyn StateRead) -> Option<Vec<Validator>> {
+        None
+    }
+
+    /// Who may follow the others without a seat: the keys of those who could get one, the nearest to it first. Not all may find a place.
+    fn candidates(&self, _state: &dyn StateRead) -> Vec<[u8; 32]> {
+        Vec::new()
+    }
 
     /// When the next block is due on this state although no transaction waits. A machine that always answers
     /// [`Due::Now`] makes blocks without end.

@@ -2,7 +2,8 @@
 //!
 //! Guarantees: within a lane, transactions come out in sequence and a gap holds back what follows it; across lanes
 //! the higher tip goes first, then the earlier arrival. A transaction stays until it is final, expires or is
-//! removed, so a block that never becomes final loses nothing. Every dimension is bounded ([`Limits`]); what does
+//! removed, so a block that never becomes final loses nothing. One whose tip is a tenth higher takes the place of another at its position;
+//! who handed the other in hears of it once the position is decided, since a block may carry the other already. Every dimension is bounded ([`Limits`]); what does
 //! not fit is refused at the door.
 //! It does not know what a transaction means: [`Admission`] says all it needs.
 
@@ -64,8 +65,8 @@ pub enum Refused {
     /// The lane is already past this position.
     #[error("the lane is already past this sequence number")]
     Past,
-    /// Another transaction waits at this position of the lane.
-    #[error("another transaction waits at this sequence number")]
+    /// Another transaction waits at this position of the lane, and this one's tip is not a tenth higher.
+    #[error("another transaction waits at this sequence number; one whose tip is a tenth higher takes its place")]
     Taken,
     /// Too far ahead of the lane.
     #[error("the sequence number is too far ahead of its lane")]
@@ -82,6 +83,8 @@ pub enum Inserted {
     New,
     /// It already waited.
     Known,
+    /// It waits in the place of another one of its position.
+    Instead,
 }
 
 /// Where a transaction came from.
@@ -104,6 +107,23 @@ struct Entry {
     /// When it came, or was last told to be sent again.
     since_ms: u64,
     tx: Bytes,
+    /// What waited at this position before. A block that somebody proposed may carry one of them still.
+    replaced: Vec<TxId>,
+}
+
+impl Entry {
+    /// Whether a block carries this one, or what it replaced.
+    fn is_carried(&self, id: &TxId, carried: &HashSet<TxId>) -> bool {
+        carried.contains(id) || self.replaced.iter().any(|old| carried.contains(old))
+    }
+}
+
+/// Most replacements of one position: each tip is a tenth higher, so nobody needs more.
+const MAX_REPLACED: usize = 16;
+
+/// The least tip that takes the place of a transaction with `tip`.
+const fn outbids(tip: u128) -> u128 {
+    tip.saturating_add(tip / 10).saturating_add(1)
 }
 
 #[derive(Default)]
@@ -118,6 +138,8 @@ pub struct Mempool {
     arrivals: u64,
     bytes: usize,
     entries: HashMap<TxId, Entry>,
+    /// What was replaced, by what waits in its place.
+    instead: HashMap<TxId, TxId>,
     lanes: HashMap<LaneKey, Lane>,
     accounts: HashMap<[u8; 32], usize>,
     peers: HashMap<[u8; 32], usize>,
@@ -133,6 +155,7 @@ impl Mempool {
             arrivals: 0,
             bytes: 0,
             entries: HashMap::new(),
+            instead: HashMap::new(),
             lanes: HashMap::new(),
             accounts: HashMap::new(),
             peers: HashMap::new(),
@@ -186,7 +209,15 @@ impl Mempool {
             }
             return Ok(Inserted::Known);
         }
+        if self.instead.contains_key(&admission.id) {
+            return Err(Refused::Taken);
+        }
         self.has_room(tx.len())?;
+        let key = (admission.sender, admission.lane);
+        let waits = self.lanes.get(&key).and_then(|lane| lane.waiting.get(&admission.seq)).copied();
+        if let Some(waits) = waits.filter(|_| admission.seq >= admission.next_seq) {
+            return self.replace(waits, admission, tx, origin, now_ms);
+        }
         if self.accounts.get(&admission.sender).copied().unwrap_or(0) >= self.limits.per_account {
             return Err(Refused::AccountFull);
         }
@@ -195,16 +226,12 @@ impl Mempool {
         {
             return Err(Refused::PeerFull);
         }
-        let key = (admission.sender, admission.lane);
         let next = self.lanes.get(&key).map_or(0, |lane| lane.next).max(admission.next_seq);
         if admission.seq < next {
             return Err(Refused::Past);
         }
         if admission.seq - next > self.limits.seq_ahead {
             return Err(Refused::Ahead);
-        }
-        if self.lanes.get(&key).is_some_and(|lane| lane.waiting.contains_key(&admission.seq)) {
-            return Err(Refused::Taken);
         }
         let lane = self.lanes.entry(key).or_default();
         lane.next = next;
@@ -226,23 +253,55 @@ impl Mempool {
             origin,
             since_ms: now_ms,
             tx,
+            replaced: Vec::new(),
         };
         self.entries.insert(admission.id, entry);
         Ok(Inserted::New)
     }
 
-    /// Removes one that cannot be in a block.
-    pub fn remove(&mut self, id: &TxId) -> bool {
-        self.take(id).is_some()
+    /// Puts a transaction in the place of the one that waits at its position, if its tip is higher.
+    fn replace(&mut self, waits: TxId, admission: &Admission, tx: Bytes, origin: Origin, now_ms: u64) -> Result<Inserted, Refused> {
+        let Some(old) = self.entries.get(&waits) else { return Err(Refused::Taken) };
+        if admission.tip < outbids(old.tip) || old.replaced.len() >= MAX_REPLACED {
+            return Err(Refused::Taken);
+        }
+        let Some(mut entry) = self.entries.remove(&waits) else { return Err(Refused::Taken) };
+        entry.replaced.push(waits);
+        for old in &entry.replaced {
+            self.instead.insert(*old, admission.id);
+        }
+        self.expiry.remove(&(entry.expires_ms, waits));
+        self.expiry.insert((admission.expires_ms, admission.id));
+        self.bytes = self.bytes.saturating_sub(entry.tx.len()).saturating_add(tx.len());
+        // Whoever was handed one of them answers for the place.
+        if origin == Origin::Here
+            && let Origin::Peer(peer) = std::mem::replace(&mut entry.origin, origin)
+        {
+            release(&mut self.peers, &peer);
+        }
+        if let Some(lane) = self.lanes.get_mut(&entry.lane) {
+            lane.waiting.insert(entry.seq, admission.id);
+        }
+        let Admission { tip, cost_us, expires_ms, .. } = *admission;
+        self.entries.insert(admission.id, Entry { tip, cost_us, expires_ms, since_ms: now_ms, tx, ..entry });
+        Ok(Inserted::Instead)
     }
 
-    /// Removes one that is final; its lane goes on after it.
-    pub fn finalized(&mut self, id: &TxId) {
-        if let Some(entry) = self.take(id)
-            && let Some(lane) = self.lanes.get_mut(&entry.lane)
-        {
+    /// Removes one that cannot be in a block, and returns what it had replaced.
+    pub fn remove(&mut self, id: &TxId) -> Vec<TxId> {
+        self.take(id).map(|entry| entry.replaced).unwrap_or_default()
+    }
+
+    /// Removes one that is final, or that was replaced and is final after all; its lane goes on after it. Returns the others of its
+    /// position, which no block will contain.
+    pub fn finalized(&mut self, id: &TxId) -> Vec<TxId> {
+        let waits = self.instead.get(id).copied().unwrap_or(*id);
+        let Some(entry) = self.take(&waits) else { return Vec::new() };
+        if let Some(lane) = self.lanes.get_mut(&entry.lane) {
             lane.next = lane.next.max(entry.seq.saturating_add(1));
         }
+        let all = entry.replaced.into_iter().chain([waits]);
+        all.filter(|other| other != id).collect()
     }
 
     /// Lanes whose first waiting transaction is not the one that they expect: what is before it may be final without ever having
@@ -285,8 +344,9 @@ impl Mempool {
             if expires >= now_ms {
                 break;
             }
-            self.take(&id);
+            let replaced = self.take(&id).map(|entry| entry.replaced);
             out.push(id);
+            out.extend(replaced.into_iter().flatten());
         }
         out
     }
@@ -301,7 +361,7 @@ impl Mempool {
     #[must_use]
     pub fn has_ready(&self, carried: &HashSet<TxId>) -> bool {
         // Lanes are only kept while something waits in them, so this looks at each waiting lane at most once.
-        self.lanes.values().any(|lane| first_ready(lane, lane.next, carried).is_some())
+        self.lanes.values().any(|lane| self.first_ready(lane, lane.next, carried).is_some())
     }
 
     /// The transactions of the next block on top of blocks that already carry `carried`, in the order of the block.
@@ -337,15 +397,33 @@ impl Mempool {
         from: u64,
         carried: &HashSet<TxId>,
     ) {
-        if let Some(id) = first_ready(lane, from, carried)
+        if let Some(id) = self.first_ready(lane, from, carried)
             && let Some(entry) = self.entries.get(&id)
         {
             heads.push((entry.tip, Reverse(entry.arrival), key, id));
         }
     }
 
+    /// The first transaction from position `from` on that no block carries yet, if no gap precedes it.
+    fn first_ready(&self, lane: &Lane, from: u64, carried: &HashSet<TxId>) -> Option<TxId> {
+        let mut expected = from;
+        for (seq, id) in lane.waiting.range(from..) {
+            if *seq != expected {
+                return None;
+            }
+            if !self.entries.get(id).is_some_and(|entry| entry.is_carried(id, carried)) {
+                return Some(*id);
+            }
+            expected = expected.saturating_add(1);
+        }
+        None
+    }
+
     fn take(&mut self, id: &TxId) -> Option<Entry> {
         let entry = self.entries.remove(id)?;
+        for old in &entry.replaced {
+            self.instead.remove(old);
+        }
         self.bytes = self.bytes.saturating_sub(entry.tx.len());
         self.expiry.remove(&(entry.expires_ms, *id));
         if let Some(lane) = self.lanes.get_mut(&entry.lane) {
@@ -371,19 +449,4 @@ fn release(counts: &mut HashMap<[u8; 32], usize>, of: &[u8; 32]) {
             counts.remove(of);
         }
     }
-}
-
-/// The first transaction from position `from` on that no block carries yet, if no gap precedes it.
-fn first_ready(lane: &Lane, from: u64, carried: &HashSet<TxId>) -> Option<TxId> {
-    let mut expected = from;
-    for (seq, id) in lane.waiting.range(from..) {
-        if *seq != expected {
-            return None;
-        }
-        if !carried.contains(id) {
-            return Some(*id);
-        }
-        expected = expected.saturating_add(1);
-    }
-    None
 }

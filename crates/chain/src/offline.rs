@@ -99,7 +99,7 @@ async fn read_block(context: engine_runtime::Context, cache: CacheRef, index: u6
 
 async fn read_certificate(context: engine_runtime::Context, cache: CacheRef, index: u64) -> Result<Option<Vec<u8>>, ChainError> {
     let failed = |error: String| damaged("finality", error);
-    let config = stack::archive_config("finality", cache, stack::MAX_VALIDATORS);
+    let config = stack::archive_config("finality", cache, crate::genesis::MAX_VALIDATORS);
     let certificates = prunable::Archive::<_, _, Digest, Finalization<Scheme, Digest>>::init(context, config)
         .await
         .map_err(|error| failed(error.to_string()))?;

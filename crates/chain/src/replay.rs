@@ -6,13 +6,12 @@
 use crate::app::{Dbs, empty_target, genesis_view, merkleize};
 use crate::block::{Block, tx_root};
 use crate::clock::LedgerClock;
-use crate::core::{Core, Post, context_of};
+use crate::core::{Core, Post, Settings, context_of};
 use crate::error::ChainError;
 use crate::execute::{Executed, Mode, execute};
 use crate::genesis::{Genesis, Identity, Roster, raw};
 use crate::handle::{Hold, explain, store_dir};
 use crate::machine::{Machine, TxOutcome};
-use crate::mempool::Limits;
 use crate::stack;
 use commonware_cryptography::Digestible as _;
 use commonware_glue::stateful::db::{DatabaseSet as _, Merkleized as _};
@@ -74,7 +73,7 @@ async fn run(
     let (ops_root, ops) = empty_target::<engine_runtime::Context>();
     let roster = Roster::new(&genesis, ops_root, ops)?;
     let clock = LedgerClock::new(Arc::new(ManualClock::new(0)));
-    let core = Core::new(machine, roster, identity, clock, Limits::default(), None, None);
+    let core = Core::new(machine, roster, identity, clock, Settings::default(), None);
     let cache = stack::page_cache();
     let blocks = prunable::Archive::<_, _, crate::block::Digest, Block>::init(
         context.child("blocks"),
@@ -86,7 +85,8 @@ async fn run(
     let dbs = Dbs::<engine_runtime::Context>::init(context.child("scratch"), stack::db_config(SCRATCH, cache), None).await;
 
     let genesis = core.roster.genesis.clone();
-    let mut parent = Post { header: genesis.header.clone(), view: genesis_view(&core), executed: Executed::default() };
+    let founders = Arc::clone(&core.roster.founders);
+    let mut parent = Post { header: genesis.header.clone(), view: genesis_view(&core), executed: Executed::default(), next: founders };
     let mut digest = genesis.digest();
     let mut report = ReplayReport { blocks: 0, txs: 0, failed_txs: 0, state_root: [0; 32], difference: None };
     for index in 1.. {
@@ -173,8 +173,12 @@ async fn step(
     if header.tx_root != tx_root(&block.txs) {
         return Err("its transactions are not those its header commits to".into());
     }
-    let proposer = core.roster.keys.keys().find(|key| raw(key) == header.proposer).ok_or("its proposer is no validator")?;
-    if !core.roster.randomness_follows(header, &parent.header.randomness, proposer) {
+    let seats = &parent.next;
+    if header.validators != seats.hash {
+        return Err("its validators are not those who had to certify it".into());
+    }
+    let proposer = seats.keys.keys().find(|key| raw(key) == header.proposer).ok_or("its proposer is no validator")?;
+    if !seats.randomness_follows(header, &parent.header.randomness, proposer) {
         return Err("its randomness is not its proposer's".into());
     }
     if !core.machine.verify(&block.txs) {
@@ -190,5 +194,9 @@ async fn step(
     }
     dbs.apply(merkleized).await;
     let view = parent.view.with(&executed.changes);
-    Ok(Post { header: header.clone(), view, executed })
+    let next = core.seats_after(header, &view, seats);
+    if next.hash != header.next_validators {
+        return Err("it names other validators for the next block than its state gives".into());
+    }
+    Ok(Post { header: header.clone(), view, executed, next })
 }

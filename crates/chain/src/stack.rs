@@ -7,13 +7,16 @@
 use crate::app::{App, Dbs, Rt, fail, genesis_view, split_value};
 use crate::block::{Block, Digest};
 use crate::core::Core;
+use crate::genesis::MAX_VALIDATORS;
 use crate::net::NoSource;
-use crate::pace::Paced;
+use crate::terms::{Book, Boundaries, Terms, Track};
 use crate::view::View;
+use crate::votes::{self, Voting};
 use bytes::Bytes;
 use commonware_broadcast::buffered;
 use commonware_codec::RangeCfg;
 use commonware_consensus::{
+    Reporters,
     marshal::{
         self, Identifier,
         core::Actor as MarshalActor,
@@ -22,24 +25,22 @@ use commonware_consensus::{
         resolver::p2p as marshal_resolver,
         standard::{Deferred, Standard},
     },
-    simplex::{
-        self, SkipBudget,
-        config::{Floor, ForwardPolicy, SkipPolicy},
-        elector::RoundRobin,
-        scheme::ed25519::Scheme,
-    },
-    types::{Epoch, FixedEpocher, ViewDelta},
+    simplex::scheme::ed25519::Scheme,
+    types::{FixedEpocher, ViewDelta},
 };
-use commonware_cryptography::{Digested, Digestible as _, Sha256, Signer as _, certificate::ConstantProvider, ed25519};
+use commonware_cryptography::{Digested, Digestible as _, Signer as _, ed25519};
 use commonware_glue::stateful::{self, Stateful, SyncPlan, db::SyncEngineConfig};
 use commonware_p2p::{Blocker, Provider as PeerProvider, Receiver, Sender};
 use commonware_parallel::Sequential;
 use commonware_runtime::{Handle, buffer::paged::CacheRef};
 use commonware_storage::{
-    archive::prunable, journal::contiguous::variable::Config as LogConfig, merkle::full::Config as MerkleConfig,
-    qmdb::current::VariableConfig, translator::EightCap,
+    archive::{Archive as _, prunable},
+    journal::contiguous::variable::Config as LogConfig,
+    merkle::full::Config as MerkleConfig,
+    qmdb::current::VariableConfig,
+    translator::EightCap,
 };
-use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize, ordered::Set};
+use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
 use std::panic::AssertUnwindSafe;
@@ -49,15 +50,14 @@ use std::time::Duration;
 
 /// Name of every partition's files.
 pub(crate) const PREFIX: &str = "chain";
-const VOTE_NAMESPACE: &[u8] = b"pasture 2026-11 votes v1";
 /// Page of the on-disk stores. Part of the on-disk format: changing it makes old pages unreadable.
 const PAGE: NonZeroU16 = NZU16!(4096);
 /// Pages kept in memory, for all stores together: 8 MiB.
 const PAGES: NonZeroUsize = NZUsize!(2048);
-const WRITE_BUFFER: NonZeroUsize = NZUsize!(128 << 10);
-const REPLAY_BUFFER: NonZeroUsize = NZUsize!(256 << 10);
+pub(crate) const WRITE_BUFFER: NonZeroUsize = NZUsize!(128 << 10);
+pub(crate) const REPLAY_BUFFER: NonZeroUsize = NZUsize!(256 << 10);
 /// Messages in an engine part's queue; what does not fit is retried or fetched again by the engine.
-const MAILBOX: NonZeroUsize = NZUsize!(256);
+pub(crate) const MAILBOX: NonZeroUsize = NZUsize!(256);
 /// Blocks or operations per file. Part of the on-disk format.
 const BLOCKS_PER_FILE: NonZeroU64 = NZU64!(4096);
 const OPS_PER_FILE: NonZeroU64 = NZU64!(1 << 18);
@@ -67,15 +67,6 @@ const MAX_RECORD: usize = 2 << 20;
 const SYNC_BATCH: NonZeroU64 = NZU64!(256);
 /// Final blocks handed over before the store has made the first of them durable.
 const MAX_PENDING_ACKS: NonZeroUsize = NZUsize!(16);
-pub(crate) const MAX_VALIDATORS: usize = 128;
-/// The engine's term: one for the life of the zone until the validator set can change.
-const TERM: Epoch = Epoch::zero();
-const TERMS: FixedEpocher = FixedEpocher::new(NZU64!(1 << 40));
-/// With one validator nobody waits for the leader, and giving up on a view only writes an empty one to disk. It is needed after
-/// a crash: a view whose vote was journalled and whose certificate was not is left by this timeout alone.
-const LEADER_TIMEOUT_ALONE: Duration = Duration::from_secs(3);
-/// With several: the turn of a leader that is away costs this much, until it was away for five times as long and is skipped at once.
-const LEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A two-way channel of the network.
 pub(crate) type Channel<S, R> = (S, R);
@@ -145,12 +136,6 @@ pub(crate) fn archive_config<C>(name: &str, page_cache: CacheRef, codec_config: 
     }
 }
 
-fn scheme(core: &Core) -> Scheme {
-    let participants: Set<ed25519::PublicKey> = Set::from_iter_dedup(core.roster.keys.keys().cloned());
-    Scheme::signer(VOTE_NAMESPACE, participants.clone(), core.identity.signer().clone())
-        .unwrap_or_else(|| Scheme::verifier(VOTE_NAMESPACE, participants))
-}
-
 /// Reads the state that the store holds, and the block it belongs to, into memory.
 async fn load<E: Rt>(core: &Core, marshal: &Marshal, dbs: &Dbs<E>) {
     let db = dbs.read().await;
@@ -165,7 +150,7 @@ async fn load<E: Rt>(core: &Core, marshal: &Marshal, dbs: &Dbs<E>) {
     };
     let Some(height) = height else {
         let genesis = &core.roster.genesis;
-        core.set_base(genesis.header.clone(), genesis.digest(), genesis_view(core));
+        core.set_base(genesis.header.clone(), genesis.digest(), genesis_view(core), Arc::clone(&core.roster.founders));
         return;
     };
     let found = match core.roster.engine_height(height) {
@@ -186,7 +171,13 @@ async fn load<E: Rt>(core: &Core, marshal: &Marshal, dbs: &Dbs<E>) {
         .await;
     let entries = entries.unwrap_or_else(|error| corrupt(error));
     tracing::info!(height, entries = entries.len(), "ledger state loaded");
-    core.set_base(header, block.digest(), View::from_entries(entries));
+    let view = View::from_entries(entries);
+    let seats = core.terms.named(&header.validators);
+    // After the last block of a term its state says who is next; else the store does.
+    let next = core.terms.named(&header.next_validators).or_else(|| seats.map(|seats| core.seats_after(&header, &view, &seats)));
+    let next = next.filter(|next| next.hash == header.next_validators);
+    let Some(next) = next else { corrupt(format!("who certifies after block {height} is not known any more")) };
+    core.set_base(header, block.digest(), view, next);
 }
 
 /// The block store repairs a damaged end by cutting it off. What was delivered must not be among it: the engine would
@@ -233,13 +224,13 @@ where
     }
 }
 
-type DeliveryConfig = marshal::Config<ConstantProvider<Scheme, Epoch>, FixedEpocher, Sequential, Block, Digested<Block>, Digest>;
+type DeliveryConfig = marshal::Config<Terms, FixedEpocher, Sequential, Block, Digested<Block>, Digest>;
 
 /// How final blocks are kept and handed over in order.
-fn delivery_config(scheme: Scheme, start: marshal::Start<Scheme, Digest, Digested<Block>>, page_cache: CacheRef) -> DeliveryConfig {
+fn delivery_config(core: &Core, start: marshal::Start<Scheme, Digest, Digested<Block>>, page_cache: CacheRef) -> DeliveryConfig {
     marshal::Config {
-        provider: ConstantProvider::new(scheme),
-        epocher: TERMS,
+        provider: core.terms.clone(),
+        epocher: core.roster.terms(),
         start,
         partition_prefix: PREFIX.into(),
         mailbox_size: MAILBOX,
@@ -285,58 +276,26 @@ fn state_config<E: Rt>(
 }
 
 /// Builds and checks blocks ahead of their votes.
-type Builder<E> = Deferred<E, Scheme, stateful::Mailbox<E, App>, Block, FixedEpocher>;
-type VoteConfig<E, B> = simplex::Config<Scheme, RoundRobin<Sha256>, B, Digest, Paced<E, Builder<E>>, Builder<E>, Builder<E>, Sequential>;
-
-/// How votes are cast: `deferred` builds and checks blocks, `core` says when one is due.
-fn vote_config<E: Rt, B: Blocker<PublicKey = ed25519::PublicKey>>(
-    context: &E,
-    core: &Arc<Core>,
+pub(crate) type Builder<E> = Deferred<E, Scheme, stateful::Mailbox<E, App>, Block, FixedEpocher>;
+/// Starts every part of the engine on one runtime and network. `track` hears who belongs to the network.
+pub(crate) async fn start<E, S, R, P, B>(
+    context: E,
+    channels: Channels<S, R>,
+    peers: P,
     blocker: B,
-    deferred: Builder<E>,
-    page_cache: CacheRef,
-) -> VoteConfig<E, B> {
-    let alone = core.roster.keys.len() == 1;
-    let leader_timeout = if alone { LEADER_TIMEOUT_ALONE } else { LEADER_TIMEOUT };
-    let skip_rule = SkipPolicy::Enabled { timeout: leader_timeout * 5, budget: SkipBudget::Participants };
-    simplex::Config {
-        scheme: scheme(core),
-        elector: RoundRobin::default(),
-        blocker,
-        automaton: Paced { inner: deferred.clone(), core: Arc::clone(core), context: Arc::new(context.child("pace")), alone },
-        relay: deferred.clone(),
-        reporter: deferred,
-        strategy: Sequential,
-        partition: format!("{PREFIX}-votes-{TERM}"),
-        mailbox_size: MAILBOX,
-        epoch: TERM,
-        floor: Floor::Genesis(core.roster.genesis.digest()),
-        replay_buffer: REPLAY_BUFFER,
-        write_buffer: WRITE_BUFFER,
-        page_cache,
-        leader_timeout,
-        certification_timeout: leader_timeout * 2,
-        timeout_retry: leader_timeout * 2,
-        view_retention: ViewDelta::new(64),
-        skip: if alone { SkipPolicy::Disabled } else { skip_rule },
-        fetch_timeout: NZDuration!(Duration::from_secs(2)),
-        fetch_retry_delay: Duration::from_millis(200),
-        forward: ForwardPolicy::Disabled,
-        track_historical_votes: false,
-    }
-}
-
-/// Starts every part of the engine on one runtime and network.
-pub(crate) async fn start<E, S, R, P, B>(context: E, channels: Channels<S, R>, peers: P, blocker: B, core: Arc<Core>) -> Running<E>
+    track: Track,
+    core: Arc<Core>,
+) -> Running<E>
 where
     E: Rt,
     S: Sender<PublicKey = ed25519::PublicKey>,
     R: Receiver<PublicKey = ed25519::PublicKey>,
     P: PeerProvider<PublicKey = ed25519::PublicKey>,
-    B: Blocker<PublicKey = ed25519::PublicKey>,
+    B: Blocker<PublicKey = ed25519::PublicKey> + Sync,
 {
     let me = core.identity.signer().public_key();
     let genesis = core.roster.genesis.clone();
+    let terms = core.roster.terms();
     let page_cache = page_cache();
     let mut tasks = Vec::new();
 
@@ -348,23 +307,27 @@ where
     let finality = prunable::Archive::init(context.child("finality"), archive_config("finality", page_cache.clone(), MAX_VALIDATORS))
         .await
         .unwrap_or_else(|error| fail(&format!("finality store: {error}")));
-    let blocks = prunable::Archive::init(context.child("blocks"), archive_config("blocks", page_cache.clone(), ()))
-        .await
-        .unwrap_or_else(|error| fail(&format!("block store: {error}")));
+    let blocks =
+        prunable::Archive::<_, _, Digest, Arc<Block>>::init(context.child("blocks"), archive_config("blocks", page_cache.clone(), ()))
+            .await
+            .unwrap_or_else(|error| fail(&format!("block store: {error}")));
+    let stored = blocks.last_index().unwrap_or_default();
+    let book = Book::open(context.child("terms"), PREFIX, &core.terms, &terms, stored).await;
     let plan = SyncPlan::init(context.child("plan"), PREFIX).await;
     let first = plan.marshal_start(Digested::precomputed(genesis.clone(), genesis.digest()));
-    let delivery_config = delivery_config(scheme(&core), first, page_cache.clone());
+    let delivery_config = delivery_config(&core, first, page_cache.clone());
     let (delivery, marshal, floor) =
         MarshalActor::<_, Standard<Block>, _, _, _, _, _>::init(context.child("delivery"), finality, blocks, delivery_config).await;
     let state_config = state_config(&core, (marshal.clone(), floor), plan, page_cache.clone());
     let (state, stateful) = Stateful::new(context.child("state"), state_config);
-    let deferred = Deferred::new(context.child("deferred"), stateful.clone(), marshal.clone(), TERMS);
+    let deferred = Deferred::new(context.child("deferred"), stateful.clone(), marshal.clone(), terms);
 
     // The request for the store must be queued before the first block is delivered: processing a block waits for
     // the loaded state, and the stateful actor answers nothing else while it finalizes one.
     let mut databases = Box::pin(AssertUnwindSafe(stateful.subscribe_databases()).catch_unwind());
     let early = futures::poll!(&mut databases);
-    tasks.push(delivery.start(stateful.clone(), buffer, backfill));
+    let (boundaries, ends) = Boundaries::new(&core);
+    tasks.push(delivery.start(Reporters::from((stateful.clone(), boundaries)), buffer, backfill));
     check_blocks(&marshal).await;
     tasks.push(state.start());
     let opened = match early {
@@ -376,13 +339,13 @@ where
         return std::future::pending().await;
     };
     load(&core, &marshal, &dbs).await;
-    // Blocks that were final before a crash and are not in the store yet are executed again before anyone looks.
-    if let Some((height, _)) = marshal.get_info(Identifier::Latest).await {
-        core.reached(core.roster.genesis.header.base.saturating_add(height.get())).await;
-    }
 
-    let vote_config = vote_config(&context, &core, blocker, deferred, page_cache);
-    let votes = simplex::Engine::new(context.child("votes"), vote_config);
-    tasks.push(votes.start(channels.votes, channels.certificates, channels.resolver));
+    let latest = marshal.get_info(Identifier::Latest).await.map_or(0, |(height, _)| height.get());
+    let resumed = core.roster.genesis.header.base.saturating_add(latest);
+    let voting = Voting { core: Arc::clone(&core), marshal: marshal.clone(), deferred, blocker, page_cache, track, resumed };
+    let channels = (channels.votes, channels.certificates, channels.resolver);
+    tasks.push(context.child("voting").spawn(move |context| votes::run(context, voting, book, ends, channels)));
+    // Blocks that were final before a crash and are not in the store yet are executed again before anyone looks.
+    core.reached(resumed).await;
     Running { marshal, dbs, tasks }
 }

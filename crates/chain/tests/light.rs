@@ -22,7 +22,7 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
 
-fn bytes(header: &Header) -> [u8; HEADER_SIZE] {
+fn bytes(header: &Header) -> [u8; pasture_light::HEADER_SIZE] {
     header.encode().try_into().unwrap()
 }
 
@@ -156,8 +156,8 @@ fn engine_certificate(n: u8, votes: u8) -> Option<(ValidatorSet, Vec<u8>)> {
     let keys: Vec<_> = (1..=n).map(key).collect();
     let participants = Set::from_iter_dedup(keys.iter().map(ed25519::PrivateKey::public_key));
     let proposal = Proposal::new(Round::new(Epoch::new(0), View::new(300)), View::new(299), sha256::Digest([7; 32]));
-    let schemes: Vec<Scheme> =
-        keys.iter().map(|key| Scheme::signer(b"pasture 2026-11 votes v1", participants.clone(), key.clone()).unwrap()).collect();
+    let namespace = pasture_types::votes::vote_namespace(&pasture_types::ZoneId([1; 32]));
+    let schemes: Vec<Scheme> = keys.iter().map(|key| Scheme::signer(&namespace, participants.clone(), key.clone()).unwrap()).collect();
     let finalizes: Vec<_> = schemes.iter().take(votes.into()).map(|s| Finalize::sign(s, proposal.clone()).unwrap()).collect();
     let (first, rest) = finalizes.split_first()?;
     let votes = commonware_utils::iter::NonEmpty::new(first, rest.iter());

@@ -93,7 +93,8 @@ fn every_limit_refuses() {
     assert_eq!(insert(admission(2, 0, 0, 0), 400), Ok(Inserted::New));
     assert_eq!(insert(admission(3, 0, 0, 0), 400), Ok(Inserted::New));
     assert_eq!(insert(admission(4, 0, 0, 0), 1), Err(Refused::Full));
-    assert!(pool.remove(&id(3, 0, 0)));
+    pool.remove(&id(3, 0, 0));
+    assert!(!pool.contains(&id(3, 0, 0)));
     assert_eq!(pool.insert(&admission(4, 0, 0, 0), Bytes::from(vec![0; 300]), Origin::Here, 0), Ok(Inserted::New));
 }
 
@@ -133,7 +134,8 @@ fn one_validator_does_not_fill_the_pool_of_another() {
     // What is handed in here too is nobody else's any more.
     assert_eq!(pool.insert(&admission(1, 0, 0, 0), Bytes::from_static(b"x"), Origin::Here, 0), Ok(Inserted::Known));
     assert_eq!(pool.insert(&admission(4, 0, 0, 0), Bytes::from_static(b"x"), Origin::Peer([7; 32]), 0), Ok(Inserted::New));
-    assert!(pool.remove(&id(1, 0, 0)) && pool.remove(&id(2, 0, 0)));
+    pool.remove(&id(1, 0, 0));
+    pool.remove(&id(2, 0, 0));
     assert_eq!(pool.insert(&admission(5, 0, 0, 0), Bytes::from_static(b"x"), Origin::Peer([7; 32]), 0), Ok(Inserted::New));
 }
 
@@ -161,4 +163,50 @@ fn a_lane_goes_on_after_what_never_waited_here() {
     assert!(pool.gaps().is_empty());
     assert_eq!(selected(&pool, ALL, &[]), [id(1, 0, 1), id(2, 0, 0)]);
     pool.advance([9; 32], 0, 1);
+}
+
+fn bid(sender: u8, seq: u64, tip: u128) -> Admission {
+    let mut id = id(sender, 0, seq);
+    id[16..].copy_from_slice(&tip.to_be_bytes());
+    Admission { id, tip, ..admission(sender, 0, seq, 0) }
+}
+
+fn offer(pool: &mut Mempool, bid: &Admission, origin: Origin) -> Result<Inserted, Refused> {
+    pool.insert(bid, Bytes::from(vec![0; 100]), origin, 0)
+}
+
+#[test]
+fn a_tip_that_is_a_tenth_higher_takes_the_place_of_another() {
+    let mut pool = Mempool::new(Limits { per_account: 2, ..Limits::default() });
+    let (low, enough, high) = (bid(1, 0, 100), bid(1, 0, 111), bid(1, 0, 200));
+    assert_eq!(offer(&mut pool, &low, Origin::Peer([5; 32])), Ok(Inserted::New));
+    assert_eq!(offer(&mut pool, &bid(1, 1, 0), Origin::Here), Ok(Inserted::New));
+    assert_eq!(offer(&mut pool, &bid(1, 0, 110), Origin::Here), Err(Refused::Taken));
+    // The account's room is full, and a replacement needs none.
+    assert_eq!(offer(&mut pool, &enough, Origin::Here), Ok(Inserted::Instead));
+    assert_eq!(offer(&mut pool, &high, Origin::Peer([5; 32])), Ok(Inserted::Instead));
+    assert_eq!(offer(&mut pool, &high, Origin::Here), Ok(Inserted::Known));
+    assert_eq!(offer(&mut pool, &low, Origin::Here), Err(Refused::Taken), "it had its place");
+    assert_eq!(pool.len(), 2);
+    assert_eq!(selected(&pool, ALL, &[]), [high.id, bid(1, 1, 0).id]);
+    // While a block carries one of them, the position is not offered again; if that block fails, it is.
+    assert_eq!(selected(&pool, ALL, &[low.id]), [bid(1, 1, 0).id]);
+    // Whichever becomes final decides for all of them.
+    assert_eq!(pool.finalized(&enough.id), [low.id, high.id]);
+    assert_eq!(selected(&pool, ALL, &[]), [bid(1, 1, 0).id]);
+    assert!(pool.finalized(&high.id).is_empty());
+}
+
+#[test]
+fn replacements_are_bounded_and_leave_nothing_behind() {
+    let mut pool = Mempool::new(Limits::default());
+    let bids: Vec<Admission> = (0..40u32).map(|n| bid(1, 0, 1 << n)).collect();
+    let taken: Vec<_> = bids.iter().map(|bid| offer(&mut pool, bid, Origin::Here)).collect();
+    assert_eq!(taken.iter().filter(|t| **t == Ok(Inserted::Instead)).count(), 16);
+    assert_eq!(taken.last(), Some(&Err(Refused::Taken)));
+    assert_eq!((pool.len(), pool.next_expiry()), (1, Some(1_000)));
+    assert_eq!(pool.expire(2_000).len(), 17, "all of the position hear that it expired");
+    assert!(pool.is_empty() && pool.next_expiry().is_none());
+    assert_eq!(offer(&mut pool, &bids[0], Origin::Here), Ok(Inserted::New), "what was replaced is forgotten");
+    assert!(pool.remove(&bids[0].id).is_empty());
 }

@@ -5,22 +5,26 @@
 use crate::exit::Failure;
 use crate::words::plainly;
 use pasture_api::ApiClient;
-use pasture_light::ValidatorSet;
+use pasture_light::Checkpoint;
 use pasture_node::{LocalZone, NetworkFile, NodeError, Validator};
 use pasture_rt::{ShutdownToken, SystemClock};
-use pasture_types::AccountId;
+use pasture_store::backup::Manifest;
 use pasture_types::genesis::Genesis;
+use pasture_types::validator::ValidatorParams;
+use pasture_types::{AccountId, Millis, NodeId, SigningKey, ZoneId};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::oneshot;
 
+pub(crate) use pasture_node::About as BackupAbout;
 pub(crate) use pasture_node::control::{Answer, LeaveTerms, Load, MachineStatus, Request, Talk, Used, WaitsFor, is_running};
 pub(crate) use pasture_node::{
     Announcement, Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, GpuOffer, GpuSupport, Imported, Launch, Left,
-    LocalProvider, LocalValidator, Machine, MissingDeposit, Moved, OfferLimits, OfferState, Paused, Priority, Proven, RecordKind,
-    ReplayReport, SUGGESTED_GPU_RATE, SimulatedGpu, Suggestion, UpOptions, UpReady, VolumeOptions, suggested_rates, unheld,
+    LocalProvider, LocalValidator, Machine, MissingDeposit, Moved, OfferLimits, OfferState, Paused, Place, Priority, Proven, RecordKind,
+    Registration, ReplayReport, Restored, SUGGESTED_GPU_RATE, Scope, SimulatedGpu, Suggestion, UpOptions, UpReady, VolumeOptions,
+    suggested_rates, unheld,
 };
 
 impl From<NodeError> for Failure {
@@ -55,17 +59,17 @@ pub(crate) async fn validator(data: &Path, listen: SocketAddr, failpoint: Option
     Validator::start(dir.path(), listen, Arc::new(SystemClock), failpoint).await.map_err(Failure::from)
 }
 
-/// Gives a validator's folder its place in a network.
-pub(crate) fn settle(data: &Path, genesis: &Path, network: &Path) -> Result<Genesis, Failure> {
+/// Gives a validator's folder its place in a network; `address`: where the others reach it, if the file does not say.
+pub(crate) fn settle(data: &Path, genesis: &Path, network: &Path, address: Option<SocketAddr>) -> Result<(Genesis, Place), Failure> {
     let genesis = pasture_node::genesis_in_file(genesis)?;
     let addresses = NetworkFile::read(network)?.ok_or_else(|| Failure::usage(format!("there is no file {}", network.display())))?;
-    pasture_node::settle(data, &genesis, &addresses)?;
-    Ok(genesis)
+    let place = pasture_node::settle(data, &genesis, &addresses, address)?;
+    Ok((genesis, place))
 }
 
 /// The genesis and the addresses of a network that is to be, the addresses as a file's text.
-pub(crate) fn make_genesis(launch: &Launch) -> Result<(Genesis, String), Failure> {
-    let (genesis, network) = launch.make(&SystemClock)?;
+pub(crate) fn make_genesis(launch: &Launch, rules: ValidatorParams) -> Result<(Genesis, String), Failure> {
+    let (genesis, network) = launch.make_with(&SystemClock, rules)?;
     Ok((genesis, network.text()?))
 }
 
@@ -82,6 +86,59 @@ pub(crate) fn write_genesis(path: &Path, genesis: &Genesis) -> Result<(), Failur
 /// Makes a validator's keys and says what the others must know.
 pub(crate) fn announce(data: &Path, address: SocketAddr) -> Result<Announcement, Failure> {
     Ok(pasture_node::announce(data, address)?)
+}
+
+/// For how long a validator that was restored takes part in no new term.
+pub(crate) fn waits_with_votes(data: &Path) -> Result<Option<Millis>, Failure> {
+    let now = pasture_types::Timestamp(pasture_rt::Clock::now_ms(&SystemClock));
+    let left = pasture_node::votes_after(data)?.map(|after| after.since(now));
+    Ok(left.filter(|left| left.0 > 0))
+}
+
+/// Copies a node's folder into a file.
+pub(crate) fn backup(
+    data: &Path,
+    file: &Path,
+    scope: Scope,
+    passphrase: &[u8],
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Manifest<BackupAbout>, Failure> {
+    pasture_node::backup(data, file, scope, passphrase, &SystemClock, progress).map_err(|e| backup_failure(file, e))
+}
+
+/// Puts a backup into a folder.
+pub(crate) fn restore(file: &Path, data: &Path, passphrase: &[u8], progress: &mut dyn FnMut(u64, u64)) -> Result<Restored, Failure> {
+    pasture_node::restore(file, data, passphrase, &SystemClock, progress).map_err(|e| backup_failure(file, e))
+}
+
+fn backup_failure(file: &Path, error: NodeError) -> Failure {
+    use pasture_store::backup::BackupError as E;
+    let text = error.to_string();
+    let of_file = |code: &str, next: &str| Failure::new(code, format!("{}: {text}", file.display())).next(next);
+    match error {
+        NodeError::Backup(E::Passphrase) => of_file("wrong-passphrase", "try again with the passphrase that it was made with"),
+        NodeError::Backup(E::There(_)) => Failure::new("exists", text).next("name another one, or move it away"),
+        NodeError::Backup(E::Foreign | E::Truncated | E::Damaged(_)) => of_file("bad-backup", "take another copy of it"),
+        NodeError::Backup(E::Odd { .. } | E::TooMuch(_) | E::Changing(_)) => {
+            Failure::new("bad-backup", text).next("only what a node itself wrote belongs in its folder: move the rest elsewhere")
+        }
+        other => other.into(),
+    }
+}
+
+/// What a validator's registration carries besides the deposit.
+pub(crate) fn registration(data: &Path, zone: &ZoneId, operator: AccountId) -> Result<Registration, Failure> {
+    Ok(pasture_node::registration(data, zone, operator)?)
+}
+
+/// The public key of a folder's validator.
+pub(crate) fn validator_key(data: &Path) -> Result<NodeId, Failure> {
+    Ok(pasture_node::validator_key(data)?)
+}
+
+/// The key of the operator's account in a validator's folder.
+pub(crate) fn operator_key(data: &Path) -> Result<SigningKey, Failure> {
+    Ok(pasture_node::operator_key(data)?)
 }
 
 /// How many validators make a block of a network final.
@@ -142,9 +199,14 @@ pub(crate) fn import(file: &Path, data: &Path, keys: Option<&Path>, progress: &m
     pasture_node::import(file, data, keys, progress).map_err(Failure::from)
 }
 
-/// The validators of a network whose founding file this is.
-pub(crate) fn trusted_in(path: &Path) -> Result<ValidatorSet, Failure> {
+/// Whom a founding file or a checkpoint names.
+pub(crate) fn trusted_in(path: &Path) -> Result<Checkpoint, Failure> {
     pasture_node::trusted_in_file(path).map_err(Failure::from)
+}
+
+/// Writes a checkpoint for somebody else.
+pub(crate) fn write_checkpoint(path: &Path, checkpoint: &Checkpoint) -> Result<(), Failure> {
+    pasture_node::write_checkpoint(path, checkpoint).map_err(Failure::from)
 }
 
 /// What is offered of this machine unless its owner says otherwise.

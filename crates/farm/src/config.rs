@@ -38,6 +38,8 @@ pub(crate) struct Env {
     pub(crate) passphrase_file: Option<PathBuf>,
     /// `FARM_LOG`: filter of our own log.
     pub(crate) log: Option<String>,
+    /// `FARM_LOG_FORMAT`: how a node writes its log.
+    pub(crate) log_format: Option<String>,
     /// `FARM_FAILPOINT`: `name:count` makes a local network kill itself there, for tests of crashes.
     pub(crate) failpoint: Option<String>,
     /// `NO_COLOR` is set.
@@ -64,6 +66,7 @@ impl Env {
             context: text("FARM_CONTEXT"),
             passphrase_file: path("FARM_PASSPHRASE_FILE"),
             log: text("FARM_LOG"),
+            log_format: text("FARM_LOG_FORMAT"),
             failpoint: text("FARM_FAILPOINT"),
             no_color: text("NO_COLOR").is_some(),
             ci: text("CI").as_deref() == Some("true"),

@@ -144,6 +144,12 @@ impl Keyring {
         Ok(ring)
     }
 
+    /// The ring of an account whose key lies elsewhere, unlocked.
+    pub(crate) fn of(key: SigningKey, out: Output, asker: Asker) -> Self {
+        let public = key.public();
+        Self { main: Arc::new(Main::Plain), public, opened: Arc::new(OnceLock::from(key)), device: None, asker, out }
+    }
+
     /// The account.
     pub(crate) fn account(&self) -> AccountId {
         self.public.account()

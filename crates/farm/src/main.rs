@@ -35,14 +35,15 @@ mod session;
 mod spec_file;
 mod transfer;
 mod tree;
+mod trust;
 mod unpack;
 mod verify;
 mod volumes;
 mod watching;
 mod words;
 
-use args::{Cli, Command, Format};
-use clap::Parser as _;
+use args::{Cli, Command, Format, LogFormat};
+use clap::{Parser as _, ValueEnum as _};
 use config::{Env, Paths};
 use exit::{Exit, Failure, Outcome};
 use render::Output;
@@ -85,10 +86,14 @@ fn work(cli: &Cli, env: Env, out: Output) -> Outcome {
         env,
         yes: g.yes,
         show_http: g.show_http,
+        skip_verification: g.skip_verification,
         api_url: g.api_url.clone(),
         context: g.context.clone(),
         keyring: Arc::default(),
     };
+    if g.skip_verification {
+        out.warn("! --skip-verification: nothing is checked that the network's gateway says");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -99,13 +104,27 @@ fn work(cli: &Cli, env: Env, out: Output) -> Outcome {
     outcome
 }
 
+/// How a node's log is written: flag, then environment, then text.
+fn log_format(asked: Option<LogFormat>, env: &Env) -> Result<LogFormat, Failure> {
+    let from_env = || match &env.log_format {
+        Some(text) => LogFormat::from_str(text, true)
+            .map_err(|_| Failure::usage(format!("FARM_LOG_FORMAT: `{text}` is no format")).next("write FARM_LOG_FORMAT=text, or json")),
+        None => Ok(LogFormat::default()),
+    };
+    asked.map_or_else(from_env, Ok)
+}
+
 /// Our own log, for those who look for a fault: warnings, unless FARM_LOG says otherwise.
 fn log_to_stderr(command: &Command, env: &Env) -> Result<(), Failure> {
-    let (default, json) = match command {
-        Command::Dev(args) => (NODE_LOG, args.log.log_json),
-        Command::Up(args) => (NODE_LOG, args.log.log_json),
-        Command::Validator(args) => args.log().map_or(("error", false), |log| (NODE_LOG, log.log_json)),
-        _ => ("error", false),
+    let long_running = match command {
+        Command::Dev(args) => Some(args.log),
+        Command::Up(args) => Some(args.log),
+        Command::Validator(args) => args.log(),
+        _ => None,
+    };
+    let (default, json) = match long_running {
+        Some(log) => (NODE_LOG, log_format(log.log_format, env)? == LogFormat::Json),
+        None => ("error", false),
     };
     let filter = EnvFilter::try_new(env.log.as_deref().unwrap_or(default))
         .map_err(|e| Failure::usage(format!("FARM_LOG: {e}")).next("write for example FARM_LOG=info"))?;

@@ -18,7 +18,6 @@ use crate::sealed::texts;
 use crate::words::plainly;
 use pasture_api::client::{HttpCall, LeaseClient};
 use pasture_api::{AccountView, ApiClient, ApiError, JobView, LeaseView, NetworkStatus, OrderView, Problem, TxResult, newcomer};
-use pasture_light::ValidatorSet;
 use pasture_rt::{Clock as _, SystemClock};
 use pasture_store::Vault;
 use pasture_store::sealed::ReaderKey;
@@ -54,6 +53,8 @@ pub(crate) struct App {
     pub(crate) yes: bool,
     /// `--show-http`.
     pub(crate) show_http: bool,
+    /// `--skip-verification`.
+    pub(crate) skip_verification: bool,
     /// `--api-url`.
     pub(crate) api_url: Option<String>,
     /// `--context`.
@@ -72,6 +73,11 @@ impl App {
     pub(crate) fn at(&self, api_url: &str) -> Self {
         Self { api_url: Some(api_url.into()), context: None, ..self.clone() }
     }
+    /// The same with another account, whose key is this one.
+    pub(crate) fn by(&self, key: SigningKey) -> Self {
+        let ring = Keyring::of(key, self.out, Asker::new(self.out, &self.env));
+        Self { keyring: Arc::new(OnceLock::from(ring)), ..self.clone() }
+    }
     /// The same without notes.
     pub(crate) fn quietly(&self) -> Self {
         Self { out: self.out.quietly(), ..self.clone() }
@@ -89,15 +95,6 @@ impl App {
     /// The user's secrets.
     pub(crate) fn vault(&self) -> Result<Vault, Failure> {
         self.keyring()?.vault(&self.paths)
-    }
-    /// The validators that answers are checked against; `None` where we know nobody to trust.
-    pub(crate) fn trusted(&self) -> Result<Option<ValidatorSet>, Failure> {
-        let Some(text) = self.target()?.validators else { return Ok(None) };
-        let set = hex::decode(&text).map_err(|e| e.to_string()).and_then(|b| ValidatorSet::decode(&b).map_err(|e| e.to_string()));
-        set.map(Some).map_err(|e| {
-            Failure::new("config", format!("{}: the validators of this context cannot be read: {e}", self.paths.config_file().display()))
-                .next("make the context again:  farm context create NAME --api-url URL --trust FILE")
-        })
     }
     /// A client of the network's API, which may not answer.
     pub(crate) fn client(&self) -> Result<ApiClient, Failure> {

@@ -181,7 +181,7 @@ fn a_gateway_that_lies_is_caught() {
     let seen = ok(home, &["ledger", "get", &key, "--json", "--context", "far"]).0["height"].as_u64().unwrap();
     fails(home, &["ledger", "get", &key, "--since", &(seen + 1).to_string(), "--context", "far"], "older than asked for");
     // Who wants to take its word may; who trusts nobody is told so.
-    ok(home, &[&raw_far[..], &["--no-verify"]].concat());
+    ok(home, &[&raw_far[..], &["--skip-verification"]].concat());
     ok(home, &["context", "create", "alone", "--api-url", "http://localhost:1"]);
     fails(home, &["ledger", "get", &key, "--verify", "--context", "alone"], "nobody to check this against");
     network.stop();

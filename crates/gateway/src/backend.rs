@@ -6,8 +6,8 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
-    AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, NetworkStatus, NodeView, OfferView, OrderView,
-    Problem, ProposalView, StateValue, TransactionView, TxResult,
+    AccountView, CheckView, EpochView, ExplainView, GrantView, HandoversView, HeadView, JobView, LeaseView, NetworkStatus, NodeView,
+    OfferView, OrderView, Problem, ProposalView, StateValue, TransactionView, TxResult, ValidatorsView,
 };
 use pasture_types::event::Event;
 use pasture_types::market::OrderTerms;
@@ -113,6 +113,13 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// A problem.
     fn proposals(&self) -> Result<Vec<ProposalView>, Problem>;
+    /// The validators, their seats and deposits.
+    ///
+    /// # Errors
+    /// A problem.
+    async fn validators(&self) -> Result<ValidatorsView, Problem>;
+    /// Entries in the ledger's state.
+    fn entries(&self) -> u64;
     /// What would happen to an order now.
     ///
     /// # Errors
@@ -133,6 +140,12 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// A problem.
     async fn state(&self, key: Vec<u8>) -> Result<StateValue, Problem>;
+    /// How others took the seats of the validators with this hash: at most [`pasture_api::MAX_HANDOVERS`]. `None` if the network never
+    /// had them.
+    ///
+    /// # Errors
+    /// A problem.
+    async fn handovers(&self, from: [u8; 32]) -> Result<Option<HandoversView>, Problem>;
     /// The whole state at the last final block.
     ///
     /// # Errors

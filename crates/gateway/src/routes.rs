@@ -4,7 +4,8 @@
 
 use crate::events;
 use crate::forward;
-use crate::metrics;
+use crate::handovers;
+use crate::metrics::{self, Watched};
 use crate::reply::{Arg, MAX_JSON, Number, StateKey, read_body};
 use crate::server::App;
 use axum::body::Body;
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use pasture_api::auth::{self, AuthError};
 use pasture_api::{
     AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, NetworkStatus, NodeAddress, NodeView,
-    OfferView, OrderView, Problem, ProposalView, StateValue, TransactionView, TxResult,
+    OfferView, OrderView, Problem, ProposalView, StateValue, TransactionView, TxResult, ValidatorsView,
 };
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::{Envelope, MAX_TX_BYTES};
@@ -29,7 +30,7 @@ type Shared = State<Arc<App>>;
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let views: [(&'static str, MethodRouter<Arc<App>>); 22] = [
+    let views: [(&'static str, MethodRouter<Arc<App>>); 23] = [
         ("/healthz", get(healthz)),
         ("/readyz", get(readyz)),
         ("/metrics", get(show_metrics)),
@@ -50,12 +51,14 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         ("/v1/leases/{id}", get(lease)),
         ("/v1/epochs/{n}", get(epoch)),
         ("/v1/proposals", get(proposals)),
+        ("/v1/validators", get(validators)),
         ("/v1/explain", post(explain)),
         ("/v1/ledger/head", get(head)),
     ];
-    let ledger: [(&'static str, MethodRouter<Arc<App>>); 4] = [
+    let ledger: [(&'static str, MethodRouter<Arc<App>>); 5] = [
         ("/v1/ledger/blocks/{height}", get(block)),
         ("/v1/ledger/state/{key}", get(state)),
+        ("/v1/ledger/handovers", get(handovers::list)),
         ("/v1/ledger/check", get(check)),
         ("/v1/ledger/export", get(export)),
     ];
@@ -102,7 +105,11 @@ async fn readyz(State(app): Shared) -> Result<&'static str, Problem> {
 }
 
 async fn show_metrics(State(app): Shared) -> Response {
-    let text = app.metrics.show(app.backend.status().ok().as_ref(), app.book.len(app.now()));
+    let watched = match (app.backend.status(), app.backend.validators().await) {
+        (Ok(status), Ok(validators)) => Some(Watched { status, validators, entries: app.backend.entries(), now: app.now() }),
+        _ => None,
+    };
+    let text = app.metrics.show(watched.as_ref(), app.book.len(app.now()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
@@ -206,6 +213,10 @@ async fn epoch(State(app): Shared, Arg(number): Arg<Number>) -> Answer<EpochView
 
 async fn proposals(State(app): Shared) -> Answer<Vec<ProposalView>> {
     Ok(Json(app.backend.proposals()?))
+}
+
+async fn validators(State(app): Shared) -> Answer<ValidatorsView> {
+    Ok(Json(app.backend.validators().await?))
 }
 
 async fn explain(State(app): Shared, headers: HeaderMap, body: Body) -> Answer<ExplainView> {

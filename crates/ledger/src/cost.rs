@@ -44,8 +44,8 @@ pub fn action_cost_us(action: &Action) -> u32 {
         | Action::Object { .. }
         | Action::Extend { .. } => 10,
         Action::Deposit(action) => stake::cost_us(action),
-        Action::Validator(_) => validators::COST_US,
-        Action::RegisterValidator { .. } => validators::COST_US + ED25519_US + validators::POSSESSION_US,
+        Action::Validator(action) => validators::cost_us(action),
+        Action::RegisterValidator { .. } => validators::register_cost_us(),
         Action::RejectLease { .. } | Action::SubmitHeartbeat { .. } => 15,
         Action::RegisterNode { .. } => 10 + ED25519_US,
         // A lease with failover is drawn for once more, for its standby or its next node.

@@ -13,6 +13,7 @@ use pasture_types::genesis::GenesisValidator;
 use pasture_types::stake::*;
 use pasture_types::tx::Action;
 use pasture_types::validator::*;
+use pasture_types::votes::{Contradiction, Vote, VoteKind};
 use pasture_types::*;
 use std::fmt::Write as _;
 
@@ -54,15 +55,32 @@ fn actions(book: &mut Book) {
         ("bond", ValidatorAction::Bond { key, amount }),
         ("unbond", ValidatorAction::Unbond { key, amount }),
         ("unjail", ValidatorAction::Unjail { key }),
+        ("accuse", ValidatorAction::Accuse { key, votes: Box::new(contradiction()) }),
+        ("rotate", ValidatorAction::Rotate { key, new: Box::new(validator()), consent: crate::key(3).sign(&[0; 32]) }),
     ] {
         book.add(&format!("action.validator.{name}"), &Action::Validator(action));
     }
-    let validator = GenesisValidator { key, bls_key: vec![2; 96], bls_pop: vec![3; 48], operator: provider };
-    book.add("action.register_validator", &Action::RegisterValidator { validator, consent: crate::key(3).sign(&[0; 32]), bond: amount });
+    book.add(
+        "action.register_validator",
+        &Action::RegisterValidator { validator: validator(), consent: crate::key(3).sign(&[0; 32]), bond: amount },
+    );
+    let votes = contradiction();
+    for (name, vote) in [("finalize", votes.one), ("nullify", votes.other)] {
+        book.add(&format!("vote.message.{name}"), &vote.message(&ZoneId([1; 32]), votes.term, votes.view));
+    }
     book.add("validator.consent", &validator_consent_digest(&ZoneId([1; 32]), &provider, &key, &[2; 96]));
     let found = Stamp::search(&ZoneId([1; 32]), &provider, 20_833, 2, 0, 100).unwrap();
     assert!(found.verify(&ZoneId([1; 32]), &provider));
     book.add("stamp", &found);
+}
+
+fn validator() -> GenesisValidator {
+    GenesisValidator { key: [8; 32], bls_key: vec![2; 96], bls_pop: vec![3; 48], operator: AccountId([1; 32]) }
+}
+
+fn contradiction() -> Contradiction {
+    let one = Vote { kind: VoteKind::Finalize { parent: 200, block: [7; 32] }, signature: [9; 64] };
+    Contradiction { term: 300, view: 5, one, other: Vote { kind: VoteKind::Nullify, signature: [10; 64] } }
 }
 
 fn events(book: &mut Book) {
@@ -94,6 +112,7 @@ fn events(book: &mut Book) {
         ("suspended", ValidatorEvent::Suspended { validator, until, fault: Fault::Absence }),
         ("reinstated", ValidatorEvent::Reinstated { validator }),
         ("term_began", ValidatorEvent::TermBegan { term: 4, seats: 7, seating: Seating::Elected }),
+        ("rotated", ValidatorEvent::Rotated { validator, successor: NodeId([9; 32]) }),
         ("fees_paid", ValidatorEvent::FeesPaid { term: 4, validator, operator, asset: pasture_types::AssetId(7), amount }),
     ] {
         let event = Event::Validator(event);

@@ -9,8 +9,10 @@ use crate::error::LightError;
 use crate::validators::{MAX_VALIDATORS, ValidatorSet};
 use ed25519_zebra::{Signature, VerificationKey};
 
-/// What the engine signs votes under, and what it adds for a vote that makes a block final.
-const FINALIZE_NAMESPACE: &[u8] = b"pasture 2026-11 votes v1_FINALIZE";
+/// What votes are signed under, followed by the zone: a vote in one zone is none in another.
+const VOTE_NAMESPACE: &[u8] = b"pasture 2026-11 votes v2";
+/// What the engine adds for a vote that makes a block final.
+const FINALIZE: &[u8] = b"_FINALIZE";
 const PART: &str = "certificate";
 
 /// A finality certificate, decoded but not verified.
@@ -81,9 +83,10 @@ impl Certificate {
         if votes < quorum {
             return Err(LightError::TooFewVotes { votes, validators: members.len(), quorum });
         }
-        let mut message = Vec::with_capacity(1 + FINALIZE_NAMESPACE.len() + self.proposal.len());
-        put_varint(FINALIZE_NAMESPACE.len() as u64, &mut message);
-        message.extend_from_slice(FINALIZE_NAMESPACE);
+        let namespace = [VOTE_NAMESPACE, trusted.zone(), FINALIZE].concat();
+        let mut message = Vec::with_capacity(1 + namespace.len() + self.proposal.len());
+        put_varint(namespace.len() as u64, &mut message);
+        message.extend_from_slice(&namespace);
         message.extend_from_slice(&self.proposal);
         for (member, (index, signature)) in self.signatures.iter().filter_map(|vote| Some((members.get(vote.0)?, vote))) {
             let valid = VerificationKey::try_from(member.key).and_then(|key| key.verify(&Signature::from_bytes(signature), &message));

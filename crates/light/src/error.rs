@@ -1,5 +1,7 @@
 //! Why a proof was refused: one variant for each way of lying, or of being wrong.
 
+use crate::validators::SetError;
+
 /// What is wrong with a proof. None of these can be cured by asking the same gateway the same thing again, but
 /// [`LightError::Older`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +46,33 @@ pub enum LightError {
         /// Hash of the set that the header names.
         found: [u8; 32],
     },
+    /// A chain of headers goes on past a change of validators. The last block before one is certified by itself, so an honest
+    /// gateway never needs that.
+    #[error("header {index} comes after a change of validators, which the headers alone do not show")]
+    CrossesHandover {
+        /// Which of the headers.
+        index: usize,
+    },
+    /// A handover whose block leaves the seats to those who have them.
+    #[error("the block of the handover changes no validators")]
+    NoHandover,
+    /// The set that came with a handover is not the one that its block names.
+    #[error("the block of the handover names another next set of validators than the one shown: {}", hex(.named))]
+    OtherSuccessors {
+        /// Hash of the set that the header names.
+        named: [u8; 32],
+    },
+    /// Something of a block that is not after the one since which the trusted set certifies: replaced long ago, or of another history.
+    #[error("block {height} is not after block {since}, since which the trusted validators are the ones")]
+    BeforeCheckpoint {
+        /// Its height.
+        height: u64,
+        /// The checkpoint's height.
+        since: u64,
+    },
+    /// What was to be a set of validators is none.
+    #[error("the proof is malformed: {0}")]
+    Set(#[from] SetError),
     /// The headers are no chain.
     #[error("header {index} does not follow from the one before it")]
     BrokenChain {

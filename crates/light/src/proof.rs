@@ -18,7 +18,7 @@ pub const MAX_VALUE: usize = 2 << 20;
 /// Largest proof of the store. A proof of absence carries the record of a neighbour.
 pub const MAX_STORE_PROOF: usize = MAX_VALUE + 8 * 1024;
 /// Largest certificate.
-const MAX_CERTIFICATE: usize = 3 * 10 + 32 + 8 + MAX_VALIDATORS / 8 + 2 + 64 * MAX_VALIDATORS;
+pub const MAX_CERTIFICATE: usize = 3 * 10 + 32 + 8 + MAX_VALIDATORS / 8 + 2 + 64 * MAX_VALIDATORS;
 /// Largest encoded proof.
 pub const MAX_PROOF: usize = 32 + MAX_HEADERS * HEADER_SIZE + MAX_CERTIFICATE + MAX_KEY + MAX_VALUE + MAX_STORE_PROOF;
 const PART: &str = "proof";
@@ -125,6 +125,9 @@ pub fn verify_header(trusted: &ValidatorSet, headers: &[[u8; HEADER_SIZE]], cert
         if header.zone != *trusted.zone() {
             return Err(LightError::WrongZone { found: header.zone });
         }
+        if chain.last().is_some_and(Header::hands_over) {
+            return Err(LightError::CrossesHandover { index });
+        }
         if header.validators != *trusted.hash() {
             return Err(LightError::OtherValidators { found: header.validators });
         }
@@ -188,12 +191,12 @@ impl StateProof {
     }
 }
 
-fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
     out.extend_from_slice(bytes);
 }
 
-fn get(cursor: &mut Cursor<'_>, limit: usize) -> Result<Vec<u8>, LightError> {
+pub(crate) fn get(cursor: &mut Cursor<'_>, limit: usize) -> Result<Vec<u8>, LightError> {
     let length = usize::try_from(cursor.u32()?).unwrap_or(usize::MAX);
     cursor.limited(length, limit)?;
     Ok(cursor.take(length)?.to_vec())

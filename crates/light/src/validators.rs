@@ -8,6 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 /// Most validators of a zone.
 pub const MAX_VALIDATORS: usize = 128;
+/// Largest encoded set.
+pub const MAX_SET: usize = 1 + 32 + 1 + MAX_VALIDATORS * (32 + 96);
 /// The format of [`ValidatorSet::encode`].
 const SET_VERSION: u8 = 1;
 const VALIDATORS_DOMAIN: &[u8] = b"pasture 2026-11 validators v1";
@@ -35,8 +37,8 @@ pub enum SetError {
     Malformed,
 }
 
-/// Whom a client trusts: the zone and its validators. Comes from the zone's genesis, which the client got from somebody it
-/// believes, never from the gateway that is to be checked.
+/// Validators of a zone. Which one a client trusts comes from the zone's genesis or a [`crate::Checkpoint`], which the client got from
+/// somebody it believes, never from the gateway that is to be checked; another one only over a [`crate::Handover`] of the one before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidatorSet {
     zone: [u8; 32],

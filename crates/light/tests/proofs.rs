@@ -99,7 +99,7 @@ fn each_way_of_lying_has_its_name() {
 
     // Another header than the certified one: all of its fields.
     assert_eq!(refused(&|p| p.headers[0][90] ^= 1), LightError::HeaderNotCertified);
-    assert_eq!(refused(&|p| p.headers[0][0] ^= 1), LightError::UnknownVersion { part: "the header", found: 0x102, known: 2 });
+    assert_eq!(refused(&|p| p.headers[0][0] ^= 1), LightError::UnknownVersion { part: "the header", found: 0x103, known: 3 });
     assert_eq!(refused(&|p| p.headers.push(p.headers[0])), LightError::BrokenChain { index: 1 });
     assert!(matches!(refused(&|p| p.headers.clear()), LightError::Malformed { part: "headers", .. }));
     assert!(matches!(refused(&|p| p.headers = vec![p.headers[0]; MAX_HEADERS + 1]), LightError::TooLong { part: "headers", .. }));

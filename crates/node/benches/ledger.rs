@@ -103,6 +103,7 @@ impl World {
             genesis: local.chain_genesis(),
             identity: local.identity,
             network: None,
+            signs_from_ms: 0,
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
             failpoint: None,

@@ -4,12 +4,12 @@
 //! development zone it also co-signs newcomers, and nothing but newcomers.
 
 use crate::recent::Recent;
-use crate::{machine, moving, standing, views, votes};
+use crate::{checkpoint, machine, moving, seats, standing, views, votes};
 use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
-    AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, NetworkStatus, NodeView, OfferView, OrderView,
-    Problem, ProposalView, StateValue, TransactionView, TxResult,
+    AccountView, CheckView, EpochView, ExplainView, GrantView, HandoversView, HeadView, JobView, LeaseView, MAX_HANDOVERS, NetworkStatus,
+    NodeView, OfferView, OrderView, Problem, ProposalView, StateValue, ThisValidator, TransactionView, TxResult, ValidatorsView,
 };
 use pasture_chain::{Chain, ChainError, Dropped, FinalizedBlock, Header, NextBlock, Snapshot, SubmitError, TxOutcome};
 use pasture_gateway::{Backend, BlockEvents, ExportStream};
@@ -46,6 +46,7 @@ pub(crate) struct NodeBackend {
     events: broadcast::Sender<Arc<BlockEvents>>,
     genesis: Genesis,
     funder: Option<SigningKey>,
+    this: NodeId,
     recent: Arc<Recent>,
     look_ups: Semaphore,
 }
@@ -65,11 +66,14 @@ impl std::io::Write for Pieces {
 }
 
 impl NodeBackend {
-    /// The backend of a running chain. `funder` pays for newcomers in a development zone.
+    /// The backend of the running chain of the validator `this`. Its operator pays for newcomers in a development zone, if the
+    /// genesis gave it anything.
     #[must_use]
-    pub(crate) fn new(chain: Chain, genesis: Genesis, clock: Arc<dyn Clock>, funder: Option<SigningKey>) -> Self {
+    pub(crate) fn new(chain: Chain, genesis: Genesis, clock: Arc<dyn Clock>, operator: SigningKey, this: NodeId) -> Self {
         let (events, look_ups) = (broadcast::Sender::new(EVENT_LAG), Semaphore::new(LOOK_UPS));
-        Self { chain, clock, events, genesis, funder, recent: Arc::default(), look_ups }
+        let public = operator.public();
+        let funder = Some(operator).filter(|_| genesis.accounts.iter().any(|a| a.key == public));
+        Self { chain, clock, events, genesis, funder, this, recent: Arc::default(), look_ups }
     }
 
     /// Starts forwarding final blocks' events until shutdown.
@@ -166,7 +170,7 @@ impl Backend for NodeBackend {
         };
         let receipt = pending.finalized().await.map_err(|e| match e {
             Dropped::Rejected { code, message } => refused(code, message),
-            Dropped::Expired => Problem::conflict(e.to_string()),
+            Dropped::Expired | Dropped::Replaced => Problem::conflict(e.to_string()),
             Dropped::Stopped => Problem::unavailable(e.to_string()),
         })?;
         let (height, time) = (Height(receipt.height), Timestamp(receipt.timestamp_ms));
@@ -275,6 +279,23 @@ impl Backend for NodeBackend {
         Ok(views::explain(&snapshot, &terms, now))
     }
 
+    async fn validators(&self) -> Result<ValidatorsView, Problem> {
+        let peers = self.chain.peers().await.map_err(|e| chain_problem(&e))?;
+        let status = self.chain.status();
+        let this = ThisValidator {
+            key: self.this,
+            certifies: status.seated,
+            certifiers: u32::try_from(status.validators).unwrap_or(u32::MAX),
+            engine_term: status.term,
+            peers: u32::try_from(peers).unwrap_or(u32::MAX),
+        };
+        seats::validators(&self.snapshot()?, this).ok_or_else(|| Problem::internal("the ledger has no zone record"))
+    }
+
+    fn entries(&self) -> u64 {
+        self.chain.status().entries as u64
+    }
+
     async fn head(&self) -> Result<HeadView, Problem> {
         let snapshot = self.snapshot()?;
         let height = snapshot.height();
@@ -303,6 +324,14 @@ impl Backend for NodeBackend {
             height,
             proof: Some(hex::encode(proof.encode())),
         })
+    }
+
+    async fn handovers(&self, from: [u8; 32]) -> Result<Option<HandoversView>, Problem> {
+        let today = hex::encode(self.snapshot()?.header().next_validators);
+        let Some(found) = self.chain.handovers(from, MAX_HANDOVERS).await.map_err(|e| chain_problem(&e))? else { return Ok(None) };
+        let handovers = found.into_iter().map(|h| checkpoint::handover(h).map(|h| hex::encode(h.encode()))).collect::<Option<_>>();
+        let handovers = handovers.ok_or_else(|| Problem::internal("a handover has another form than it should"))?;
+        Ok(Some(HandoversView { today, handovers }))
     }
 
     async fn export(&self) -> Result<ExportStream, Problem> {

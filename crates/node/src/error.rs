@@ -51,6 +51,9 @@ pub enum NodeError {
         /// Why not.
         why: String,
     },
+    /// A backup that was not made or does not come back.
+    #[error(transparent)]
+    Backup(#[from] pasture_store::backup::BackupError),
     /// The directory holds no ledger.
     #[error("{} holds no ledger: name the folder that `farm dev --data` was given", .0.display())]
     NoLedger(PathBuf),

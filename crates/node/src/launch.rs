@@ -12,9 +12,10 @@ use crate::NodeError;
 use crate::peers::{NetworkFile, Peer};
 use crate::zone::{GENESIS, LocalZone, NETWORK, dev_operator, genesis_validator, read_genesis, secrets};
 use pasture_rt::Clock;
-use pasture_store::{DataDir, StoreError};
+use pasture_store::{DataDir, write_atomic};
 use pasture_types::genesis::{Genesis, GenesisAccount, GenesisValidator, Params, RULES_VERSION};
 use pasture_types::keys::ParseKeyError;
+use pasture_types::validator::ValidatorParams;
 use pasture_types::{NodeId, PublicKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -76,6 +77,20 @@ impl Launch {
     /// # Errors
     /// What makes no sense.
     pub fn make(&self, clock: &dyn Clock) -> Result<(Genesis, NetworkFile), NodeError> {
+        self.make_with(clock, self.params().validators)
+    }
+
+    /// The parameters that it begins with unless somebody says otherwise.
+    #[must_use]
+    pub fn params(&self) -> Params {
+        if self.dev { Params::dev() } else { Params::production() }
+    }
+
+    /// As [`Launch::make`], with other rules for seats and deposits of validators.
+    ///
+    /// # Errors
+    /// What makes no sense.
+    pub fn make_with(&self, clock: &dyn Clock, rules: ValidatorParams) -> Result<(Genesis, NetworkFile), NodeError> {
         let wrong = |what: String| Err(NodeError::Options(what));
         if self.name.is_empty() || self.name.len() > 64 || self.name.chars().any(char::is_control) {
             return wrong("a network's name has 1 to 64 characters that can be printed".into());
@@ -83,6 +98,7 @@ impl Launch {
         if self.founders.is_empty() || self.founders.len() > MAX_FOUNDERS {
             return wrong(format!("a network begins with 1 to {MAX_FOUNDERS} validators"));
         }
+        rules.check(self.dev).map_err(|e| NodeError::Options(e.to_string()))?;
         let mut founders = self.founders.iter().map(founder).collect::<Result<Vec<_>, _>>()?;
         founders.sort_by_key(|f| f.validator.key);
         let (mut keys, mut addresses) = (BTreeSet::new(), BTreeSet::new());
@@ -95,7 +111,9 @@ impl Launch {
                 return wrong(format!("validator {named}: another one is at {address} too"));
             }
         }
-        Ok((self.genesis(clock, &founders)?, address_book(&founders)))
+        let mut genesis = self.genesis(clock, &founders)?;
+        genesis.params.validators = rules;
+        Ok((genesis, address_book(&founders)))
     }
 
     fn genesis(&self, clock: &dyn Clock, founders: &[Founder]) -> Result<Genesis, NodeError> {
@@ -116,7 +134,7 @@ impl Launch {
             name: self.name.clone(),
             time: Timestamp(clock.now_ms()),
             rules_version: RULES_VERSION,
-            params: if self.dev { Params::dev() } else { Params::production() },
+            params: self.params(),
             validators: founders.iter().map(|f| f.validator.clone()).collect(),
             accounts,
             assets: vec![],
@@ -144,43 +162,82 @@ fn founder(said: &Announcement) -> Result<Founder, NodeError> {
     Ok(Founder { validator: GenesisValidator { key, bls_key, bls_pop, operator: operator.account() }, operator, address: said.address })
 }
 
-fn address_book(founders: &[Founder]) -> NetworkFile {
-    let private = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
+/// Whether an address is of a network that not everybody reaches.
+const fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            // The engine's network takes those between carriers and for benchmarks for private, too.
+            let shared = matches!(ip.octets(), [100, 64..=127, ..] | [198, 18 | 19, ..]);
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || shared
+        }
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-    };
+    }
+}
+
+fn address_book(founders: &[Founder]) -> NetworkFile {
     NetworkFile {
         listen: None,
-        private: founders.iter().any(|f| private(f.address.ip())),
+        private: founders.iter().any(|f| is_private(f.address.ip())),
         validators: founders.iter().map(|f| Peer { key: NodeId(f.validator.key), address: f.address }).collect(),
     }
 }
 
-/// Puts a genesis and its address book into a validator's data directory.
+/// What a validator is in a zone that it was put into.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// The genesis names it.
+    Founder,
+    /// The genesis does not: it follows the others, and may be elected once it is registered.
+    Candidate,
+}
+
+/// Puts a genesis and its address book into a validator's data directory. `address`: where the others reach this validator, if the
+/// address book does not say it or says something else.
 ///
 /// # Errors
-/// The directory has a zone already, or the genesis does not name its validator.
-pub fn settle(dir: &Path, genesis: &Genesis, network: &NetworkFile) -> Result<(), NodeError> {
+/// The directory has a zone already; or a validator that the genesis does not name could not be reached, or reach nobody.
+pub fn settle(dir: &Path, genesis: &Genesis, network: &NetworkFile, address: Option<SocketAddr>) -> Result<Place, NodeError> {
     let held = DataDir::open(dir)?;
-    settle_in(held.path(), genesis, network)
+    let mut network = network.clone();
+    if let Some(address) = address {
+        if is_private(address.ip()) && !network.private {
+            return Err(NodeError::Options(format!(
+                "{address} is an address of a private network, and the file of addresses is for public ones: name the address that others \
+                 dial (this machine's own can be `listen` in the file), or write `private = true` into the file"
+            )));
+        }
+        let key = NodeId(secrets(held.path())?.0.public_key());
+        network.validators.retain(|peer| peer.key != key);
+        network.validators.push(Peer { key, address });
+    }
+    settle_in(held.path(), genesis, &network)
 }
 
 /// As [`settle`], in a directory that is held.
-pub(crate) fn settle_in(dir: &Path, genesis: &Genesis, network: &NetworkFile) -> Result<(), NodeError> {
+pub(crate) fn settle_in(dir: &Path, genesis: &Genesis, network: &NetworkFile) -> Result<Place, NodeError> {
     if read_genesis(&dir.join(GENESIS))?.is_some() {
         return Err(NodeError::Options(format!("{} belongs to a network already: take another folder", dir.display())));
     }
     let (identity, _) = secrets(dir)?;
     let own = identity.public_key();
-    if !genesis.validators.iter().any(|v| v.key == own) {
+    let place = if genesis.validators.iter().any(|v| v.key == own) { Place::Founder } else { Place::Candidate };
+    if place == Place::Candidate {
         let key = hex::encode(own);
-        return Err(NodeError::Options(format!("the genesis does not name the validator of {} ({key})", dir.display())));
+        if !network.validators.iter().any(|peer| peer.key.0 == own) {
+            return Err(NodeError::Options(format!(
+                "neither the genesis nor the file of addresses names the validator of {} ({key}): say where the others reach it with \
+                 --address HOST:PORT",
+                dir.display()
+            )));
+        }
+        if network.validators.iter().all(|peer| peer.key.0 == own) {
+            return Err(NodeError::Options("the file of addresses names no other validator, so that there is nobody to follow".into()));
+        }
     }
-    let path = dir.join(NETWORK);
-    let text = network.text()?;
-    std::fs::write(&path, text).map_err(|source| StoreError::Io { action: "write", path, source })?;
+    write_atomic(&dir.join(NETWORK), network.text()?.as_bytes())?;
     // Last: from here on the directory has a zone.
-    LocalZone::write_genesis(dir, genesis)
+    LocalZone::write_genesis(dir, genesis)?;
+    Ok(place)
 }
 
 /// Reads a genesis from a file.

@@ -7,7 +7,11 @@
 //! Guarantees: roles start in the order in which they need each other and stop in reverse, each with a deadline; a provider
 //! in the same process takes the same path as one elsewhere. It renders nothing and reads no arguments.
 
+mod accuse;
 mod backend;
+mod backup;
+mod candidate;
+mod checkpoint;
 pub mod control;
 mod dev;
 mod engine;
@@ -24,6 +28,7 @@ mod peers;
 mod price;
 mod proven;
 mod recent;
+mod seats;
 mod standing;
 mod up;
 mod validator;
@@ -31,11 +36,14 @@ mod views;
 mod votes;
 mod zone;
 
+pub use backup::{About, Restored, Scope, backup, restore, votes_after};
+pub use candidate::{Registration, operator_key, registration, validator_key};
+pub use checkpoint::{trusted_in_file, write_checkpoint};
 pub use dev::{DevOptions, DevReady, dev};
 pub use engine::{Priority, engine, engine_gives_way, engine_probe};
 pub use error::NodeError;
 pub use gpus::{GpuOffer, SUGGESTED_GPU_RATE, look_at_gpus};
-pub use launch::{Announcement, Launch, MAX_FOUNDERS, announce, genesis_in_file, settle, write_genesis};
+pub use launch::{Announcement, Launch, MAX_FOUNDERS, Place, announce, genesis_in_file, settle, write_genesis};
 pub use leave::Left;
 pub use local::{LocalProvider, LocalValidator, MAX_LOCAL_VALIDATORS};
 pub use machine::LedgerMachine;
@@ -52,4 +60,4 @@ pub use price::{Seen, Suggestion, observed, suggest};
 pub use proven::{Proven, RecordKind};
 pub use up::{OfferLimits, UpOptions, UpReady, half_of, image_limit, leave, suggested_rates, unheld, up, up_with};
 pub use validator::Validator;
-pub use zone::{LocalZone, trusted_by, trusted_in_file};
+pub use zone::{LocalZone, trusted_by};

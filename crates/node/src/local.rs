@@ -119,14 +119,14 @@ pub(crate) fn prepare(dir: &Path, count: usize, clock: &dyn Clock) -> Result<(),
     let launch = Launch { name: "dev".into(), dev: true, founders, accounts: vec![] };
     let (genesis, network) = launch.make(clock)?;
     // The first one last: where it has a zone, all have.
-    dirs.iter().rev().try_for_each(|dir| settle_in(dir, &genesis, &network))
+    dirs.iter().rev().try_for_each(|dir| settle_in(dir, &genesis, &network).map(|_| ()))
 }
 
 fn free_ports(count: usize) -> Result<Vec<u16>, NodeError> {
     let mut held = Vec::new();
     // From a place of its own, so that networks that are made at one moment do not look at the same ports.
     let from = usize::try_from(std::process::id()).unwrap_or_default() % PORTS.len();
-    for port in PORTS.cycle_from(from) {
+    for port in PORTS.cycle().skip(from).take(PORTS.len()) {
         if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
             held.push((port, listener));
         }
@@ -135,17 +135,6 @@ fn free_ports(count: usize) -> Result<Vec<u16>, NodeError> {
         }
     }
     Err(NodeError::Options(format!("no {count} free ports between {} and {}", PORTS.start, PORTS.end)))
-}
-
-trait CycleFrom {
-    fn cycle_from(self, from: usize) -> impl Iterator<Item = u16>;
-}
-
-impl CycleFrom for std::ops::Range<u16> {
-    fn cycle_from(self, from: usize) -> impl Iterator<Item = u16> {
-        let length = self.len();
-        self.cycle().skip(from).take(length)
-    }
 }
 
 impl Children {
@@ -322,7 +311,7 @@ async fn watch(mut child: Child, what: &'static str, pid: u32, over: mpsc::Sende
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{announce, settle};
+    use crate::{NetworkFile, Place, announce, settle};
     use pasture_rt::ManualClock;
 
     #[test]
@@ -367,8 +356,17 @@ mod tests {
         assert!(refused(Launch { dev: false, ..launch(said.clone()) }).contains("money"));
         // Somebody who is not named has no place in it, and a directory has one network.
         let (genesis, network) = launch(said[..2].to_vec()).make(&clock).unwrap();
-        assert!(settle(dirs[2].path(), &genesis, &network).unwrap_err().to_string().contains("does not name"));
-        settle(dirs[0].path(), &genesis, &network).unwrap();
-        assert!(settle(dirs[0].path(), &genesis, &network).unwrap_err().to_string().contains("belongs to a network"));
+        let refused = |dir: usize, address: Option<&str>| {
+            settle(dirs[dir].path(), &genesis, &network, address.map(|a| a.parse().unwrap())).unwrap_err().to_string()
+        };
+        // Whom the genesis does not name must say where it is.
+        assert!(refused(2, None).contains("--address"));
+        let place = settle(dirs[2].path(), &genesis, &network, Some("127.0.0.1:7".parse().unwrap())).unwrap();
+        assert_eq!(place, Place::Candidate);
+        let book = NetworkFile::load(dirs[2].path()).unwrap().unwrap();
+        assert_eq!(book.validators.len(), network.validators.len() + 1);
+        assert!(LocalZone::load(dirs[2].path()).unwrap().unwrap().genesis == genesis);
+        assert_eq!(settle(dirs[0].path(), &genesis, &network, None).unwrap(), Place::Founder);
+        assert!(refused(0, None).contains("belongs to a network"));
     }
 }

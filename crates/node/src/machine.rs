@@ -133,6 +133,21 @@ impl Machine for LedgerMachine {
         encode(&pasture_ledger::end_block(state, &context(ctx)))
     }
 
+    fn seats(&self, state: &dyn StateRead) -> Option<Vec<Validator>> {
+        let seated = |id| {
+            let v = pasture_ledger::query::validators::validator(state, id)?;
+            Some(Validator { key: v.id.0, bls_key: v.bls_key, bls_pop: v.bls_pop })
+        };
+        pasture_ledger::query::validators::term(state)?.seats.iter().map(|seat| seated(&seat.validator)).collect()
+    }
+
+    fn candidates(&self, state: &dyn StateRead) -> Vec<[u8; 32]> {
+        let mut standing = pasture_ledger::query::validators::standing(state);
+        // Whoever is nearest to a seat goes first where not all find a place.
+        standing.sort_by(|a, b| b.bond.cmp(&a.bond).then_with(|| a.id.cmp(&b.id)));
+        standing.into_iter().map(|v| v.id.0).collect()
+    }
+
     fn next_due(&self, state: &dyn StateRead) -> Due {
         match pasture_ledger::next_due(state) {
             pasture_ledger::Due::Now => Due::Now,

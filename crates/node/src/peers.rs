@@ -3,7 +3,7 @@
 //! ```text
 //!  listen = "0.0.0.0:8740"          where this validator listens; without it, at its own address
 //!  private = false                  whether addresses of private networks may be dialled and let in
-//!  [[validator]]
+//!  [[validator]]                    this one, and some of the others to begin with: the rest is learned from them
 //!  key = "3f2a..."                  its public key
 //!  address = "203.0.113.7:8740"     where the others reach it
 //! ```
@@ -31,7 +31,7 @@ pub struct NetworkFile {
     /// Whether addresses of private networks may be dialled and let in.
     #[serde(default)]
     pub private: bool,
-    /// Everybody.
+    /// This one, and some of the others.
     #[serde(default, rename = "validator")]
     pub validators: Vec<Peer>,
 }
@@ -82,9 +82,10 @@ impl NetworkFile {
     /// What the engine needs of it, for the validator with this key.
     pub(crate) fn network(self, own: [u8; 32]) -> Network {
         let mine = self.validators.iter().find(|peer| peer.key.0 == own).map(|peer| peer.address);
-        // Without an own address the engine says that nobody knows where this validator is.
+        // Without any the engine says that nobody knows where this validator is.
         let listen = self.listen.or(mine).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-        Network { listen, peers: self.validators.into_iter().map(|peer| (peer.key.0, peer.address)).collect(), private: self.private }
+        let peers = self.validators.into_iter().map(|peer| (peer.key.0, peer.address)).collect();
+        Network { listen, address: mine.unwrap_or(listen), peers, private: self.private }
     }
 }
 

@@ -36,11 +36,11 @@ pub(crate) fn deposit(state: &dyn StateRead, id: &AccountId) -> Option<DepositVi
     })
 }
 
-fn leaving(parts: &[Tranche], halted: Millis) -> Vec<Leaving> {
+pub(crate) fn leaving(parts: &[Tranche], halted: Millis) -> Vec<Leaving> {
     parts.iter().map(|t| Leaving { amount: t.amount, release: t.release_shifted.plus(halted) }).collect()
 }
 
-const fn suspension(jail: &Jail, halted: Millis) -> SuspensionView {
+pub(crate) const fn suspension(jail: &Jail, halted: Millis) -> SuspensionView {
     SuspensionView { until: jail.until_shifted.plus(halted), fault: jail.fault }
 }
 

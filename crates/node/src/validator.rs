@@ -3,6 +3,7 @@
 //! Guarantees: once [`Validator::start`] returns, clients can connect; [`Validator::stop`] ends the API first and the ledger
 //! last, each with a deadline. It runs no workload.
 
+use crate::accuse::Accuser;
 use crate::backend::NodeBackend;
 use crate::machine::LedgerMachine;
 use crate::zone::{LocalZone, trusted_by};
@@ -42,6 +43,7 @@ impl Validator {
             genesis: zone.chain_genesis(),
             identity: zone.identity.clone(),
             network: zone.network.clone(),
+            signs_from_ms: crate::backup::votes_after(dir)?.map_or(0, |time| time.0),
             limits: Limits::default(),
             clock: Arc::clone(&clock),
             failpoint,
@@ -55,7 +57,10 @@ impl Validator {
             return Err(unknown.into());
         }
         let shutdown = Shutdown::new();
-        let backend = Arc::new(NodeBackend::new(chain.clone(), zone.genesis, Arc::clone(&clock), Some(zone.operator)));
+        let accuser = Accuser::new(chain.clone(), &zone.genesis, zone.operator.clone(), key.0, Arc::clone(&clock));
+        let (stop, accusing) = (shutdown.token(), accuser.run());
+        pasture_rt::spawn(pasture_rt::TaskKind::Server, async move { stop.guard(accusing).await });
+        let backend = Arc::new(NodeBackend::new(chain.clone(), zone.genesis, Arc::clone(&clock), zone.operator, key));
         backend.feed(shutdown.token());
         let gateway = match Gateway::start(GatewayOptions::new(listen), backend, clock, shutdown.token()).await {
             Ok(gateway) => gateway,
@@ -86,6 +91,11 @@ impl Validator {
     #[must_use]
     pub fn validators(&self) -> usize {
         self.trusted.len()
+    }
+    /// Whether it certifies the next block.
+    #[must_use]
+    pub fn seated(&self) -> bool {
+        self.chain.status().seated
     }
     /// Whom its clients may trust.
     #[must_use]

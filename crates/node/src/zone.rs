@@ -20,10 +20,16 @@ use pasture_rt::Clock;
 use pasture_store::{RecordFile, keys};
 use pasture_types::genesis::{Genesis, GenesisAccount, GenesisValidator, Params, RULES_VERSION};
 use pasture_types::{Amount, PublicKey, SigningKey, Timestamp};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 /// What the operator of a development zone has at genesis.
 const DEV_OPERATOR_CREDITS: u64 = 1_000_000_000;
+/// Blocks of a term of the engine, at whose end the ledger's seats become the engine's: two minutes of a network that does nothing, which
+/// makes two a second, and seconds of a busy one. A change of term costs one validator a few milliseconds.
+const TERM_BLOCKS: NonZeroU64 = NonZeroU64::MIN.saturating_add(255);
+/// In development: an election is seen to take effect within half a minute.
+const DEV_TERM_BLOCKS: NonZeroU64 = NonZeroU64::MIN.saturating_add(63);
 /// Keys within a data directory.
 pub(crate) const VALIDATOR_KEY: &str = "zone/validator.key";
 pub(crate) const OPERATOR_KEY: &str = "zone/operator.key";
@@ -86,10 +92,11 @@ impl LocalZone {
         let base = if base_path.exists() { Some(LocalBase { chain: moving::base(&base_path, &genesis)?, path: base_path }) } else { None };
         let (identity, operator) = secrets(dir)?;
         let ours = identity.public_key();
-        if !genesis.validators.iter().any(|v| v.key == ours) {
+        let network = NetworkFile::load(dir)?.map(|file| file.network(ours));
+        // Who is not of the genesis follows the others, if it is said where they are.
+        if network.is_none() && !genesis.validators.iter().any(|v| v.key == ours) {
             return Err(damaged(dir, "its validator is not the one whose key lies beside it"));
         }
-        let network = NetworkFile::load(dir)?.map(|file| file.network(ours));
         Ok(Some(Self { genesis, identity, operator, base, network }))
     }
 
@@ -128,6 +135,7 @@ impl LocalZone {
                 .iter()
                 .map(|v| pasture_chain::Validator { key: v.key, bls_key: v.bls_key.clone(), bls_pop: v.bls_pop.clone() })
                 .collect(),
+            term_blocks: if self.genesis.params.dev { DEV_TERM_BLOCKS } else { TERM_BLOCKS },
             base: self.base.as_ref().map(|base| base.chain),
         }
     }
@@ -142,15 +150,6 @@ pub fn trusted_by(genesis: &Genesis) -> Result<ValidatorSet, NodeError> {
     let members = genesis.validators.iter().map(member).collect::<Option<Vec<_>>>();
     let members = members.ok_or_else(|| NodeError::Options("a validator of the genesis has no key".into()))?;
     ValidatorSet::new(genesis.zone().0, members).map_err(|e| NodeError::Options(e.to_string()))
-}
-
-/// The validators of the genesis in a file, such as `DATA/zone/genesis` or a copy of it.
-///
-/// # Errors
-/// The file is absent, damaged or no genesis.
-pub fn trusted_in_file(path: &Path) -> Result<ValidatorSet, NodeError> {
-    let genesis = read_genesis(path)?.ok_or_else(|| NodeError::Options(format!("there is no file {}", path.display())))?;
-    trusted_by(&genesis)
 }
 
 pub(crate) fn read_genesis(path: &Path) -> Result<Option<Genesis>, NodeError> {

@@ -200,7 +200,7 @@ async fn a_ledger_is_carried_to_a_new_directory_and_goes_on() {
     let record = [&[0x11][..], &lease.0].concat();
     let answer = api.state(&hex::encode(&record)).await.unwrap();
     let proof = StateProof::decode(&hex::decode(answer.proof.unwrap()).unwrap()).unwrap();
-    let shown = pasture_light::verify(&trusted, &proof).unwrap().about(&record).unwrap();
+    let shown = trusted.verify(&proof).unwrap().about(&record).unwrap();
     assert!(shown.value.is_some() && shown.header.height > moved.height);
     validator.stop().await.unwrap();
 

@@ -1,13 +1,19 @@
 //! Time comes in through a trait, so that tests own it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Tells wall-clock time in milliseconds since the Unix epoch.
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since the Unix epoch; zero if the system's clock is before it.
     fn now_ms(&self) -> u64;
+
+    /// Milliseconds since some moment of this process, by a clock that nobody sets. A simulation gives its own.
+    fn elapsed_ms(&self) -> u64 {
+        static FIRST: OnceLock<Instant> = OnceLock::new();
+        u64::try_from(FIRST.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// The system's clock.

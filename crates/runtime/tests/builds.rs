@@ -203,7 +203,8 @@ async fn a_step_that_burns_cpu_gets_no_more_than_its_share(bench: Bench) {
         events.iter().filter_map(|event| if let BuildEvent::Output { text } = event { Some(text.as_str()) } else { None }).collect();
     let times = output.lines().rfind(|line| line.starts_with("0m")).unwrap_or_else(|| panic!("{output}"));
     let seconds: f64 = times.split(' ').map(|time| time.trim_start_matches("0m").trim_end_matches('s').parse::<f64>().unwrap()).sum();
-    assert!((0.3..1.3).contains(&seconds), "4 s at 200 milli-cores are 0.8 s, not {seconds}");
+    // On a machine that is busy with other things it gets less than its share, but some.
+    assert!((0.05..1.3).contains(&seconds), "4 s at 200 milli-cores are at most 0.8 s, not {seconds}");
 }
 
 async fn builds_have_no_network_unless_asked(bench: Bench) {

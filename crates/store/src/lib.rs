@@ -4,6 +4,7 @@
 //! not read back as written is refused by name, with a way out; one data directory belongs to one process.
 //! It keeps no ledger state: that is in the engine's authenticated store, see `chain`.
 
+pub mod backup;
 mod blob;
 mod dir;
 mod error;

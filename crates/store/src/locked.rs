@@ -58,7 +58,7 @@ pub enum LockError {
 
 /// What a passphrase must be turned into, and how dear that is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Cost {
+pub(crate) struct Cost {
     memory_kib: u32,
     passes: u32,
     lanes: u32,
@@ -73,19 +73,29 @@ pub struct LockedKey {
     locked: Vec<u8>,
 }
 
-fn chance<const N: usize>() -> Result<[u8; N], LockError> {
+pub(crate) fn chance<const N: usize>() -> Result<[u8; N], LockError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|e| LockError::Unable(format!("the system gives no random numbers: {e}")))?;
     Ok(bytes)
 }
 
 impl Cost {
-    fn stretch(self, passphrase: &[u8], salt: &[u8]) -> Result<Zeroizing<[u8; 32]>, LockError> {
+    /// What is asked of this machine for a new one.
+    pub(crate) const NEW: Self = Self { memory_kib: MEMORY_KIB, passes: PASSES, lanes: 1 };
+
+    /// The key that a passphrase makes.
+    pub(crate) fn stretch(self, passphrase: &[u8], salt: &[u8]) -> Result<Zeroizing<[u8; 32]>, LockError> {
         let unable = |e: argon2::Error| LockError::Unable(e.to_string());
         let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(32)).map_err(unable)?;
         let mut out = Zeroizing::new([0; 32]);
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password_into(passphrase, salt, out.as_mut()).map_err(unable)?;
         Ok(out)
+    }
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "argon2id {} {} {}", self.memory_kib, self.passes, self.lanes)
     }
 }
 
@@ -95,7 +105,7 @@ impl LockedKey {
     /// # Errors
     /// [`LockError::Unable`].
     pub fn lock(seed: &[u8; 32], passphrase: &[u8]) -> Result<Self, LockError> {
-        let cost = Cost { memory_kib: MEMORY_KIB, passes: PASSES, lanes: 1 };
+        let cost = Cost::NEW;
         let mut made = Self { public: SigningKey::from_seed(*seed).public(), cost, salt: chance()?, locked: vec![] };
         let key = cost.stretch(passphrase, &made.salt)?;
         made.locked = lock(&key, made.head().as_bytes(), seed, chance()?).map_err(|e| LockError::Unable(e.to_string()))?;
@@ -123,8 +133,7 @@ impl LockedKey {
     }
 
     fn head(&self) -> String {
-        let Cost { memory_kib, passes, lanes } = self.cost;
-        format!("{MAGIC}\nkey {}\nkdf argon2id {memory_kib} {passes} {lanes}\nsalt {}\n", self.public, hex::encode(self.salt))
+        format!("{MAGIC}\nkey {}\nkdf {}\nsalt {}\n", self.public, self.cost, hex::encode(self.salt))
     }
 
     /// The file, without remarks.
@@ -182,7 +191,7 @@ fn bytes<const N: usize>(text: &str) -> Result<[u8; N], LockError> {
     Ok(out)
 }
 
-fn cost(text: &str) -> Result<Cost, LockError> {
+pub(crate) fn cost(text: &str) -> Result<Cost, LockError> {
     let mut words = text.split(' ');
     if words.next() != Some("argon2id") {
         return Err(LockError::Damaged("it was locked in a way that is not known here".into()));

@@ -187,6 +187,12 @@ fn validator(action: &ValidatorAction) -> String {
             format!("take {} of the deposit of validator {} back", money(*amount, AssetId::CREDIT), NodeId(*key))
         }
         ValidatorAction::Unjail { key } => format!("end the suspension of validator {}", NodeId(*key)),
+        ValidatorAction::Accuse { key, votes } => {
+            format!("show that validator {} contradicted itself in view {} of term {}", NodeId(*key), votes.view, votes.term)
+        }
+        ValidatorAction::Rotate { key, new, .. } => {
+            format!("replace the keys of validator {} by those of {}", NodeId(*key), NodeId(new.key))
+        }
     }
 }
 

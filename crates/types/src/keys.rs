@@ -66,6 +66,16 @@ impl PublicKey {
         }
     }
 
+    /// Verifies an Ed25519 signature of this key over a message of any length: what other protocols sign.
+    ///
+    /// # Errors
+    /// [`SignatureError`] says why it was refused.
+    pub fn verify_message(&self, message: &[u8], signature: &Signature) -> Result<(), SignatureError> {
+        let (Self::Ed25519(key), Signature::Ed25519(sig)) = (self, signature) else { return Err(SignatureError::SchemeMismatch) };
+        let key = ed::VerificationKey::try_from(*key).map_err(|_| SignatureError::BadKey)?;
+        key.verify(&ed::Signature::from_bytes(sig), message).map_err(|_| SignatureError::Invalid)
+    }
+
     /// Verifies a wallet's signature over typed data, given its hash.
     ///
     /// # Errors
@@ -177,6 +187,11 @@ impl SigningKey {
     #[must_use]
     pub fn derive_secret(&self, domain: &str) -> [u8; 32] {
         derive(domain, &[&self.0.to_bytes()])
+    }
+    /// Signs a message of any length, as other protocols do.
+    #[must_use]
+    pub fn sign_message(&self, message: &[u8]) -> Signature {
+        Signature::Ed25519(self.0.sign(message).to_bytes())
     }
     /// Signs a 32-byte digest.
     #[must_use]

@@ -39,6 +39,7 @@ pub mod time;
 pub mod tree;
 pub mod tx;
 pub mod validator;
+pub mod votes;
 
 pub use amount::{Amount, AssetId};
 pub use ids::{AccountId, BlobHash, ChannelId, CredentialId, GrantId, LeaseId, NodeId, OfferId, OrderId, ProposalId, TxId, ZoneId};

@@ -3,9 +3,12 @@
 //! Guarantees: a consensus key consents to its operator by signing zone, operator and its key for the randomness. It does
 //! not verify the proof of possession of that key: who knows the curve does (the node, where it verifies signatures).
 
+use crate::genesis::GenesisValidator;
 use crate::governance::{OutOfBounds, within};
 use crate::ids::derive;
+use crate::keys::Signature;
 use crate::stake::{Fault, Forfeit};
+use crate::votes::Contradiction;
 use crate::{AccountId, Amount, AssetId, Millis, NodeId, Timestamp, ZoneId};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -88,6 +91,22 @@ pub enum ValidatorAction {
     Unjail {
         /// The validator's consensus key.
         key: [u8; 32],
+    },
+    /// Shows that a validator contradicted itself; anybody may.
+    Accuse {
+        /// The validator's consensus key.
+        key: [u8; 32],
+        /// The two votes.
+        votes: Box<Contradiction>,
+    },
+    /// Replaces a validator's keys by others, with its deposit.
+    Rotate {
+        /// The consensus key that is replaced.
+        key: [u8; 32],
+        /// The keys that replace it; the operator is the same.
+        new: Box<GenesisValidator>,
+        /// The new consensus key's consent, as at a registration.
+        consent: Signature,
     },
 }
 
@@ -172,6 +191,13 @@ pub enum ValidatorEvent {
         /// How much.
         amount: Amount,
     },
+    /// A validator's keys were replaced, and its deposit is the new keys'.
+    Rotated {
+        /// The keys before.
+        validator: NodeId,
+        /// Those that replace them.
+        successor: NodeId,
+    },
 }
 
 impl ValidatorEvent {
@@ -186,6 +212,7 @@ impl ValidatorEvent {
             | Self::Forfeited { validator, .. }
             | Self::Suspended { validator, .. }
             | Self::Reinstated { validator }
+            | Self::Rotated { validator, .. }
             | Self::FeesPaid { validator, .. } => Some(*validator),
             Self::TermBegan { .. } => None,
         }

@@ -22,6 +22,7 @@ use pasture_types::service::*;
 use pasture_types::stake::{DepositAction, StakeParams, Stamp};
 use pasture_types::tx::{Action, NodeDeclaration};
 use pasture_types::validator::{ValidatorAction, ValidatorParams};
+use pasture_types::votes::{Contradiction, Vote, VoteKind};
 use pasture_types::*;
 
 const FROZEN: &str = include_str!("words.txt");
@@ -140,7 +141,16 @@ fn areas() -> Vec<Action> {
         DepositAction::Unjail { node: None },
         DepositAction::Newcomer { stamp },
     ];
-    let validators = [ValidatorAction::Bond { key, amount }, ValidatorAction::Unbond { key, amount }, ValidatorAction::Unjail { key }];
+    let vote = Vote { kind: VoteKind::Nullify, signature: [0; 64] };
+    let votes = Box::new(Contradiction { term: 3, view: 5, one: vote, other: vote });
+    let new = Box::new(GenesisValidator { key, bls_key: vec![], bls_pop: vec![], operator: account });
+    let validators = [
+        ValidatorAction::Bond { key, amount },
+        ValidatorAction::Unbond { key, amount },
+        ValidatorAction::Unjail { key },
+        ValidatorAction::Accuse { key, votes },
+        ValidatorAction::Rotate { key, new, consent: sig() },
+    ];
     let audits = [
         AuditAction::Receipts { batch, signature: sig() },
         AuditAction::Answers(vec![]),

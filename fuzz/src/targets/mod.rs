@@ -23,6 +23,7 @@ targets! {
     explain: "An order that was never placed.";
     export: "An exported ledger.";
     formats: "Manifests, geneses, events and what peers answer.";
+    handover: "Changes of validators, and checkpoints.";
     herd: "What shepherds and workers write.";
     ledger: "Transactions one after another by holders of real keys.";
     proof: "State proofs, certificates and validator sets.";

@@ -4,8 +4,9 @@
 //!  Link ─► votes, certificates, resolver, backfill, blocks   (the engine's channels)
 //!      └─► transactions                                      (ours: `gossip`)
 //! ```
-//! Guarantees: one type for both, so that the engine is instantiated once. A connection is only made with a validator, proves that
-//! it holds that validator's key, and belongs to one zone: the zone's id is part of the handshake. With one validator no socket is opened.
+//! Guarantees: one type for both, so that the engine is instantiated once. A connection is only made with a validator, with somebody who
+//! could get a seat, or with whom the operator named; it proves that the other holds that key, and belongs to one zone: the zone's id is part of
+//! the handshake. Addresses are signed by whose they are and passed on among the connected. Without a network no socket is opened.
 
 mod alone;
 mod source;
@@ -14,9 +15,10 @@ pub(crate) use source::NoSource;
 
 use crate::block::Block;
 use crate::error::ChainError;
-use crate::genesis::{Roster, raw};
+use crate::genesis::{MAX_VALIDATORS, Roster, public_key, raw};
 use crate::gossip;
 use crate::stack::{Channel, Channels};
+use crate::terms::Track;
 use alone::{Alone, Nobody};
 use commonware_actor::{Feedback, Unreliable};
 use commonware_consensus::{
@@ -24,13 +26,14 @@ use commonware_consensus::{
     simplex::{self, scheme::ed25519::Scheme},
 };
 use commonware_cryptography::{
-    ChaCha20Poly1305,
+    ChaCha20Poly1305, Signer as _,
     ed25519::{PrivateKey, PublicKey},
 };
 use commonware_p2p::{
-    Address, AddressableManager as _, BlockedSubscription, Blocker, CheckedSender, LimitedSender, Message, PeerSetSubscription, Provider,
-    Receiver, Recipients, TrackedPeers,
-    authenticated::lookup::{self, Oracle},
+    BlockedSubscription, Blocker, CheckedSender, Ingress, LimitedSender, Manager as _, Message, PeerSetSubscription, Provider, Receiver,
+    Recipients, TrackedPeers,
+    authenticated::discovery::{self, Oracle},
+    utils::mux,
 };
 use commonware_runtime::{Handle, IoBufs, Quota, Supervisor as _, tokio::Context};
 use commonware_stream::{
@@ -38,10 +41,7 @@ use commonware_stream::{
     cups::{self, Cups},
     sake::{self, Sake},
 };
-use commonware_utils::{
-    NZU32, NZUsize,
-    ordered::{Map, Set},
-};
+use commonware_utils::{NZU32, NZUsize, ordered::Set};
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::{Duration, SystemTime};
@@ -56,31 +56,36 @@ const HANDSHAKE_AGE: Duration = Duration::from_secs(30);
 const RECONNECT: Duration = Duration::from_millis(500);
 /// How often somebody who is not connected is dialled.
 const DIAL: Duration = Duration::from_millis(250);
-/// How often a quiet connection is tried out.
+/// How often a connection is tried out, and what is known of the others is passed on.
 const PING: Duration = Duration::from_secs(5);
 /// How long one that sent what cannot be is kept away.
 const BLOCKED: Duration = Duration::from_secs(600);
 /// Messages between the network's own parts.
 const MAILBOX: NonZeroUsize = NZUsize!(256);
-/// Messages a second from one validator: votes and certificates, of which a view has a handful.
-const VOTES: NonZeroU32 = NZU32!(512);
+/// Messages a second from one validator, and how many of them at once: votes and certificates, of which a view has a handful. Room for
+/// what everybody may send at once is taken at the start, on each channel.
+const VOTES: (NonZeroU32, NonZeroU32) = (NZU32!(512), NZU32!(64));
+/// Most who follow without a seat, and are named by the operator without one.
+const MAX_FOLLOWERS: usize = 32;
 /// Blocks a second from one validator, new ones or asked for.
-const BLOCKS: NonZeroU32 = NZU32!(128);
-/// Bundles of transactions a second from one validator.
-const BUNDLES: NonZeroU32 = NZU32!(256);
+const BLOCKS: (NonZeroU32, NonZeroU32) = (NZU32!(128), NZU32!(32));
+/// Bundles of transactions a second from one validator; `gossip` sends no more.
+const BUNDLES: (NonZeroU32, NonZeroU32) = (NZU32!(256), NZU32!(32));
 
 /// How validators reach each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
     /// Where this one listens.
     pub listen: SocketAddr,
-    /// Where the others are: their keys and addresses. Whoever is not named is neither dialled nor let in.
+    /// Where the others reach this one.
+    pub address: SocketAddr,
+    /// Where some of the others are: their keys and addresses. The rest is learned from those who are connected.
     pub peers: Vec<([u8; 32], SocketAddr)>,
     /// Whether addresses of private networks are dialled and let in: on one machine or in one house.
     pub private: bool,
 }
 
-type NetSender = lookup::Sender<PublicKey, Context>;
+type NetSender = discovery::Sender<PublicKey, Context>;
 
 /// Sends on one channel.
 #[derive(Clone)]
@@ -127,13 +132,13 @@ impl CheckedSender for Checked<'_> {
 #[derive(Debug)]
 pub(crate) enum Ear {
     Silence,
-    Peers(lookup::Receiver<PublicKey>),
+    Peers(discovery::Receiver<PublicKey>),
 }
 
 impl Receiver for Ear {
-    type Error = lookup::Error;
+    type Error = discovery::Error;
     type PublicKey = PublicKey;
-    async fn recv(&mut self) -> Result<Message<PublicKey>, lookup::Error> {
+    async fn recv(&mut self) -> Result<Message<PublicKey>, discovery::Error> {
         match self {
             Self::Silence => std::future::pending().await,
             Self::Peers(peers) => peers.recv().await,
@@ -192,6 +197,8 @@ pub(crate) struct Link {
     pub(crate) channels: Channels<Mouth, Ear>,
     pub(crate) transactions: Channel<Mouth, Ear>,
     pub(crate) peers: Peers,
+    /// Told at each term who belongs to the network.
+    pub(crate) track: Track,
     /// Ends when the network cannot go on; none with one validator.
     pub(crate) task: Option<Handle<()>>,
 }
@@ -203,7 +210,8 @@ impl Link {
         Self {
             channels: Channels { votes: channel(), certificates: channel(), resolver: channel(), backfill: channel(), blocks: channel() },
             transactions: channel(),
-            peers: Peers::Alone(Alone::new(Set::from_iter_dedup(roster.keys.keys().cloned()))),
+            peers: Peers::Alone(Alone::new(roster.founders.participants())),
+            track: Box::new(|_, _, _| ()),
             task: None,
         }
     }
@@ -215,18 +223,19 @@ impl Link {
             std::net::TcpListener::bind(network.listen)
                 .map_err(|e| ChainError::Network(format!("cannot listen on {}: {e}", network.listen)))?,
         );
-        let book = address_book(network, roster)?;
-        let members = u32::try_from(roster.keys.len()).unwrap_or(u32::MAX);
+        let me = signer.public_key();
+        let named = bootstrappers(network, &me)?;
+        let members = u32::try_from(MAX_VALIDATORS).unwrap_or(u32::MAX);
         let largest = commonware_p2p::max_message_size(&[
-            simplex::max_payload_size::<Scheme, crate::block::Digest>(members),
+            mux::prefixed(simplex::max_payload_size::<Scheme, crate::block::Digest>(members)),
             marshal::max_payload_size::<Standard<Block>, Scheme>(members, &()),
             gossip::MAX_BUNDLE_BYTES,
         ]);
-        let (mut net, mut oracle) = lookup::Network::new(context.child("network"), config(network, signer, roster, largest));
-        oracle.track(0, book);
+        let first: Vec<PublicKey> = named.iter().map(|(key, _)| key.clone()).collect();
+        let (mut net, oracle) = discovery::Network::new(context.child("network"), config(network, signer, roster, named, largest));
         let mut index = 0u64;
-        let mut register = |rate: NonZeroU32| {
-            let (sender, receiver) = net.register(index, Quota::per_second(rate));
+        let mut register = |(rate, at_once): (NonZeroU32, NonZeroU32)| {
+            let (sender, receiver) = net.register(index, Quota::per_second(rate).allow_burst(at_once));
             index += 1;
             (Mouth::Peers(sender), Ear::Peers(receiver))
         };
@@ -238,24 +247,38 @@ impl Link {
             blocks: register(BLOCKS),
         };
         let transactions = register(BUNDLES);
-        Ok(Self { channels, transactions, peers: Peers::Net(oracle), task: Some(net.start()) })
+        let tracking = oracle.clone();
+        let track: Track = Box::new(move |term, seats, candidates| {
+            let followers = first.iter().cloned().chain(candidates).filter(|key| *key != me && seats.position(key).is_none());
+            let followers = Set::from_iter_dedup(followers.take(MAX_FOLLOWERS));
+            // The oracle is a handle; it lives as long as the network does.
+            let _ = tracking.clone().track(term, TrackedPeers::new(seats, followers));
+        });
+        Ok(Self { channels, transactions, peers: Peers::Net(oracle), track, task: Some(net.start()) })
     }
 }
 
-fn config(network: &Network, signer: PrivateKey, roster: &Roster, largest: u32) -> lookup::Config<SakeCups<PrivateKey, ChaCha20Poly1305>> {
+fn config(
+    network: &Network,
+    signer: PrivateKey,
+    roster: &Roster,
+    named: Vec<(PublicKey, Ingress)>,
+    largest: u32,
+) -> discovery::Config<SakeCups<PrivateKey, ChaCha20Poly1305>> {
     let handshake = Cups::<_, ChaCha20Poly1305>::new(
         Sake { signer, synchrony_bound: CLOCK_DRIFT, max_handshake_age: HANDSHAKE_AGE, version: sake::Version::V1 },
         cups::Version::V1,
     );
-    let members = NonZeroUsize::new(roster.keys.len()).unwrap_or(NonZeroUsize::MIN);
     let namespace = [NAMESPACE, &roster.zone].concat();
-    let recommended = lookup::Config::recommended(handshake, &namespace, network.listen, members, largest, MAILBOX);
-    lookup::Config {
+    let most = NZUsize!(MAX_VALIDATORS + MAX_FOLLOWERS + 1);
+    let recommended = discovery::Config::recommended(handshake, &namespace, network.listen, network.address, named, most, largest, MAILBOX);
+    discovery::Config {
         allow_private_ips: network.private,
         allow_dns: false,
+        synchrony_bound: CLOCK_DRIFT,
         allowed_handshake_rate_per_ip: Quota::per_second(NZU32!(16)),
         peer_connection_cooldown: RECONNECT,
-        ping_frequency: PING,
+        gossip_bit_vec_frequency: PING,
         dial_frequency: DIAL,
         dial_timeout: Duration::from_secs(5),
         tracked_peer_sets: NZUsize!(2),
@@ -264,15 +287,16 @@ fn config(network: &Network, signer: PrivateKey, roster: &Roster, largest: u32) 
     }
 }
 
-/// Where everybody is, this node included.
-fn address_book(network: &Network, roster: &Roster) -> Result<Map<PublicKey, Address>, ChainError> {
-    let find = |key: &PublicKey| network.peers.iter().find(|(named, _)| *named == raw(key)).map(|(_, address)| *address);
-    let mut book = Vec::with_capacity(roster.keys.len());
-    for key in roster.keys.keys() {
-        let address = find(key).ok_or_else(|| ChainError::Network(format!("nobody says where validator {} is", hex(key))))?;
-        book.push((key.clone(), Address::from(address)));
+/// Those whose addresses the operator named, this node left out.
+fn bootstrappers(network: &Network, me: &PublicKey) -> Result<Vec<(PublicKey, Ingress)>, ChainError> {
+    let mut named = Vec::with_capacity(network.peers.len());
+    for (key, address) in &network.peers {
+        let key = public_key(key).ok_or_else(|| ChainError::Network(format!("what is at {address} is named by what is no key")))?;
+        if key != *me {
+            named.push((key, Ingress::from(*address)));
+        }
     }
-    Ok(Map::from_iter_dedup(book))
+    Ok(named)
 }
 
 fn hex(key: &PublicKey) -> String {

@@ -11,8 +11,11 @@
 )]
 
 use bytes::Bytes;
-use pasture_chain::{Admission, BlockContext, Chain, Due, Entries, Genesis, Identity, Machine, Network, Options, Rejection, TxOutcome};
+use pasture_chain::{
+    Admission, BlockContext, Chain, Due, Entries, Genesis, Identity, Machine, Network, Options, Rejection, TxOutcome, Validator,
+};
 use pasture_types::state::{StateRead, StateWrite};
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -56,6 +59,10 @@ pub(crate) fn counter(state: &dyn StateRead, sender: u8) -> u64 {
 pub(crate) fn named_key(name: u8) -> Vec<u8> {
     vec![b'n', name]
 }
+
+/// Names of [`PUT`]: the numbers of those who sit from the next term on, and of those who may follow.
+pub(crate) const SEATS: u8 = 250;
+pub(crate) const CANDIDATES: u8 = 251;
 
 pub(crate) fn fired_key(at_ms: u64) -> Vec<u8> {
     [&b"f"[..], &at_ms.to_be_bytes()].concat()
@@ -171,6 +178,18 @@ impl Machine for Counter {
         Vec::new()
     }
 
+    /// Those whose numbers somebody put under [`SEATS`].
+    fn seats(&self, state: &dyn StateRead) -> Option<Vec<Validator>> {
+        let numbers = state.get(&named_key(SEATS))?;
+        Some(numbers.iter().map(|n| Identity::from_secret(&[*n; 32]).unwrap().validator()).collect())
+    }
+
+    /// Those whose numbers somebody put under [`CANDIDATES`].
+    fn candidates(&self, state: &dyn StateRead) -> Vec<[u8; 32]> {
+        let numbers = state.get(&named_key(CANDIDATES)).unwrap_or_default();
+        numbers.iter().map(|n| Identity::from_secret(&[*n; 32]).unwrap().public_key()).collect()
+    }
+
     fn next_due(&self, state: &dyn StateRead) -> Due {
         first_timer(state).map_or(Due::Never, Due::At)
     }
@@ -181,7 +200,13 @@ pub(crate) fn identity() -> Identity {
 }
 
 pub(crate) fn genesis() -> Genesis {
-    Genesis { zone: [42; 32], timestamp_ms: 1_000, validators: vec![identity().validator()], base: None }
+    Genesis {
+        zone: [42; 32],
+        timestamp_ms: 1_000,
+        validators: vec![identity().validator()],
+        term_blocks: NonZeroU64::new(1_000).unwrap(),
+        base: None,
+    }
 }
 
 pub(crate) fn options(dir: &Path) -> Options {
@@ -190,6 +215,7 @@ pub(crate) fn options(dir: &Path) -> Options {
         genesis: genesis(),
         identity: identity(),
         network: None,
+        signs_from_ms: 0,
         limits: Default::default(),
         clock: Arc::new(pasture_rt::SystemClock),
         failpoint: None,
@@ -209,16 +235,30 @@ pub(crate) struct Members {
 
 impl Members {
     pub(crate) fn new(count: u8) -> Self {
+        Self::founded_by(count, count, 1_000)
+    }
+
+    /// The first `founders` of `count` certify the first term, which has so many blocks.
+    pub(crate) fn founded_by(founders: u8, count: u8, term_blocks: u64) -> Self {
         let secrets: Vec<[u8; 32]> = (1..=count).map(|n| [n; 32]).collect();
-        let identities = secrets.iter().map(|secret| Identity::from_secret(secret).unwrap());
-        let validators: Vec<_> = identities.map(|identity| identity.validator()).collect();
+        let validators: Vec<_> = secrets.iter().map(|secret| Identity::from_secret(secret).unwrap().validator()).collect();
         let peers = validators.iter().zip(free_ports(count)).map(|(v, port)| (v.key, ([127, 0, 0, 1], port).into())).collect();
-        let genesis = Genesis { zone: [42; 32], timestamp_ms: 1_000, validators, base: None };
-        Self { secrets, genesis, network: Network { listen: ([127, 0, 0, 1], 0).into(), peers, private: true } }
+        let validators = validators.into_iter().take(usize::from(founders)).collect();
+        let genesis = Genesis { validators, term_blocks: NonZeroU64::new(term_blocks).unwrap(), ..genesis() };
+        let nowhere = ([127, 0, 0, 1], 0).into();
+        Self { secrets, genesis, network: Network { listen: nowhere, address: nowhere, peers, private: true } }
     }
 
     pub(crate) fn options(&self, index: usize, dir: &Path) -> Options {
-        let network = Network { listen: self.network.peers[index].1, ..self.network.clone() };
+        let everybody: Vec<usize> = (0..self.secrets.len()).collect();
+        self.options_naming(index, dir, &everybody)
+    }
+
+    /// One that is told where some of the others are.
+    pub(crate) fn options_naming(&self, index: usize, dir: &Path, named: &[usize]) -> Options {
+        let own = self.network.peers[index].1;
+        let peers = named.iter().map(|i| self.network.peers[*i]).collect();
+        let network = Network { listen: own, address: own, peers, private: true };
         Options {
             genesis: self.genesis.clone(),
             identity: Identity::from_secret(&self.secrets[index]).unwrap(),

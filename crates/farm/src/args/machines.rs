@@ -103,12 +103,22 @@ pub(crate) struct DevArgs {
     pub(crate) log: LogArgs,
 }
 
+/// How a log is written.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// One JSON object a line, for programs.
+    Json,
+}
+
 /// How a node logs.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct LogArgs {
-    /// Write the log as JSON
-    #[arg(long)]
-    pub(crate) log_json: bool,
+    /// How the log is written [default: text, or what FARM_LOG_FORMAT says]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 /// What a machine offers.

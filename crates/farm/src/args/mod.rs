@@ -2,6 +2,7 @@
 //!
 //! Guarantees: every flag here is read by a command. Help texts use the words of [`crate::words`].
 
+mod backup;
 mod deploy;
 mod keep;
 mod keys;
@@ -11,6 +12,7 @@ mod provider;
 mod reach;
 mod validator;
 
+pub(crate) use backup::*;
 pub(crate) use deploy::*;
 pub(crate) use keep::*;
 pub(crate) use keys::*;
@@ -71,6 +73,9 @@ pub(crate) struct Global {
     /// Print each call to the network on stderr: method, address, status, time
     #[arg(long, global = true)]
     pub(crate) show_http: bool,
+    /// Take the gateway's word for everything [default: check it where the context trusts somebody]
+    #[arg(long, global = true, alias = "no-verify")]
+    pub(crate) skip_verification: bool,
     /// Which context to use (also: FARM_CONTEXT)
     #[arg(long, global = true, value_name = "NAME", conflicts_with = "api_url")]
     pub(crate) context: Option<String>,
@@ -142,6 +147,10 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Make a network from what its validators announce, or show what a genesis says
     Genesis(GenesisArgs),
+    /// Copy what must not be lost of a node into one file, locked with a passphrase
+    Backup(BackupArgs),
+    /// Put a backup of a node into a new folder
+    Restore(RestoreArgs),
     /// Make a validator's keys, put it into a network, run it
     Validator(ValidatorArgs),
     /// Offer this machine to a network
@@ -596,13 +605,10 @@ pub(crate) enum LedgerCommand {
         /// Which one
         id: Option<String>,
         /// Fail unless the answer was checked against trusted validators [default: check where they are known]
-        #[arg(long, conflicts_with = "no_verify")]
-        verify: bool,
-        /// Take the gateway's word
         #[arg(long)]
-        no_verify: bool,
+        verify: bool,
         /// Refuse an answer that is older than this block
-        #[arg(long, value_name = "HEIGHT", default_value_t = 0, conflicts_with = "no_verify")]
+        #[arg(long, value_name = "HEIGHT", default_value_t = 0)]
         since: u64,
     },
     /// Check that the books balance
@@ -659,9 +665,15 @@ pub(crate) enum ContextCommand {
     Create {
         /// Its name
         name: String,
-        /// The network's founding file, from somebody you believe: answers are checked against the validators in it
+        /// The network's founding file or a checkpoint, from somebody you believe: answers are checked against the validators in it
         #[arg(long, value_name = "FILE")]
         trust: Option<PathBuf>,
+    },
+    /// Write whom the context trusts, as far as it followed the network, into a file for somebody who believes you
+    Checkpoint {
+        /// The file; it must not exist
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
 }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 pub(crate) struct GenesisArgs {
     /// Show what a genesis says instead of making one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "validator", "account", "dev", "out"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "validator", "account", "dev", "out", "seats", "term", "deposit_delay", "min_deposit"])]
     pub(crate) show: Option<PathBuf>,
     /// Name of the network
     #[arg(long, required_unless_present = "show")]
@@ -25,6 +25,18 @@ pub(crate) struct GenesisArgs {
     /// A network for trying things out: test credits for everybody, no value
     #[arg(long)]
     pub(crate) dev: bool,
+    /// Most seats of a term; from four on they are elected by deposit
+    #[arg(long, value_name = "N")]
+    pub(crate) seats: Option<u32>,
+    /// How long a term is, as 24h
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) term: Option<String>,
+    /// How long a validator's deposit that is taken back still answers for what it signed
+    #[arg(long, alias = "unbond-delay", value_name = "DURATION")]
+    pub(crate) deposit_delay: Option<String>,
+    /// The least deposit with which a validator stands for election
+    #[arg(long, alias = "min-bond", value_name = "CREDITS")]
+    pub(crate) min_deposit: Option<String>,
     /// The folder to write genesis, network.toml and LAUNCH.md to
     #[arg(long, value_name = "DIR", required_unless_present = "show")]
     pub(crate) out: Option<PathBuf>,
@@ -57,6 +69,21 @@ pub(crate) enum ValidatorCommand {
     Join(ValidatorJoinArgs),
     /// Run a validator with its API until it is told to stop
     Run(ValidatorRunArgs),
+    /// Post a deposit for a validator that the genesis does not name, so that it may be elected
+    Register(ValidatorRegisterArgs),
+    /// Add to a validator's deposit
+    #[command(name = "deposit", alias = "bond")]
+    Bond(ValidatorBondArgs),
+    /// Take part of a validator's deposit back
+    #[command(name = "back", alias = "unbond")]
+    Unbond(ValidatorBondArgs),
+    /// End a validator's suspension whose time has passed
+    #[command(name = "resume", alias = "unjail")]
+    Unjail(ValidatorUnjailArgs),
+    /// List seats, those who stand for election, and who is suspended
+    Ls,
+    /// Show how far a validator is, whether it is seated, and what it missed
+    Status(ValidatorStatusArgs),
 }
 
 /// `farm validator init`.
@@ -85,6 +112,9 @@ pub(crate) struct ValidatorJoinArgs {
     /// Where its validators are
     #[arg(long, value_name = "FILE")]
     pub(crate) network: PathBuf,
+    /// Where the others reach this validator, if the file does not say it
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) address: Option<SocketAddr>,
 }
 
 /// `farm validator run`.
@@ -102,4 +132,62 @@ pub(crate) struct ValidatorRunArgs {
     /// How it logs.
     #[command(flatten)]
     pub(crate) log: LogArgs,
+}
+
+/// `farm validator register`.
+#[derive(Args, Debug)]
+pub(crate) struct ValidatorRegisterArgs {
+    /// The validator's folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Its deposit, in credits
+    #[arg(long, alias = "bond", value_name = "CREDITS")]
+    pub(crate) deposit: String,
+    /// Who its operator is.
+    #[command(flatten)]
+    pub(crate) operator: OperatorArgs,
+}
+
+/// Whose account acts for a validator.
+#[derive(Args, Debug)]
+pub(crate) struct OperatorArgs {
+    /// Act as the operator whose key lies in this validator's folder, instead of with your account
+    #[arg(long, value_name = "DIR")]
+    pub(crate) operator: Option<PathBuf>,
+}
+
+/// `farm validator deposit` and `back`.
+#[derive(Args, Debug)]
+pub(crate) struct ValidatorBondArgs {
+    /// The validator: its public key, or the beginning of it
+    pub(crate) key: String,
+    /// How much, in credits
+    pub(crate) amount: String,
+    /// Who its operator is.
+    #[command(flatten)]
+    pub(crate) operator: OperatorArgs,
+}
+
+/// `farm validator resume`.
+#[derive(Args, Debug)]
+pub(crate) struct ValidatorUnjailArgs {
+    /// The validator: its public key, or the beginning of it
+    pub(crate) key: String,
+    /// Who its operator is.
+    #[command(flatten)]
+    pub(crate) operator: OperatorArgs,
+}
+
+/// `farm validator status`.
+#[derive(Args, Debug)]
+pub(crate) struct ValidatorStatusArgs {
+    /// The validator: its public key, or the beginning of it [default: the one that answers]
+    #[arg(conflicts_with = "data")]
+    pub(crate) key: Option<String>,
+    /// The validator of this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Keep it on the screen as it changes
+    #[arg(long)]
+    pub(crate) watch: bool,
 }

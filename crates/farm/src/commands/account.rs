@@ -1,6 +1,6 @@
 //! `farm account`: what we have, test credits, paying somebody.
 //!
-//! Guarantees: the key is never shown; money moves only by `transfer`, to an id that is a whole one.
+//! Guarantees: balances are shown as the validators certified them, where we know whom to trust; the key is never shown; money moves only by `transfer`, to an id that is a whole one.
 
 use super::grants;
 use super::overview::account_rows;
@@ -9,6 +9,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::render::Table;
 use crate::render::number::{credits, duration};
 use crate::session::{App, Session};
+use crate::verify::{self, with_evidence};
 use pasture_types::tx::Action;
 use pasture_types::{AccountId, Amount, AssetId};
 
@@ -38,14 +39,18 @@ fn parse(amount: &str) -> Result<Amount, Failure> {
 
 async fn show(app: &App) -> Outcome {
     let session = Session::open(app).await?;
-    let view = session.ensure_account().await?;
-    session.out.either(&view, || {
+    let (view, evidence) = verify::account(app, &session, session.ensure_account().await?).await?;
+    let value = with_evidence(serde_json::to_value(&view).unwrap_or_default(), evidence.as_ref());
+    session.out.either(&value, || {
         let mut table = Table::pairs();
         table.row(["network".into(), format!("{} {}", session.status.name, session.status.zone.short())]);
         for (name, text) in account_rows(&view, session.is_test()) {
             table.row([name.into(), text]);
         }
         table.row(["free building".into(), format!("{} left today", duration(view.build_allowance_left))]);
+        if let Some(evidence) = &evidence {
+            table.row(["proof".into(), evidence.short()]);
+        }
         table.text()
     });
     Ok(Exit::Ok)
@@ -61,7 +66,7 @@ async fn test_credits(app: &App, amount: &str) -> Outcome {
         Err(e) => return Err(e.into()),
     };
     session.take_test_credits(amount, lane).await?;
-    let view = session.ask(|| session.api.account(&ours)).await?;
+    let (view, _) = verify::account(app, &session, session.ask(|| session.api.account(&ours)).await?).await?;
     session.out.either(&view, || format!("{} test credits, no value; balance {} cr", amount.display(0), credits(view.balance)));
     Ok(Exit::Ok)
 }
@@ -78,7 +83,7 @@ async fn transfer(app: &App, to: &str, amount: &str) -> Outcome {
     }
     let paid = session.submit(vec![Action::Transfer { to, asset: AssetId::CREDIT, amount }]).await?;
     let ours = session.account();
-    let view = session.ask(|| session.api.account(&ours)).await?;
+    let (view, _) = verify::account(app, &session, session.ask(|| session.api.account(&ours)).await?).await?;
     let value = serde_json::json!({"transaction": paid, "to": to, "amount": amount, "balance": view.balance});
     session.out.either(&value, || format!("paid {} cr to {}; balance {} cr", credits(amount), to.short(), credits(view.balance)));
     Ok(Exit::Ok)

@@ -11,6 +11,7 @@ use crate::feeds::Signals;
 use crate::gpus;
 use crate::machine;
 use crate::session::{App, Session};
+use pasture_light::Checkpoint;
 use pasture_rt::Shutdown;
 use pasture_types::Resources;
 use pasture_types::resources::{parse_bytes, parse_cpu};
@@ -174,7 +175,7 @@ pub(crate) async fn offered(args: &MachineArgs, disk: &Path) -> Result<Option<Re
 fn enter(app: &App, ready: &DevReady) -> Result<(), Failure> {
     let path = app.paths.config_file();
     let mut file = ConfigFile::load(&path)?;
-    file.enter_dev(&ready.api_url, Some(hex::encode(ready.trusted.encode())));
+    file.enter_dev(&ready.api_url, Some(hex::encode(Checkpoint::genesis(ready.trusted.clone(), 0, 0).encode())));
     file.save(&path)
 }
 

@@ -5,15 +5,19 @@
 use crate::args::GenesisArgs;
 use crate::backend::{self, Announcement, Launch};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::render::number::{count, credits};
+use crate::render::number::{count, credits, duration};
 use crate::session::App;
 use pasture_types::genesis::{Genesis, GenesisAccount};
 use pasture_types::keys::ParseKeyError;
+use pasture_types::spec::parse_duration;
+use pasture_types::validator::ValidatorParams;
 use pasture_types::{Amount, NodeId, PublicKey};
 use std::path::Path;
 
 /// Largest announcement.
 const MAX_ANNOUNCEMENT_BYTES: u64 = 64 << 10;
+/// Fewer seats are not elected (`docs/specs/stake.md` §8).
+const LEAST_SEATS: u32 = 4;
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &GenesisArgs) -> Outcome {
@@ -25,8 +29,10 @@ pub(crate) fn run(app: &App, args: &GenesisArgs) -> Outcome {
     };
     let founders = args.validator.iter().map(|path| announcement(path)).collect::<Result<Vec<_>, _>>()?;
     let accounts = args.account.iter().map(|text| account(text)).collect::<Result<Vec<_>, _>>()?;
-    let (genesis, network) = backend::make_genesis(&Launch { name: name.clone(), dev: args.dev, founders, accounts })?;
-    let guide = guide(&genesis, backend::quorum(&genesis)?, args.dev);
+    let launch = Launch { name: name.clone(), dev: args.dev, founders, accounts };
+    let rules = rules(args, launch.params().validators)?;
+    let (genesis, network) = backend::make_genesis(&launch, rules)?;
+    let guide = guide(&genesis, backend::quorum(&genesis)?);
     std::fs::create_dir_all(out).map_err(|e| Failure::io("create the folder", out, &e))?;
     let paths = ["genesis", "network.toml", "LAUNCH.md"].map(|name| out.join(name));
     if let Some(there) = paths.iter().find(|path| path.exists()) {
@@ -58,6 +64,25 @@ fn account(text: &str) -> Result<GenesisAccount, Failure> {
     Ok(GenesisAccount { key, balance })
 }
 
+/// What is asked of seats and deposits; the rest as the network's kind has it.
+fn rules(args: &GenesisArgs, mut rules: ValidatorParams) -> Result<ValidatorParams, Failure> {
+    let time = |flag: &str, text: &str| parse_duration(text).map_err(|e| Failure::usage(format!("{flag} {text}: {e}")));
+    rules.seats = args.seats.unwrap_or(rules.seats);
+    if let Some(text) = &args.term {
+        rules.term = time("--term", text)?;
+    }
+    if let Some(text) = &args.deposit_delay {
+        rules.unbond_delay = time("--deposit-delay", text)?;
+    }
+    if let Some(text) = &args.min_deposit {
+        rules.min_bond = text.parse().map_err(|e| Failure::usage(format!("--min-deposit {text}: {e}")))?;
+    }
+    rules.check(args.dev).map_err(|e| {
+        Failure::usage(e.to_string()).next("what has no flag is as in other networks of this kind:  farm genesis --help names them")
+    })?;
+    Ok(rules)
+}
+
 fn supply(genesis: &Genesis) -> Amount {
     genesis.accounts.iter().fold(Amount::ZERO, |sum, account| sum.saturating_add(account.balance))
 }
@@ -77,6 +102,11 @@ fn show(app: &App, genesis: &Genesis) -> Outcome {
         text.push_str(&format!("rules     version {}; `farm genesis --show FILE --json` has every parameter\n", genesis.rules_version));
         text.push_str(&format!("supply    {} credits in {}\n", credits(supply(genesis)), count(genesis.accounts.len() as u64, "account")));
         text.push_str(&format!("validators {}, of whom {quorum} make a block final", genesis.validators.len()));
+        let rules = &genesis.params.validators;
+        if elects(genesis) {
+            let seats = count(rules.seats.into(), "seat");
+            text.push_str(&format!("\nelections {seats} for {}, deposits from {} cr", duration(rules.term), credits(rules.min_bond)));
+        }
         for v in &genesis.validators {
             text.push_str(&format!("\n  {}  operator {}", NodeId(v.key), v.operator.short()));
         }
@@ -85,13 +115,24 @@ fn show(app: &App, genesis: &Genesis) -> Outcome {
     Ok(Exit::Ok)
 }
 
+/// Whether its seats are elected.
+const fn elects(genesis: &Genesis) -> bool {
+    genesis.params.validators.seats >= LEAST_SEATS
+}
+
 /// What the operators do next, in their order.
-fn guide(genesis: &Genesis, quorum: usize, dev: bool) -> String {
+fn guide(genesis: &Genesis, quorum: usize) -> String {
     let (name, id, all) = (&genesis.name, genesis.zone(), genesis.validators.len());
-    let credits_line = if dev {
+    let credits_line = if genesis.params.dev {
         "Everybody who asks gets test credits; they have no value."
     } else {
         "There are no test credits: the accounts in the genesis have all there is."
+    };
+    let elections = if elects(genesis) {
+        "6. Stand for election: `farm validator deposit KEY CREDITS --operator DIR` posts the operator's deposit for your validator; those of\n   \
+         the genesis keep their seats until four that stand can be elected.\n"
+    } else {
+        ""
     };
     format!(
         "# Launching {name}\n\n\
@@ -101,7 +142,7 @@ fn guide(genesis: &Genesis, quorum: usize, dev: bool) -> String {
          2. Take the place that the genesis gives you: `farm validator join --data DIR --genesis genesis --network network.toml`.\n   If your machine listens at another address than the others dial, write it into the `network.toml` that is then in DIR, as `listen`.\n\
          3. Open the port of your address in `network.toml` for the other validators. The API stays on loopback unless you say otherwise.\n\
          4. Start it: `farm validator run --data DIR`. The first block comes when {} are up.\n\
-         5. Look at it: `farm --api-url http://127.0.0.1:8730 status`.\n\n\
+         5. Look at it: `farm --api-url http://127.0.0.1:8730 status`.\n{elections}\n\
          Keep the key files in DIR to yourself, and run a validator's key on one machine only: two that sign with one key contradict\n\
          each other.\n",
         count(all as u64, "validator"),

@@ -10,13 +10,13 @@ use crate::deploy::group;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, FromLog};
 use crate::follow::{final_in, show_frame};
-use crate::patience::{Calls, while_away};
+use crate::patience::while_away;
 use crate::receipt::Receipt;
 use crate::render::number::{credits, duration, per_hour};
 use crate::render::{Progress, Table};
 use crate::sealed::CUT;
 use crate::session::{App, Job, Session};
-use crate::verify::{Checker, Evidence, answered};
+use crate::verify::{Evidence, checker, with_evidence};
 use crate::watching::{View, show};
 use crate::words;
 use futures::StreamExt as _;
@@ -50,14 +50,11 @@ pub(crate) fn cost(lease: &LeaseView) -> Amount {
 
 /// What the machine of an open lease says; nothing when it does not answer at once.
 pub(crate) async fn live(session: &Session, lease: Option<&LeaseView>) -> Option<LeaseStatus> {
-    told(session, lease?, &[LeaseState::Accepted, LeaseState::Running]).await
+    told(session, lease.filter(|l| matches!(l.state, LeaseState::Accepted | LeaseState::Running))?).await
 }
 
-/// What the machine of a lease says while it has one of these states; nothing when it does not answer at once.
-async fn told(session: &Session, lease: &LeaseView, in_states: &[LeaseState]) -> Option<LeaseStatus> {
-    if !in_states.contains(&lease.state) {
-        return None;
-    }
+/// What the machine of a lease says; nothing when it does not answer at once.
+async fn told(session: &Session, lease: &LeaseView) -> Option<LeaseStatus> {
     tokio::time::timeout(ANSWER_WAIT, session.lease_client(lease).status()).await.ok()?.ok()
 }
 
@@ -126,24 +123,28 @@ pub(crate) async fn status(app: &App, job: &str, watch: bool) -> Outcome {
     let session = Session::open(app).await?;
     show(session.out, watch, async || match group::find(&session, job)? {
         Some(group) => groups::status(&session, &group).await,
-        None => one(&session, job).await,
+        None => one(app, &session, job).await,
     })
     .await
 }
 
 /// What is known of one job.
-async fn one(session: &Session, job: &str) -> Result<View, Failure> {
-    let job = session.job(job).await?;
+async fn one(app: &App, session: &Session, job: &str) -> Result<View, Failure> {
+    let mut job = session.job(job).await?;
+    let evidence = proven(app, session, &mut job).await?;
     // The machine keeps what happened for a week after the end.
-    const WITH_A_MACHINE: [LeaseState; 4] = [LeaseState::Accepted, LeaseState::Running, LeaseState::Closing, LeaseState::Closed];
-    let said = match &job.lease {
-        Some(lease) => told(session, lease, &WITH_A_MACHINE).await,
+    let said = match job.lease.as_ref().filter(|lease| lease.state != LeaseState::Matched) {
+        Some(lease) => told(session, lease).await,
         None => None,
     };
     let view = JobView { order: job.order.clone(), lease: job.lease.clone() };
     let state = words::state(&view, said.as_ref().map(|s| s.phase));
     let value = serde_json::json!({"job": job.handle, "state": state, "order": job.order, "lease": job.lease, "machine": said});
-    let text = job_text(session, &job, state, said.as_ref());
+    let value = with_evidence(value, evidence.as_ref());
+    let mut text = job_text(session, &job, state, said.as_ref());
+    if let Some(evidence) = &evidence {
+        text = format!("{}\n{}", text.trim_end(), evidence.short());
+    }
     Ok(View { value, text, over: words::is_over(&view) })
 }
 
@@ -323,16 +324,13 @@ pub(crate) async fn receipt(app: &App, args: &ReceiptArgs) -> Outcome {
     if args.wait && lease.settlement.is_none() {
         lease = settled(&session, &job, &lease).await?;
     }
-    let evidence = if args.details { verified(app, &session, &mut lease).await? } else { None };
+    let evidence = verified(app, &session, &mut lease).await?;
     let mut receipt = Receipt::of(job.handle.clone(), &lease, session.is_test(), None, final_in(&session, &lease));
     receipt.watcher = match session.watched_here(&lease) {
         Some(here) => Some(here),
         None => watcher_name(&session, &lease).await,
     };
-    let mut json = receipt.json();
-    if let (Some(fields), Some(evidence)) = (json.as_object_mut(), &evidence) {
-        fields.insert("verified".into(), evidence.json());
-    }
+    let json = with_evidence(receipt.json(), evidence.as_ref());
     session.out.either(&json, || {
         let verified = evidence.map_or_else(String::new, |e| format!("\n  {}", e.short()));
         receipt.text(&session.out, args.details) + &verified
@@ -348,15 +346,28 @@ async fn watcher_name(session: &Session, lease: &LeaseView) -> Option<String> {
     }
 }
 
-/// Holds the lease against the records that the validators signed, where we know whom to trust.
+/// The same for a job: its order and its lease.
+async fn proven(app: &App, session: &Session, job: &mut Job) -> Result<Option<Evidence>, Failure> {
+    let Some(mut checker) = checker(app, session)? else { return Ok(None) };
+    let shown = checker.corrected(RecordKind::Order, &job.order.id.0, Some(&job.order)).await?;
+    // The ledger forgets an order that ended long ago; what was said of it is then all there is.
+    let Some((order, mut evidence)) = shown else { return Ok(None) };
+    job.order = order;
+    if let Some(lease) = &mut job.lease
+        && let Some((view, more)) = checker.corrected(RecordKind::Lease, &lease.id.0, Some(&*lease)).await?
+    {
+        *lease = view;
+        evidence = evidence.and(more);
+    }
+    Ok(Some(evidence))
+}
+
+/// Puts what the validators signed in the place of what was said of a lease, where we know whom to trust.
 async fn verified(app: &App, session: &Session, lease: &mut LeaseView) -> Result<Option<Evidence>, Failure> {
-    let Some(trusted) = app.trusted()? else { return Ok(None) };
-    let calls = Calls::Later(session.out);
-    let checker = Checker::new(calls, session.api.clone(), trusted, 0);
-    let id = lease.id.0;
-    let (view, evidence) = checker.view(RecordKind::Lease, &id, || answered(calls, &session.api, RecordKind::Lease, id)).await?;
-    let view = view.ok_or_else(|| Failure::new("not-found", format!("there is no lease of {}", lease.id)))?;
-    *lease = serde_json::from_value(view).map_err(|e| Failure::new("internal", e.to_string()))?;
+    let Some(mut checker) = checker(app, session)? else { return Ok(None) };
+    let proven = checker.corrected(RecordKind::Lease, &lease.id.0, Some(&*lease)).await?;
+    let (view, evidence) = proven.ok_or_else(|| Failure::new("not-found", format!("there is no lease of {}", lease.id)))?;
+    *lease = view;
     Ok(Some(evidence))
 }
 

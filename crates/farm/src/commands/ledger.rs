@@ -25,9 +25,12 @@ const SHOWN: usize = 20;
 pub(crate) async fn run(app: &App, args: &LedgerArgs) -> Outcome {
     match &args.command {
         LedgerCommand::Head { height } => head(app, *height).await,
-        LedgerCommand::Get { what, id, verify, no_verify, since } => {
-            let trust = Trust { required: *verify || *since > 0, off: *no_verify, since: *since };
-            get(app, what, id.as_deref(), trust).await
+        LedgerCommand::Get { what, id, verify, since } => {
+            let required = *verify || *since > 0;
+            if required && app.skip_verification {
+                return Err(Failure::usage("--skip-verification checks nothing: leave it away, or --verify and --since"));
+            }
+            get(app, what, id.as_deref(), Trust { required, since: *since }).await
         }
         LedgerCommand::Check => check(app).await,
         LedgerCommand::Export { file, data } => moving::export(app, file, data.as_deref()).await,
@@ -67,8 +70,6 @@ async fn head(app: &App, height: Option<u64>) -> Outcome {
 struct Trust {
     /// Fail unless it was checked.
     required: bool,
-    /// Check nothing.
-    off: bool,
     /// Refuse what is older.
     since: u64,
 }
@@ -99,12 +100,11 @@ async fn get(app: &App, what: &str, id: Option<&str>, trust: Trust) -> Outcome {
     let asked = asked(what, id)?;
     let client = app.client()?;
     let calls = Calls::First(app.out);
-    let trusted = if trust.off { None } else { app.trusted()? };
-    let Some(trusted) = trusted else {
+    let Some(trusted) = app.trusted()? else {
         if trust.required {
             return Err(Failure::new("nobody-trusted", "there is nobody to check this against: no validators are known for this network")
                 .next(
-                    "get the network's founding file from somebody you believe, then:  farm context create NAME --api-url URL --trust FILE",
+                    "get the network's founding file, or a checkpoint, from somebody you believe, then:  farm context create NAME --api-url URL --trust FILE",
                 ));
         }
         let value = match asked {
@@ -112,10 +112,12 @@ async fn get(app: &App, what: &str, id: Option<&str>, trust: Trust) -> Outcome {
             Asked::Key(key) => serde_json::to_value(stated(calls, &client, &key).await?).unwrap_or_default(),
         };
         app.out.either(&value, || serde_json::to_string_pretty(&value).unwrap_or_default());
-        app.out.note("not verified: this is the gateway's word");
+        if !app.skip_verification {
+            app.out.note("not verified, as this context trusts nobody: this is the gateway's word");
+        }
         return Ok(Exit::Ok);
     };
-    let checker = Checker::new(calls, client.clone(), trusted, trust.since);
+    let mut checker = Checker::new(calls, client.clone(), trusted, trust.since);
     let unproven = match &asked {
         Asked::Record(kind, _) => kind.unproven(),
         Asked::Key(_) => &[],

@@ -1,6 +1,7 @@
 //! One file a command; this one chooses among them.
 
 mod account;
+mod backup;
 mod certificate;
 mod context;
 mod cp;
@@ -8,6 +9,7 @@ mod deploy;
 mod deposit;
 mod dev;
 mod doctor;
+mod duties;
 mod error;
 mod exec;
 pub(crate) mod explain;
@@ -31,6 +33,7 @@ mod provider;
 pub(crate) mod run;
 mod scale;
 mod schema;
+mod seats;
 mod secret;
 mod stats;
 mod tenure;
@@ -79,6 +82,8 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Offers(args) => offers::run(app, args).await,
         Command::Explain(args) => explain::run(app, args).await,
         Command::Dev(args) => Box::pin(dev::run(app, args)).await,
+        Command::Backup(args) => backup::backup(app, args).await,
+        Command::Restore(args) => backup::restore(app, args).await,
         Command::Genesis(args) => genesis::run(app, args),
         Command::Validator(args) => validator::run(app, args).await,
         Command::Provider(args) => provider::run(app, args).await,

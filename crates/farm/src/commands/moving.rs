@@ -30,7 +30,7 @@ pub(crate) async fn export(app: &App, file: &Path, data: Option<&Path>) -> Outco
     };
     // A file of the network that we talk to must be of the network whose validators we trust.
     if let (None, Some(trusted)) = (data, app.trusted()?)
-        && *trusted.zone() != moved.zone.0
+        && *trusted.validators().zone() != moved.zone.0
     {
         return Err(Failure::new("unproven", format!("do not believe this gateway: {} is another network's ledger", file.display())));
     }

@@ -10,6 +10,7 @@ use crate::machine;
 use crate::render::Table;
 use crate::render::number::{count, credits, duration};
 use crate::session::{App, Session};
+use crate::verify::{self, with_evidence};
 use crate::watching::{View, show};
 use crate::words;
 use pasture_api::data::LeaseStatus;
@@ -28,7 +29,7 @@ pub(crate) async fn run(app: &App, watch: bool) -> Outcome {
 async fn look(app: &App, session: &Session) -> Result<View, Failure> {
     let ours = session.account();
     let account = match session.ask(|| session.api.account(&ours)).await {
-        Ok(view) => Some(view),
+        Ok(view) => Some(verify::account(app, session, view).await?),
         Err(e) if e.problem().is_some_and(|p| p.status == 404) => None,
         Err(e) => return Err(e.into()),
     };
@@ -37,13 +38,19 @@ async fn look(app: &App, session: &Session) -> Result<View, Failure> {
     let open: Vec<&JobView> =
         jobs.iter().filter(|j| j.lease.as_ref().map_or(j.order.state == OrderState::Open, |l| is_live(l.state))).collect();
     let machines = machine::all(&app.paths).await;
-    let value = serde_json::json!({"network": session.status, "account": account, "open_jobs": open.len(), "machines": machines});
+    let shown = account.as_ref().map(|(view, evidence)| with_evidence(serde_json::to_value(view).unwrap_or_default(), evidence.as_ref()));
+    let value = serde_json::json!({"network": session.status, "account": shown, "open_jobs": open.len(), "machines": machines});
     let mut table = Table::pairs();
     for (name, text) in network_rows(&session.status, session.time()) {
         table.row([name.into(), text]);
     }
     match &account {
-        Some(view) => account_rows(view, session.is_test()).into_iter().for_each(|(name, text)| table.row([name.into(), text])),
+        Some((view, evidence)) => {
+            account_rows(view, session.is_test()).into_iter().for_each(|(name, text)| table.row([name.into(), text]));
+            if let Some(evidence) = evidence {
+                table.row(["proof".into(), evidence.short()]);
+            }
+        }
         None => table.row(["account".into(), format!("{}, not known to this network yet", session.account())]),
     }
     table.row(["jobs".into(), format!("{} open", open.len())]);

@@ -4,11 +4,12 @@
 //! answers, whether or not enough of the others are up for blocks.
 
 use crate::args::{ValidatorArgs, ValidatorCommand, ValidatorInitArgs, ValidatorJoinArgs, ValidatorRunArgs};
-use crate::backend;
+use crate::backend::{self, Place};
+use crate::commands::{duties, seats};
 use crate::config::absolute;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{Signals, parent_gone};
-use crate::render::number::count;
+use crate::render::number::{count, duration};
 use crate::session::App;
 
 /// Runs the command.
@@ -17,6 +18,12 @@ pub(crate) async fn run(app: &App, args: &ValidatorArgs) -> Outcome {
         ValidatorCommand::Init(args) => init(app, args),
         ValidatorCommand::Join(args) => join(app, args),
         ValidatorCommand::Run(args) => Box::pin(serve(app, args)).await,
+        ValidatorCommand::Register(args) => seats::register(app, args).await,
+        ValidatorCommand::Bond(args) => seats::bond(app, args).await,
+        ValidatorCommand::Unbond(args) => seats::unbond(app, args).await,
+        ValidatorCommand::Unjail(args) => seats::unjail(app, args).await,
+        ValidatorCommand::Ls => seats::ls(app).await,
+        ValidatorCommand::Status(args) => duties::run(app, args).await,
     }
 }
 
@@ -37,9 +44,16 @@ fn init(app: &App, args: &ValidatorInitArgs) -> Outcome {
 
 fn join(app: &App, args: &ValidatorJoinArgs) -> Outcome {
     let data = absolute(&args.data)?;
-    let genesis = backend::settle(&data, &args.genesis, &args.network)?;
+    let (genesis, place) = backend::settle(&data, &args.genesis, &args.network, args.address)?;
     app.out.note(&format!("✓ {} belongs to network {} ({})", data.display(), genesis.name, genesis.zone().short()));
+    if place == Place::Candidate {
+        app.out
+            .note("  its genesis does not name this validator: it follows the others as a candidate, and has no vote before it is elected");
+    }
     app.out.note(&format!("  start it:  farm validator run --data {}", data.display()));
+    if place == Place::Candidate {
+        app.out.note(&format!("  stand for election:  farm validator register --data {} --deposit CREDITS", data.display()));
+    }
     Ok(Exit::Ok)
 }
 
@@ -56,9 +70,14 @@ async fn serve(app: &App, args: &ValidatorRunArgs) -> Outcome {
     if app.out.json {
         app.out.json(&serde_json::json!({
             "event": "ready", "validator": key, "network": zone, "validators": validator.validators(), "api_url": url,
+            "seated": validator.seated(),
         }));
     } else {
-        app.out.data(&format!("✓ validator {} of network {}, one of {}", key.short(), zone.short(), validator.validators()));
+        let part = if validator.seated() { format!("one of {}", validator.validators()) } else { "a candidate without a vote".into() };
+        app.out.data(&format!("✓ validator {} of network {}, {part}", key.short(), zone.short()));
+        if let Some(left) = backend::waits_with_votes(&data)? {
+            app.out.note(&format!("  restored from a backup: it votes in terms of the engine that begin in {} or later", duration(left)));
+        }
         app.out.note(&format!("  its API is at {url}"));
         let quorum = validator.trusted().quorum();
         if quorum > 1 {

@@ -111,6 +111,10 @@ fn each_failure_says_what_is_wrong_what_to_do_what_was_charged_and_its_code() {
         vec!["init", node.arg()],
         vec!["error", "no-such"],
         vec!["herd", "status", "nothing-like-it"],
+        vec!["validator", "deposit", NOBODY, "1"],
+        vec!["validator", "register", "--data", "/no/such/folder", "--deposit", "10"],
+        vec!["validator", "status", "0123456789abcdef"],
+        vec!["backup", "/no/such/file", "--data", "/no/such/folder"],
         vec!["run", "--no-such-flag"],
         vec!["ledger", "replay", "--data", "/no/such/folder"],
     ];

@@ -22,7 +22,7 @@ const FEE_TOO_LOW: u16 = 30;
 const BALANCE: u16 = 31;
 
 /// A transfer that is fine, to be spoilt.
-fn transfer(user: &User, seq: u64) -> TxBody {
+pub(crate) fn transfer(user: &User, seq: u64) -> TxBody {
     let status = user.api(async |api| api.status().await);
     TxBody {
         version: ENVELOPE_VERSION,

@@ -13,6 +13,8 @@ mod cheats;
 #[cfg(test)]
 mod deployments;
 #[cfg(test)]
+mod elections;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod files;
@@ -40,6 +42,8 @@ mod limits;
 mod machines;
 #[cfg(test)]
 mod newcomers;
+#[cfg(test)]
+mod operate;
 #[cfg(test)]
 mod operator;
 #[cfg(test)]

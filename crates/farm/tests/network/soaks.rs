@@ -1,15 +1,17 @@
-//! A soak: four validators, each a process, are killed, stopped in their tracks and started again at random, while people pay each other
-//! through whichever of them answers.
+//! A soak: four validators, each a process on a network of its own, are killed, stopped in their tracks, cut off and started again at random,
+//! while people pay each other through whichever of them answers.
 //!
 //! `SOAK=200 cargo test --package pasture-farm --test network -- soaks` (what `make soak` does) is the whole promise; without it there are a
 //! few strokes. Whenever a quorum is up, payments go on. At the end every block of every validator is the same, each payment that was
 //! asked for was made exactly once, the books balance, and each validator's blocks give its state when they are executed again.
 
-use crate::support::{PATIENCE, Running, Signal, User, ask, eventually, free_port, random, until};
-use pasture_api::{ApiClient, ApiError, HeadView, TxResult};
+use crate::ledger::transfer;
+use crate::support::{PATIENCE, Running, Signal, User, Wires, alone, ask, eventually, random, until};
+use crate::validators::head;
+use pasture_api::{ApiClient, ApiError, TxResult};
 use pasture_rt::{Clock as _, SystemClock};
-use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, Envelope, TxBody};
-use pasture_types::{AccountId, Amount, AssetId, Millis, SigningKey, Timestamp, ZoneId};
+use pasture_types::tx::{Action, Envelope, TxBody};
+use pasture_types::{AccountId, Amount, AssetId, Millis, SigningKey, Timestamp};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,25 +38,31 @@ fn strokes() -> usize {
     asked.map_or(FEW, |n| n.parse().expect("SOAK is a number of strokes"))
 }
 
-/// One validator; it may be down, or stand still.
+/// Where validators listen for each other, and for people.
+const PORT: u16 = 8_740;
+const API_PORT: u16 = 8_730;
+
+/// One validator; it may be down, stand still, or be cut off.
 struct Validator {
+    machine: usize,
     data: PathBuf,
-    api: u16,
     process: Option<Running>,
     still: bool,
+    cut: bool,
 }
 
 impl Validator {
     fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.api)
+        format!("http://{}:{API_PORT}", Wires::address(self.machine))
     }
     fn takes_part(&self) -> bool {
-        self.process.is_some() && !self.still
+        self.process.is_some() && !self.still && !self.cut
     }
-    fn up(&mut self, user: &User) {
-        let listen = format!("127.0.0.1:{}", self.api);
-        let running = user.start(&["validator", "run", "--json", "--data", self.data.to_str().unwrap(), "--listen", &listen]);
-        eventually("a validator is up", PATIENCE, || running.stdout().contains("\"event\":\"ready\"").then_some(()));
+    fn up(&mut self, user: &User, wires: &Wires) {
+        let listen = format!("{}:{API_PORT}", Wires::address(self.machine));
+        let command = user.command(&["validator", "run", "--json", "--data", self.data.to_str().unwrap(), "--listen", &listen]);
+        let running = Running::start(wires.on(self.machine, &command));
+        eventually("a validator is up", PATIENCE, || running.stdout().contains("api_url").then_some(()));
         self.process = Some(running);
     }
     fn signal(&self, signal: Signal) {
@@ -68,11 +76,11 @@ impl Validator {
     }
 }
 
-fn launch(user: &User) -> Vec<Validator> {
+fn launch(user: &User, wires: &Wires) -> Vec<Validator> {
     let path = |name: &str| user.home().join(name).to_str().unwrap().to_owned();
     let mut make: Vec<String> = ["genesis", "--dev", "--name", "soak", "--out", &path("launch")].map(str::to_owned).to_vec();
     for n in 0..VALIDATORS {
-        let (data, out, address) = (path(&format!("v{n}")), path(&format!("v{n}.json")), format!("127.0.0.1:{}", free_port()));
+        let (data, out, address) = (path(&format!("v{n}")), path(&format!("v{n}.json")), format!("{}:{PORT}", Wires::address(n)));
         let _ = user.farm(&["validator", "init", "--data", &data, "--address", &address, "--out", &out]).exits(0);
         make.extend(["--validator".into(), out]);
     }
@@ -82,8 +90,8 @@ fn launch(user: &User) -> Vec<Validator> {
     for n in 0..VALIDATORS {
         let data = path(&format!("v{n}"));
         let _ = user.farm(&["validator", "join", "--data", &data, "--genesis", &genesis, "--network", &network]).exits(0);
-        let mut validator = Validator { data: data.into(), api: free_port(), process: None, still: false };
-        validator.up(user);
+        let mut validator = Validator { machine: n, data: data.into(), process: None, still: false, cut: false };
+        validator.up(user, wires);
         validators.push(validator);
     }
     validators
@@ -92,7 +100,6 @@ fn launch(user: &User) -> Vec<Validator> {
 /// What payers and the storm share.
 struct Shared {
     urls: Vec<String>,
-    zone: ZoneId,
     over: AtomicBool,
     /// Payments that somebody was told are final.
     made: AtomicU64,
@@ -100,22 +107,11 @@ struct Shared {
     wrong: Mutex<Option<String>>,
 }
 
-fn payment(zone: ZoneId, key: &SigningKey, to: AccountId, seq: u64) -> Envelope {
-    TxBody {
-        version: ENVELOPE_VERSION,
-        zone,
-        account: key.account(),
-        auth: Auth::Single,
-        lane: 7,
-        seq,
-        valid_until: Timestamp(SystemClock.now_ms()).plus(Millis::secs(3_600)),
-        max_fee: Amount::credits(1),
-        tip: Amount::ZERO,
-        fee_asset: AssetId::CREDIT,
-        fee_payer: None,
-        actions: vec![Action::Transfer { to, asset: AssetId::CREDIT, amount: Amount(1_000) }],
-    }
-    .sign(key)
+/// One of somebody's payments; `usual` is a transfer of theirs.
+fn payment(usual: &TxBody, to: AccountId, seq: u64) -> TxBody {
+    let valid_until = Timestamp(SystemClock.now_ms()).plus(Millis::secs(3_600));
+    let actions = vec![Action::Transfer { to, asset: AssetId::CREDIT, amount: Amount(1_000) }];
+    TxBody { seq, valid_until, actions, ..usual.clone() }
 }
 
 async fn submit(url: &str, tx: &Envelope) -> Option<Result<TxResult, ApiError>> {
@@ -124,11 +120,11 @@ async fn submit(url: &str, tx: &Envelope) -> Option<Result<TxResult, ApiError>> 
 }
 
 /// Pays until it is over, each payment until somebody says that it is final; how many.
-fn pays(shared: &Shared, key: &SigningKey, to: AccountId, mut seed: u64) -> u64 {
+fn pays(shared: &Shared, key: &SigningKey, usual: &TxBody, to: AccountId, mut seed: u64) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut seq = 0;
     while !shared.over.load(Ordering::SeqCst) {
-        let tx = payment(shared.zone, key, to, seq);
+        let tx = payment(usual, to, seq).sign(key);
         loop {
             let url = &shared.urls[usize::try_from(random(&mut seed) % shared.urls.len() as u64).unwrap()];
             match runtime.block_on(submit(url, &tx)) {
@@ -149,25 +145,54 @@ fn pays(shared: &Shared, key: &SigningKey, to: AccountId, mut seed: u64) -> u64 
     seq
 }
 
-/// Something happens to one of them.
-fn stroke(user: &User, validators: &mut [Validator], seed: &mut u64) -> String {
+/// What is wrong with one of them is mended, one thing of it.
+fn repair(user: &User, wires: &Wires, victim: &mut Validator) -> String {
+    let n = victim.machine;
+    if victim.cut {
+        wires.mend(n);
+        victim.cut = false;
+        return format!("{n} is back among the others");
+    }
+    if victim.still {
+        victim.signal(Signal::CONT);
+        victim.still = false;
+        return format!("{n} goes on");
+    }
+    victim.up(user, wires);
+    format!("{n} is started")
+}
+
+/// Something happens to one of them. Without a quorum it is mostly a repair: else there would hardly ever be one.
+fn stroke(user: &User, wires: &Wires, validators: &mut [Validator], seed: &mut u64) -> String {
+    let mut broken: Vec<&mut Validator> = validators.iter_mut().filter(|v| !v.takes_part()).collect();
+    if VALIDATORS - broken.len() < QUORUM && !random(seed).is_multiple_of(4) {
+        let at = usize::try_from(random(seed) % broken.len() as u64).unwrap();
+        return repair(user, wires, broken[at]);
+    }
     let n = usize::try_from(random(seed) % VALIDATORS as u64).unwrap();
     let victim = &mut validators[n];
-    match (victim.process.is_some(), victim.still, random(seed) % 2) {
-        (false, ..) => {
-            victim.up(user);
-            format!("{n} is started")
+    let dice = random(seed) % 3;
+    if dice == 0 {
+        if victim.cut {
+            return repair(user, wires, victim);
         }
-        (true, true, 0) => {
+        victim.cut = true;
+        wires.cut(n);
+        return format!("{n} is cut off, with whoever is cut off already");
+    }
+    match (victim.process.is_some(), victim.still, dice) {
+        (true, true, 1) => {
             victim.kill();
             format!("{n} is killed where it stands")
         }
-        (true, true, _) => {
-            victim.signal(Signal::CONT);
-            victim.still = false;
-            format!("{n} goes on")
+        (false, ..) | (true, true, _) => {
+            // What stands still or is down may be cut off besides.
+            let cut = std::mem::take(&mut victim.cut);
+            let what = repair(user, wires, victim);
+            victim.cut = cut;
+            what
         }
-        (true, false, 0) => {
+        (true, false, 1) => {
             victim.signal(Signal::STOP);
             victim.still = true;
             format!("{n} stands still")
@@ -179,19 +204,17 @@ fn stroke(user: &User, validators: &mut [Validator], seed: &mut u64) -> String {
     }
 }
 
-fn head(url: &str) -> HeadView {
-    ask(url, async |api| api.head().await).unwrap()
-}
-
 #[test]
-fn validators_that_die_and_stand_still_lose_no_payment_and_make_one_history() {
-    let strokes = strokes();
+fn validators_that_die_stand_still_and_are_cut_off_lose_no_payment_and_make_one_history() {
+    if !alone("soaks::validators_that_die_stand_still_and_are_cut_off_lose_no_payment_and_make_one_history") {
+        return;
+    }
+    let (strokes, wires) = (strokes(), Wires::lay(VALIDATORS));
     let user = User::new("http://127.0.0.1:1".into());
-    let mut validators = launch(&user);
+    let mut validators = launch(&user, &wires);
     let urls: Vec<String> = validators.iter().map(Validator::url).collect();
     let payers: Vec<User> = (0..PAYERS).map(|n| User::new(urls[n % urls.len()].clone()).with_credits()).collect();
-    let zone = payers[0].api(async |api| api.status().await).zone;
-    let shared = Arc::new(Shared { urls: urls.clone(), zone, over: false.into(), made: 0.into(), wrong: Mutex::default() });
+    let shared = Arc::new(Shared { urls: urls.clone(), over: false.into(), made: 0.into(), wrong: Mutex::default() });
     let receivers: Vec<User> = (0..PAYERS).map(|n| User::new(urls[n % urls.len()].clone()).with_credits()).collect();
     let had: Vec<Amount> = receivers.iter().map(|receiver| receiver.books().free).collect();
     let paying: Vec<_> = payers
@@ -199,8 +222,8 @@ fn validators_that_die_and_stand_still_lose_no_payment_and_make_one_history() {
         .zip(&receivers)
         .zip(1..)
         .map(|((payer, to), n)| {
-            let (shared, key, to) = (Arc::clone(&shared), payer.key(), to.account());
-            std::thread::spawn(move || pays(&shared, &key, to, SEED + n))
+            let (shared, key, usual, to) = (Arc::clone(&shared), payer.key(), transfer(payer, 0), to.account());
+            std::thread::spawn(move || pays(&shared, &key, &usual, to, SEED + n))
         })
         .collect();
     let made = || {
@@ -210,7 +233,7 @@ fn validators_that_die_and_stand_still_lose_no_payment_and_make_one_history() {
 
     let mut seed = SEED;
     for n in 1..=strokes {
-        let what = stroke(&user, &mut validators, &mut seed);
+        let what = stroke(&user, &wires, &mut validators, &mut seed);
         let part = validators.iter().filter(|v| v.takes_part()).count();
         println!("stroke {n} of {strokes}: {what}; {part} take part, {} payments", made());
         if part >= QUORUM {
@@ -224,8 +247,10 @@ fn validators_that_die_and_stand_still_lose_no_payment_and_make_one_history() {
             validator.signal(Signal::CONT);
             validator.still = false;
         }
+        wires.mend(validator.machine);
+        validator.cut = false;
         if validator.process.is_none() {
-            validator.up(&user);
+            validator.up(&user, &wires);
         }
     }
     let enough = made() + 2 * PAYERS as u64;

@@ -138,6 +138,16 @@ async fn a_wrong_method_is_a_405_that_says_which_is_right() {
 }
 
 #[tokio::test]
+async fn handovers_are_listed_and_a_set_that_never_was_has_a_code() {
+    let w = World::new().await;
+    let followed = w.api.handovers(&"0a".repeat(32)).await.unwrap();
+    assert_eq!((followed.handovers, followed.today), (vec!["01".to_string(), "02".to_string()], "0b".repeat(32)));
+    assert!(w.api.handovers(&"0b".repeat(32)).await.unwrap().handovers.is_empty());
+    let problem = w.refused("GET", &format!("/v1/ledger/handovers?from={}", "0c".repeat(32)), "").await;
+    assert_eq!((problem.status, problem.code.as_str()), (404, "unknown-validators"));
+}
+
+#[tokio::test]
 async fn bad_arguments_say_what_is_expected() {
     let w = World::new().await;
     let short = "ab".repeat(31);
@@ -153,6 +163,10 @@ async fn bad_arguments_say_what_is_expected() {
         ("/v1/epochs/-1".into(), "decimal digits"),
         ("/v1/ledger/blocks/latest".into(), "decimal digits"),
         ("/v1/ledger/state/xyz".into(), "bytes in hex"),
+        ("/v1/ledger/handovers".into(), "64 digits in hex"),
+        (format!("/v1/ledger/handovers?from={short}"), "64 digits in hex"),
+        (format!("/v1/ledger/handovers?from={short}zz"), "64 digits in hex"),
+        (format!("/v1/ledger/handovers?form={short}"), "unknown field"),
         ("/v1/events?account=7".into(), "64 hex digits are expected"),
         (format!("/v1/events?acount={}", "ab".repeat(32)), "unknown field"),
     ] {
@@ -248,6 +262,20 @@ async fn health_and_counters_can_be_read() {
     let text = w.text("/metrics").await;
     for line in [
         "pasture_ledger_height 7",
+        "pasture_ledger_time_seconds 1700000000",
+        "pasture_ledger_entries 77",
+        "pasture_term_number 4",
+        "pasture_term_blocks 5",
+        "pasture_validators_seated 2",
+        "pasture_validators_standing 3",
+        "pasture_validators_suspended 0",
+        "pasture_validator_seated 1",
+        "pasture_peers 1",
+        "pasture_engine_term_number 3",
+        "pasture_engine_certifiers 2",
+        "pasture_engine_certifies 1",
+        "pasture_validator_term_blocks 1",
+        "pasture_validator_term_blocks_share 2",
         "pasture_mempool_transactions 3",
         "pasture_gateway_event_subscribers 0",
         "pasture_gateway_requests_total{route=\"/v1/offers\",status=\"200\"} 2",
@@ -255,6 +283,19 @@ async fn health_and_counters_can_be_read() {
         "pasture_gateway_requests_total{route=\"unknown\",status=\"404\"} 1",
     ] {
         assert!(text.lines().any(|l| l == line), "no `{line}` in\n{text}");
+    }
+    let value = |text: &str, name: &str| -> f64 {
+        let line = text.lines().find_map(|l| l.strip_prefix(&format!("{name} "))).unwrap_or_else(|| panic!("no {name} in\n{text}"));
+        line.parse().unwrap()
+    };
+    assert!(value(&text, "pasture_ledger_lag_seconds") >= 0.0);
+    assert!(value(&text, "pasture_process_resident_memory_bytes") > 1e6 && value(&text, "pasture_process_open_files") >= 1.0);
+    // Each figure has its help and its kind, and is listed with its meaning where operators read.
+    let guide = include_str!("../../../../docs/guides/operate.md");
+    for line in text.lines().filter(|l| !l.starts_with('#')) {
+        let name = line.split(['{', ' ']).next().unwrap();
+        assert!(text.contains(&format!("# HELP {name} ")) && text.contains(&format!("# TYPE {name} ")), "{name}");
+        assert!(guide.contains(&format!("`{name}`")), "docs/guides/operate.md does not tell what {name} means");
     }
     w.ledger.broken.store(true, Ordering::SeqCst);
     assert_eq!(w.refused("GET", "/readyz", "").await.status, 503);

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
-    AccountView, ApiClient, BestOffer, CheckView, EpochView, Exclusion, ExplainView, GrantView, HeadView, JobView, LeaseView,
-    NetworkStatus, NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, ProposalView, StateValue, TenureView, TransactionView,
-    TxResult, auth,
+    AccountView, ApiClient, BestOffer, CheckView, EpochView, Exclusion, ExplainView, GrantView, HandoversView, HeadView, JobView,
+    LeaseView, NetworkStatus, NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, ProposalView, StateValue, TenureView,
+    TermView, ThisValidator, TransactionView, TxResult, ValidatorView, ValidatorsView, auth,
 };
 use pasture_gateway::{Backend, BlockEvents, ExportStream, Gateway, GatewayOptions};
 use pasture_rt::{ManualClock, Shutdown};
@@ -15,6 +15,7 @@ use pasture_types::grant::{Budget, GrantUse};
 use pasture_types::lease::LeaseState;
 use pasture_types::market::{AliveCheck, Egress, OfferTerms, OrderTerms, Rates};
 use pasture_types::tx::{Action, Auth, Envelope, TxBody};
+use pasture_types::validator::Seating;
 use pasture_types::{
     AccountId, Amount, AssetId, BlobHash, GrantId, Height, LeaseId, Millis, NodeId, OfferId, OrderId, Resources, SigningKey, Timestamp,
     TxId, ZoneId, codec,
@@ -257,6 +258,45 @@ impl Backend for Ledger {
     fn proposals(&self) -> Result<Vec<ProposalView>, Problem> {
         Ok(vec![])
     }
+    async fn validators(&self) -> Result<ValidatorsView, Problem> {
+        let status = self.status()?;
+        let term = TermView {
+            number: 4,
+            began: Timestamp(NOW - 5_000),
+            height: Height(2),
+            ends: Timestamp(NOW + 5_000),
+            seating: Seating::Elected,
+            seats: 2,
+            blocks: 5,
+        };
+        let validator = |n: u8, seated: bool, proposed: u64| ValidatorView {
+            key: NodeId([n; 32]),
+            operator: user().account(),
+            bond: Amount::credits(12),
+            leaving: vec![],
+            forfeited: Amount::ZERO,
+            seated,
+            stands: true,
+            proposed,
+            suspended: None,
+            registered: Timestamp(0),
+        };
+        Ok(ValidatorsView {
+            height: status.height,
+            time: status.time,
+            this: ThisValidator { key: NodeId([1; 32]), certifies: true, certifiers: 2, engine_term: 3, peers: 1 },
+            term,
+            seats: 4,
+            elections: true,
+            min_bond: Amount::credits(10),
+            unbond_delay: Millis(1),
+            validators: vec![validator(1, true, 1), validator(2, true, 4), validator(3, false, 0)],
+            more: false,
+        })
+    }
+    fn entries(&self) -> u64 {
+        77
+    }
     fn explain(&self, terms: OrderTerms) -> Result<ExplainView, Problem> {
         let best = BestOffer {
             node: node_key().node_id(),
@@ -275,6 +315,14 @@ impl Backend for Ledger {
     }
     async fn state(&self, key: Vec<u8>) -> Result<StateValue, Problem> {
         Ok(StateValue { key: hex::encode(key), value: Some("2a".into()), height: Height(7), proof: None })
+    }
+    async fn handovers(&self, from: [u8; 32]) -> Result<Option<HandoversView>, Problem> {
+        let view = |handovers| HandoversView { today: "0b".repeat(32), handovers };
+        Ok(match from {
+            [10, ..] => Some(view(vec!["01".into(), "02".into()])),
+            [11, ..] => Some(view(vec![])),
+            _ => None,
+        })
     }
     async fn check(&self) -> Result<CheckView, Problem> {
         Ok(CheckView { height: Height(7), checked: vec!["money".into()], violations: vec![] })

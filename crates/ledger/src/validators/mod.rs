@@ -7,6 +7,7 @@
 pub(crate) mod beacon;
 pub(crate) mod check;
 pub(crate) mod election;
+pub(crate) mod faults;
 pub mod query;
 mod records;
 pub(crate) mod terms;
@@ -16,6 +17,7 @@ mod tests;
 pub use records::{Beacon, Ordering, Seat, SeatTerm, Validator};
 
 use crate::apply::Tx;
+use crate::cost::ED25519_US;
 use crate::env::Env;
 use crate::error::TxError;
 use crate::stake::forfeit::{jail_for, part, pay_out, take, take_leaving};
@@ -50,9 +52,26 @@ pub(crate) const META_ELECTION: u8 = 0x3a;
 pub(crate) const MAX_STANDING: usize = 256;
 
 /// Microseconds of an action, and what its timer does later.
-pub(crate) const COST_US: u32 = 20;
+const COST_US: u32 = 20;
 /// Verifying a proof of possession: two pairings.
-pub(crate) const POSSESSION_US: u32 = 2_000;
+const POSSESSION_US: u32 = 2_000;
+
+/// The cost of an action in microseconds.
+pub(crate) const fn cost_us(action: &ValidatorAction) -> u32 {
+    match action {
+        ValidatorAction::Bond { .. } | ValidatorAction::Unbond { .. } | ValidatorAction::Unjail { .. } => COST_US,
+        ValidatorAction::Accuse { .. } => COST_US + faults::ACCUSE_US,
+        ValidatorAction::Rotate { .. } => COST_US + REGISTRATION_US,
+    }
+}
+
+/// The cost of a registration on top of an action's: a consent and a proof of possession.
+const REGISTRATION_US: u32 = ED25519_US + POSSESSION_US;
+
+/// The cost of a registration in microseconds.
+pub(crate) const fn register_cost_us() -> u32 {
+    COST_US + REGISTRATION_US
+}
 
 pub(crate) fn validator_key(id: &NodeId) -> Vec<u8> {
     key(VALIDATORS, &[&id.0])
@@ -71,6 +90,7 @@ pub fn proofs_of_possession(tx: &[u8]) -> Result<Vec<GenesisValidator>, TxError>
     let envelope = auth::decode(tx)?;
     let found = envelope.body.actions.into_iter().filter_map(|a| match a {
         Action::RegisterValidator { validator, .. } => Some(validator),
+        Action::Validator(ValidatorAction::Rotate { new, .. }) => Some(*new),
         _ => None,
     });
     Ok(found.collect())
@@ -158,13 +178,8 @@ fn stand(s: &mut dyn StateWrite, env: &Env, v: &Validator) -> Result<(), TxError
     Ok(())
 }
 
-pub(crate) fn register(
-    s: &mut dyn StateWrite,
-    tx: &mut Tx<'_>,
-    new: &GenesisValidator,
-    consent: &Signature,
-    bond: Amount,
-) -> Result<(), TxError> {
+/// Whether these keys may be a new validator of the account.
+fn may_be_new(s: &dyn StateRead, tx: &Tx<'_>, new: &GenesisValidator, consent: &Signature) -> Result<(), TxError> {
     if new.operator != tx.account {
         return Err(TxError::NotYours("the validator"));
     }
@@ -175,12 +190,23 @@ pub(crate) fn register(
     if validator(s, &id).is_some() {
         return Err(TxError::Exists("the validator"));
     }
+    let digest = validator_consent_digest(&tx.env.zone.id, &tx.account, &new.key, &new.bls_key);
+    PublicKey::from(id).verify(&digest, consent).map_err(|source| TxError::Signature { whose: "validator's consent", source })
+}
+
+pub(crate) fn register(
+    s: &mut dyn StateWrite,
+    tx: &mut Tx<'_>,
+    new: &GenesisValidator,
+    consent: &Signature,
+    bond: Amount,
+) -> Result<(), TxError> {
+    let id = NodeId(new.key);
     let needs = tx.env.zone.params.validators.min_bond;
     if bond < needs {
         return Err(TxError::StakeTooSmall { needs, has: bond });
     }
-    let digest = validator_consent_digest(&tx.env.zone.id, &tx.account, &new.key, &new.bls_key);
-    PublicKey::from(id).verify(&digest, consent).map_err(|source| TxError::Signature { whose: "validator's consent", source })?;
+    may_be_new(s, tx, new, consent)?;
     bank::debit(s, &tx.account, AssetId::CREDIT, bond, "the deposit")?;
     let mut v = fresh(new, tx.env.now());
     v.bond = bond;
@@ -192,13 +218,22 @@ pub(crate) fn register(
 }
 
 pub(crate) fn act(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &ValidatorAction) -> Result<(), TxError> {
-    let (ValidatorAction::Bond { key, .. } | ValidatorAction::Unbond { key, .. } | ValidatorAction::Unjail { key }) = action;
+    let key = match action {
+        ValidatorAction::Accuse { key, votes } => return faults::accuse(s, tx, &NodeId(*key), votes),
+        ValidatorAction::Bond { key, .. }
+        | ValidatorAction::Unbond { key, .. }
+        | ValidatorAction::Unjail { key }
+        | ValidatorAction::Rotate { key, .. } => key,
+    };
     let id = NodeId(*key);
     let mut v = validator(s, &id).ok_or_else(|| TxError::unknown("validator", &id))?;
     if v.operator != tx.account {
         return Err(TxError::NotYours("the validator"));
     }
     let event = match action {
+        // Anybody may, and did above.
+        ValidatorAction::Accuse { .. } => return Ok(()),
+        ValidatorAction::Rotate { new, consent, .. } => return faults::rotate(s, tx, v, new, consent),
         ValidatorAction::Bond { amount, .. } => {
             not_nothing(*amount)?;
             bank::debit(s, &tx.account, AssetId::CREDIT, *amount, "the deposit")?;

@@ -4,9 +4,10 @@
 
 pub use super::election::{Contender, LEAST_SEATS, MAX_SEATS, elect, operator_cap};
 pub use super::records::{Beacon, Ordering, Seat, SeatTerm, Validator};
-use super::{beacon, terms};
-use pasture_types::NodeId;
+use super::{PROPOSED, VALIDATORS, beacon, terms};
+use crate::tables::{get, key, keys_with, tail_id};
 use pasture_types::state::StateRead;
+use pasture_types::{NodeId, Timestamp};
 use std::collections::BTreeMap;
 
 /// A validator's record.
@@ -15,10 +16,40 @@ pub fn validator(s: &dyn StateRead, id: &NodeId) -> Option<Validator> {
     super::validator(s, id)
 }
 
+/// The last term of the engine for which a validator was punished for contradicting itself.
+#[must_use]
+pub fn accused(s: &dyn StateRead, id: &NodeId) -> Option<u64> {
+    super::faults::accused(s, id)
+}
+
 /// Who stands for election.
 #[must_use]
 pub fn standing(s: &dyn StateRead) -> Vec<Validator> {
     super::standing(s)
+}
+
+/// Every validator that was ever registered, by key, at most so many.
+#[must_use]
+pub fn all(s: &dyn StateRead, most: usize) -> Vec<Validator> {
+    keys_with(s, &[VALIDATORS], most).iter().filter_map(|k| super::validator(s, &NodeId(tail_id(k)?))).collect()
+}
+
+/// Whether a validator stands for election.
+#[must_use]
+pub fn stands(s: &dyn StateRead, id: &NodeId) -> bool {
+    s.get(&super::standing_key(id)).is_some()
+}
+
+/// Blocks that a validator proposed in the term of now; nobody's are counted while one validator sits.
+#[must_use]
+pub fn proposed(s: &dyn StateRead, id: &NodeId) -> u64 {
+    get(s, &key(PROPOSED, &[&id.0])).unwrap_or(0)
+}
+
+/// From when on a block begins the next term.
+#[must_use]
+pub fn term_ends(s: &dyn StateRead) -> Option<Timestamp> {
+    terms::ends(&crate::tables::zone(s)?, &terms::current(s)?)
 }
 
 /// The term of now.

@@ -8,6 +8,7 @@ use super::election::{Contender, LEAST_SEATS, MAX_SEATS, elect};
 use super::{META_ELECTION, META_TERM, PROPOSED, Seat, SeatTerm, TERM, may_stand, standing, validator};
 use crate::bank;
 use crate::env::Env;
+use crate::records::Zone;
 use crate::tables::{META_ZONE, VALIDATOR, get, key, keys_with, meta, put, tail_id};
 use pasture_types::event::Event;
 use pasture_types::genesis::Genesis;
@@ -62,6 +63,13 @@ pub(crate) fn due(s: &dyn StateRead, env: &Env) -> Option<Timestamp> {
     Some(env.zone.genesis_at.plus(Millis(next.saturating_mul(length(env)))))
 }
 
+/// When the term after this one begins, by today's length.
+pub(crate) fn ends(zone: &Zone, term: &SeatTerm) -> Option<Timestamp> {
+    let length = zone.params.validators.term.0.max(1);
+    let next = (term.began_at.since(zone.genesis_at).0 / length).checked_add(1)?;
+    Some(zone.genesis_at.plus(Millis(next.checked_mul(length)?)))
+}
+
 /// Counts a block for its proposer and begins a term when its time has come.
 pub(crate) fn advance(s: &mut dyn StateWrite, env: &Env, proposer: &[u8; 32], events: &mut Vec<Event>) {
     // With one validator nothing is shared out, so nothing is counted.
@@ -74,6 +82,10 @@ pub(crate) fn advance(s: &mut dyn StateWrite, env: &Env, proposer: &[u8; 32], ev
     let number = number_of_now(env, &old);
     if number <= old.number {
         return;
+    }
+    // Without elections a suspension would empty a seat for good.
+    if env.zone.params.validators.seats as usize >= LEAST_SEATS {
+        super::faults::absent(s, env, &old.seats, events);
     }
     pay_pool(s, &old, events);
     s.delete(&meta(META_ELECTION));

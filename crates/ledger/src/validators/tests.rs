@@ -8,6 +8,7 @@ use pasture_ledger::{Ordering, begin_block, check, end_block};
 use pasture_types::SigningKey;
 use pasture_types::genesis::Params;
 use pasture_types::validator::Seating;
+use pasture_types::votes::{Contradiction, Vote, VoteKind};
 use proptest::prelude::*;
 
 const TERM_MS: u64 = 600_000;
@@ -130,6 +131,107 @@ fn a_deposit_answers_until_it_is_back() {
     let other = secret(1);
     let bond = Action::Validator(ValidatorAction::Bond { key, amount: Amount(1) });
     assert_eq!(code(w.act(&other, vec![bond])), 42);
+}
+
+/// Votes of the validator with key `n` for a block's finality and against the view that it is in.
+fn contradiction(w: &World, n: u8, term: u64) -> Contradiction {
+    let (zone, view) = (w.genesis.zone(), 7);
+    let vote = |kind| {
+        let Signature::Ed25519(signature) = secret(n).sign_message(&Vote { kind, signature: [0; 64] }.message(&zone, term, view)) else {
+            panic!("an Ed25519 key")
+        };
+        Vote { kind, signature }
+    };
+    Contradiction { term, view, one: vote(VoteKind::Finalize { parent: 6, block: [1; 32] }), other: vote(VoteKind::Nullify) }
+}
+
+fn accusation(key: [u8; 32], votes: &Contradiction) -> Action {
+    Action::Validator(ValidatorAction::Accuse { key, votes: Box::new(*votes) })
+}
+
+#[test]
+fn who_contradicts_itself_pays_and_is_suspended_once_a_term() {
+    let mut w = World::with(params(7), 1);
+    let op = operator(&mut w, 10, 50);
+    let (user, key) = (w.user.clone(), id(10).0);
+    let votes = contradiction(&w, 10, 3);
+    let harmless = Contradiction { other: votes.one, ..votes };
+    assert_eq!(code(w.act(&user, vec![accusation(key, &harmless)])), 6);
+    let others = contradiction(&w, 11, 3);
+    assert_eq!(code(w.act(&user, vec![accusation(key, &others)])), 20);
+    assert_eq!(code(w.act(&user, vec![accusation(key, &Contradiction { view: 8, ..votes })])), 20);
+    assert_eq!(code(w.act(&user, vec![accusation(id(12).0, &votes)])), 40);
+    w.act(&user, vec![accusation(key, &votes)]).unwrap();
+    let v = query::validators::validator(&w.state, &id(10)).unwrap();
+    assert_eq!((v.bond, v.forfeited), (Amount::credits(45), Amount::credits(5)), "a tenth in development");
+    assert_eq!(v.jail.unwrap().fault, Fault::Equivocation);
+    assert!(query::validators::standing(&w.state).is_empty());
+    // The other votes of that term, and of those before, cost no more; a later term's do.
+    assert_eq!(code(w.act(&user, vec![accusation(key, &votes)])), 41);
+    let earlier = contradiction(&w, 10, 2);
+    assert_eq!(code(w.act(&user, vec![accusation(key, &earlier)])), 41);
+    let later = contradiction(&w, 10, 4);
+    w.act(&op, vec![accusation(key, &later)]).unwrap();
+    assert_eq!(query::validators::validator(&w.state, &id(10)).unwrap().bond, Amount(40_500_000_000));
+}
+
+#[test]
+fn replaced_keys_answer_for_what_they_signed() {
+    let mut w = World::with(params(4), 1);
+    let ops: Vec<_> = (10..14).map(|n| operator(&mut w, n, 100)).collect();
+    w.wait(TERM_MS);
+    let rotation = |w: &World, op: &SigningKey, old: u8, new: u8| {
+        let Action::RegisterValidator { validator, consent, .. } = registration(w, op, new, 0) else { panic!() };
+        Action::Validator(ValidatorAction::Rotate { key: id(old).0, new: Box::new(validator), consent })
+    };
+    let (to_known, to_new) = (rotation(&w, &ops[0], 10, 11), rotation(&w, &ops[0], 10, 20));
+    assert_eq!(code(w.act(&ops[0], vec![to_known])), 41);
+    assert_eq!(code(w.act(&ops[1], vec![to_new.clone()])), 42);
+    w.act(&ops[0], vec![Action::Validator(ValidatorAction::Unbond { key: id(10).0, amount: Amount::credits(30) })]).unwrap();
+    w.act(&ops[0], vec![to_new]).unwrap();
+    let (old, new) = (query::validators::validator(&w.state, &id(10)).unwrap(), query::validators::validator(&w.state, &id(20)).unwrap());
+    assert_eq!((old.bond, new.bond, new.leaving.len()), (Amount::ZERO, Amount::credits(70), 1));
+    assert!(seats(&w).contains(&id(10)), "it sits to the end of the term");
+    let soon = rotation(&w, &ops[0], 20, 21);
+    assert_eq!(code(w.act(&ops[0], vec![soon])), 43);
+    w.wait(TERM_MS);
+    assert!(seats(&w).contains(&id(20)) && !seats(&w).contains(&id(10)));
+    // What the old key signed is paid for by the new one, what is on its way back included.
+    let user = w.user.clone();
+    let votes = contradiction(&w, 10, 3);
+    w.act(&user, vec![accusation(id(10).0, &votes)]).unwrap();
+    let new = query::validators::validator(&w.state, &id(20)).unwrap();
+    assert_eq!((new.bond, new.forfeited), (Amount::credits(60), Amount::credits(10)));
+    assert!(new.jail.is_some());
+    let jailed = rotation(&w, &ops[0], 20, 21);
+    assert_eq!(code(w.act(&ops[0], vec![jailed])), 43);
+    w.wait(2 * TERM_MS);
+    assert_eq!(query::validators::validator(&w.state, &id(20)).unwrap().leaving.len(), 0, "its timer went with it");
+}
+
+#[test]
+fn who_proposes_nothing_in_a_long_term_is_suspended() {
+    let mut w = World::with(params(4), 1);
+    let _ops: Vec<_> = (10..15).map(|n| operator(&mut w, n, 100 - u64::from(n))).collect();
+    w.wait(TERM_MS);
+    assert!(seats(&w).contains(&id(10)) && !seats(&w).contains(&id(14)));
+    let blocks = |w: &mut World, n: u64| {
+        for at in 0..n {
+            block_by(w, 1, id(11 + u8::try_from(at % 3).unwrap()).0);
+        }
+    };
+    // Too few blocks tell nothing.
+    blocks(&mut w, 900);
+    block_by(&mut w, TERM_MS, id(11).0);
+    assert!(seats(&w).contains(&id(10)));
+    blocks(&mut w, 1_100);
+    block_by(&mut w, TERM_MS, id(11).0);
+    let v = query::validators::validator(&w.state, &id(10)).unwrap();
+    assert_eq!((v.jail.unwrap().fault, v.forfeited), (Fault::Absence, Amount::ZERO), "it costs its seat alone");
+    assert!(!seats(&w).contains(&id(10)) && seats(&w).contains(&id(14)));
+    for n in 11..14 {
+        assert!(query::validators::validator(&w.state, &id(n)).unwrap().jail.is_none());
+    }
 }
 
 #[test]

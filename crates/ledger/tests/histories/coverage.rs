@@ -49,6 +49,8 @@ const ACTIONS: &[&str] = &[
     "bond validator",
     "unbond validator",
     "unjail validator",
+    "accuse validator",
+    "rotate validator",
     "audit receipts",
     "audit answers",
     "audit contradiction",

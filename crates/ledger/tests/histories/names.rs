@@ -69,6 +69,8 @@ pub(crate) fn action(action: &Action) -> &'static str {
             ValidatorAction::Bond { .. } => "bond validator",
             ValidatorAction::Unbond { .. } => "unbond validator",
             ValidatorAction::Unjail { .. } => "unjail validator",
+            ValidatorAction::Accuse { .. } => "accuse validator",
+            ValidatorAction::Rotate { .. } => "rotate validator",
         },
         Action::Audit(a) => match a.as_ref() {
             AuditAction::Receipts { .. } => "audit receipts",
@@ -223,6 +225,7 @@ fn validator(event: &ValidatorEvent) -> String {
         ValidatorEvent::Reinstated { .. } => "validator reinstated".into(),
         ValidatorEvent::TermBegan { seating, .. } => format!("term {}", plain(seating)),
         ValidatorEvent::FeesPaid { .. } => "validator's fees paid".into(),
+        ValidatorEvent::Rotated { .. } => "validator's keys replaced".into(),
     }
 }
 

@@ -9,10 +9,13 @@
 )]
 
 use ed25519_zebra::{SigningKey, VerificationKey};
-use pasture_light::{HEADER_SIZE, Header, StateProof, Validator, ValidatorSet};
+use pasture_light::{HEADER_SIZE, Handover, Header, StateProof, Validator, ValidatorSet};
 
-/// Where the header has the hash of its validator set.
+/// Where the header has its height, its time, the hash of its validator set, and that of the next one.
+pub(crate) const HEIGHT_AT: usize = 34;
+pub(crate) const TIME_AT: usize = 82;
 pub(crate) const VALIDATORS_AT: usize = 202;
+pub(crate) const NEXT_AT: usize = VALIDATORS_AT + 32;
 /// The zone of the frozen proofs.
 pub(crate) const ZONE: [u8; 32] = [42; 32];
 /// The validator that made them: `chain`'s test identity.
@@ -50,7 +53,12 @@ pub(crate) struct Validators {
 
 impl Validators {
     pub(crate) fn new(n: u8) -> Self {
-        let mut keys: Vec<SigningKey> = (1..=n).map(|seed| SigningKey::from_bytes(&[seed; 32])).collect();
+        Self::of(1..=n)
+    }
+
+    /// Those with these secrets.
+    pub(crate) fn of(seeds: impl IntoIterator<Item = u8>) -> Self {
+        let mut keys: Vec<SigningKey> = seeds.into_iter().map(|seed| SigningKey::from_bytes(&[seed; 32])).collect();
         keys.sort_by_key(public);
         let members = keys.iter().map(|key| Validator { key: public(key), bls_key: [public(key)[0]; 96] }).collect();
         Self { set: ValidatorSet::new(ZONE, members).unwrap(), keys }
@@ -59,9 +67,22 @@ impl Validators {
     /// The same proof as if these validators, of whom `signers` sign, had made the block.
     pub(crate) fn prove(&self, mut proof: StateProof, signers: &[usize]) -> StateProof {
         let header = proof.headers.last_mut().unwrap();
-        header[VALIDATORS_AT..VALIDATORS_AT + 32].copy_from_slice(self.set.hash());
+        for at in [VALIDATORS_AT, NEXT_AT] {
+            header[at..at + 32].copy_from_slice(self.set.hash());
+        }
         proof.certificate = self.certify(header, signers, &proof.certificate);
         proof
+    }
+
+    /// The handover to others at a height and a ledger time, signed by a quorum.
+    pub(crate) fn hand_over(&self, next: &ValidatorSet, height: u64, time_ms: u64) -> Handover {
+        let [proof, _] = frozen();
+        let mut header = proof.headers[0];
+        header[HEIGHT_AT..HEIGHT_AT + 8].copy_from_slice(&height.to_be_bytes());
+        header[TIME_AT..TIME_AT + 8].copy_from_slice(&time_ms.to_be_bytes());
+        header[VALIDATORS_AT..NEXT_AT].copy_from_slice(self.set.hash());
+        header[NEXT_AT..NEXT_AT + 32].copy_from_slice(next.hash());
+        Handover { header, certificate: self.certify(&header, &self.quorum(), &proof.certificate), next: next.clone() }
     }
 
     /// A certificate of a header by some of these validators; the rounds are those of another certificate.
@@ -70,7 +91,7 @@ impl Validators {
         let rounds_end = (0..3).fold(0, |at, _| at + rounds[at..].iter().take_while(|b| **b >= 0x80).count() + 1);
         let mut certificate = rounds[..rounds_end].to_vec();
         certificate.extend_from_slice(&digest);
-        let message = [&[33u8][..], b"pasture 2026-11 votes v1_FINALIZE", &certificate].concat();
+        let message = [&[65u8][..], b"pasture 2026-11 votes v2", self.set.zone(), b"_FINALIZE", &certificate].concat();
         certificate.extend_from_slice(&(self.keys.len() as u64).to_be_bytes());
         let mut bitmap = vec![0u8; self.keys.len().div_ceil(8)];
         for signer in signers {

@@ -150,9 +150,16 @@ impl World {
         let seen = Arc::clone(&points);
         let options = Options {
             data_dir: ledger_dir.clone(),
-            genesis: ChainGenesis { zone: zone.0, timestamp_ms: genesis.time.0, validators: vec![own], base: None },
+            genesis: ChainGenesis {
+                zone: zone.0,
+                timestamp_ms: genesis.time.0,
+                validators: vec![own],
+                term_blocks: std::num::NonZeroU64::MIN.saturating_add(255),
+                base: None,
+            },
             identity,
             network: None,
+            signs_from_ms: 0,
             limits: Limits::default(),
             clock: clock.clone(),
             failpoint: Some(Arc::new(move |name| seen.reached(name))),

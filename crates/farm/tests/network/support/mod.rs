@@ -7,12 +7,14 @@ mod net;
 mod process;
 mod proxy;
 mod user;
+mod wires;
 
 pub(crate) use engine::{Container, Engine};
 pub(crate) use net::{Ended, Net, Options, free_port, shared, unmount_below};
 pub(crate) use process::{Done, Running, Signal, cpu_ticks};
 pub(crate) use proxy::{Broken, proxy};
 pub(crate) use user::{Books, SMALL, User, ask, paid};
+pub(crate) use wires::{Wires, alone};
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

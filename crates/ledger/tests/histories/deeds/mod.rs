@@ -49,7 +49,7 @@ impl Deed {
 pub(crate) type Maker = fn(&mut Zone) -> Option<Deed>;
 
 /// Makers and how often each is asked, relative to the others.
-const MAKERS: [(u64, Maker); 60] = [
+const MAKERS: [(u64, Maker); 62] = [
     (5, market::provide),
     (5, market::offer),
     (1, market::withdraw),
@@ -101,6 +101,8 @@ const MAKERS: [(u64, Maker); 60] = [
     (4, validators::bond),
     (1, validators::unbond),
     (3, validators::unjail),
+    (3, validators::accuse),
+    (3, validators::rotate),
     (4, governance::propose),
     (12, governance::vote),
     (2, governance::pause),

@@ -8,6 +8,7 @@ use pasture_types::genesis::GenesisValidator;
 use pasture_types::keys::Signature;
 use pasture_types::tx::Action;
 use pasture_types::validator::{ValidatorAction, validator_consent_digest};
+use pasture_types::votes::{Contradiction, Vote, VoteKind};
 use pasture_types::{Amount, NodeId, SigningKey};
 
 /// The first keys are for those that the genesis seats.
@@ -57,4 +58,41 @@ pub(super) fn unjail(zone: &mut Zone) -> Option<Deed> {
         _ => some_validator(zone).map(|(id, who, _)| (id, who))?,
     };
     Some(zone.by(&who, vec![Action::Validator(ValidatorAction::Unjail { key: id.0 })]))
+}
+
+/// Two votes of one validator in one view; some contradict each other, some are not its own.
+pub(super) fn accuse(zone: &mut Zone) -> Option<Deed> {
+    let n = zone.rng.below(VALIDATORS as u64) as usize;
+    let accused = &Keys::all().validators[n];
+    let (term, view) = (zone.rng.below(1_000), 1 + zone.rng.below(100));
+    let other = if zone.rng.once_in(8) { VoteKind::Finalize { parent: 0, block: [1; 32] } } else { VoteKind::Nullify };
+    let signer = if zone.rng.once_in(8) { Keys::all().validators[(n + 1) % VALIDATORS].clone() } else { accused.clone() };
+    let vote = |kind| signed_vote(zone, &signer, kind, term, view);
+    let votes = Contradiction { term, view, one: vote(VoteKind::Finalize { parent: 0, block: [1; 32] }), other: vote(other) };
+    let who = zone.someone();
+    Some(zone.by(&who, vec![Action::Validator(ValidatorAction::Accuse { key: accused.node_id().0, votes: Box::new(votes) })]))
+}
+
+fn signed_vote(zone: &Zone, signer: &SigningKey, kind: VoteKind, term: u64, view: u64) -> Vote {
+    let unsigned = Vote { kind, signature: [0; 64] };
+    let Signature::Ed25519(signature) = signer.sign_message(&unsigned.message(&zone.genesis.zone(), term, view)) else { unreachable!() };
+    Vote { kind, signature }
+}
+
+/// Replaces a validator's keys by some that nobody has registered, mostly.
+pub(super) fn rotate(zone: &mut Zone) -> Option<Deed> {
+    let known = |zone: &Zone, key: &SigningKey| query::validators::validator(&zone.state, &key.node_id());
+    let standing: Vec<_> = Keys::all().validators.iter().filter_map(|k| known(zone, k)).filter(|v| !v.bond.is_zero()).collect();
+    let old = zone.rng.pick(&standing)?.clone();
+    let free: Vec<_> = Keys::all().validators.iter().filter(|k| known(zone, k).is_none()).cloned().collect();
+    let key = match zone.rng.pick(&free) {
+        Some(key) if !zone.rng.once_in(8) => key.clone(),
+        _ => Keys::all().validators[0].clone(),
+    };
+    let operator = zone.key_of(&old.operator).cloned()?;
+    let new = GenesisValidator { key: key.node_id().0, bls_key: vec![1; 96], bls_pop: vec![2; 48], operator: operator.account() };
+    let digest = validator_consent_digest(&zone.genesis.zone(), &operator.account(), &new.key, &new.bls_key);
+    let consent = if zone.rng.once_in(10) { Signature::Ed25519([5; 64]) } else { key.sign(&digest) };
+    let who = if zone.rng.once_in(10) { zone.someone() } else { operator };
+    Some(zone.by(&who, vec![Action::Validator(ValidatorAction::Rotate { key: old.id.0, new: Box::new(new), consent })]))
 }

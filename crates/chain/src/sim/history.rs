@@ -1,0 +1,197 @@
+//! What every validator said was final, and what it signed: checked against each other at once.
+//!
+//! Guarantees: independent of the chain's own bookkeeping; it replays the transactions on a model of its own. A broken rule panics, which
+//! ends the run. Rules: one block at a height; heights grow by one; each block names the one before it; each transaction is in at
+//! most one block, in its client's order; what was acknowledged is final where it was said to be, and still is on that validator's
+//! disk after a crash; an honest validator never signs two different votes where it may sign one.
+
+use super::frame::Said;
+use super::machine;
+use crate::core::{FinalTx, FinalizedBlock};
+use crate::machine::TxOutcome;
+use crate::mempool::TxId;
+use std::collections::{BTreeMap, HashMap};
+
+struct Block {
+    digest: [u8; 32],
+    parent: [u8; 32],
+    txs: Vec<FinalTx>,
+}
+
+#[derive(Default)]
+struct Node {
+    /// Of the running incarnation.
+    latest: Option<u64>,
+    /// What this validator ever said was final.
+    highest: u64,
+}
+
+/// What one validator signed in one view.
+#[derive(Default, Debug)]
+struct Votes {
+    notarized: Option<[u8; 32]>,
+    finalized: Option<[u8; 32]>,
+    nullified: bool,
+}
+
+/// The history of one run.
+pub(super) struct History {
+    nodes: Vec<Node>,
+    blocks: BTreeMap<u64, Block>,
+    /// Up to where [`History::follow`] has replayed.
+    replayed: u64,
+    totals: BTreeMap<u8, u64>,
+    included: HashMap<TxId, u64>,
+    acknowledged: Vec<(TxId, u64)>,
+    /// What a client was told is final, without where.
+    claimed: Vec<TxId>,
+    votes: HashMap<(usize, u64, u64), Votes>,
+    trace: blake3::Hasher,
+}
+
+impl History {
+    pub(super) fn new(nodes: usize) -> Self {
+        Self {
+            nodes: (0..nodes).map(|_| Node::default()).collect(),
+            blocks: BTreeMap::new(),
+            replayed: 0,
+            totals: BTreeMap::new(),
+            included: HashMap::new(),
+            acknowledged: Vec::new(),
+            claimed: Vec::new(),
+            votes: HashMap::new(),
+            trace: blake3::Hasher::new(),
+        }
+    }
+
+    fn note(&mut self, now_ms: u64, what: &str, node: usize, number: u64, bytes: &[u8]) {
+        self.trace.update(format!("{now_ms} {what} {node} {number} ").as_bytes());
+        self.trace.update(bytes);
+    }
+
+    /// A hash over everything that was told here, with its times.
+    pub(super) fn trace(&self) -> [u8; 32] {
+        *self.trace.finalize().as_bytes()
+    }
+
+    /// A validator crashed.
+    pub(super) fn crashed(&mut self, now_ms: u64, node: usize) {
+        self.nodes[node].latest = None;
+        self.note(now_ms, "crash", node, 0, &[]);
+    }
+
+    /// A validator has read what its disk holds.
+    pub(super) fn started(&mut self, now_ms: u64, node: usize, height: u64) {
+        self.note(now_ms, "start", node, height, &[]);
+        let highest = self.nodes[node].highest;
+        assert!(height >= highest, "DURABLE: validator {node} said that block {highest} is final and has {height} after a crash");
+    }
+
+    /// A validator said that a block is final.
+    pub(super) fn finalized(&mut self, now_ms: u64, node: usize, block: &FinalizedBlock) {
+        let height = block.header.height;
+        self.note(now_ms, "final", node, height, &block.digest);
+        let known = &mut self.nodes[node];
+        if let Some(latest) = known.latest {
+            assert_eq!(height, latest + 1, "ORDER: validator {node} went from block {latest} to {height}");
+        }
+        known.latest = Some(height);
+        known.highest = known.highest.max(height);
+        if let Some(other) = self.blocks.get(&height) {
+            assert_eq!(other.digest, block.digest, "FORK: validator {node} has another block at height {height}");
+            assert!(other.txs == block.txs, "STATE: validator {node} got other results from block {height}");
+            return;
+        }
+        let block = Block { digest: block.digest, parent: block.header.parent, txs: block.txs.clone() };
+        self.blocks.insert(height, block);
+        self.follow();
+    }
+
+    /// Replays blocks on the model as far as there is no gap.
+    fn follow(&mut self) {
+        while let Some(block) = self.blocks.get(&(self.replayed + 1)) {
+            let height = self.replayed + 1;
+            if let Some(before) = self.blocks.get(&self.replayed) {
+                assert_eq!(block.parent, before.digest, "LINK: block {height} does not follow the one before it");
+            }
+            for done in &block.txs {
+                let (client, seq) = machine::parse(&done.tx).expect("a transaction of ours");
+                let id = machine::id(&done.tx);
+                let twice = self.included.insert(id, height);
+                assert_eq!(twice, None, "ONCE: transaction {seq} of client {client} is in block {height} again");
+                let total = self.totals.entry(client).or_default();
+                assert_eq!(*total, seq, "SEQUENCE: transaction {seq} of client {client} in block {height}");
+                *total += 1;
+                let said = TxOutcome::Applied { id, ok: true, code: 0, message: String::new(), events: vec![total.to_be_bytes().to_vec()] };
+                assert_eq!(done.outcome, said, "MODEL: what transaction {seq} of client {client} did");
+            }
+            self.replayed = height;
+        }
+    }
+
+    /// A client was told that its transaction is final.
+    pub(super) fn acknowledge(&mut self, now_ms: u64, node: usize, id: TxId, height: u64) {
+        self.note(now_ms, "ack", node, height, &id);
+        self.acknowledged.push((id, height));
+        let known = &mut self.nodes[node];
+        known.highest = known.highest.max(height);
+    }
+
+    pub(super) fn acknowledged(&self) -> usize {
+        self.acknowledged.len()
+    }
+
+    /// A client was told that its transaction is already in the state.
+    pub(super) fn claimed(&mut self, id: TxId) {
+        self.claimed.push(id);
+    }
+
+    /// A vote left an honest validator.
+    pub(super) fn signed(&mut self, node: usize, said: Said) {
+        let votes = self.votes.entry((node, said.epoch(), said.view())).or_default();
+        match said {
+            Said::Notarize { payload, .. } => {
+                let before = *votes.notarized.get_or_insert(payload);
+                assert_eq!(before, payload, "TWICE: validator {node} notarized two proposals: {said:?}");
+            }
+            Said::Finalize { payload, .. } => {
+                let before = *votes.finalized.get_or_insert(payload);
+                assert_eq!(before, payload, "TWICE: validator {node} finalized two proposals: {said:?}");
+            }
+            Said::Nullify { .. } => votes.nullified = true,
+        }
+        assert!(!(votes.nullified && votes.finalized.is_some()), "TWICE: validator {node} nullified and finalized: {said:?}");
+        let differs = votes.finalized.is_some_and(|f| votes.notarized.is_some_and(|n| n != f));
+        assert!(!differs, "TWICE: validator {node} finalized what it did not notarize: {said:?}");
+    }
+
+    /// The highest block that anybody has.
+    pub(super) fn tip(&self) -> u64 {
+        self.blocks.last_key_value().map_or(0, |(height, _)| *height)
+    }
+
+    /// How much clients were told so far.
+    pub(super) fn told(&self) -> (usize, usize) {
+        (self.acknowledged.len(), self.claimed.len())
+    }
+
+    /// The rules that can only be judged at the end: `total` is what a validator's state holds at `height`, `told` what clients knew then.
+    pub(super) fn close(&self, node: usize, height: u64, (acknowledged, claimed): (usize, usize), total: impl Fn(u8) -> u64) {
+        assert!(self.replayed >= height, "GAP: validator {node} is at {height}; the blocks are known up to {}", self.replayed);
+        for (id, at) in self.acknowledged.iter().take(acknowledged) {
+            assert_eq!(self.included.get(id), Some(at), "LOST: an acknowledged transaction is not in block {at}");
+        }
+        for id in self.claimed.iter().take(claimed) {
+            assert!(self.included.contains_key(id), "LOST: a transaction that was said to be in the state is in no block");
+        }
+        let mut expected: BTreeMap<u8, u64> = self.totals.keys().map(|client| (*client, 0)).collect();
+        for block in self.blocks.range(..=height).map(|(_, block)| block) {
+            for (client, _) in block.txs.iter().filter_map(|done| machine::parse(&done.tx)) {
+                *expected.entry(client).or_default() += 1;
+            }
+        }
+        for (client, expected) in expected {
+            assert_eq!(total(client), expected, "STATE: validator {node}'s total of client {client} at {height}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Terms of the engine: who certifies changes by transactions, while everybody runs.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests: clippy.toml exempts test functions only"
+)]
+
+mod common;
+
+use common::{ADD, CANDIDATES, Counter, Members, PUT, SEATS, counter, options, tx};
+use pasture_chain::{Chain, Genesis, Handover, Identity, Options, Pending};
+use std::collections::BTreeSet;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const SOON: Duration = Duration::from_secs(60);
+/// Long enough for a block where there can be one; used to see that there is none.
+const A_WHILE: Duration = Duration::from_secs(3);
+/// Short, so that a test sees several terms.
+const TERM_BLOCKS: u64 = 8;
+/// Who changes the seats: its transactions are numbered.
+const CLERK: u8 = 100;
+
+struct Zone {
+    members: Members,
+    root: TempDir,
+    chains: Vec<Option<Chain>>,
+    clerk: u64,
+}
+
+impl Zone {
+    /// The first of `count` found it and run.
+    fn start(founders: u8, count: u8) -> Self {
+        let members = Members::founded_by(founders, count, TERM_BLOCKS);
+        let mut zone = Self { members, root: tempfile::tempdir().unwrap(), chains: vec![], clerk: 0 };
+        zone.chains.resize_with(usize::from(count), || None);
+        (0..usize::from(founders)).for_each(|index| zone.up(index));
+        zone
+    }
+    fn dir(&self, index: usize) -> PathBuf {
+        self.root.path().join(index.to_string())
+    }
+    fn up(&mut self, index: usize) {
+        self.begin(index, self.members.options(index, &self.dir(index)));
+    }
+    fn up_naming(&mut self, index: usize, named: &[usize]) {
+        self.begin(index, self.members.options_naming(index, &self.dir(index), named));
+    }
+    fn begin(&mut self, index: usize, options: Options) {
+        self.chains[index] = Some(Chain::start(options, Arc::new(Counter)).unwrap());
+    }
+    async fn down(&mut self, index: usize) {
+        self.chains[index].take().unwrap().shutdown(SOON).await.unwrap();
+    }
+    fn chain(&self, index: usize) -> &Chain {
+        self.chains[index].as_ref().unwrap()
+    }
+    /// A transaction of the clerk's, final where it was handed in.
+    async fn write(&mut self, index: usize, name: u8, numbers: &[u8]) -> u64 {
+        let written = tx(CLERK, 0, self.clerk, PUT, &[&[name], numbers].concat());
+        self.clerk += 1;
+        soon(self.chain(index).submit(written).unwrap()).await
+    }
+    async fn add(&self, index: usize, sender: u8, seq: u64) -> u64 {
+        soon(self.chain(index).submit(tx(sender, 0, seq, ADD, b"")).unwrap()).await
+    }
+    /// Waits until a condition holds of a node, looking after each of its blocks.
+    async fn until(&self, index: usize, what: &str, holds: impl Fn(&Chain) -> bool) {
+        let chain = self.chain(index);
+        let mut blocks = chain.subscribe();
+        let waited = async {
+            while !holds(chain) {
+                blocks.next().await.unwrap();
+            }
+        };
+        tokio::select! {
+            waited = tokio::time::timeout(SOON, waited) => assert!(waited.is_ok(), "node {index} at {:?}: {what}", chain.status()),
+            error = chain.failed() => panic!("node {index}: {error}"),
+        }
+    }
+    async fn until_height(&self, index: usize, height: u64) {
+        self.until(index, &format!("height {height}"), |chain| chain.status().height >= height).await;
+    }
+    /// Those who proposed the last blocks of a node.
+    async fn proposers(&self, index: usize, last: u64) -> BTreeSet<[u8; 32]> {
+        let chain = self.chain(index);
+        let height = chain.status().height;
+        let mut found = BTreeSet::new();
+        for at in height.saturating_sub(last).max(1)..=height {
+            found.insert(chain.block(at).await.unwrap().unwrap().header.proposer);
+        }
+        found
+    }
+}
+
+fn key(number: u8) -> [u8; 32] {
+    Identity::from_secret(&[number; 32]).unwrap().public_key()
+}
+
+async fn soon(pending: Pending) -> u64 {
+    tokio::time::timeout(SOON, pending.finalized()).await.unwrap().unwrap().height
+}
+
+/// The first height of the term after that of `height`.
+fn next_term(height: u64) -> u64 {
+    (height / TERM_BLOCKS + 1) * TERM_BLOCKS
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_validator_passes_from_term_to_term_and_over_restarts_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let of_four = |genesis: Genesis| Genesis { term_blocks: NonZeroU64::new(4).unwrap(), ..genesis };
+    let start = || {
+        let usual = options(dir.path());
+        Chain::start(Options { genesis: of_four(usual.genesis.clone()), ..usual }, Arc::new(Counter)).unwrap()
+    };
+    let mut chain = start();
+    for seq in 0..20u64 {
+        // Restarted before the end of a term, at it, and after it.
+        if seq > 0 && seq % 3 == 0 {
+            chain.shutdown(SOON).await.unwrap();
+            chain = start();
+        }
+        let height = soon(chain.submit(tx(1, 0, seq, ADD, b"")).unwrap()).await;
+        let block = chain.block(height).await.unwrap().unwrap();
+        assert_eq!(block.header.term, height / 4, "at {height}");
+        assert_eq!(block.header.validators, block.header.next_validators);
+    }
+    assert_eq!(counter(&chain.state().unwrap(), 1), 20);
+    let status = chain.status();
+    assert!(status.seated && status.term == (status.height + 1) / 4, "{status:?}");
+    let head = chain.state().unwrap().header().clone();
+    assert_eq!(chain.handovers(head.validators, 10).await.unwrap(), Some(vec![]), "the same validators all the time");
+    assert_eq!(chain.handovers([1; 32], 10).await.unwrap(), None, "never seen");
+    chain.shutdown(SOON).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seat_goes_to_another_validator_at_the_end_of_a_term_while_all_run() {
+    let mut zone = Zone::start(4, 5);
+    // It is told of one only, and may not connect before the ledger says who it is.
+    zone.up_naming(4, &[0, 4]);
+    let height = zone.write(0, CANDIDATES, &[5]).await;
+    zone.until_height(4, height).await;
+    assert!(!zone.chain(4).status().seated);
+    let height = zone.write(1, SEATS, &[1, 2, 3, 5]).await;
+    for index in 0..5 {
+        zone.until_height(index, next_term(height) + 4).await;
+        assert_eq!(zone.chain(index).status().seated, index != 3, "node {index}");
+        assert_eq!(zone.chain(index).status().validators, 4);
+    }
+    assert!(!zone.proposers(0, 3).await.contains(&key(4)));
+    // Three of the four new ones are enough, and they need the new one: so the set is the new one.
+    zone.down(3).await;
+    zone.down(0).await;
+    zone.add(4, 1, 0).await;
+    zone.add(1, 1, 1).await;
+    assert!(zone.proposers(4, 6).await.contains(&key(5)));
+    zone.down(2).await;
+    let waits = zone.chain(4).submit(tx(1, 0, 2, ADD, b"")).unwrap();
+    assert!(tokio::time::timeout(A_WHILE, waits.finalized()).await.is_err(), "two of four made a block");
+    // All of them are back, with what they have on disk.
+    for index in [0, 2, 3] {
+        zone.up(index);
+    }
+    zone.until(3, "the third transaction", |chain| counter(&chain.state().unwrap(), 1) == 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_take_over_altogether_and_a_newcomer_follows_the_history_to_them() {
+    let mut zone = Zone::start(4, 9);
+    let height = zone.write(0, CANDIDATES, &[5, 6, 7, 8, 9]).await;
+    for index in 4..8 {
+        zone.up(index);
+    }
+    for index in 4..8 {
+        zone.until_height(index, height).await;
+    }
+    let founders = zone.chain(0).state().unwrap().header().validators;
+    let height = zone.write(0, SEATS, &[5, 6, 7, 8]).await;
+    for index in 0..8 {
+        zone.until_height(index, next_term(height) + 2).await;
+    }
+    for index in 0..4 {
+        assert!(!zone.chain(index).status().seated);
+        zone.down(index).await;
+    }
+    zone.add(5, 1, 0).await;
+    // The newcomer knows the founders from the genesis, of whom nobody is there, and the address of one of today's.
+    zone.up_naming(8, &[6, 8]);
+    zone.until(8, "the history", |chain| counter(&chain.state().unwrap(), 1) == 1).await;
+    let handovers = zone.chain(8).handovers(founders, 10).await.unwrap().unwrap();
+    let [Handover { header, certificate, validators }] = &handovers[..] else { panic!("{handovers:?}") };
+    assert_eq!((header.validators, header.height + 1), (founders, next_term(height)));
+    assert!(!certificate.is_empty());
+    assert_eq!(validators.iter().map(|v| v.key).collect::<BTreeSet<_>>(), (5..9).map(key).collect());
+    assert_eq!(zone.chain(8).handovers(header.next_validators, 10).await.unwrap(), Some(vec![]));
+    // It is seated and needed like the rest.
+    let height = zone.write(7, SEATS, &[5, 6, 7, 9]).await;
+    zone.until_height(8, next_term(height) + 2).await;
+    zone.down(7).await;
+    zone.down(5).await;
+    zone.add(8, 2, 0).await;
+    // After a restart of all of them it is the same.
+    for index in [4, 6, 8] {
+        zone.down(index).await;
+    }
+    for index in [4, 6, 8] {
+        zone.up(index);
+    }
+    zone.add(6, 2, 1).await;
+    assert_eq!(zone.chain(6).handovers(founders, 10).await.unwrap().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_validator_alone_hands_over_although_nothing_else_happens() {
+    let mut zone = Zone::start(1, 2);
+    zone.write(0, CANDIDATES, &[2]).await;
+    zone.up_naming(1, &[0, 1]);
+    let height = zone.write(0, SEATS, &[1, 2]).await;
+    for index in 0..2 {
+        zone.until_height(index, next_term(height)).await;
+        zone.until(index, "two seats", |chain| chain.status().seated && chain.status().validators == 2).await;
+    }
+    zone.add(1, 1, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lost_what_it_signed_signs_from_the_next_term_on() {
+    let mut zone = Zone::start(4, 4);
+    let height = zone.add(0, 1, 0).await;
+    zone.down(0).await;
+    let after = zone.add(1, 1, 1).await;
+    let now = zone.chain(1).state().unwrap().header().timestamp_ms;
+    let options = Options { signs_from_ms: now, ..zone.members.options(0, &zone.dir(0)) };
+    zone.begin(0, options);
+    zone.until_height(0, after).await;
+    let next = next_term(after);
+    zone.until_height(1, next + TERM_BLOCKS).await;
+    let chain = zone.chain(1);
+    for at in height + 1..next {
+        assert_ne!(chain.block(at).await.unwrap().unwrap().header.proposer, key(1), "at {at}");
+    }
+    let mut later = BTreeSet::new();
+    for at in next..=next + TERM_BLOCKS {
+        later.insert(chain.block(at).await.unwrap().unwrap().header.proposer);
+    }
+    assert!(later.contains(&key(1)));
+}
