@@ -3,7 +3,7 @@
 //! Guarantees: each validator that meets a contradiction waits for its turn and then looks whether another has shown it, so that mostly
 //! one pays the fee; what is found twice is shown once. The operator's account pays, and gets the reporter's part. It judges nothing.
 
-use pasture_chain::{Chain, Contradicted};
+use pasture_chain::{Chain, Contradicted, TxOutcome};
 use pasture_ledger::query;
 use pasture_rt::Clock;
 use pasture_types::genesis::Genesis;
@@ -94,6 +94,9 @@ impl Accuser {
         };
         let tx = codec::encode(&body.sign(&self.operator));
         let receipt = self.chain.submit(tx.into()).map_err(|e| e.to_string())?.finalized().await.map_err(|e| e.to_string())?;
-        Ok(receipt.height)
+        match receipt.outcome {
+            TxOutcome::Applied { ok: true, .. } => Ok(receipt.height),
+            TxOutcome::Applied { message, .. } | TxOutcome::NotIncludable { message, .. } => Err(message),
+        }
     }
 }
