@@ -68,6 +68,14 @@ pub enum ChainError {
         /// Height of the last final block.
         last: u64,
     },
+    /// The node did not keep its history.
+    #[error(
+        "the blocks before block {first} are not here, since this node joined by state or forgets old blocks: ask a node that keeps all of them"
+    )]
+    Partial {
+        /// The first block that is here.
+        first: u64,
+    },
     /// There is no block yet.
     #[error("there is no block yet, so there is nothing that could be proven or moved")]
     Empty,

@@ -10,15 +10,16 @@ use crate::clock::LedgerClock;
 use crate::core::{Core, Failpoint, FinalizedBlock, Settings, Tip, TxReceipt};
 use crate::error::{ChainError, Dropped, SubmitError};
 use crate::evidence::Contradicted;
-use crate::genesis::{Genesis, Identity, Roster, Validator};
+use crate::genesis::{Genesis, Identity, Roster, Seats, Validator};
 use crate::gossip;
+use crate::join::{History, Join};
 use crate::machine::Machine;
 use crate::mempool::{Limits, TxId};
 use crate::net::{Link, Network};
 use crate::stack::{self, Running};
 use bytes::Bytes;
 use commonware_codec::Encode as _;
-use commonware_consensus::types::{Epoch, Epocher as _, Height};
+use commonware_consensus::types::Height;
 use commonware_cryptography::{Digestible as _, Sha256};
 use commonware_runtime::{Metrics as _, Runner as _, Spawner as _, Supervisor as _, tokio as engine_runtime};
 use pasture_rt::Clock;
@@ -56,6 +57,8 @@ pub struct Options {
     /// Ledger time before which this validator signed already in a life whose journal is lost: it signs in no term of the engine
     /// that began earlier, but follows. 0 where nothing was lost. Not heeded with one validator, which nobody can contradict.
     pub signs_from_ms: u64,
+    /// How it comes to its blocks and how many stay.
+    pub history: History,
     /// How much may wait in the pool.
     pub limits: Limits,
     /// Where block time comes from.
@@ -309,7 +312,7 @@ impl Chain {
         BlockStream(self.0.core.subscribe())
     }
 
-    /// A block from disk; `None` above the tip.
+    /// A block from disk; `None` above the tip, and where it was never here or does not stay.
     ///
     /// # Errors
     /// The chain is not running.
@@ -451,11 +454,13 @@ fn run_engine(
         let core = Arc::new(Core::new(machine, roster, options.identity, clock, settings, outbox));
         *reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::clone(&core));
         let Link { channels, transactions, peers, track, task } = link;
+        let join = if task.is_some() { options.history.join } else { Join::Blocks };
+        let history = History { join, ..options.history };
         if task.is_some() {
             gossip::start(&context, &core, sending, transactions, peers.clone());
         }
         let Running { marshal, dbs, tasks } =
-            stack::start(context.child("engine"), channels, peers.clone(), peers, track, Arc::clone(&core)).await;
+            stack::start(context.child("engine"), channels, peers.clone(), peers, track, Arc::clone(&core), history).await;
         let archive = Archive { marshal, base: core.roster.genesis.header.base };
         let own = Arc::clone(&core);
         let answers = context.child("answers").spawn(move |context| answer(context, asked, archive, dbs, own));
@@ -493,7 +498,7 @@ async fn answer(
                 let _ = answer.send(prove(&key, &archive, &dbs).await);
             }
             Question::Handovers(from, most, answer) => {
-                let _ = answer.send(archive.handovers(&core, from, most).await);
+                let _ = answer.send(handovers(&core, from, most));
             }
             Question::Peers(answer) => {
                 let _ = answer.send(connected(&context.encode()));
@@ -532,20 +537,17 @@ impl Archive {
         }
         Err(ChainError::Uncertified { height })
     }
+}
 
-    async fn handovers(&self, core: &Core, from: [u8; 32], most: usize) -> Result<Option<Vec<Handover>>, ChainError> {
-        let history = core.terms.history();
-        let Some(at) = history.iter().rposition(|(_, seats)| seats.hash == from) else { return Ok(None) };
-        let mut found = Vec::new();
-        for (term, seats) in history.iter().skip(at.saturating_add(1)).take(most) {
-            let last = Epoch::new(*term).previous().and_then(|before| core.roster.terms().last(before));
-            let height = last.map_or(0, |last| self.base.saturating_add(last.get()));
-            let (block, certificate) = (self.block(height).await, self.certificate(height).await);
-            let (Some(block), Some(certificate)) = (block, certificate) else { return Err(ChainError::Uncertified { height }) };
-            found.push(Handover { header: block.header, certificate, validators: seats.named.clone() });
-        }
-        Ok(Some(found))
-    }
+/// What shows how the seats changed after those with the hash `from`.
+fn handovers(core: &Core, from: [u8; 32], most: usize) -> Result<Option<Vec<Handover>>, ChainError> {
+    let history = core.terms.history();
+    let Some((since, _)) = history.iter().rfind(|(_, seats)| seats.hash == from) else { return Ok(None) };
+    let changes = core.terms.changes(*since).into_iter().take(most).map(|change| {
+        let validators = Seats::decode(&change.seats)?.named;
+        Ok(Handover { header: change.header.clone(), certificate: change.certificate.to_vec(), validators })
+    });
+    changes.collect::<Result<_, _>>().map(Some)
 }
 
 /// How many others the network's own figures name as connected.

@@ -12,8 +12,8 @@
 //! Guarantees: one code path for one or more validators; a transaction whose [`Pending`] resolved survives `kill -9` and loss of
 //! power; restarting continues with the same state; an idle chain makes no blocks. A failed write stops the chain
 //! ([`Chain::failed`]), it never limps on.
-//! It does not know what a transaction means, keeps no index of transactions, and does not synchronise a joining
-//! node's state yet. The decisions behind it are in `docs/adr/0001-consensus-engine.md`.
+//! It does not know what a transaction means, and keeps no index of transactions. A node comes to today's state by blocks or by a state
+//! that it checks ([`Join`]). The decisions behind it are in `docs/adr/0001-consensus-engine.md`.
 
 mod app;
 mod block;
@@ -26,6 +26,7 @@ mod execute;
 mod genesis;
 mod gossip;
 mod handle;
+mod join;
 mod machine;
 pub mod mempool;
 mod net;
@@ -45,6 +46,7 @@ pub use error::{ChainError, Dropped, SubmitError};
 pub use evidence::Contradicted;
 pub use genesis::{Base, Genesis, Identity, Validator};
 pub use handle::{BlockStream, Certified, Chain, Handover, NextBlock, Options, Pending, Snapshot, StateProof, Status, StoredBlock};
+pub use join::{History, Join, JoinStep, OnJoin};
 pub use machine::{Admission, BlockContext, Due, Entries, Machine, Rejection, TxOutcome};
 pub use mempool::Limits;
 pub use net::Network;

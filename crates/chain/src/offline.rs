@@ -52,7 +52,7 @@ async fn run(context: engine_runtime::Context, genesis: Genesis) -> Result<Store
     let cache = stack::page_cache();
     let (height, root, view) = read_view(context.child("live"), cache.clone()).await?;
     let index = roster.engine_height(height).ok_or_else(|| damaged("blocks", format!("block {height} is missing")))?.get();
-    let (block, last) = read_block(context.child("blocks"), cache.clone(), index).await?;
+    let (block, last) = read_block(context.child("blocks"), &roster, cache.clone(), index).await?;
     let header = block.header.clone();
     if last > index {
         return Err(ChainError::Behind { state: height, last: roster.genesis.header.base.saturating_add(last) });
@@ -60,7 +60,8 @@ async fn run(context: engine_runtime::Context, genesis: Genesis) -> Result<Store
     if header.state_root != root || header.height != height {
         return Err(damaged("state", format!("its root is not the one that block {height} commits to")));
     }
-    let certificate = read_certificate(context.child("finality"), cache, index).await?.ok_or(ChainError::Uncertified { height })?;
+    let certificate =
+        read_certificate(context.child("finality"), &roster, cache, index).await?.ok_or(ChainError::Uncertified { height })?;
     let finality = Certified { headers: vec![header.clone()], certificate };
     let tip = Tip { header, digest: block.digest(), view };
     Ok(StoredState { state: Snapshot::new(Arc::new(tip)), finality })
@@ -87,9 +88,9 @@ async fn read_view(context: engine_runtime::Context, cache: CacheRef) -> Result<
 }
 
 /// The block, and the index of the last one that is stored.
-async fn read_block(context: engine_runtime::Context, cache: CacheRef, index: u64) -> Result<(Block, u64), ChainError> {
+async fn read_block(context: engine_runtime::Context, roster: &Roster, cache: CacheRef, index: u64) -> Result<(Block, u64), ChainError> {
     let failed = |error: String| damaged("blocks", error);
-    let blocks = prunable::Archive::<_, _, Digest, Block>::init(context, stack::archive_config("blocks", cache, ()))
+    let blocks = prunable::Archive::<_, _, Digest, Block>::init(context, stack::archive_config("blocks", roster, cache, ()))
         .await
         .map_err(|error| failed(error.to_string()))?;
     let block = blocks.get(Identifier::Index(index)).await.map_err(|error| failed(error.to_string()))?;
@@ -97,9 +98,14 @@ async fn read_block(context: engine_runtime::Context, cache: CacheRef, index: u6
     Ok((block, blocks.last_index().unwrap_or(index)))
 }
 
-async fn read_certificate(context: engine_runtime::Context, cache: CacheRef, index: u64) -> Result<Option<Vec<u8>>, ChainError> {
+async fn read_certificate(
+    context: engine_runtime::Context,
+    roster: &Roster,
+    cache: CacheRef,
+    index: u64,
+) -> Result<Option<Vec<u8>>, ChainError> {
     let failed = |error: String| damaged("finality", error);
-    let config = stack::archive_config("finality", cache, crate::genesis::MAX_VALIDATORS);
+    let config = stack::archive_config("finality", roster, cache, crate::genesis::MAX_VALIDATORS);
     let certificates = prunable::Archive::<_, _, Digest, Finalization<Scheme, Digest>>::init(context, config)
         .await
         .map_err(|error| failed(error.to_string()))?;

@@ -1,7 +1,8 @@
 //! Executes every stored block again, from genesis, beside the live store, and compares.
 //!
 //! Guarantees: offline (it takes the data directory's lock); it changes nothing but a scratch area, which it removes.
-//! It checks transactions' effects, both roots, randomness, time and linkage. It does not check certificates.
+//! It checks transactions' effects, both roots, randomness, time and linkage. It does not check certificates. A history whose beginning
+//! is not here is refused.
 
 use crate::app::{Dbs, empty_target, genesis_view, merkleize};
 use crate::block::{Block, tx_root};
@@ -77,10 +78,13 @@ async fn run(
     let cache = stack::page_cache();
     let blocks = prunable::Archive::<_, _, crate::block::Digest, Block>::init(
         context.child("blocks"),
-        stack::archive_config("blocks", cache.clone(), ()),
+        stack::archive_config("blocks", &core.roster, cache.clone(), ()),
     )
     .await
     .map_err(|error| blocks_damaged(error.to_string()))?;
+    if let Some(first) = blocks.first_index().filter(|first| *first > 1) {
+        return Err(ChainError::Partial { first: core.roster.genesis.header.base.saturating_add(first) });
+    }
     let live = live_store(context.child("live"), &core, cache.clone()).await?;
     let dbs = Dbs::<engine_runtime::Context>::init(context.child("scratch"), stack::db_config(SCRATCH, cache), None).await;
 

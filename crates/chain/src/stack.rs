@@ -7,18 +7,19 @@
 use crate::app::{App, Dbs, Rt, fail, genesis_view, split_value};
 use crate::block::{Block, Digest};
 use crate::core::Core;
-use crate::genesis::MAX_VALIDATORS;
-use crate::net::NoSource;
+use crate::genesis::{MAX_VALIDATORS, Roster};
+use crate::join::{self, History, Join, JoinStep, Joining, Progress, SERVED_AT_ONCE};
 use crate::terms::{Book, Boundaries, Terms, Track};
 use crate::view::View;
 use crate::votes::{self, Voting};
 use bytes::Bytes;
+use commonware_actor::Feedback;
 use commonware_broadcast::buffered;
 use commonware_codec::RangeCfg;
 use commonware_consensus::{
-    Reporters,
+    Reporter, Reporters,
     marshal::{
-        self, Identifier,
+        self, Identifier, Update,
         core::Actor as MarshalActor,
         core::Floor as DeliveryFloor,
         core::Mailbox as MarshalMailbox,
@@ -29,7 +30,10 @@ use commonware_consensus::{
     types::{FixedEpocher, ViewDelta},
 };
 use commonware_cryptography::{Digested, Digestible as _, Signer as _, ed25519};
-use commonware_glue::stateful::{self, Stateful, SyncPlan, db::SyncEngineConfig};
+use commonware_glue::stateful::{
+    self, PruneConfig, Stateful, SyncPlan,
+    db::{SyncEngineConfig, p2p},
+};
 use commonware_p2p::{Blocker, Provider as PeerProvider, Receiver, Sender};
 use commonware_parallel::Sequential;
 use commonware_runtime::{Handle, buffer::paged::CacheRef};
@@ -47,6 +51,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// Name of every partition's files.
 pub(crate) const PREFIX: &str = "chain";
@@ -58,13 +63,16 @@ pub(crate) const WRITE_BUFFER: NonZeroUsize = NZUsize!(128 << 10);
 pub(crate) const REPLAY_BUFFER: NonZeroUsize = NZUsize!(256 << 10);
 /// Messages in an engine part's queue; what does not fit is retried or fetched again by the engine.
 pub(crate) const MAILBOX: NonZeroUsize = NZUsize!(256);
-/// Blocks or operations per file. Part of the on-disk format.
-const BLOCKS_PER_FILE: NonZeroU64 = NZU64!(4096);
+/// Terms whose blocks share a file: 65,536 blocks in production. Every file stays open, so a year of two blocks a second must not be many;
+/// and what is forgotten goes by whole files. Part of the on-disk format, as are the operations in a file.
+const TERMS_PER_FILE: NonZeroU64 = NZU64!(256);
 const OPS_PER_FILE: NonZeroU64 = NZU64!(1 << 18);
 /// Largest record in the store.
-const MAX_RECORD: usize = 2 << 20;
-/// Operations in one answer to a joining node.
-const SYNC_BATCH: NonZeroU64 = NZU64!(256);
+pub(crate) const MAX_RECORD: usize = 2 << 20;
+/// Blocks between two looks at what may be forgotten.
+const PRUNE_EACH: NonZeroUsize = NZUsize!(64);
+/// Terms whose blocks stay at the least: a node joins at the end of one, and its votes begin on that block.
+const LEAST_TERMS: u64 = 2;
 /// Final blocks handed over before the store has made the first of them durable.
 const MAX_PENDING_ACKS: NonZeroUsize = NZUsize!(16);
 
@@ -79,6 +87,18 @@ pub(crate) struct Channels<S, R> {
     pub(crate) resolver: Channel<S, R>,
     pub(crate) backfill: Channel<S, R>,
     pub(crate) blocks: Channel<S, R>,
+    /// Where to begin, for who joins by state.
+    pub(crate) joining: Channel<S, R>,
+    /// The operations that make a state.
+    pub(crate) operations: Channel<S, R>,
+}
+
+/// What is forgotten, and when.
+fn pruning(keep_blocks: Option<u64>, term_blocks: u64) -> Option<PruneConfig> {
+    let least = term_blocks.saturating_mul(LEAST_TERMS);
+    let blocks = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    let keep = keep_blocks?.max(least);
+    Some(PruneConfig { maintenance_interval: PRUNE_EACH, retained_marshal_blocks: blocks(keep), retained_qmdb_blocks: blocks(least) })
 }
 
 /// A running engine.
@@ -120,7 +140,11 @@ pub(crate) fn db_config(prefix: &str, page_cache: CacheRef) -> VariableConfig<Ei
     }
 }
 
-pub(crate) fn archive_config<C>(name: &str, page_cache: CacheRef, codec_config: C) -> prunable::Config<EightCap, C> {
+const fn blocks_per_file(roster: &Roster) -> NonZeroU64 {
+    roster.term_blocks.saturating_mul(TERMS_PER_FILE)
+}
+
+pub(crate) fn archive_config<C>(name: &str, roster: &Roster, page_cache: CacheRef, codec_config: C) -> prunable::Config<EightCap, C> {
     prunable::Config {
         translator: EightCap,
         metadata_partition: format!("{PREFIX}-{name}-meta"),
@@ -129,7 +153,7 @@ pub(crate) fn archive_config<C>(name: &str, page_cache: CacheRef, codec_config: 
         value_partition: format!("{PREFIX}-{name}-value"),
         compression: None,
         codec_config,
-        items_per_section: BLOCKS_PER_FILE,
+        items_per_section: blocks_per_file(roster),
         key_write_buffer: WRITE_BUFFER,
         value_write_buffer: WRITE_BUFFER,
         replay_buffer: REPLAY_BUFFER,
@@ -235,7 +259,7 @@ fn delivery_config(core: &Core, start: marshal::Start<Scheme, Digest, Digested<B
         partition_prefix: PREFIX.into(),
         mailbox_size: MAILBOX,
         view_retention: ViewDelta::new(16),
-        prunable_items_per_section: BLOCKS_PER_FILE,
+        prunable_items_per_section: blocks_per_file(&core.roster),
         page_cache,
         replay_buffer: REPLAY_BUFFER,
         key_write_buffer: WRITE_BUFFER,
@@ -247,13 +271,16 @@ fn delivery_config(core: &Core, start: marshal::Start<Scheme, Digest, Digested<B
     }
 }
 
-type StateConfig<E> = stateful::Config<E, App, Standard<Block>, NoSource, Sequential>;
+type StateConfig<E> = stateful::Config<E, App, Standard<Block>, Joining<E>, Sequential>;
+type Plan<E> = SyncPlan<E, Scheme, Standard<Block>>;
 
 /// How the state follows the final blocks.
 fn state_config<E: Rt>(
     core: &Arc<Core>,
     delivery: (Marshal, DeliveryFloor),
-    plan: SyncPlan<E, Scheme, Standard<Block>>,
+    plan: Plan<E>,
+    resolvers: Joining<E>,
+    prune_config: Option<PruneConfig>,
     page_cache: CacheRef,
 ) -> StateConfig<E> {
     stateful::Config {
@@ -263,28 +290,109 @@ fn state_config<E: Rt>(
         marshal: delivery,
         mailbox_size: MAILBOX,
         plan,
-        resolvers: NoSource,
+        resolvers,
         sync_config: SyncEngineConfig {
-            fetch_batch_size: SYNC_BATCH,
+            fetch_batch_size: SERVED_AT_ONCE,
             apply_batch_size: NZU64!(4096),
             max_outstanding_requests: NZUsize!(8),
         },
-        // Every block stays: replay starts at genesis.
-        prune_config: None,
+        prune_config,
         strategy: Sequential,
     }
+}
+
+/// How the operations of a state are fetched from peers, and shown to them.
+fn operations_config<P, B, DB>(me: ed25519::PublicKey, peer_provider: P, blocker: B) -> p2p::Config<ed25519::PublicKey, P, B, DB>
+where
+    P: PeerProvider<PublicKey = ed25519::PublicKey>,
+    B: Blocker<PublicKey = ed25519::PublicKey>,
+{
+    p2p::Config {
+        peer_provider,
+        blocker,
+        database: None,
+        mailbox_size: MAILBOX,
+        me: Some(me),
+        fetch_timeout: NZDuration!(Duration::from_secs(5)),
+        fetch_retry_delay: Duration::from_millis(100),
+        max_serve_ops: SERVED_AT_ONCE,
+        priority_requests: false,
+        priority_responses: false,
+    }
+}
+
+/// Hands final blocks over once the state is loaded. While the state is fetched the engine would execute what comes meanwhile before it
+/// gives the state to anybody, and executing waits for the state in memory.
+#[derive(Clone)]
+struct Gate(mpsc::UnboundedSender<Update<Block>>);
+
+impl Gate {
+    fn new<E: Rt>(context: &E, core: &Arc<Core>, mut beyond: stateful::Mailbox<E, App>) -> (Self, Handle<()>) {
+        // Bounded by the blocks that the engine hands over without an acknowledgement.
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let core = Arc::clone(core);
+        let open = context.child("gate").spawn(move |_| async move {
+            core.ready().await;
+            while let Some(update) = receiver.recv().await {
+                let _ = beyond.report(update);
+            }
+        });
+        (Self(sender), open)
+    }
+}
+
+impl Reporter for Gate {
+    type Activity = Update<Block>;
+    fn report(&mut self, update: Update<Block>) -> Feedback {
+        // Without a receiver the engine is going down, and what was not acknowledged is handed over again.
+        let _ = self.0.send(update);
+        Feedback::Ok
+    }
+}
+
+/// Finds out where a node begins that joins by state; `None` where it does not, or goes on with what it began.
+async fn begin<E, S, R, B>(
+    context: &mut E,
+    core: &Core,
+    history: &History,
+    (book, plan): (Book<E>, Plan<E>),
+    channel: &mut (S, R),
+    (blocker, track): (B, &Track),
+) -> (Book<E>, Plan<E>, Option<Progress>)
+where
+    E: Rt,
+    S: Sender<PublicKey = ed25519::PublicKey>,
+    R: Receiver<PublicKey = ed25519::PublicKey>,
+    B: Blocker<PublicKey = ed25519::PublicKey>,
+{
+    if !plan.should_sync(history.join == Join::State) {
+        return (book, plan, None);
+    }
+    // Those whom the genesis and the operator name; who sits today is not known yet.
+    track(0, core.roster.founders.participants(), vec![]);
+    let (book, found) = join::find(context, core, book, channel, blocker, history.on_join.as_ref()).await;
+    let Some(found) = found else {
+        tracing::info!("the network is young: it is followed by blocks");
+        return (book, plan, None);
+    };
+    let header = &found.header;
+    tracing::info!(height = header.height, "joining by the state after a final block");
+    let operations = header.ops_end.saturating_sub(header.ops_start);
+    let progress = Progress { height: header.height, operations, on_join: history.on_join.clone() };
+    (book, plan.set_floor(found.finalization).await, Some(progress))
 }
 
 /// Builds and checks blocks ahead of their votes.
 pub(crate) type Builder<E> = Deferred<E, Scheme, stateful::Mailbox<E, App>, Block, FixedEpocher>;
 /// Starts every part of the engine on one runtime and network. `track` hears who belongs to the network.
 pub(crate) async fn start<E, S, R, P, B>(
-    context: E,
-    channels: Channels<S, R>,
+    mut context: E,
+    mut channels: Channels<S, R>,
     peers: P,
     blocker: B,
     track: Track,
     core: Arc<Core>,
+    history: History,
 ) -> Running<E>
 where
     E: Rt,
@@ -301,34 +409,48 @@ where
 
     let backfill_config = backfill_config(me.clone(), peers.clone(), blocker.clone());
     let backfill = marshal_resolver::init(context.child("backfill"), backfill_config, channels.backfill);
-    let (dissemination, buffer) = buffered::Engine::new(context.child("dissemination"), dissemination_config(me, peers));
+    let (dissemination, buffer) = buffered::Engine::new(context.child("dissemination"), dissemination_config(me.clone(), peers.clone()));
     tasks.push(dissemination.start(channels.blocks));
+    let operations_config = operations_config(me, peers, blocker.clone());
+    let (operations, fetching) = p2p::Actor::new(context.child("operations"), operations_config);
+    tasks.push(operations.start(channels.operations));
 
-    let finality = prunable::Archive::init(context.child("finality"), archive_config("finality", page_cache.clone(), MAX_VALIDATORS))
-        .await
-        .unwrap_or_else(|error| fail(&format!("finality store: {error}")));
-    let blocks =
-        prunable::Archive::<_, _, Digest, Arc<Block>>::init(context.child("blocks"), archive_config("blocks", page_cache.clone(), ()))
+    let finality =
+        prunable::Archive::init(context.child("finality"), archive_config("finality", &core.roster, page_cache.clone(), MAX_VALIDATORS))
             .await
-            .unwrap_or_else(|error| fail(&format!("block store: {error}")));
+            .unwrap_or_else(|error| fail(&format!("finality store: {error}")));
+    let blocks = prunable::Archive::<_, _, Digest, Arc<Block>>::init(
+        context.child("blocks"),
+        archive_config("blocks", &core.roster, page_cache.clone(), ()),
+    )
+    .await
+    .unwrap_or_else(|error| fail(&format!("block store: {error}")));
     let stored = blocks.last_index().unwrap_or_default();
     let book = Book::open(context.child("terms"), PREFIX, &core.terms, &terms, stored).await;
     let plan = SyncPlan::init(context.child("plan"), PREFIX).await;
+    let peering = (blocker.clone(), &track);
+    let (book, plan, progress) = begin(&mut context, &core, &history, (book, plan), &mut channels.joining, peering).await;
+    let (joins, joined) = (plan.floor().is_some(), progress.clone());
+    let joining = Joining::new(context.child("joining"), fetching, progress);
     let first = plan.marshal_start(Digested::precomputed(genesis.clone(), genesis.digest()));
     let delivery_config = delivery_config(&core, first, page_cache.clone());
     let (delivery, marshal, floor) =
         MarshalActor::<_, Standard<Block>, _, _, _, _, _>::init(context.child("delivery"), finality, blocks, delivery_config).await;
-    let state_config = state_config(&core, (marshal.clone(), floor), plan, page_cache.clone());
+    let pruning = pruning(history.keep_blocks, core.roster.term_blocks.get());
+    let state_config = state_config(&core, (marshal.clone(), floor), plan, joining, pruning, page_cache.clone());
     let (state, stateful) = Stateful::new(context.child("state"), state_config);
     let deferred = Deferred::new(context.child("deferred"), stateful.clone(), marshal.clone(), terms);
 
-    // The request for the store must be queued before the first block is delivered: processing a block waits for
-    // the loaded state, and the stateful actor answers nothing else while it finalizes one.
     let mut databases = Box::pin(AssertUnwindSafe(stateful.subscribe_databases()).catch_unwind());
     let early = futures::poll!(&mut databases);
     let (boundaries, ends) = Boundaries::new(&core);
-    tasks.push(delivery.start(Reporters::from((stateful.clone(), boundaries)), buffer, backfill));
-    check_blocks(&marshal).await;
+    let (gate, opening) = Gate::new(&context, &core, stateful.clone());
+    tasks.push(opening);
+    tasks.push(delivery.start(Reporters::from((gate, boundaries)), buffer, backfill));
+    // The block that a node begins with is fetched first.
+    if !joins {
+        check_blocks(&marshal).await;
+    }
     tasks.push(state.start());
     let opened = match early {
         Poll::Ready(opened) => opened,
@@ -339,6 +461,11 @@ where
         return std::future::pending().await;
     };
     load(&core, &marshal, &dbs).await;
+    if let Some(Progress { height, on_join, .. }) = joined {
+        on_join.inspect(|say| say(JoinStep::Joined { height }));
+    }
+    let (own, blocks, asking) = (Arc::clone(&core), marshal.clone(), blocker.clone());
+    tasks.push(context.child("join").spawn(move |_| join::serve(own, blocks, channels.joining, asking)));
 
     let latest = marshal.get_info(Identifier::Latest).await.map_or(0, |(height, _)| height.get());
     let resumed = core.roster.genesis.header.base.saturating_add(latest);

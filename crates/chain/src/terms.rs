@@ -6,15 +6,19 @@
 //!                                  └─► votes of this term end, votes of the next begin on that block
 //! ```
 //! Guarantees: a term's certificates are checked by that term's seats alone, and by nobody before they are known; the block that ends a
-//! term is acknowledged after the next seats are on disk, so that they are there after a crash at any point. A node that hears votes of a
-//! later term asks whoever sent them for the end of its own.
+//! term is acknowledged after the next seats are on disk, so that they are there after a crash at any point. What shows a change of seats
+//! (the last header before it, with its certificate) is kept for good, also where blocks are pruned or were never here. A node that hears
+//! votes of a later term asks whoever sent them for the end of its own.
 //! Source of the arrangement: one simplex engine for each epoch, as the engine's own orchestrator has it.
 
 use crate::app::{Rt, fail};
-use crate::block::{Block, Header};
+use crate::block::{Block, HEADER_SIZE, Header};
 use crate::core::Core;
 use crate::genesis::{Identity, Roster, Seats};
+use crate::stack::Marshal;
+use bytes::Bytes;
 use commonware_actor::Feedback;
+use commonware_codec::{Buf, DecodeExt as _, Encode as _, EncodeSize, Error as CodecError, RangeCfg, Read, ReadExt as _, Write};
 use commonware_consensus::{
     Reporter,
     marshal::Update,
@@ -22,12 +26,15 @@ use commonware_consensus::{
     types::{Epoch, Epocher as _, FixedEpocher, Height},
 };
 use commonware_cryptography::{Digested, certificate, ed25519};
+use commonware_runtime::BufMut;
 use commonware_storage::metadata::{Config, Metadata};
 use commonware_utils::{acknowledgement::Acknowledgement as _, acknowledgement::Exact, ordered::Set, sequence::U64};
 use pasture_types::ZoneId;
 use pasture_types::votes::vote_namespace;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Tells the network who belongs to it from a term on: the term, its seats, and who else may follow, the nearest to a seat first.
@@ -46,7 +53,64 @@ struct Known {
     /// The last term whose seats are known.
     last: u64,
     /// By the term from which they sit.
-    seats: BTreeMap<u64, (Arc<Seats>, Arc<Scheme>)>,
+    seats: BTreeMap<u64, Sitting>,
+}
+
+#[derive(Clone)]
+struct Sitting {
+    seats: Arc<Seats>,
+    scheme: Arc<Scheme>,
+    /// What shows that they follow those before; the founders need nothing.
+    change: Option<Arc<Change>>,
+}
+
+/// How often the certificate of a term's last block is looked for.
+const CERTIFICATE_RETRY: Duration = Duration::from_millis(50);
+/// Longest certificate: a signature of each validator, and who they are.
+pub(crate) const MAX_CERTIFICATE_BYTES: usize = 128 << 10;
+/// Longest encoded set.
+const MAX_SEATS_BYTES: usize = 64 << 10;
+
+/// How the seats of one term were given to others: what somebody who knows the former needs to know the latter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// The last header of the term; its `next_validators` names the others.
+    pub(crate) header: Header,
+    /// Its certificate by the former.
+    pub(crate) certificate: Bytes,
+    /// The others, as [`Seats::encode`] gives them.
+    pub(crate) seats: Bytes,
+}
+
+impl Change {
+    /// The term from which the others sit.
+    pub(crate) const fn from(&self) -> u64 {
+        self.header.term.saturating_add(1)
+    }
+}
+
+impl Write for Change {
+    fn write(&self, buf: &mut impl BufMut) {
+        self.header.write(buf);
+        self.certificate.write(buf);
+        self.seats.write(buf);
+    }
+}
+
+impl EncodeSize for Change {
+    fn encode_size(&self) -> usize {
+        HEADER_SIZE.saturating_add(self.certificate.encode_size()).saturating_add(self.seats.encode_size())
+    }
+}
+
+impl Read for Change {
+    type Cfg = ();
+    fn read_cfg(buf: &mut impl Buf, (): &()) -> Result<Self, CodecError> {
+        let header = Header::read(buf)?;
+        let certificate = Bytes::read_cfg(buf, &RangeCfg::from(0..=MAX_CERTIFICATE_BYTES))?;
+        let seats = Bytes::read_cfg(buf, &RangeCfg::from(0..=MAX_SEATS_BYTES))?;
+        Ok(Self { header, certificate, seats })
+    }
 }
 
 impl Terms {
@@ -55,7 +119,7 @@ impl Terms {
         let known = Arc::new(Mutex::new(Known { last: 0, seats: BTreeMap::new() }));
         let namespace = Arc::new(vote_namespace(&ZoneId(roster.zone)));
         let terms = Self { signer: identity.signer().clone(), namespace, known };
-        terms.add(0, Arc::clone(&roster.founders));
+        terms.add(0, Arc::clone(&roster.founders), None);
         terms
     }
 
@@ -65,10 +129,10 @@ impl Terms {
     }
 
     /// Notes who sits from a term on.
-    fn add(&self, term: u64, seats: Arc<Seats>) {
+    pub(crate) fn add(&self, term: u64, seats: Arc<Seats>, change: Option<Arc<Change>>) {
         let signer = Scheme::signer(&self.namespace, seats.participants(), self.signer.clone());
-        let scheme = signer.unwrap_or_else(|| self.onlooker(&seats));
-        self.lock().seats.insert(term, (seats, Arc::new(scheme)));
+        let scheme = Arc::new(signer.unwrap_or_else(|| self.onlooker(&seats)));
+        self.lock().seats.insert(term, Sitting { seats, scheme, change });
     }
 
     /// Checks votes and casts none.
@@ -86,12 +150,23 @@ impl Terms {
     pub(crate) fn of(&self, term: u64) -> Option<(Arc<Seats>, Arc<Scheme>)> {
         let known = self.lock();
         let (_, found) = known.seats.range(..=term).next_back().filter(|_| term <= known.last)?;
-        Some(found.clone())
+        Some((Arc::clone(&found.seats), Arc::clone(&found.scheme)))
     }
 
     /// Every set that ever sat, by the term from which it did, oldest first.
     pub(crate) fn history(&self) -> Vec<(u64, Arc<Seats>)> {
-        self.lock().seats.iter().map(|(term, (seats, _))| (*term, Arc::clone(seats))).collect()
+        self.lock().seats.iter().map(|(term, sitting)| (*term, Arc::clone(&sitting.seats))).collect()
+    }
+
+    /// The changes after a term, oldest first.
+    pub(crate) fn changes(&self, after: u64) -> Vec<Arc<Change>> {
+        let later = (Bound::Excluded(after), Bound::Unbounded);
+        self.lock().seats.range(later).filter_map(|(_, sitting)| sitting.change.clone()).collect()
+    }
+
+    /// Who sits after the last change that is known, and from which term on.
+    pub(crate) fn latest(&self) -> Option<(u64, Arc<Seats>)> {
+        self.lock().seats.last_key_value().map(|(term, sitting)| (*term, Arc::clone(&sitting.seats)))
     }
 
     /// The last term whose seats are known.
@@ -101,7 +176,7 @@ impl Terms {
 
     /// The set with this hash, if one ever sat.
     pub(crate) fn named(&self, hash: &[u8; 32]) -> Option<Arc<Seats>> {
-        self.lock().seats.values().map(|(seats, _)| seats).find(|seats| seats.hash == *hash).cloned()
+        self.lock().seats.values().map(|sitting| &sitting.seats).find(|seats| seats.hash == *hash).cloned()
     }
 }
 
@@ -124,16 +199,17 @@ impl<E: Rt> Book<E> {
         let terms_on_disk: Vec<u64> = store.keys().map(u64::from).collect();
         for term in terms_on_disk {
             let Some(bytes) = store.get(&U64::new(term)) else { continue };
-            let seats = Seats::decode(bytes).unwrap_or_else(|error| fail(&format!("term store: {error}")));
-            terms.add(term, Arc::new(seats));
+            let change = Change::decode(Bytes::copy_from_slice(bytes)).unwrap_or_else(|error| fail(&format!("term store: {error}")));
+            let seats = Seats::decode(&change.seats).unwrap_or_else(|error| fail(&format!("term store: {error}")));
+            terms.add(term, Arc::new(seats), Some(Arc::new(change)));
         }
         terms.reach(term_of(epocher, Height::new(stored)));
         Self(store)
     }
 
     /// Keeps who sits from a term on.
-    async fn keep(self, term: u64, seats: &Seats) -> Self {
-        match self.0.put_sync(U64::new(term), seats.encode()).await {
+    pub(crate) async fn keep(self, change: &Change) -> Self {
+        match self.0.put_sync(U64::new(change.from()), change.encode().to_vec()).await {
             Ok(store) => Self(store),
             Err(error) => fail(&format!("term store: {error}")),
         }
@@ -179,7 +255,8 @@ impl Reporter for Boundaries {
 }
 
 /// Notes who sits after a term's last block, and returns the next term. The block's state is known from here on.
-pub(crate) async fn turn<E: Rt>(core: &Core, mut book: Book<E>, term: u64, last: &Header) -> (Book<E>, u64) {
+pub(crate) async fn turn<E: Rt>(context: &E, core: &Core, marshal: &Marshal, mut book: Book<E>, last: &Header) -> (Book<E>, u64) {
+    let term = last.term;
     let next = term.saturating_add(1);
     core.reached(last.height).await;
     let before = core.terms.of(term).map(|(seats, _)| seats);
@@ -189,10 +266,24 @@ pub(crate) async fn turn<E: Rt>(core: &Core, mut book: Book<E>, term: u64, last:
         let Some(seats) = core.next_seats().filter(|seats| seats.hash == last.next_validators) else {
             fail(&format!("who certifies after block {} is not known any more", last.height))
         };
-        book = book.keep(next, &seats).await;
+        let certificate = certificate(context, core, marshal, last).await;
+        let change = Change { header: last.clone(), certificate, seats: seats.encode().into() };
+        book = book.keep(&change).await;
         tracing::info!(term = next, validators = seats.keys.len(), "other validators certify from here on");
-        core.terms.add(next, seats);
+        core.terms.add(next, seats, Some(Arc::new(change)));
     }
     core.terms.reach(next);
     (book, next)
+}
+
+/// The certificate of a term's last block. No block of the term follows it, so nothing else can have made it final; it may be a moment
+/// behind the block.
+async fn certificate<E: Rt>(context: &E, core: &Core, marshal: &Marshal, last: &Header) -> Bytes {
+    let height = core.roster.engine_height(last.height).unwrap_or_else(Height::zero);
+    loop {
+        if let Some(found) = marshal.get_finalization(height).await {
+            return found.encode();
+        }
+        context.sleep(CERTIFICATE_RETRY).await;
+    }
 }

@@ -105,19 +105,22 @@ impl<E: Rt, B: Blocker<PublicKey = ed25519::PublicKey> + Sync> Voting<E, B> {
         }
     }
 
-    /// The term to begin with, and the block it begins on.
-    async fn resume(&self, terms: &FixedEpocher) -> (u64, Begin) {
+    /// The term to begin with, and the block it begins on: none where all that is left of the term is its end, which a node has that
+    /// joined by state.
+    async fn resume(&self, terms: &FixedEpocher) -> (u64, Option<Begin>) {
         let processed = self.marshal.get_processed().await.map_or(0, |found| found.height().get());
-        let term = term_of(terms, Height::new(processed.saturating_add(1)));
+        let next = Height::new(processed.saturating_add(1));
+        let term = term_of(terms, next);
         let last = Epoch::new(term).previous().and_then(|before| terms.last(before));
         let header = match last {
             None => self.core.roster.genesis.header.clone(),
             Some(height) => match self.marshal.get_block(height).await {
                 Some(block) => block.inner().header.clone(),
+                None if terms.last(Epoch::new(term)) == Some(next) => return (term, None),
                 None => fail(&format!("block store: block {height} is missing")),
             },
         };
-        (term, Begin { digest: header.id(), timestamp_ms: header.timestamp_ms })
+        (term, Some(Begin { digest: header.id(), timestamp_ms: header.timestamp_ms }))
     }
 
     /// Tells the network who belongs to it.
@@ -179,11 +182,12 @@ pub(crate) async fn run<E, B, S, R>(
                     Some(boundary) => break boundary,
                     None => return,
                 },
-                () = voting.core.reached(voting.resumed), if engine.is_none() => {
+                () = voting.core.reached(voting.resumed), if engine.is_none() && begin.is_some() => {
+                    let Some(begin) = &begin else { continue };
                     let channels = (votes.register(term).await, certificates.register(term).await, resolver.register(term).await);
                     let (Ok(votes), Ok(certificates), Ok(resolver)) = channels else { fail("a term's channels are taken") };
                     let context = context.child("votes").with_attribute("term", term);
-                    let config = voting.config(&context, term, &begin);
+                    let config = voting.config(&context, term, begin);
                     engine = Some(simplex::Engine::new(context, config).start(votes, certificates, resolver));
                 }
                 // It is being stopped with everything else, or whoever watches this task learns of it.
@@ -204,9 +208,9 @@ pub(crate) async fn run<E, B, S, R>(
             let _ = engine.await;
         }
         let header = block.inner().header.clone();
-        begin = Begin { digest: block.digest(), timestamp_ms: header.timestamp_ms };
+        begin = Some(Begin { digest: block.digest(), timestamp_ms: header.timestamp_ms });
         let over = term;
-        (book, term) = turn(&voting.core, book, term, &header).await;
+        (book, term) = turn(&context, &voting.core, &voting.marshal, book, &header).await;
         done.acknowledge();
         for signs in [true, false] {
             if let Err(error) = context.remove(&partition(over, signs), None).await {

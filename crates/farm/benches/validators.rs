@@ -1,9 +1,12 @@
 //! Four validators, each a process of the built `farm` on this one machine, beside one alone: a lone transaction until it is final, as many as
-//! they take, what they cost while nothing happens, and how long nothing is decided after one or two of them are killed.
+//! they take, what they cost while nothing happens, and how long nothing is decided after one or two of them are killed. Then the same
+//! with the ways between them made longer.
 //!
 //! Everything goes through the API, as a client's does. All of them share this machine's processors, so that throughput is that of all of
-//! them together; no delay is added between them. `cargo bench -p pasture-farm --bench validators -- [--quick]`.
+//! them together. `cargo bench -p pasture-farm --bench validators -- [--quick]`.
 
+#[path = "validators/delay.rs"]
+mod delay;
 #[path = "run/process.rs"]
 mod process;
 #[path = "../../../bench/report.rs"]
@@ -36,11 +39,33 @@ struct Plan {
     load: Duration,
     idle: Duration,
     kills: usize,
+    /// With a longer way between the validators.
+    far_lone: usize,
+    far_load: Duration,
 }
 
+/// Times there and back between any two validators, in milliseconds.
+const ROUND_TRIPS: [u64; 3] = [20, 80, 200];
+
 impl Plan {
-    const FULL: Self = Self { lone: 100, payers: 512, load: Duration::from_secs(20), idle: Duration::from_secs(30), kills: 5 };
-    const QUICK: Self = Self { lone: 5, payers: 16, load: Duration::from_secs(2), idle: Duration::from_secs(2), kills: 1 };
+    const FULL: Self = Self {
+        lone: 100,
+        payers: 512,
+        load: Duration::from_secs(20),
+        idle: Duration::from_secs(30),
+        kills: 5,
+        far_lone: 30,
+        far_load: Duration::from_secs(10),
+    };
+    const QUICK: Self = Self {
+        lone: 5,
+        payers: 16,
+        load: Duration::from_secs(2),
+        idle: Duration::from_secs(2),
+        kills: 1,
+        far_lone: 3,
+        far_load: Duration::from_secs(1),
+    };
 }
 
 /// One validator: its folder, and its process while it runs.
@@ -57,7 +82,8 @@ struct Zone {
 }
 
 impl Zone {
-    async fn start(scratch: &Path, count: usize) -> Result<Self, Failure> {
+    /// `round_trip`: how much longer the way there and back between any two is made.
+    async fn start(scratch: &Path, count: usize, round_trip: Duration) -> Result<Self, Failure> {
         let path = |name: String| scratch.join(name).to_string_lossy().into_owned();
         let ours = |args: &[&str]| -> Result<(), Failure> {
             let ran = farm(scratch).args(args).stdin(Stdio::null()).output()?;
@@ -66,19 +92,28 @@ impl Zone {
         let held = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
         let ports = held.iter().map(|l| l.local_addr().map(|a| a.port())).collect::<Result<Vec<_>, _>>()?;
         drop(held);
+        let mut addresses = Vec::with_capacity(count);
+        for port in &ports {
+            let listens = std::net::SocketAddr::from(([127, 0, 0, 1], *port));
+            addresses.push(if round_trip.is_zero() { listens } else { delay::longer_way(listens, round_trip / 2).await? });
+        }
         let out = path("launch".into());
         let mut make: Vec<String> = ["genesis", "--dev", "--name", "bench", "--out", &out].map(str::to_owned).to_vec();
-        for (n, port) in ports.iter().enumerate() {
+        for (n, address) in addresses.iter().enumerate() {
             let said = path(format!("v{n}.json"));
-            ours(&["validator", "init", "--data", &path(format!("v{n}")), "--address", &format!("127.0.0.1:{port}"), "--out", &said])?;
+            ours(&["validator", "init", "--data", &path(format!("v{n}")), "--address", &address.to_string(), "--out", &said])?;
             make.extend(["--validator".into(), said]);
         }
         ours(&make.iter().map(String::as_str).collect::<Vec<_>>())?;
         let (genesis, network) = (path("launch/genesis".into()), path("launch/network.toml".into()));
         let mut zone = Self { scratch: scratch.into(), validators: vec![], zone: ZoneId([0; 32]) };
-        for n in 0..count {
+        for (n, port) in ports.iter().enumerate() {
             let data = path(format!("v{n}"));
             ours(&["validator", "join", "--data", &data, "--genesis", &genesis, "--network", &network])?;
+            // It listens where the longer way ends.
+            let addresses = Path::new(&data).join("zone/network.toml");
+            let text = std::fs::read_to_string(&addresses)?;
+            std::fs::write(&addresses, format!("listen = \"127.0.0.1:{port}\"\n{text}"))?;
             zone.validators.push(Validator { data: data.into(), process: None, url: String::new() });
             zone.up(n)?;
         }
@@ -165,11 +200,11 @@ async fn until_final(api: &ApiClient, tx: &Envelope) -> Result<Duration, Failure
 }
 
 /// Milliseconds until lone transactions are final, at each validator in turn.
-async fn lone(zone: &Zone, plan: &Plan, payer: usize) -> Result<Vec<f64>, Failure> {
+async fn lone(zone: &Zone, count: usize, payer: usize) -> Result<Vec<f64>, Failure> {
     let key = key(payer);
     open(&zone.client(0)?, &key).await?;
     let mut times = Vec::new();
-    for seq in 0..=plan.lone {
+    for seq in 0..=count {
         let api = zone.client(seq % zone.validators.len())?;
         api.status().await?;
         sleep(APART).await;
@@ -183,9 +218,9 @@ async fn lone(zone: &Zone, plan: &Plan, payer: usize) -> Result<Vec<f64>, Failur
 }
 
 /// Payments a second, with so many payers at once.
-async fn load(zone: &Zone, plan: &Plan) -> Result<f64, Failure> {
+async fn load(zone: &Zone, payers: usize, length: Duration) -> Result<f64, Failure> {
     let clients = (0..zone.validators.len()).map(|n| zone.client(n)).collect::<Result<Vec<_>, _>>()?;
-    let keys: Vec<SigningKey> = (0..plan.payers).map(|n| key(1_000 + n)).collect();
+    let keys: Vec<SigningKey> = (0..payers).map(|n| key(1_000 + n)).collect();
     let first = clients.first().ok_or("no validators")?;
     let opened = futures::stream::iter(&keys).map(|key| open(first, key)).buffer_unordered(64);
     opened.collect::<Vec<_>>().await.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -193,7 +228,7 @@ async fn load(zone: &Zone, plan: &Plan) -> Result<f64, Failure> {
     let pay = async |n: usize| -> Result<(), Failure> {
         let (Some(key), Some(api)) = (keys.get(n), clients.get(n % clients.len())) else { return Ok(()) };
         for seq in 0.. {
-            if begun.elapsed() >= plan.load {
+            if begun.elapsed() >= length {
                 break;
             }
             until_final(api, &payment(zone.zone, key, seq)).await?;
@@ -201,7 +236,7 @@ async fn load(zone: &Zone, plan: &Plan) -> Result<f64, Failure> {
         }
         Ok(())
     };
-    let all: Vec<Result<(), Failure>> = futures::future::join_all((0..plan.payers).map(pay)).await;
+    let all: Vec<Result<(), Failure>> = futures::future::join_all((0..payers).map(pay)).await;
     all.into_iter().collect::<Result<Vec<_>, _>>()?;
     Ok(made.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64())
 }
@@ -265,10 +300,10 @@ async fn main() -> Result<(), Failure> {
         std::fs::create_dir(&path)?;
         Ok(path)
     };
-    let alone = Zone::start(&folder("alone")?, 1).await?;
-    let mut four = Zone::start(&folder("four")?, 4).await?;
+    let alone = Zone::start(&folder("alone")?, 1, Duration::ZERO).await?;
+    let mut four = Zone::start(&folder("four")?, 4, Duration::ZERO).await?;
     say("lone transactions: one validator, four ...");
-    let (one, of_four) = (lone(&alone, &plan, 0).await?, lone(&four, &plan, 1).await?);
+    let (one, of_four) = (lone(&alone, plan.lone, 0).await?, lone(&four, plan.lone, 1).await?);
     for (part, name) in [(0.5, "p50"), (0.99, "p99")] {
         let figure =
             Figure::new(format!("lone transaction at four validators, through the API, {name}"), "ms", Spread::quantile(&of_four, part));
@@ -278,7 +313,7 @@ async fn main() -> Result<(), Failure> {
     report.add(Figure::new("processor of an idle validator of four", "cores", Spread::median(&cores)));
     report.add(Figure::new("memory of an idle validator of four", "MiB", Spread::median(&mib)).goal(report::Goal::Most(150.0)));
     say("as many payments as they take: one validator, four ...");
-    let (one, of_four) = (load(&alone, &plan).await?, load(&four, &plan).await?);
+    let (one, of_four) = (load(&alone, plan.payers, plan.load).await?, load(&four, plan.payers, plan.load).await?);
     let name = format!("payments at four validators on this one machine, {} payers, through the API", plan.payers);
     report.add(Figure::new(name, "/s", Spread::median(&[of_four])).against("the same at one", "/s", Spread::median(&[one])));
     let (_, mib) = idle(&four, &plan).await?;
@@ -288,5 +323,29 @@ async fn main() -> Result<(), Failure> {
     report.add(Figure::new("a payment asked for right after one of four was killed", "s", Spread::median(&one)));
     report.add(Figure::new("a payment that waits for two of four, from the start of the third process on", "s", Spread::median(&two)));
     four.stop()?;
+    for round_trip in ROUND_TRIPS {
+        let far = Zone::start(&folder(&format!("far{round_trip}"))?, 4, Duration::from_millis(round_trip)).await?;
+        distance(&far, &plan, round_trip, &mut report).await?;
+        far.stop()?;
+    }
     report.finish()
+}
+
+/// What the way between validators costs.
+async fn distance(far: &Zone, plan: &Plan, round_trip: u64, report: &mut Report) -> Result<(), Failure> {
+    say(&format!("four validators, {round_trip} ms there and back ..."));
+    let times = lone(far, plan.far_lone, 3).await?;
+    let floor = Spread::median(&[round_trip as f64]);
+    for (part, name) in [(0.5, "p50"), (0.99, "p99")] {
+        let figure =
+            Figure::new(format!("lone transaction with {round_trip} ms between validators, {name}"), "ms", Spread::quantile(&times, part));
+        report.add(figure.against("one way there and back", "ms", floor));
+    }
+    let made = load(far, plan.payers, plan.far_load).await?;
+    report.add(Figure::new(
+        format!("payments with {round_trip} ms between validators, {} payers", plan.payers),
+        "/s",
+        Spread::median(&[made]),
+    ));
+    Ok(())
 }

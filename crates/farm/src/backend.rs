@@ -6,6 +6,7 @@ use crate::exit::Failure;
 use crate::words::plainly;
 use pasture_api::ApiClient;
 use pasture_light::Checkpoint;
+pub(crate) use pasture_node::ValidatorOptions;
 use pasture_node::{LocalZone, NetworkFile, NodeError, Validator};
 use pasture_rt::{ShutdownToken, SystemClock};
 use pasture_store::backup::Manifest;
@@ -21,10 +22,10 @@ use tokio::sync::oneshot;
 pub(crate) use pasture_node::About as BackupAbout;
 pub(crate) use pasture_node::control::{Answer, LeaveTerms, Load, MachineStatus, Request, Talk, Used, WaitsFor, is_running};
 pub(crate) use pasture_node::{
-    Announcement, Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, GpuOffer, GpuSupport, Imported, Launch, Left,
-    LocalProvider, LocalValidator, Machine, MissingDeposit, Moved, OfferLimits, OfferState, Paused, Place, Priority, Proven, RecordKind,
-    Registration, ReplayReport, Restored, SUGGESTED_GPU_RATE, Scope, SimulatedGpu, Suggestion, UpOptions, UpReady, VolumeOptions,
-    suggested_rates, unheld,
+    Announcement, Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, GpuOffer, GpuSupport, Imported, Join, JoinStep,
+    Launch, Left, LocalProvider, LocalValidator, Machine, MissingDeposit, Moved, OfferLimits, OfferState, Paused, Place, Priority, Proven,
+    RecordKind, Registration, ReplayReport, Restored, SUGGESTED_GPU_RATE, Scope, SimulatedGpu, Suggestion, UpOptions, UpReady,
+    VolumeOptions, suggested_rates, unheld,
 };
 
 impl From<NodeError> for Failure {
@@ -45,18 +46,30 @@ impl From<NodeError> for Failure {
 
 /// Runs a local network until shutdown.
 pub(crate) async fn dev(options: DevOptions, shutdown: ShutdownToken, ready: oneshot::Sender<DevReady>) -> Result<(), Failure> {
+    open_more_files();
     pasture_node::dev(options, shutdown, ready).await.map_err(Failure::from)
 }
 
+/// Lets this process open as many files as it may: the ledger's files stay open, and there are more of them each day.
+fn open_more_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// Runs a validator of a folder that belongs to a network.
-pub(crate) async fn validator(data: &Path, listen: SocketAddr, failpoint: Option<Failpoint>) -> Result<Validator, Failure> {
+pub(crate) async fn validator(data: &Path, options: ValidatorOptions) -> Result<Validator, Failure> {
     if LocalZone::load(data)?.is_none() {
         return Err(Failure::usage(format!("{} belongs to no network yet", data.display()))
             .next("put it into one:  farm validator join --data DIR --genesis FILE --network FILE")
             .next("or try one out:  farm dev --validators 4"));
     }
     let dir = pasture_store::DataDir::open(data).map_err(NodeError::from)?;
-    Validator::start(dir.path(), listen, Arc::new(SystemClock), failpoint).await.map_err(Failure::from)
+    open_more_files();
+    Validator::start(dir.path(), options).await.map_err(Failure::from)
 }
 
 /// Gives a validator's folder its place in a network; `address`: where the others reach it, if the file does not say.

@@ -104,6 +104,7 @@ impl World {
             identity: local.identity,
             network: None,
             signs_from_ms: 0,
+            history: Default::default(),
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
             failpoint: None,

@@ -7,7 +7,7 @@ use crate::engine::Priority;
 use crate::gpus::GpuOffer;
 use crate::local::{self, Fleet, LocalProvider, LocalValidator, MAX_LOCAL_VALIDATORS, Machines, Others};
 use crate::up::{OfferLimits, UpOptions, UpReady, half_of, up};
-use crate::validator::Validator;
+use crate::validator::{Validator, ValidatorOptions};
 use crate::{Failpoint, NodeError};
 use pasture_light::ValidatorSet;
 use pasture_provider::{MissingDeposit, VolumeOptions};
@@ -81,7 +81,8 @@ pub async fn dev(options: DevOptions, shutdown: ShutdownToken, ready: oneshot::S
         0 | 1 => Others::none(),
         count => Others::start(&options.program, dir.path(), count).await?,
     };
-    let validator = Validator::start(dir.path(), options.listen, Arc::new(SystemClock), options.failpoint.clone()).await?;
+    let own = ValidatorOptions { failpoint: options.failpoint.clone(), ..ValidatorOptions::new(options.listen) };
+    let validator = Validator::start(dir.path(), own).await?;
     let outcome = tokio::select! {
         ended = with_provider(&options, &validator, others.validators.clone(), shutdown, ready) => ended,
         error = validator.failed() => Err(error),

@@ -50,6 +50,7 @@ pub use machine::LedgerMachine;
 pub use moving::{Imported, Moved, Progress, export_stopped, import, verify_export};
 pub use offline::ledger_replay;
 pub use pasture_chain::{Failpoint, ReplayReport};
+pub use pasture_chain::{Join, JoinStep};
 pub use pasture_provider::{
     Cleared, Gauge, Gpus, ImagesSummary, Machine, MissingDeposit, OfferState, Paused, SimulatedGpu, VolumeOptions, detect, gauge,
     pause_stopped,
@@ -59,5 +60,5 @@ pub use peers::{NetworkFile, Peer};
 pub use price::{Seen, Suggestion, observed, suggest};
 pub use proven::{Proven, RecordKind};
 pub use up::{OfferLimits, UpOptions, UpReady, half_of, image_limit, leave, suggested_rates, unheld, up, up_with};
-pub use validator::Validator;
+pub use validator::{Validator, ValidatorOptions};
 pub use zone::{LocalZone, trusted_by};

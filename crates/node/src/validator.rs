@@ -8,10 +8,10 @@ use crate::backend::NodeBackend;
 use crate::machine::LedgerMachine;
 use crate::zone::{LocalZone, trusted_by};
 use crate::{Failpoint, NodeError};
-use pasture_chain::{Chain, Limits, Options};
+use pasture_chain::{Chain, History, Join, Limits, OnJoin, Options};
 use pasture_gateway::{Gateway, GatewayOptions};
 use pasture_light::ValidatorSet;
-use pasture_rt::{Clock, Shutdown};
+use pasture_rt::{Clock, Shutdown, SystemClock};
 use pasture_types::{NodeId, ZoneId};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,6 +20,31 @@ use std::time::Duration;
 
 /// How long the ledger may take to stop.
 const CHAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How a validator is run.
+pub struct ValidatorOptions {
+    /// Where its API listens.
+    pub listen: SocketAddr,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// For kill tests.
+    pub failpoint: Option<Failpoint>,
+    /// How it comes to today's state if it has no blocks. `None`: by state if the genesis does not name it, which then is no news to it;
+    /// by blocks if it does, as it may be the first.
+    pub join: Option<Join>,
+    /// Hears how far it is while it joins by state.
+    pub on_join: Option<OnJoin>,
+    /// How many of the latest blocks stay on disk; all if none.
+    pub keep_blocks: Option<u64>,
+}
+
+impl ValidatorOptions {
+    /// On the system's clock, keeping all blocks.
+    #[must_use]
+    pub fn new(listen: SocketAddr) -> Self {
+        Self { listen, clock: Arc::new(SystemClock), failpoint: None, join: None, on_join: None, keep_blocks: None }
+    }
+}
 
 /// A running validator with its gateway.
 pub struct Validator {
@@ -35,15 +60,19 @@ impl Validator {
     ///
     /// # Errors
     /// A damaged directory, one that is in use, or a port that is taken.
-    pub async fn start(dir: &Path, listen: SocketAddr, clock: Arc<dyn Clock>, failpoint: Option<Failpoint>) -> Result<Self, NodeError> {
+    pub async fn start(dir: &Path, options: ValidatorOptions) -> Result<Self, NodeError> {
+        let ValidatorOptions { listen, clock, failpoint, join, on_join, keep_blocks } = options;
         let zone = LocalZone::load_or_create(dir, clock.as_ref())?;
         let (trusted, key) = (trusted_by(&zone.genesis)?, NodeId(zone.identity.public_key()));
+        let founder = zone.genesis.validators.iter().any(|v| v.key == key.0);
+        let join = join.unwrap_or(if founder { Join::Blocks } else { Join::State });
         let options = Options {
             data_dir: dir.join("ledger"),
             genesis: zone.chain_genesis(),
             identity: zone.identity.clone(),
             network: zone.network.clone(),
             signs_from_ms: crate::backup::votes_after(dir)?.map_or(0, |time| time.0),
+            history: History { join, on_join, keep_blocks },
             limits: Limits::default(),
             clock: Arc::clone(&clock),
             failpoint,

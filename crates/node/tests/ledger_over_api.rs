@@ -3,7 +3,7 @@
 #![cfg(test)]
 
 use pasture_api::{ApiClient, ApiError, newcomer};
-use pasture_node::{LedgerMachine, LocalZone, Validator, ledger_replay};
+use pasture_node::{LedgerMachine, LocalZone, Validator, ValidatorOptions, ledger_replay};
 use pasture_rt::{Clock, ManualClock, SystemClock};
 use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, Envelope, TxBody};
 use pasture_types::{Amount, AssetId, Millis, SigningKey, Timestamp, TxId, ZoneId};
@@ -15,7 +15,7 @@ async fn start(dir: &Path) -> (Validator, ApiClient) {
 }
 
 async fn start_at(dir: &Path, clock: Arc<dyn Clock>) -> (Validator, ApiClient) {
-    let validator = Validator::start(dir, ([127, 0, 0, 1], 0).into(), clock, None).await.unwrap();
+    let validator = Validator::start(dir, ValidatorOptions { clock, ..ValidatorOptions::new(([127, 0, 0, 1], 0).into()) }).await.unwrap();
     let api = ApiClient::new(&validator.api_url()).unwrap();
     (validator, api)
 }

@@ -5,7 +5,9 @@
 use futures::StreamExt as _;
 use pasture_api::{AccountView, ApiClient, newcomer};
 use pasture_light::StateProof;
-use pasture_node::{Imported, Moved, NodeError, Validator, export_stopped, import, ledger_replay, trusted_in_file, verify_export};
+use pasture_node::{
+    Imported, Moved, NodeError, Validator, ValidatorOptions, export_stopped, import, ledger_replay, trusted_in_file, verify_export,
+};
 use pasture_rt::SystemClock;
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::{AliveCheck, Disclose, Egress, Failover, Fence, OfferTerms, OrderTerms, Rates, Verification};
@@ -18,7 +20,7 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(30);
 
 async fn start(dir: &Path) -> (Validator, ApiClient) {
-    let validator = Validator::start(dir, ([127, 0, 0, 1], 0).into(), Arc::new(SystemClock), None).await.unwrap();
+    let validator = Validator::start(dir, ValidatorOptions::new(([127, 0, 0, 1], 0).into())).await.unwrap();
     let api = ApiClient::new(&validator.api_url()).unwrap();
     (validator, api)
 }
@@ -283,6 +285,6 @@ async fn the_same_zone_is_restarted_from_its_export() {
     let at = bytes.len() - 200;
     bytes[at] ^= 1;
     std::fs::write(&base, bytes).unwrap();
-    let error = Validator::start(&data, ([127, 0, 0, 1], 0).into(), Arc::new(SystemClock), None).await.err().unwrap();
+    let error = Validator::start(&data, ValidatorOptions::new(([127, 0, 0, 1], 0).into())).await.err().unwrap();
     assert!(error.to_string().contains("zone/base"), "{error}");
 }

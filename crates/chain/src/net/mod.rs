@@ -1,22 +1,20 @@
 //! The engine's network: none with one validator, authenticated and encrypted connections with several.
 //!
 //! ```text
-//!  Link ─► votes, certificates, resolver, backfill, blocks   (the engine's channels)
-//!      └─► transactions                                      (ours: `gossip`)
+//!  Link ─► votes, certificates, resolver, backfill, blocks, operations   (the engine's channels)
+//!      └─► transactions, joining                                         (ours: `gossip`, `join`)
 //! ```
 //! Guarantees: one type for both, so that the engine is instantiated once. A connection is only made with a validator, with somebody who
 //! could get a seat, or with whom the operator named; it proves that the other holds that key, and belongs to one zone: the zone's id is part of
 //! the handshake. Addresses are signed by whose they are and passed on among the connected. Without a network no socket is opened.
 
 mod alone;
-mod source;
-
-pub(crate) use source::NoSource;
 
 use crate::block::Block;
 use crate::error::ChainError;
 use crate::genesis::{MAX_VALIDATORS, Roster, public_key, raw};
 use crate::gossip;
+use crate::join;
 use crate::stack::{Channel, Channels};
 use crate::terms::Track;
 use alone::{Alone, Nobody};
@@ -44,6 +42,7 @@ use commonware_stream::{
 use commonware_utils::{NZU32, NZUsize, ordered::Set};
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// What a handshake signs, followed by the zone's id: validators of different zones do not understand each other.
@@ -71,6 +70,11 @@ const MAX_FOLLOWERS: usize = 32;
 const BLOCKS: (NonZeroU32, NonZeroU32) = (NZU32!(128), NZU32!(32));
 /// Bundles of transactions a second from one validator; `gossip` sends no more.
 const BUNDLES: (NonZeroU32, NonZeroU32) = (NZU32!(256), NZU32!(32));
+
+/// Questions and answers a second from one who joins by state.
+const JOINING: (NonZeroU32, NonZeroU32) = (NZU32!(8), NZU32!(8));
+/// Requests and answers a second of one who fetches a state: a thousand operations each.
+const OPERATIONS: (NonZeroU32, NonZeroU32) = (NZU32!(256), NZU32!(32));
 
 /// How validators reach each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,7 +212,15 @@ impl Link {
     pub(crate) fn none(roster: &Roster) -> Self {
         let channel = || (Mouth::Nobody(Nobody), Ear::Silence);
         Self {
-            channels: Channels { votes: channel(), certificates: channel(), resolver: channel(), backfill: channel(), blocks: channel() },
+            channels: Channels {
+                votes: channel(),
+                certificates: channel(),
+                resolver: channel(),
+                backfill: channel(),
+                blocks: channel(),
+                joining: channel(),
+                operations: channel(),
+            },
             transactions: channel(),
             peers: Peers::Alone(Alone::new(roster.founders.participants())),
             track: Box::new(|_, _, _| ()),
@@ -230,6 +242,8 @@ impl Link {
             mux::prefixed(simplex::max_payload_size::<Scheme, crate::block::Digest>(members)),
             marshal::max_payload_size::<Standard<Block>, Scheme>(members, &()),
             gossip::MAX_BUNDLE_BYTES,
+            join::MAX_ANSWER_BYTES,
+            join::largest_answer(),
         ]);
         let first: Vec<PublicKey> = named.iter().map(|(key, _)| key.clone()).collect();
         let (mut net, oracle) = discovery::Network::new(context.child("network"), config(network, signer, roster, named, largest));
@@ -245,10 +259,17 @@ impl Link {
             resolver: register(VOTES),
             backfill: register(BLOCKS),
             blocks: register(BLOCKS),
+            joining: register(JOINING),
+            operations: register(OPERATIONS),
         };
         let transactions = register(BUNDLES);
         let tracking = oracle.clone();
+        let tracked = AtomicU64::new(u64::MAX);
         let track: Track = Box::new(move |term, seats, candidates| {
+            // Who joins by state tells of the first term before it knows which one it is in.
+            if tracked.swap(term, Ordering::Relaxed) == term {
+                return;
+            }
             let followers = first.iter().cloned().chain(candidates).filter(|key| *key != me && seats.position(key).is_none());
             let followers = Set::from_iter_dedup(followers.take(MAX_FOLLOWERS));
             // The oracle is a handle; it lives as long as the network does.

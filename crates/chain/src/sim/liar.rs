@@ -5,7 +5,7 @@
 
 use super::dice::Dice;
 use super::frame::{Ballot, ballot};
-use super::net::{BACKFILL, BLOCKS, CERTIFICATES, Ear, Mouth, RESOLVER, TRANSACTIONS, VOTES};
+use super::net::{BACKFILL, BLOCKS, CERTIFICATES, Ear, JOINING, Mouth, OPERATIONS, RESOLVER, TRANSACTIONS, VOTES};
 use crate::block::Digest;
 use bytes::Bytes;
 use commonware_codec::Encode as _;
@@ -38,7 +38,7 @@ impl Evil {
     pub(super) fn silent_on(self) -> Vec<u64> {
         match self {
             Self::Withholding => vec![BLOCKS, BACKFILL],
-            Self::Silent => vec![VOTES, CERTIFICATES, RESOLVER, BACKFILL, BLOCKS, TRANSACTIONS],
+            Self::Silent => vec![VOTES, CERTIFICATES, RESOLVER, BACKFILL, BLOCKS, JOINING, OPERATIONS, TRANSACTIONS],
             Self::Twin | Self::Conflicting | Self::Garbling => vec![],
         }
     }

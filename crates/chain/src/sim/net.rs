@@ -27,7 +27,9 @@ pub(super) const CERTIFICATES: u64 = 1;
 pub(super) const RESOLVER: u64 = 2;
 pub(super) const BACKFILL: u64 = 3;
 pub(super) const BLOCKS: u64 = 4;
-pub(super) const TRANSACTIONS: u64 = 5;
+pub(super) const JOINING: u64 = 5;
+pub(super) const OPERATIONS: u64 = 6;
+pub(super) const TRANSACTIONS: u64 = 7;
 /// As many as a healthy validator may ever send: what is too much is tried elsewhere.
 pub(super) const QUOTA: Quota = Quota::per_second(NZU32!(4096));
 /// How long a message waits for another one to overtake it.

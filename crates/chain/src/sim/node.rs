@@ -10,7 +10,7 @@ use super::disk::Disk;
 use super::history::History;
 use super::liar::{Evil, lie};
 use super::machine::Tally;
-use super::net::{BACKFILL, BLOCKS, CERTIFICATES, Ear, Manner, Mouth, RESOLVER, TRANSACTIONS, VOTES, Wiring};
+use super::net::{BACKFILL, BLOCKS, CERTIFICATES, Ear, JOINING, Manner, Mouth, OPERATIONS, RESOLVER, TRANSACTIONS, VOTES, Wiring};
 use super::verdict;
 use crate::app::empty_target;
 use crate::clock::LedgerClock;
@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
-const CHANNELS: [u64; 6] = [VOTES, CERTIFICATES, RESOLVER, BACKFILL, BLOCKS, TRANSACTIONS];
+const CHANNELS: [u64; 8] = [VOTES, CERTIFICATES, RESOLVER, BACKFILL, BLOCKS, JOINING, OPERATIONS, TRANSACTIONS];
 /// Until every task of a validator that was stopped is gone.
 const SETTLE: Duration = Duration::from_millis(5);
 
@@ -238,13 +238,15 @@ impl Incarnation {
         }
         let mut channels = channels.into_iter().map(|(_, channel)| channel);
         let mut next = || channels.next().expect("as many as there are");
-        let engine = Channels { votes: next(), certificates: next(), resolver: next(), backfill: next(), blocks: next() };
+        let (votes, certificates, resolver, backfill, blocks) = (next(), next(), next(), next(), next());
+        let engine = Channels { votes, certificates, resolver, backfill, blocks, joining: next(), operations: next() };
         let control = self.zone.oracle.control(self.identity.signer().public_key());
         gossip::start(&runtime, &core, sending, next(), control.clone());
         let peers = self.zone.oracle.manager();
         // Everybody is reachable in every term: who may connect is the authenticated network's business.
         let track: Track = Box::new(|_, _, _| ());
-        let running = stack::start(runtime.child("engine"), engine, peers, control, track, Arc::clone(&core)).await;
+        let running =
+            stack::start(runtime.child("engine"), engine, peers, control, track, Arc::clone(&core), crate::join::History::default()).await;
         (core, running)
     }
 

@@ -216,6 +216,7 @@ pub(crate) fn options(dir: &Path) -> Options {
         identity: identity(),
         network: None,
         signs_from_ms: 0,
+        history: Default::default(),
         limits: Default::default(),
         clock: Arc::new(pasture_rt::SystemClock),
         failpoint: None,

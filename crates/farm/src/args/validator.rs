@@ -126,12 +126,28 @@ pub(crate) struct ValidatorRunArgs {
     /// Where the API listens; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:8730", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
+    /// How it comes to today's state if it has none: by fetching the state after a recent block, or all blocks [default: state if the
+    /// genesis does not name it]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) join: Option<JoinArg>,
+    /// How many of the latest blocks to keep, at least those of two terms of the engine [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_blocks: Option<u64>,
     /// End when standard input does: for a program that starts validators
     #[arg(long)]
     pub(crate) with_parent: bool,
     /// How it logs.
     #[command(flatten)]
     pub(crate) log: LogArgs,
+}
+
+/// How a validator without blocks comes to today's state.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum JoinArg {
+    /// Fetch the state after a recent block, checked by its validators' signatures, and the blocks from there on: minutes
+    State,
+    /// Fetch and execute every block since the genesis: takes long, and can be checked by anybody afterwards
+    Blocks,
 }
 
 /// `farm validator register`.

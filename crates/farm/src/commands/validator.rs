@@ -3,14 +3,17 @@
 //! Guarantees: keys stay in the validator's folder; a folder that belongs to a network keeps it; once the ready line is shown, the API
 //! answers, whether or not enough of the others are up for blocks.
 
-use crate::args::{ValidatorArgs, ValidatorCommand, ValidatorInitArgs, ValidatorJoinArgs, ValidatorRunArgs};
-use crate::backend::{self, Place};
+use crate::args::{JoinArg, ValidatorArgs, ValidatorCommand, ValidatorInitArgs, ValidatorJoinArgs, ValidatorRunArgs};
+use crate::backend::{self, Join, JoinStep, Place, ValidatorOptions};
 use crate::commands::{duties, seats};
 use crate::config::absolute;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{Signals, parent_gone};
+use crate::render::Progress;
 use crate::render::number::{count, duration};
 use crate::session::App;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &ValidatorArgs) -> Outcome {
@@ -57,6 +60,30 @@ fn join(app: &App, args: &ValidatorJoinArgs) -> Outcome {
     Ok(Exit::Ok)
 }
 
+/// Shows how far it is with joining by state.
+fn tell_join(app: &App, data: &Path) -> Arc<dyn Fn(JoinStep) + Send + Sync> {
+    let (out, data) = (app.out.clone(), data.display().to_string());
+    let progress = Mutex::new(Progress::new(app.out.clone()));
+    Arc::new(move |step| {
+        let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+        match step {
+            JoinStep::Waiting => {
+                out.note("waiting for a validator of the network that lets this one in");
+                out.note(&format!("  who has no seat has to stand for election:  farm validator register --data {data} --deposit CREDITS"));
+                out.note("  the others look at that when a term of the engine begins, in a minute or two");
+            }
+            JoinStep::State { height, have, of } => {
+                let tenths = have.saturating_mul(10) / of.max(1);
+                progress.step(&format!("fetching the state after block {height}: {} %", tenths.saturating_mul(10)));
+            }
+            JoinStep::Joined { height } => {
+                progress.clear();
+                out.note(&format!("✓ the state after block {height} is here; blocks follow"));
+            }
+        }
+    })
+}
+
 async fn serve(app: &App, args: &ValidatorRunArgs) -> Outcome {
     let data = absolute(&args.data)?;
     let mut signals = Signals::listen()?;
@@ -64,8 +91,22 @@ async fn serve(app: &App, args: &ValidatorRunArgs) -> Outcome {
         app.out.warn(&format!("! everybody who reaches {} can use this validator's API", args.listen));
     }
     app.out.note("starting the validator ...");
-    let failpoint = backend::failpoint(app.env.failpoint.as_deref())?;
-    let validator = backend::validator(&data, args.listen, failpoint).await?;
+    let options = ValidatorOptions {
+        failpoint: backend::failpoint(app.env.failpoint.as_deref())?,
+        join: args.join.map(|join| match join {
+            JoinArg::State => Join::State,
+            JoinArg::Blocks => Join::Blocks,
+        }),
+        on_join: Some(tell_join(app, &data)),
+        keep_blocks: args.keep_blocks,
+        ..ValidatorOptions::new(args.listen)
+    };
+    let validator = tokio::select! {
+        started = backend::validator(&data, options) => started?,
+        // Joining takes as long as it takes; what is here stays for the next start.
+        _ = signals.next() => return Ok(Exit::Job(130)),
+        () = parent_gone(args.with_parent) => return Ok(Exit::Ok),
+    };
     let (key, url, zone) = (validator.key(), validator.api_url(), validator.zone());
     if app.out.json {
         app.out.json(&serde_json::json!({

@@ -134,9 +134,9 @@ fn a_candidate_follows_is_elected_by_its_deposit_and_certifies_blocks() {
     std::fs::write(launch.join("network.toml"), two).unwrap();
     let data = user.home().join("candidate");
     let _ = join(&user, &data, &launch, &["--address", &format!("127.0.0.1:{}", free_port())]).exits(0);
+    let _ = own.farm(&["validator", "register", "--data", &arg(&data), "--deposit", "50"]).exits(0);
     running.push(run_validator(&user, &data, 0));
     let candidate = running[4].1.clone();
-    let _ = own.farm(&["validator", "register", "--data", &arg(&data), "--deposit", "50"]).exits(0);
     for dir in &dirs {
         let key = own.farm(&["validator", "status", "--data", &arg(dir), "--json"]).exits(0).json()["validator"]["key"].clone();
         let _ = own.farm(&["validator", "deposit", key.as_str().unwrap(), "40", "--operator", &arg(dir)]).exits(0);

@@ -160,6 +160,7 @@ impl World {
             identity,
             network: None,
             signs_from_ms: 0,
+            history: Default::default(),
             limits: Limits::default(),
             clock: clock.clone(),
             failpoint: Some(Arc::new(move |name| seen.reached(name))),
