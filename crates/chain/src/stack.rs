@@ -2,7 +2,7 @@
 //!
 //! Guarantees: generic over runtime and network here, and instantiated once, in `handle`. Buffers are a fraction of
 //! the engine's defaults: a validator of a small zone is a process beside others on somebody's machine.
-//! What must be read first at start is asked for before the delivery of blocks begins (see [`start`]).
+//! Blocks are handed over once the state is in memory ([`Gate`]).
 
 use crate::app::{App, Dbs, Rt, fail, genesis_view, split_value};
 use crate::block::{Block, Digest};
@@ -26,7 +26,7 @@ use commonware_consensus::{
         resolver::p2p as marshal_resolver,
         standard::{Deferred, Standard},
     },
-    simplex::scheme::ed25519::Scheme,
+    simplex::{scheme::ed25519::Scheme, types::Finalization},
     types::{FixedEpocher, ViewDelta},
 };
 use commonware_cryptography::{Digested, Digestible as _, Signer as _, ed25519};
@@ -49,7 +49,6 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -384,6 +383,18 @@ where
 
 /// Builds and checks blocks ahead of their votes.
 pub(crate) type Builder<E> = Deferred<E, Scheme, stateful::Mailbox<E, App>, Block, FixedEpocher>;
+
+type Store<E, V> = prunable::Archive<EightCap, E, Digest, V>;
+
+/// Certificates and blocks on disk.
+async fn archives<E: Rt>(context: &E, roster: &Roster, cache: &CacheRef) -> (Store<E, Finalization<Scheme, Digest>>, Store<E, Arc<Block>>) {
+    let config = archive_config("finality", roster, cache.clone(), MAX_VALIDATORS);
+    let finality = Store::init(context.child("finality"), config).await.unwrap_or_else(|error| fail(&format!("finality store: {error}")));
+    let config = archive_config("blocks", roster, cache.clone(), ());
+    let blocks = Store::init(context.child("blocks"), config).await.unwrap_or_else(|error| fail(&format!("block store: {error}")));
+    (finality, blocks)
+}
+
 /// Starts every part of the engine on one runtime and network. `track` hears who belongs to the network.
 pub(crate) async fn start<E, S, R, P, B>(
     mut context: E,
@@ -415,16 +426,7 @@ where
     let (operations, fetching) = p2p::Actor::new(context.child("operations"), operations_config);
     tasks.push(operations.start(channels.operations));
 
-    let finality =
-        prunable::Archive::init(context.child("finality"), archive_config("finality", &core.roster, page_cache.clone(), MAX_VALIDATORS))
-            .await
-            .unwrap_or_else(|error| fail(&format!("finality store: {error}")));
-    let blocks = prunable::Archive::<_, _, Digest, Arc<Block>>::init(
-        context.child("blocks"),
-        archive_config("blocks", &core.roster, page_cache.clone(), ()),
-    )
-    .await
-    .unwrap_or_else(|error| fail(&format!("block store: {error}")));
+    let (finality, blocks) = archives(&context, &core.roster, &page_cache).await;
     let stored = blocks.last_index().unwrap_or_default();
     let book = Book::open(context.child("terms"), PREFIX, &core.terms, &terms, stored).await;
     let plan = SyncPlan::init(context.child("plan"), PREFIX).await;
@@ -441,8 +443,6 @@ where
     let (state, stateful) = Stateful::new(context.child("state"), state_config);
     let deferred = Deferred::new(context.child("deferred"), stateful.clone(), marshal.clone(), terms);
 
-    let mut databases = Box::pin(AssertUnwindSafe(stateful.subscribe_databases()).catch_unwind());
-    let early = futures::poll!(&mut databases);
     let (boundaries, ends) = Boundaries::new(&core);
     let (gate, opening) = Gate::new(&context, &core, stateful.clone());
     tasks.push(opening);
@@ -452,11 +452,7 @@ where
         check_blocks(&marshal).await;
     }
     tasks.push(state.start());
-    let opened = match early {
-        Poll::Ready(opened) => opened,
-        Poll::Pending => databases.await,
-    };
-    let Ok(dbs) = opened else {
+    let Ok(dbs) = AssertUnwindSafe(stateful.subscribe_databases()).catch_unwind().await else {
         // The actor panicked: its own panic, which says more than ours, is about to end the runtime.
         return std::future::pending().await;
     };

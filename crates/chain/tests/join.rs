@@ -60,7 +60,7 @@ impl Zone {
     fn keep(&mut self, index: usize, chain: Chain) {
         let ends = chain.clone();
         self.chains[index] = Some(chain);
-        tokio::spawn(async move { eprintln!("node {index} ended: {}", ends.failed().await) });
+        pasture_rt::spawn(pasture_rt::TaskKind::Server, async move { eprintln!("node {index} ended: {}", ends.failed().await) });
     }
     /// Starts one that joins by state, and says what it told.
     async fn joins(&mut self, index: usize) -> Vec<JoinStep> {

@@ -55,9 +55,8 @@ fn open_more_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
-    }
+    // Where it may not, `pasture_process_max_open_files` tells what there is.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// Runs a validator of a folder that belongs to a network.

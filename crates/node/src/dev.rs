@@ -16,7 +16,6 @@ use pasture_store::{DataDir, keys};
 use pasture_types::{Millis, Resources, ZoneId};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// For how long the machine of a local network keeps a price.

@@ -8,13 +8,11 @@ use pasture_light::StateProof;
 use pasture_node::{
     Imported, Moved, NodeError, Validator, ValidatorOptions, export_stopped, import, ledger_replay, trusted_in_file, verify_export,
 };
-use pasture_rt::SystemClock;
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::{AliveCheck, Disclose, Egress, Failover, Fence, OfferTerms, OrderTerms, Rates, Verification};
 use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, NodeDeclaration, TxBody, node_registration_digest};
 use pasture_types::{AccountId, Amount, AssetId, BlobHash, LeaseId, Millis, NodeId, Resources, SigningKey, ZoneId};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(30);

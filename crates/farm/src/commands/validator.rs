@@ -62,8 +62,8 @@ fn join(app: &App, args: &ValidatorJoinArgs) -> Outcome {
 
 /// Shows how far it is with joining by state.
 fn tell_join(app: &App, data: &Path) -> Arc<dyn Fn(JoinStep) + Send + Sync> {
-    let (out, data) = (app.out.clone(), data.display().to_string());
-    let progress = Mutex::new(Progress::new(app.out.clone()));
+    let (out, data) = (app.out, data.display().to_string());
+    let progress = Mutex::new(Progress::new(app.out));
     Arc::new(move |step| {
         let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
         match step {
