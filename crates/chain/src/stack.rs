@@ -7,7 +7,7 @@
 use crate::app::{App, Dbs, Rt, fail, genesis_view, split_value};
 use crate::block::{Block, Digest};
 use crate::core::Core;
-use crate::genesis::MAX_VALIDATORS;
+use crate::genesis::{MAX_VALIDATORS, TermLengths};
 use crate::net::NoSource;
 use crate::terms::{Book, Boundaries, Terms, Track};
 use crate::view::View;
@@ -26,7 +26,7 @@ use commonware_consensus::{
         standard::{Deferred, Standard},
     },
     simplex::scheme::ed25519::Scheme,
-    types::{FixedEpocher, ViewDelta},
+    types::ViewDelta,
 };
 use commonware_cryptography::{Digested, Digestible as _, Signer as _, ed25519};
 use commonware_glue::stateful::{self, Stateful, SyncPlan, db::SyncEngineConfig};
@@ -224,7 +224,7 @@ where
     }
 }
 
-type DeliveryConfig = marshal::Config<Terms, FixedEpocher, Sequential, Block, Digested<Block>, Digest>;
+type DeliveryConfig = marshal::Config<Terms, TermLengths, Sequential, Block, Digested<Block>, Digest>;
 
 /// How final blocks are kept and handed over in order.
 fn delivery_config(core: &Core, start: marshal::Start<Scheme, Digest, Digested<Block>>, page_cache: CacheRef) -> DeliveryConfig {
@@ -276,7 +276,7 @@ fn state_config<E: Rt>(
 }
 
 /// Builds and checks blocks ahead of their votes.
-pub(crate) type Builder<E> = Deferred<E, Scheme, stateful::Mailbox<E, App>, Block, FixedEpocher>;
+pub(crate) type Builder<E> = Deferred<E, Scheme, stateful::Mailbox<E, App>, Block, TermLengths>;
 /// Starts every part of the engine on one runtime and network. `track` hears who belongs to the network.
 pub(crate) async fn start<E, S, R, P, B>(
     context: E,

@@ -13,13 +13,14 @@
 use crate::app::{Rt, fail};
 use crate::block::{Block, Header};
 use crate::core::Core;
-use crate::genesis::{Identity, Roster, Seats};
+use crate::error::ChainError;
+use crate::genesis::{Identity, Roster, Seats, TermLengths};
 use commonware_actor::Feedback;
 use commonware_consensus::{
     Reporter,
     marshal::Update,
     simplex::scheme::ed25519::Scheme,
-    types::{Epoch, Epocher as _, FixedEpocher, Height},
+    types::{Epoch, Epocher as _, Height},
 };
 use commonware_cryptography::{Digested, certificate, ed25519};
 use commonware_storage::metadata::{Config, Metadata};
@@ -118,17 +119,26 @@ pub(crate) struct Book<E: Rt>(Metadata<E, U64, Vec<u8>>);
 
 impl<E: Rt> Book<E> {
     /// Opens it and tells `terms` what it holds. `stored` is the last height of the engine whose block is on disk.
-    pub(crate) async fn open(context: E, prefix: &str, terms: &Terms, epocher: &FixedEpocher, stored: u64) -> Self {
-        let config = Config { partition: format!("{prefix}-terms"), codec_config: ((0..).into(), ()) };
-        let store = Metadata::<E, U64, Vec<u8>>::init(context, config).await.unwrap_or_else(|error| fail(&format!("term store: {error}")));
-        let terms_on_disk: Vec<u64> = store.keys().map(u64::from).collect();
-        for term in terms_on_disk {
-            let Some(bytes) = store.get(&U64::new(term)) else { continue };
-            let seats = Seats::decode(bytes).unwrap_or_else(|error| fail(&format!("term store: {error}")));
+    pub(crate) async fn open(context: E, prefix: &str, terms: &Terms, epocher: &TermLengths, stored: u64) -> Self {
+        let book = Self::read(context, prefix).await.unwrap_or_else(|error| fail(&format!("term store: {error}")));
+        let kept = book.kept().unwrap_or_else(|error| fail(&format!("term store: {error}")));
+        for (term, seats) in kept {
             terms.add(term, Arc::new(seats));
         }
         terms.reach(term_of(epocher, Height::new(stored)));
-        Self(store)
+        book
+    }
+
+    /// Opens it.
+    pub(crate) async fn read(context: E, prefix: &str) -> Result<Self, String> {
+        let config = Config { partition: format!("{prefix}-terms"), codec_config: ((0..).into(), ()) };
+        Ok(Self(Metadata::<E, U64, Vec<u8>>::init(context, config).await.map_err(|error| error.to_string())?))
+    }
+
+    /// What it holds, by the term from which they sit.
+    pub(crate) fn kept(&self) -> Result<BTreeMap<u64, Seats>, ChainError> {
+        let held = self.0.keys().filter_map(|term| Some((u64::from(term), self.0.get(term)?)));
+        held.map(|(term, bytes)| Ok((term, Seats::decode(bytes)?))).collect()
     }
 
     /// Keeps who sits from a term on.
@@ -141,7 +151,7 @@ impl<E: Rt> Book<E> {
 }
 
 /// The term that a height of the engine belongs to.
-pub(crate) fn term_of(terms: &FixedEpocher, height: Height) -> u64 {
+pub(crate) fn term_of(terms: &TermLengths, height: Height) -> u64 {
     terms.containing(height).map_or(0, |info| info.epoch().get())
 }
 
