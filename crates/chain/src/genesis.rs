@@ -98,7 +98,7 @@ pub struct Base {
     pub randomness: [u8; 32],
     /// Digest of the entries, by which validators agree what they begin with.
     pub entries: [u8; 32],
-    /// The engine's first term of this run: one that the run before did not have, so that a vote of then contradicts none of now.
+    /// The engine's first term of this run: one that the run before never had, so that a vote of then contradicts none of now.
     pub first_term: u64,
 }
 

@@ -30,6 +30,11 @@ const STEP: usize = 1 << 20;
 /// Largest genesis in a file.
 const MAX_GENESIS_BYTES: usize = 1 << 20;
 
+/// Terms of the engine between the exported block's and the first one that goes on from it: votes of the block's own term and the next may be
+/// on their way when the network is stopped, and of more if it was exported while it ran. A day and a half of an idle network; few enough to look
+/// through at a start.
+const TERMS_APART: u64 = 1_024;
+
 /// What was exported, or is in a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Moved {
@@ -253,10 +258,10 @@ impl Head {
     fn succeed(&mut self, header: &ExportHeader) -> Result<(), String> {
         let (block, mut next) = (&self.block, seats(header));
         if next.is_empty() {
-            // Of the first format, which was not written after the first change.
+            // Of the first format, which was not written after the first change. A zone goes on from such a file if it did before.
             next = self.genesis.validators.iter().map(|v| named(v.key, &v.bls_key, &v.bls_pop)).collect();
         } else {
-            self.first_term = block.term.checked_add(1).ok_or("its block's term is the last that can be")?;
+            self.first_term = block.term.checked_add(TERMS_APART).ok_or("its block's term is the last that can be")?;
         }
         let hands_over = block.next_validators != block.validators;
         let set = set(block.zone, &next).filter(|set| *set.hash() == block.next_validators);
@@ -396,6 +401,10 @@ fn examine(file: &Path, progress: Progress<'_>) -> Result<(Moved, Head, Vec<Stri
     }
     let summary = reader.summary().ok_or_else(|| unfit(file, "it has no end"))?;
     let head = Head::read(reader.header()).map_err(|why| unfit(file, why))?;
+    if reader.header().seats.is_empty() {
+        // Its run would count terms of the engine from 0 again, and votes of before would contradict those of after.
+        return Err(unfit(file, "it is of format 1, which does not say who goes on: export the ledger again with this program"));
+    }
     let record = pasture_ledger::query::zone(&state).ok_or_else(|| unfit(file, "its state has no zone record"))?;
     if record.id.0 != head.block.zone {
         return Err(unfit(file, "its state is another zone's than its block"));

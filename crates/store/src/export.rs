@@ -52,8 +52,7 @@ pub struct ExportHeader {
     /// How the genesis's validators handed over to those that certified the block, oldest first, each encoded as a light client reads
     /// it. The block's own, where it ends a term, is not among them: the header, its certificate and [`ExportHeader::seats`] are it.
     pub handovers: Vec<Vec<u8>>,
-    /// Who certifies the block after it, ascending by key. None in a file of format 1: then the genesis's validators, and terms of
-    /// the engine are counted from 0 again.
+    /// Who certifies the block after it, ascending by key. None in a file of format 1.
     pub seats: Vec<ExportSeat>,
 }
 
