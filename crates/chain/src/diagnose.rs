@@ -41,6 +41,13 @@ const PARTS: [(&str, &str, &str); 10] = [
     ("journal", "votes", "chain-votes-*"),
 ];
 
+/// Without the types that the engine names, each longer than all the rest.
+fn readable(text: &str) -> String {
+    let mut parts = text.split(" (type ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once(')').map_or("", |(_, rest)| rest))
+}
+
 pub(crate) fn explain(store: &Path, text: String) -> ChainError {
     if let Some(detail) = text.strip_prefix(GENESIS_UNREADABLE) {
         return ChainError::Genesis(detail.to_owned());
@@ -52,10 +59,10 @@ pub(crate) fn explain(store: &Path, text: String) -> ChainError {
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     // Before damage: what could not be written is not what was written wrongly.
     if says(&NO_ROOM) {
-        return ChainError::NoRoom { path: store.to_path_buf(), detail: text };
+        return ChainError::NoRoom { path: store.to_path_buf(), detail: readable(&text) };
     }
     if says(&UNWRITTEN) {
-        return ChainError::Unwritten { path: store.to_path_buf(), detail: text };
+        return ChainError::Unwritten { path: store.to_path_buf(), detail: readable(&text) };
     }
     if !DAMAGE.iter().any(|word| lower.contains(word)) {
         return ChainError::Fatal(text);
@@ -76,6 +83,7 @@ mod tests {
         assert!(matches!(said("called `Result::unwrap()` on an `Err` value: Io(Os { kind: StorageFull })"), ChainError::NoRoom { .. }));
         let synced = "finality store: blob sync failed: chain-finality-key/00 error: Input/output error (os error 5)";
         assert!(matches!(said(synced), ChainError::Unwritten { .. }));
+        assert_eq!(readable("sync failed (type a::B<c>): why (type d)"), "sync failed: why");
         assert!(matches!(said("finality store: invalid or missing checksum"), ChainError::Corrupt { part: "finality", .. }));
         assert!(matches!(said("a part of the engine ended by itself"), ChainError::Fatal(_)));
     }

@@ -311,16 +311,17 @@ async fn a_stopped_chain_says_who_took_over_from_whom_and_they_go_on_with_its_st
     let two = Chain::start(begin(1, "again"), machine.clone()).unwrap();
     assert_eq!((counter(&two.state().unwrap(), 1), two.status().term), (1, stored.header().term + 1));
     soon(two.submit(tx(1, 0, 1, ADD, b"")).unwrap()).await;
-    let clerk = zone.clerk;
-    let height = soon(two.submit(tx(CLERK, 0, clerk, PUT, &[SEATS, 3])).unwrap()).await;
     let three = Chain::start(begin(2, "newcomer"), machine).unwrap();
-    let seated = async {
+    let until = async |holds: &dyn Fn() -> bool| {
         let mut blocks = three.subscribe();
-        while !three.status().seated {
-            blocks.next().await.unwrap();
+        while !holds() {
+            tokio::time::timeout(SOON, blocks.next()).await.unwrap().unwrap();
         }
     };
-    tokio::time::timeout(SOON, seated).await.unwrap();
+    until(&|| counter(&three.state().unwrap(), 1) == 2).await;
+    let clerk = zone.clerk;
+    let height = soon(two.submit(tx(CLERK, 0, clerk, PUT, &[SEATS, 3])).unwrap()).await;
+    until(&|| three.status().seated).await;
     let last = soon(three.submit(tx(1, 0, 2, ADD, b"")).unwrap()).await;
     assert!(last > height && three.state().unwrap().get(&common::named_key(SEATS)).is_some());
     let header = three.block(last).await.unwrap().unwrap().header;

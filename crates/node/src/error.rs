@@ -77,10 +77,16 @@ impl NodeError {
         })
     }
 
-    /// Whether the ledger could not be written although there is room.
+    /// Whether a disk did not write although there is room, wherever in the node that showed.
     #[must_use]
     pub fn is_unwritten(&self) -> bool {
-        self.causes().any(|cause| matches!(cause.downcast_ref(), Some(pasture_chain::ChainError::Unwritten { .. })))
+        /// The system's number for an error of the device, which has no kind.
+        const EIO: i32 = 5;
+        self.causes().any(|cause| {
+            let io = cause.downcast_ref::<std::io::Error>();
+            io.is_some_and(|io| io.kind() == std::io::ErrorKind::ReadOnlyFilesystem || io.raw_os_error() == Some(EIO))
+                || matches!(cause.downcast_ref(), Some(pasture_chain::ChainError::Unwritten { .. }))
+        })
     }
 
     fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
