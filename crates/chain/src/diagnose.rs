@@ -22,6 +22,11 @@ const DAMAGE: [&str; 12] = [
     "insufficient length",
     "end of buffer",
 ];
+/// What the system says where there is no room: the disk, a quota, the largest file. By its message and by its name.
+const NO_ROOM: [&str; 6] =
+    ["no space left on device", "storagefull", "disk quota exceeded", "quotaexceeded", "file too large", "filetoolarge"];
+/// What it says where it did not write although there is room.
+const UNWRITTEN: [&str; 4] = ["input/output error", "read-only file system", "readonlyfilesystem", "blob sync failed"];
 /// Where a panic came from, and which partitions hold that part's files.
 const PARTS: [(&str, &str, &str); 10] = [
     ("state store", "state", "chain-state-*"),
@@ -36,6 +41,13 @@ const PARTS: [(&str, &str, &str); 10] = [
     ("journal", "votes", "chain-votes-*"),
 ];
 
+/// Without the types that the engine names, each longer than all the rest.
+fn readable(text: &str) -> String {
+    let mut parts = text.split(" (type ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once(')').map_or("", |(_, rest)| rest))
+}
+
 pub(crate) fn explain(store: &Path, text: String) -> ChainError {
     if let Some(detail) = text.strip_prefix(GENESIS_UNREADABLE) {
         return ChainError::Genesis(detail.to_owned());
@@ -44,9 +56,35 @@ pub(crate) fn explain(store: &Path, text: String) -> ChainError {
         return ChainError::Twin;
     }
     let lower = text.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    // Before damage: what could not be written is not what was written wrongly.
+    if says(&NO_ROOM) {
+        return ChainError::NoRoom { path: store.to_path_buf(), detail: readable(&text) };
+    }
+    if says(&UNWRITTEN) {
+        return ChainError::Unwritten { path: store.to_path_buf(), detail: readable(&text) };
+    }
     if !DAMAGE.iter().any(|word| lower.contains(word)) {
         return ChainError::Fatal(text);
     }
     let (part, files) = PARTS.iter().find(|(word, ..)| lower.contains(word)).map_or(("chain", "*"), |(_, part, files)| (*part, *files));
     ChainError::Corrupt { part, path: store.join(files), detail: text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_failing_one_are_told_from_damage() {
+        let said = |text: &str| explain(Path::new("/d"), text.to_owned());
+        let full = "state store: io error: No space left on device (os error 28)";
+        assert!(matches!(said(full), ChainError::NoRoom { path, .. } if path == Path::new("/d")));
+        assert!(matches!(said("called `Result::unwrap()` on an `Err` value: Io(Os { kind: StorageFull })"), ChainError::NoRoom { .. }));
+        let synced = "finality store: blob sync failed: chain-finality-key/00 error: Input/output error (os error 5)";
+        assert!(matches!(said(synced), ChainError::Unwritten { .. }));
+        assert_eq!(readable("sync failed (type a::B<c>): why (type d)"), "sync failed: why");
+        assert!(matches!(said("finality store: invalid or missing checksum"), ChainError::Corrupt { part: "finality", .. }));
+        assert!(matches!(said("a part of the engine ended by itself"), ChainError::Fatal(_)));
+    }
 }

@@ -38,6 +38,29 @@ pub enum ChainError {
         /// What was found.
         detail: String,
     },
+    /// The disk is full, or the quota of whoever runs the node is used up.
+    #[error(
+        "there is no room to keep the ledger in {}: {detail}. What was acknowledged is there; make room, then start the node again",
+        .path.display()
+    )]
+    NoRoom {
+        /// Where it is kept.
+        path: PathBuf,
+        /// What the system said.
+        detail: String,
+    },
+    /// The system did not write, or did not keep what it had written.
+    #[error(
+        "the ledger could not be written to {}: {detail}. What was acknowledged was kept before that; look at the disk (dmesg, smartctl), and start \
+         the node again when it can be relied on, on another one if need be",
+        .path.display()
+    )]
+    Unwritten {
+        /// Where it is kept.
+        path: PathBuf,
+        /// What the system said.
+        detail: String,
+    },
     /// The operating system refused.
     #[error("{}: {detail}", .path.display())]
     Io {
@@ -89,7 +112,12 @@ pub enum ChainError {
 
 impl ChainError {
     pub(crate) fn io(path: impl Into<PathBuf>, error: &std::io::Error) -> Self {
-        Self::Io { path: path.into(), detail: error.to_string() }
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let (path, detail) = (path.into(), error.to_string());
+        match error.kind() {
+            StorageFull | QuotaExceeded | FileTooLarge => Self::NoRoom { path, detail },
+            _ => Self::Io { path, detail },
+        }
     }
 }
 

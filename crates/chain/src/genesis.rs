@@ -8,7 +8,7 @@ use crate::block::{Block, HEADER_VERSION, Header};
 use crate::error::ChainError;
 use bytes::Bytes;
 use commonware_codec::{Encode as _, FixedSize as _, ReadExt as _};
-use commonware_consensus::types::{Epocher as _, FixedEpocher, Height};
+use commonware_consensus::types::{Epoch, EpochInfo, Epocher, FixedEpocher, Height};
 use commonware_cryptography::{
     Hasher as _, Sha256, Signer as _,
     bls12381::primitives::{
@@ -98,6 +98,8 @@ pub struct Base {
     pub randomness: [u8; 32],
     /// Digest of the entries, by which validators agree what they begin with.
     pub entries: [u8; 32],
+    /// The engine's first term of this run: one that the run before never had, so that a vote of then contradicts none of now.
+    pub first_term: u64,
 }
 
 /// A validator's secrets.
@@ -255,12 +257,41 @@ impl Seats {
     }
 }
 
+/// Which heights of the engine belong to which of its terms: all are of one length, and a run counts them from its first.
+#[derive(Clone, Debug)]
+pub(crate) struct TermLengths {
+    first: u64,
+    length: FixedEpocher,
+}
+
+impl TermLengths {
+    /// The same term of a run whose first is 0.
+    fn counted(&self, term: Epoch) -> Option<Epoch> {
+        term.get().checked_sub(self.first).map(Epoch::new)
+    }
+}
+
+impl Epocher for TermLengths {
+    fn containing(&self, height: Height) -> Option<EpochInfo> {
+        let info = self.length.containing(height)?;
+        let term = info.epoch().get().checked_add(self.first)?;
+        Some(EpochInfo::new(Epoch::new(term), height, info.first(), info.last()))
+    }
+    fn first(&self, term: Epoch) -> Option<Height> {
+        self.length.first(self.counted(term)?)
+    }
+    fn last(&self, term: Epoch) -> Option<Height> {
+        self.length.last(self.counted(term)?)
+    }
+}
+
 /// What a run of the engine begins with.
 #[derive(Clone)]
 pub(crate) struct Roster {
     pub(crate) zone: [u8; 32],
     /// Blocks of a term of the engine.
     pub(crate) term_blocks: NonZeroU64,
+    terms: TermLengths,
     /// Who certifies the first term.
     pub(crate) founders: Arc<Seats>,
     pub(crate) genesis: Block,
@@ -280,6 +311,7 @@ impl Roster {
             digest: [0; 32],
             randomness: mix(&genesis.zone, &[0; 48]),
             entries: ops_root,
+            first_term: 0,
         });
         let header = Header {
             version: HEADER_VERSION,
@@ -298,12 +330,13 @@ impl Roster {
             proposer: first,
             randomness: base.randomness,
             randomness_proof: [0; 48],
-            term: 0,
+            term: base.first_term,
             view: 0,
             parent_view: 0,
         };
         let block = Block::new(header, Vec::new()).ok_or_else(|| ChainError::Genesis("a validator key is not a key".into()))?;
-        Ok(Self { zone: genesis.zone, term_blocks: genesis.term_blocks, founders: Arc::new(founders), genesis: block })
+        let terms = TermLengths { first: base.first_term, length: FixedEpocher::new(genesis.term_blocks) };
+        Ok(Self { zone: genesis.zone, term_blocks: genesis.term_blocks, terms, founders: Arc::new(founders), genesis: block })
     }
 
     /// What the engine calls a height: it counts from the block that this run began with. `None` before that.
@@ -312,8 +345,8 @@ impl Roster {
     }
 
     /// Which heights of the engine belong to which of its terms.
-    pub(crate) const fn terms(&self) -> FixedEpocher {
-        FixedEpocher::new(self.term_blocks)
+    pub(crate) fn terms(&self) -> TermLengths {
+        self.terms.clone()
     }
 
     /// Whether a block is the last one of its term.

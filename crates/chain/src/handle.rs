@@ -17,6 +17,7 @@ use crate::machine::Machine;
 use crate::mempool::{Limits, TxId};
 use crate::net::{Link, Network};
 use crate::stack::{self, Running};
+use crate::terms::Change;
 use bytes::Bytes;
 use commonware_codec::Encode as _;
 use commonware_consensus::types::Height;
@@ -138,6 +139,12 @@ pub struct Handover {
     pub certificate: Vec<u8>,
     /// The new set, ascending by key.
     pub validators: Vec<Validator>,
+}
+
+impl Handover {
+    pub(crate) fn of(change: &Change, seats: &Seats) -> Self {
+        Self { header: change.header.clone(), certificate: change.certificate.to_vec(), validators: seats.named.clone() }
+    }
 }
 
 /// How the chain is doing.
@@ -543,11 +550,8 @@ impl Archive {
 fn handovers(core: &Core, from: [u8; 32], most: usize) -> Result<Option<Vec<Handover>>, ChainError> {
     let history = core.terms.history();
     let Some((since, _)) = history.iter().rfind(|(_, seats)| seats.hash == from) else { return Ok(None) };
-    let changes = core.terms.changes(*since).into_iter().take(most).map(|change| {
-        let validators = Seats::decode(&change.seats)?.named;
-        Ok(Handover { header: change.header.clone(), certificate: change.certificate.to_vec(), validators })
-    });
-    changes.collect::<Result<_, _>>().map(Some)
+    let changes = core.terms.changes(*since).into_iter().take(most);
+    changes.map(|change| Ok(Handover::of(&change, &Seats::decode(&change.seats)?))).collect::<Result<_, _>>().map(Some)
 }
 
 /// How many others the network's own figures name as connected.

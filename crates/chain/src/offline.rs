@@ -1,15 +1,17 @@
 //! The state of a stopped chain, read without starting it.
 //!
 //! Guarantees: takes the data directory's lock and changes nothing; what it gives is the state after the last final block,
-//! with that block's certificate, or an error. It executes nothing: a directory whose state lags behind its blocks is refused.
+//! with that block's certificate and whatever leads to it from the founders, or an error. It executes nothing: a directory whose state
+//! lags behind its blocks is refused.
 
 use crate::app::{Dbs, empty_target, split_value};
 use crate::block::{Block, Digest, Header};
 use crate::core::Tip;
 use crate::error::ChainError;
-use crate::genesis::{Genesis, Roster};
-use crate::handle::{Certified, Hold, Snapshot, explain, store_dir};
+use crate::genesis::{Genesis, Roster, Validator};
+use crate::handle::{Certified, Handover, Hold, Snapshot, explain, store_dir};
 use crate::stack;
+use crate::terms::Book;
 use crate::view::View;
 use bytes::Bytes;
 use commonware_codec::Encode as _;
@@ -17,7 +19,10 @@ use commonware_consensus::simplex::{scheme::ed25519::Scheme, types::Finalization
 use commonware_cryptography::Digestible as _;
 use commonware_glue::stateful::db::DatabaseSet as _;
 use commonware_runtime::{Runner as _, Supervisor as _, buffer::paged::CacheRef, tokio as engine_runtime};
-use commonware_storage::archive::{Archive as _, Identifier, prunable};
+use commonware_storage::{
+    archive::{Archive as _, Identifier, prunable},
+    translator::EightCap,
+};
 use futures::{StreamExt as _, TryStreamExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +33,10 @@ pub struct StoredState {
     pub state: Snapshot,
     /// That block's header with its certificate.
     pub finality: Certified,
+    /// How the validators that this run began with handed over to those of the block after it, oldest first.
+    pub handovers: Vec<Handover>,
+    /// Who certifies the block after it, ascending by key.
+    pub next: Vec<Validator>,
 }
 
 /// Reads the last final state of a data directory on which no node runs.
@@ -52,19 +61,24 @@ async fn run(context: engine_runtime::Context, genesis: Genesis) -> Result<Store
     let cache = stack::page_cache();
     let (height, root, view) = read_view(context.child("live"), cache.clone()).await?;
     let index = roster.engine_height(height).ok_or_else(|| damaged("blocks", format!("block {height} is missing")))?.get();
-    let (block, last) = read_block(context.child("blocks"), &roster, cache.clone(), index).await?;
+    let files = Files::open(&context, &roster, cache).await?;
+    let block = files.block(index).await?;
     let header = block.header.clone();
+    let last = files.blocks.last_index().unwrap_or(index);
     if last > index {
         return Err(ChainError::Behind { state: height, last: roster.genesis.header.base.saturating_add(last) });
     }
     if header.state_root != root || header.height != height {
         return Err(damaged("state", format!("its root is not the one that block {height} commits to")));
     }
-    let certificate =
-        read_certificate(context.child("finality"), &roster, cache, index).await?.ok_or(ChainError::Uncertified { height })?;
+    let certificate = files.certificate(index).await?.ok_or(ChainError::Uncertified { height })?;
+    let kept = Book::read(context.child("terms"), stack::PREFIX).await.map_err(|error| damaged("terms", error))?.kept()?;
+    let next = kept.iter().map(|(_, seats)| seats.as_ref()).chain([&*roster.founders]).find(|seats| seats.hash == header.next_validators);
+    let next = next.ok_or_else(|| damaged("terms", format!("who certifies after block {height} is not there")))?.named.clone();
+    let handovers = kept.iter().map(|(change, seats)| Handover::of(change, seats)).collect();
     let finality = Certified { headers: vec![header.clone()], certificate };
     let tip = Tip { header, digest: block.digest(), view };
-    Ok(StoredState { state: Snapshot::new(Arc::new(tip)), finality })
+    Ok(StoredState { state: Snapshot::new(Arc::new(tip)), finality, handovers, next })
 }
 
 fn damaged(part: &'static str, detail: String) -> ChainError {
@@ -87,30 +101,33 @@ async fn read_view(context: engine_runtime::Context, cache: CacheRef) -> Result<
     Ok((height, db.root().0, View::from_entries(entries?)))
 }
 
-/// The block, and the index of the last one that is stored.
-async fn read_block(context: engine_runtime::Context, roster: &Roster, cache: CacheRef, index: u64) -> Result<(Block, u64), ChainError> {
-    let failed = |error: String| damaged("blocks", error);
-    let blocks = prunable::Archive::<_, _, Digest, Block>::init(context, stack::archive_config("blocks", roster, cache, ()))
-        .await
-        .map_err(|error| failed(error.to_string()))?;
-    let block = blocks.get(Identifier::Index(index)).await.map_err(|error| failed(error.to_string()))?;
-    let block = block.ok_or_else(|| failed("the block of the state is missing".into()))?;
-    Ok((block, blocks.last_index().unwrap_or(index)))
+/// Blocks and certificates, by the engine's height.
+struct Files {
+    blocks: prunable::Archive<EightCap, engine_runtime::Context, Digest, Block>,
+    certificates: prunable::Archive<EightCap, engine_runtime::Context, Digest, Finalization<Scheme, Digest>>,
 }
 
-async fn read_certificate(
-    context: engine_runtime::Context,
-    roster: &Roster,
-    cache: CacheRef,
-    index: u64,
-) -> Result<Option<Vec<u8>>, ChainError> {
-    let failed = |error: String| damaged("finality", error);
-    let config = stack::archive_config("finality", roster, cache, crate::genesis::MAX_VALIDATORS);
-    let certificates = prunable::Archive::<_, _, Digest, Finalization<Scheme, Digest>>::init(context, config)
-        .await
-        .map_err(|error| failed(error.to_string()))?;
-    let certificate = certificates.get(Identifier::Index(index)).await.map_err(|error| failed(error.to_string()))?;
-    Ok(certificate.map(|c| c.encode().to_vec()))
+impl Files {
+    async fn open(context: &engine_runtime::Context, roster: &Roster, cache: CacheRef) -> Result<Self, ChainError> {
+        let config = stack::archive_config("blocks", roster, cache.clone(), ());
+        let blocks = prunable::Archive::init(context.child("blocks"), config).await;
+        let config = stack::archive_config("finality", roster, cache, crate::genesis::MAX_VALIDATORS);
+        let certificates = prunable::Archive::init(context.child("finality"), config).await;
+        Ok(Self {
+            blocks: blocks.map_err(|error| damaged("blocks", error.to_string()))?,
+            certificates: certificates.map_err(|error| damaged("finality", error.to_string()))?,
+        })
+    }
+
+    async fn block(&self, index: u64) -> Result<Block, ChainError> {
+        let block = self.blocks.get(Identifier::Index(index)).await.map_err(|error| damaged("blocks", error.to_string()))?;
+        block.ok_or_else(|| damaged("blocks", format!("number {index} of this run is missing")))
+    }
+
+    async fn certificate(&self, index: u64) -> Result<Option<Vec<u8>>, ChainError> {
+        let found = self.certificates.get(Identifier::Index(index)).await.map_err(|error| damaged("finality", error.to_string()))?;
+        Ok(found.map(|certificate| certificate.encode().to_vec()))
+    }
 }
 
 impl StoredState {

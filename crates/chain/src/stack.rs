@@ -7,7 +7,7 @@
 use crate::app::{App, Dbs, Rt, fail, genesis_view, split_value};
 use crate::block::{Block, Digest};
 use crate::core::Core;
-use crate::genesis::{MAX_VALIDATORS, Roster};
+use crate::genesis::{MAX_VALIDATORS, Roster, TermLengths};
 use crate::join::{self, History, Join, JoinStep, Joining, Progress, SERVED_AT_ONCE};
 use crate::terms::{Book, Boundaries, Terms, Track};
 use crate::view::View;
@@ -27,7 +27,7 @@ use commonware_consensus::{
         standard::{Deferred, Standard},
     },
     simplex::{scheme::ed25519::Scheme, types::Finalization},
-    types::{FixedEpocher, ViewDelta},
+    types::ViewDelta,
 };
 use commonware_cryptography::{Digested, Digestible as _, Signer as _, ed25519};
 use commonware_glue::stateful::{
@@ -247,7 +247,7 @@ where
     }
 }
 
-type DeliveryConfig = marshal::Config<Terms, FixedEpocher, Sequential, Block, Digested<Block>, Digest>;
+type DeliveryConfig = marshal::Config<Terms, TermLengths, Sequential, Block, Digested<Block>, Digest>;
 
 /// How final blocks are kept and handed over in order.
 fn delivery_config(core: &Core, start: marshal::Start<Scheme, Digest, Digested<Block>>, page_cache: CacheRef) -> DeliveryConfig {
@@ -382,7 +382,7 @@ where
 }
 
 /// Builds and checks blocks ahead of their votes.
-pub(crate) type Builder<E> = Deferred<E, Scheme, stateful::Mailbox<E, App>, Block, FixedEpocher>;
+pub(crate) type Builder<E> = Deferred<E, Scheme, stateful::Mailbox<E, App>, Block, TermLengths>;
 
 type Store<E, V> = prunable::Archive<EightCap, E, Digest, V>;
 

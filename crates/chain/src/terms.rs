@@ -14,7 +14,8 @@
 use crate::app::{Rt, fail};
 use crate::block::{Block, HEADER_SIZE, Header};
 use crate::core::Core;
-use crate::genesis::{Identity, Roster, Seats};
+use crate::error::ChainError;
+use crate::genesis::{Identity, Roster, Seats, TermLengths};
 use crate::stack::Marshal;
 use bytes::Bytes;
 use commonware_actor::Feedback;
@@ -23,7 +24,7 @@ use commonware_consensus::{
     Reporter,
     marshal::Update,
     simplex::scheme::ed25519::Scheme,
-    types::{Epoch, Epocher as _, FixedEpocher, Height},
+    types::{Epoch, Epocher as _, Height},
 };
 use commonware_cryptography::{Digested, certificate, ed25519};
 use commonware_runtime::BufMut;
@@ -188,23 +189,42 @@ impl certificate::Provider for Terms {
     }
 }
 
+/// A change, and who sits after it.
+pub(crate) type Kept = (Arc<Change>, Arc<Seats>);
+
 /// The sets on disk: by the term from which they sit, the founders left out.
 pub(crate) struct Book<E: Rt>(Metadata<E, U64, Vec<u8>>);
 
 impl<E: Rt> Book<E> {
     /// Opens it and tells `terms` what it holds. `stored` is the last height of the engine whose block is on disk.
-    pub(crate) async fn open(context: E, prefix: &str, terms: &Terms, epocher: &FixedEpocher, stored: u64) -> Self {
-        let config = Config { partition: format!("{prefix}-terms"), codec_config: ((0..).into(), ()) };
-        let store = Metadata::<E, U64, Vec<u8>>::init(context, config).await.unwrap_or_else(|error| fail(&format!("term store: {error}")));
-        let terms_on_disk: Vec<u64> = store.keys().map(u64::from).collect();
-        for term in terms_on_disk {
-            let Some(bytes) = store.get(&U64::new(term)) else { continue };
-            let change = Change::decode(Bytes::copy_from_slice(bytes)).unwrap_or_else(|error| fail(&format!("term store: {error}")));
-            let seats = Seats::decode(&change.seats).unwrap_or_else(|error| fail(&format!("term store: {error}")));
-            terms.add(term, Arc::new(seats), Some(Arc::new(change)));
+    pub(crate) async fn open(context: E, prefix: &str, terms: &Terms, epocher: &TermLengths, stored: u64) -> Self {
+        let book = Self::read(context, prefix).await.unwrap_or_else(|error| fail(&format!("term store: {error}")));
+        let kept = book.kept().unwrap_or_else(|error| fail(&format!("term store: {error}")));
+        for (change, seats) in kept {
+            terms.add(change.from(), seats, Some(change));
         }
         terms.reach(term_of(epocher, Height::new(stored)));
-        Self(store)
+        book
+    }
+
+    /// Opens it.
+    pub(crate) async fn read(context: E, prefix: &str) -> Result<Self, String> {
+        let config = Config { partition: format!("{prefix}-terms"), codec_config: ((0..).into(), ()) };
+        Ok(Self(Metadata::<E, U64, Vec<u8>>::init(context, config).await.map_err(|error| error.to_string())?))
+    }
+
+    /// The changes that it holds, oldest first, with who sits after each.
+    pub(crate) fn kept(&self) -> Result<Vec<Kept>, ChainError> {
+        let unreadable = |_| ChainError::Genesis("a stored change of validators is unreadable".into());
+        let mut terms: Vec<u64> = self.0.keys().map(u64::from).collect();
+        terms.sort_unstable();
+        let held = terms.into_iter().filter_map(|term| self.0.get(&U64::new(term)));
+        held.map(|bytes| {
+            let change = Change::decode(Bytes::copy_from_slice(bytes)).map_err(unreadable)?;
+            let seats = Arc::new(Seats::decode(&change.seats)?);
+            Ok((Arc::new(change), seats))
+        })
+        .collect()
     }
 
     /// Keeps who sits from a term on.
@@ -217,7 +237,7 @@ impl<E: Rt> Book<E> {
 }
 
 /// The term that a height of the engine belongs to.
-pub(crate) fn term_of(terms: &FixedEpocher, height: Height) -> u64 {
+pub(crate) fn term_of(terms: &TermLengths, height: Height) -> u64 {
     terms.containing(height).map_or(0, |info| info.epoch().get())
 }
 

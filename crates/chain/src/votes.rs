@@ -8,6 +8,7 @@ use crate::app::{Rt, fail};
 use crate::block::Digest;
 use crate::core::Core;
 use crate::evidence::Witness;
+use crate::genesis::TermLengths;
 use crate::pace::Paced;
 use crate::stack::{Builder, Channel, MAILBOX, Marshal, PREFIX, REPLAY_BUFFER, WRITE_BUFFER};
 use crate::terms::{Book, Boundary, Track, term_of, turn};
@@ -19,7 +20,7 @@ use commonware_consensus::{
         elector::RoundRobin,
         scheme::ed25519::Scheme,
     },
-    types::{Epoch, Epocher as _, FixedEpocher, Height, ViewDelta},
+    types::{Epoch, Epocher as _, Height, ViewDelta},
 };
 use commonware_cryptography::{Digestible as _, Sha256, ed25519};
 use commonware_p2p::{
@@ -107,7 +108,7 @@ impl<E: Rt, B: Blocker<PublicKey = ed25519::PublicKey> + Sync> Voting<E, B> {
 
     /// The term to begin with, and the block it begins on: none where all that is left of the term is its end, which a node has that
     /// joined by state.
-    async fn resume(&self, terms: &FixedEpocher) -> (u64, Option<Begin>) {
+    async fn resume(&self, terms: &TermLengths) -> (u64, Option<Begin>) {
         let processed = self.marshal.get_processed().await.map_or(0, |found| found.height().get());
         let next = Height::new(processed.saturating_add(1));
         let term = term_of(terms, next);

@@ -102,6 +102,7 @@ fn moved_options(dir: &Path, from: &StoredState) -> Options {
         digest: header.digest(),
         randomness: header.randomness,
         entries: [5; 32],
+        first_term: header.term + 1,
     };
     let mut options = options(dir);
     options.genesis.base = Some(base);

@@ -10,7 +10,8 @@
 mod common;
 
 use common::{ADD, CANDIDATES, Counter, Members, PUT, SEATS, counter, options, tx};
-use pasture_chain::{Chain, Genesis, Handover, Identity, Options, Pending};
+use pasture_chain::{Base, Chain, Entries, Genesis, Handover, Identity, Options, Pending, StoredState, stored_state};
+use pasture_types::state::StateRead as _;
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -251,4 +252,85 @@ async fn who_lost_what_it_signed_signs_from_the_next_term_on() {
         later.insert(chain.block(at).await.unwrap().unwrap().header.proposer);
     }
     assert!(later.contains(&key(1)));
+}
+
+/// A run that goes on from where another ended.
+fn carried(from: &StoredState, options: Options) -> Options {
+    let header = from.header();
+    let base = Base {
+        height: header.height,
+        timestamp_ms: header.timestamp_ms,
+        digest: header.digest(),
+        randomness: header.randomness,
+        entries: [5; 32],
+        first_term: header.term + 1,
+    };
+    Options { genesis: Genesis { validators: from.next.clone(), base: Some(base), ..options.genesis.clone() }, ..options }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_chain_says_who_took_over_from_whom_and_they_go_on_with_its_state_in_later_terms() {
+    let mut zone = Zone::start(1, 3);
+    zone.write(0, CANDIDATES, &[2, 3]).await;
+    for index in [1, 2] {
+        zone.up_naming(index, &[0, 1, 2]);
+    }
+    let height = zone.write(0, SEATS, &[1, 2]).await;
+    zone.until_height(1, next_term(height)).await;
+    let height = zone.write(0, SEATS, &[2]).await;
+    // Alone it makes no block for nothing.
+    zone.until_height(1, next_term(height) - 1).await;
+    zone.add(1, 1, 0).await;
+    let known = zone.chain(1).handovers(zone.chain(1).block(1).await.unwrap().unwrap().header.validators, 10).await.unwrap().unwrap();
+    for index in 0..3 {
+        zone.down(index).await;
+    }
+    let options = zone.members.options(1, &zone.dir(1));
+    let stored = stored_state(&zone.dir(1), &options.genesis).unwrap();
+    assert_eq!((stored.handovers.len(), &stored.handovers), (2, &known));
+    assert_eq!(stored.next.iter().map(|v| v.key).collect::<Vec<_>>(), [key(2)]);
+    // Each is what a light client follows.
+    let set = |validators: &[pasture_chain::Validator]| {
+        let member = |v: &pasture_chain::Validator| pasture_light::Validator { key: v.key, bls_key: v.bls_key.clone().try_into().unwrap() };
+        pasture_light::ValidatorSet::new(options.genesis.zone, validators.iter().map(member).collect()).unwrap()
+    };
+    let mut trusted = set(&options.genesis.validators);
+    for Handover { header, certificate, validators } in &stored.handovers {
+        let header = header.encode().try_into().unwrap();
+        trusted = trusted.follow(&pasture_light::Handover { header, certificate: certificate.clone(), next: set(validators) }).unwrap();
+    }
+    let headers = stored.finality.headers.iter().map(|h| h.encode().try_into().unwrap()).collect::<Vec<_>>();
+    let (last, _) = pasture_light::verify_header(&trusted, &headers, &stored.finality.certificate).unwrap();
+    assert_eq!(last.height, stored.header().height);
+
+    // The one that was left goes on alone, and hands over in turn.
+    let mut entries: Entries = vec![];
+    stored.state.each(&mut |key, value| entries.push((key.to_vec(), value.to_vec())));
+    let begin = |index: usize, name: &str| carried(&stored, zone.members.options(index, &zone.root.path().join(name)));
+    let machine = Arc::new(common::Carried(entries));
+    let two = Chain::start(begin(1, "again"), machine.clone()).unwrap();
+    assert_eq!((counter(&two.state().unwrap(), 1), two.status().term), (1, stored.header().term + 1));
+    soon(two.submit(tx(1, 0, 1, ADD, b"")).unwrap()).await;
+    let three = Chain::start(begin(2, "newcomer"), machine).unwrap();
+    let until = async |holds: &dyn Fn() -> bool| {
+        let mut blocks = three.subscribe();
+        while !holds() {
+            tokio::time::timeout(SOON, blocks.next()).await.unwrap().unwrap();
+        }
+    };
+    until(&|| counter(&three.state().unwrap(), 1) == 2).await;
+    let clerk = zone.clerk;
+    let height = soon(two.submit(tx(CLERK, 0, clerk, PUT, &[SEATS, 3])).unwrap()).await;
+    until(&|| three.status().seated).await;
+    let last = soon(three.submit(tx(1, 0, 2, ADD, b"")).unwrap()).await;
+    assert!(last > height && three.state().unwrap().get(&common::named_key(SEATS)).is_some());
+    let header = three.block(last).await.unwrap().unwrap().header;
+    assert!(header.term > stored.header().term && header.base == stored.header().height, "{header:?}");
+    for chain in [two, three] {
+        chain.shutdown(SOON).await.unwrap();
+    }
+    let dir = zone.root.path().join("newcomer");
+    let options = carried(&stored, zone.members.options(2, &dir));
+    let again = stored_state(&dir, &options.genesis).unwrap();
+    assert_eq!((again.handovers.len(), again.next[0].key), (1, key(3)));
 }

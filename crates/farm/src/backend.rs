@@ -40,7 +40,14 @@ impl From<NodeError> for Failure {
             }
             cause = e.source();
         }
-        Self::new("node", plainly(&text))
+        let text = plainly(&text);
+        if error.is_no_room() {
+            return Failure::new("no-room", text).next("see what takes the room:  df -h, du -xh --max-depth 2 FOLDER");
+        }
+        if error.is_unwritten() {
+            return Failure::new("disk-failed", text).next("see what the system says of the disk:  dmesg | tail");
+        }
+        Self::new("node", text)
     }
 }
 

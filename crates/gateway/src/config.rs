@@ -6,6 +6,8 @@ use std::time::Duration;
 /// Connections served at once unless said otherwise. With the streams' own connections to nodes, this stays below the
 /// 1,024 open files that many systems grant a process.
 pub(crate) const MAX_CONNECTIONS: usize = 512;
+/// Of them, for one range of addresses (256 of IPv4, a /48 of IPv6): four owners of a range each leave nobody else a place.
+const MAX_OF_RANGE: usize = MAX_CONNECTIONS / 4;
 /// Event streams and forwarded requests open at once unless said otherwise.
 pub(crate) const MAX_STREAMS: usize = 320;
 /// How often an idle event stream carries a comment, so that proxies and clients see that it lives.
@@ -26,6 +28,9 @@ pub struct GatewayOptions {
     pub allow_remote_addresses: bool,
     /// Connections served at once; more wait to be accepted.
     pub max_connections: usize,
+    /// Connections at once of one range of addresses (256 of IPv4, a /48 of IPv6), but for this machine's own and those of private
+    /// networks; more are closed.
+    pub max_connections_of_range: usize,
     /// Event streams and forwarded requests at once, at most as many as connections; more are refused with 503.
     pub max_streams: usize,
     /// How often an idle event stream carries a comment.
@@ -56,6 +61,7 @@ impl GatewayOptions {
             listen,
             allow_remote_addresses: false,
             max_connections: MAX_CONNECTIONS,
+            max_connections_of_range: MAX_OF_RANGE,
             max_streams: MAX_STREAMS,
             keep_alive: KEEP_ALIVE,
             finality_deadline: FINALITY_DEADLINE,
@@ -72,6 +78,9 @@ impl GatewayOptions {
         let most = usize::from(u16::MAX);
         if !(1..=most).contains(&self.max_connections) {
             return wrong("max_connections", self.max_connections.to_string(), format!("1 to {most} are possible"));
+        }
+        if self.max_connections_of_range == 0 {
+            return wrong("max_connections_of_range", "0".into(), "at least 1 is possible".into());
         }
         if !(1..=self.max_connections).contains(&self.max_streams) {
             let expected = format!("1 to max_connections ({}) are possible", self.max_connections);
@@ -98,6 +107,7 @@ mod tests {
         assert_eq!(good.validate(), Ok(()));
         let name = |o: GatewayOptions| o.validate().unwrap_err().name;
         assert_eq!(name(GatewayOptions { max_connections: 0, ..good.clone() }), "max_connections");
+        assert_eq!(name(GatewayOptions { max_connections_of_range: 0, ..good.clone() }), "max_connections_of_range");
         assert_eq!(name(GatewayOptions { max_connections: 8, max_streams: 9, ..good.clone() }), "max_streams");
         assert_eq!(name(GatewayOptions { keep_alive: Duration::ZERO, ..good.clone() }), "keep_alive");
         assert_eq!(name(GatewayOptions { shutdown_deadline: Duration::from_secs(3_600), ..good }), "shutdown_deadline");

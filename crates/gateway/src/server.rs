@@ -96,7 +96,8 @@ impl Gateway {
         });
         let cut = Shutdown::new();
         let connections = Arc::clone(&app.metrics.connections);
-        let listener = BoundedListener::new(listener, app.options.max_connections, connections, cut.token());
+        let GatewayOptions { max_connections, max_connections_of_range, .. } = app.options;
+        let listener = BoundedListener::new(listener, max_connections, max_connections_of_range, connections, cut.token());
         tracing::info!(%local_addr, "the gateway listens");
         let server = pasture_rt::spawn(TaskKind::Server, serve(listener, app, cut));
         Ok(Self { local_addr, server })

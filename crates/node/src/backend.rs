@@ -4,6 +4,7 @@
 //! development zone it also co-signs newcomers, and nothing but newcomers.
 
 use crate::recent::Recent;
+use crate::zone::LocalZone;
 use crate::{checkpoint, machine, moving, seats, standing, views, votes};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,10 +12,10 @@ use pasture_api::{
     AccountView, CheckView, EpochView, ExplainView, GrantView, HandoversView, HeadView, JobView, LeaseView, MAX_HANDOVERS, NetworkStatus,
     NodeView, OfferView, OrderView, Problem, ProposalView, StateValue, ThisValidator, TransactionView, TxResult, ValidatorsView,
 };
-use pasture_chain::{Chain, ChainError, Dropped, FinalizedBlock, Header, NextBlock, Snapshot, SubmitError, TxOutcome};
+use pasture_chain::{Chain, ChainError, Dropped, FinalizedBlock, Header, NextBlock, Snapshot, SubmitError, TxOutcome, Validator};
 use pasture_gateway::{Backend, BlockEvents, ExportStream};
 use pasture_ledger::{Ordering, query};
-use pasture_light::StateProof;
+use pasture_light::{Handover, StateProof};
 use pasture_rt::{Clock, ShutdownToken, TaskHandle, TaskKind, spawn, spawn_blocking};
 use pasture_types::genesis::Genesis;
 use pasture_types::market::OrderTerms;
@@ -49,6 +50,9 @@ pub(crate) struct NodeBackend {
     this: NodeId,
     recent: Arc<Recent>,
     look_ups: Semaphore,
+    /// Whom the engine began with, and how the genesis's validators handed over to them.
+    began: Vec<Validator>,
+    lineage: Vec<Handover>,
 }
 
 /// Hands on what is written.
@@ -66,14 +70,16 @@ impl std::io::Write for Pieces {
 }
 
 impl NodeBackend {
-    /// The backend of the running chain of the validator `this`. Its operator pays for newcomers in a development zone, if the
+    /// The backend of a zone's running chain. The validator's operator pays for newcomers in a development zone, if the
     /// genesis gave it anything.
     #[must_use]
-    pub(crate) fn new(chain: Chain, genesis: Genesis, clock: Arc<dyn Clock>, operator: SigningKey, this: NodeId) -> Self {
+    pub(crate) fn new(chain: Chain, zone: LocalZone, clock: Arc<dyn Clock>) -> Self {
         let (events, look_ups) = (broadcast::Sender::new(EVENT_LAG), Semaphore::new(LOOK_UPS));
+        let (began, lineage, this) = (zone.chain_genesis().validators, zone.lineage().to_vec(), NodeId(zone.identity.public_key()));
+        let LocalZone { genesis, operator, .. } = zone;
         let public = operator.public();
         let funder = Some(operator).filter(|_| genesis.accounts.iter().any(|a| a.key == public));
-        Self { chain, clock, events, genesis, funder, this, recent: Arc::default(), look_ups }
+        Self { chain, clock, events, genesis, funder, this, recent: Arc::default(), look_ups, began, lineage }
     }
 
     /// Starts forwarding final blocks' events until shutdown.
@@ -120,6 +126,25 @@ impl NodeBackend {
             }
         }
         Ok(None)
+    }
+
+    /// How a set of validators that this run of the engine knows handed over to others; `None` if it does not know it.
+    async fn handovers_since_start(&self, from: [u8; 32], most: usize) -> Result<Option<Vec<Handover>>, Problem> {
+        let Some(found) = self.chain.handovers(from, most).await.map_err(|e| chain_problem(&e))? else { return Ok(None) };
+        let handovers = found.into_iter().map(checkpoint::handover).collect::<Option<_>>();
+        Ok(Some(handovers.ok_or_else(|| Problem::internal("a handover has another form than it should"))?))
+    }
+
+    /// The same of a set that sat before the state was carried here.
+    async fn handovers_before_start(&self, from: &[u8; 32]) -> Result<Option<Vec<Handover>>, Problem> {
+        let of = |handover: &Handover| Header::decode(&handover.header).is_some_and(|header| header.validators == *from);
+        let Some(at) = self.lineage.iter().rposition(of) else { return Ok(None) };
+        let mut found: Vec<Handover> = self.lineage.iter().skip(at).cloned().collect();
+        if let Some(last) = found.last() {
+            let since = self.handovers_since_start(*last.next.hash(), MAX_HANDOVERS).await?;
+            found.extend(since.unwrap_or_default());
+        }
+        Ok(Some(found))
     }
 
     async fn head_view(&self, header: &Header, digest: [u8; 32], transactions: u32) -> HeadView {
@@ -328,9 +353,14 @@ impl Backend for NodeBackend {
 
     async fn handovers(&self, from: [u8; 32]) -> Result<Option<HandoversView>, Problem> {
         let today = hex::encode(self.snapshot()?.header().next_validators);
-        let Some(found) = self.chain.handovers(from, MAX_HANDOVERS).await.map_err(|e| chain_problem(&e))? else { return Ok(None) };
-        let handovers = found.into_iter().map(|h| checkpoint::handover(h).map(|h| hex::encode(h.encode()))).collect::<Option<_>>();
-        let handovers = handovers.ok_or_else(|| Problem::internal("a handover has another form than it should"))?;
+        let found = match self.handovers_since_start(from, MAX_HANDOVERS).await? {
+            Some(found) => found,
+            None => match self.handovers_before_start(&from).await? {
+                Some(found) => found,
+                None => return Ok(None),
+            },
+        };
+        let handovers = found.iter().take(MAX_HANDOVERS).map(|handover| hex::encode(handover.encode())).collect();
         Ok(Some(HandoversView { today, handovers }))
     }
 
@@ -340,12 +370,16 @@ impl Backend for NodeBackend {
             return Err(Problem::conflict("there is no block yet, so there is nothing that could be exported"));
         }
         let finality = self.chain.certified(snapshot.height()).await.map_err(|e| chain_problem(&e))?;
+        let began = moving::set(snapshot.header().zone, &self.began).ok_or_else(|| Problem::internal("the first validators are none"))?;
+        let since = self.chain.handovers(*began.hash(), usize::MAX).await.map_err(|e| chain_problem(&e))?.unwrap_or_default();
+        let line = moving::Line::to(snapshot.header(), &self.lineage, &self.began, since);
+        let line = line.ok_or_else(|| Problem::unavailable("a term of the engine ends at this moment: ask again"))?;
         let (send, pieces) = mpsc::channel(EXPORT_PIECES);
         let genesis = self.genesis.clone();
         // It ends with its reader: whoever reads no more makes the next write fail.
         let _writing = spawn_blocking(TaskKind::Connection, move || {
             let out = BufWriter::with_capacity(EXPORT_PIECE, Pieces(send.clone()));
-            if let Err(e) = moving::write_state(out, &genesis, &snapshot, &finality) {
+            if let Err(e) = moving::write_state(out, &genesis, &snapshot, &finality, &line) {
                 // Nobody left to tell is no error.
                 let _ = send.blocking_send(Err(std::io::Error::other(e.to_string())));
             }

@@ -65,6 +65,35 @@ pub enum NodeError {
     Options(String),
 }
 
+impl NodeError {
+    /// Whether a disk is full, or a quota used up, wherever in the node that showed.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        self.causes().any(|cause| {
+            let io = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            matches!(io, Some(StorageFull | QuotaExceeded | FileTooLarge))
+                || matches!(cause.downcast_ref(), Some(pasture_chain::ChainError::NoRoom { .. }))
+        })
+    }
+
+    /// Whether a disk did not write although there is room, wherever in the node that showed.
+    #[must_use]
+    pub fn is_unwritten(&self) -> bool {
+        /// The system's number for an error of the device, which has no kind.
+        const EIO: i32 = 5;
+        self.causes().any(|cause| {
+            let io = cause.downcast_ref::<std::io::Error>();
+            io.is_some_and(|io| io.kind() == std::io::ErrorKind::ReadOnlyFilesystem || io.raw_os_error() == Some(EIO))
+                || matches!(cause.downcast_ref(), Some(pasture_chain::ChainError::Unwritten { .. }))
+        })
+    }
+
+    fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        std::iter::successors(Some(self as &(dyn std::error::Error + 'static)), |error| error.source())
+    }
+}
+
 fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
 }

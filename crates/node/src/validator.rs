@@ -89,7 +89,7 @@ impl Validator {
         let accuser = Accuser::new(chain.clone(), &zone.genesis, zone.operator.clone(), key.0, Arc::clone(&clock));
         let (stop, accusing) = (shutdown.token(), accuser.run());
         pasture_rt::spawn(pasture_rt::TaskKind::Server, async move { stop.guard(accusing).await });
-        let backend = Arc::new(NodeBackend::new(chain.clone(), zone.genesis, Arc::clone(&clock), zone.operator, key));
+        let backend = Arc::new(NodeBackend::new(chain.clone(), zone, Arc::clone(&clock)));
         backend.feed(shutdown.token());
         let gateway = match Gateway::start(GatewayOptions::new(listen), backend, clock, shutdown.token()).await {
             Ok(gateway) => gateway,
@@ -116,10 +116,16 @@ impl Validator {
     pub const fn key(&self) -> NodeId {
         self.key
     }
-    /// How many validators the zone has.
+    /// How many validators certify the next block.
     #[must_use]
     pub fn validators(&self) -> usize {
-        self.trusted.len()
+        self.chain.status().validators
+    }
+    /// How many of them make a block final.
+    #[must_use]
+    pub fn quorum(&self) -> usize {
+        let all = self.validators();
+        all - all.saturating_sub(1) / 3
     }
     /// Whether it certifies the next block.
     #[must_use]

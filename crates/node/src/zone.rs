@@ -15,7 +15,7 @@ use crate::NodeError;
 use crate::moving;
 use crate::peers::NetworkFile;
 use pasture_chain::{Base, Genesis as ChainGenesis, Identity, Network};
-use pasture_light::ValidatorSet;
+use pasture_light::{Handover, ValidatorSet};
 use pasture_rt::Clock;
 use pasture_store::{RecordFile, keys};
 use pasture_types::genesis::{Genesis, GenesisAccount, GenesisValidator, Params, RULES_VERSION};
@@ -62,6 +62,10 @@ pub(crate) struct LocalBase {
     pub(crate) path: PathBuf,
     /// What the engine needs of it.
     pub(crate) chain: Base,
+    /// Who certifies the block after it, ascending by key.
+    pub(crate) validators: Vec<pasture_chain::Validator>,
+    /// How the genesis's validators handed over to them, oldest first.
+    pub(crate) lineage: Vec<Handover>,
 }
 
 impl LocalZone {
@@ -89,15 +93,16 @@ impl LocalZone {
                 false => Ok(None),
             };
         };
-        let base = if base_path.exists() { Some(LocalBase { chain: moving::base(&base_path, &genesis)?, path: base_path }) } else { None };
+        let base = if base_path.exists() { Some(moving::base(&base_path, &genesis)?) } else { None };
         let (identity, operator) = secrets(dir)?;
         let ours = identity.public_key();
         let network = NetworkFile::load(dir)?.map(|file| file.network(ours));
-        // Who is not of the genesis follows the others, if it is said where they are.
-        if network.is_none() && !genesis.validators.iter().any(|v| v.key == ours) {
+        let zone = Self { genesis, identity, operator, base, network };
+        // Who is not among those who begin follows the others, if it is said where they are.
+        if zone.network.is_none() && !zone.beginners().iter().any(|v| v.key == ours) {
             return Err(damaged(dir, "its validator is not the one whose key lies beside it"));
         }
-        Ok(Some(Self { genesis, identity, operator, base, network }))
+        Ok(Some(zone))
     }
 
     fn create(dir: &Path, clock: &dyn Clock) -> Result<Self, NodeError> {
@@ -123,18 +128,31 @@ impl LocalZone {
         Self::write_genesis_to(&dir.join(GENESIS), genesis)
     }
 
+    /// Who certifies the engine's first term: the genesis's validators, or those of the state that was carried here.
+    fn beginners(&self) -> Vec<pasture_chain::Validator> {
+        match &self.base {
+            Some(base) => base.validators.clone(),
+            None => self
+                .genesis
+                .validators
+                .iter()
+                .map(|v| pasture_chain::Validator { key: v.key, bls_key: v.bls_key.clone(), bls_pop: v.bls_pop.clone() })
+                .collect(),
+        }
+    }
+
+    /// How the genesis's validators handed over to those whom the engine began with, oldest first.
+    pub(crate) fn lineage(&self) -> &[Handover] {
+        self.base.as_ref().map_or(&[], |base| &base.lineage)
+    }
+
     /// The part of the genesis that the engine needs.
     #[must_use]
     pub fn chain_genesis(&self) -> ChainGenesis {
         ChainGenesis {
             zone: self.genesis.zone().0,
             timestamp_ms: self.genesis.time.0,
-            validators: self
-                .genesis
-                .validators
-                .iter()
-                .map(|v| pasture_chain::Validator { key: v.key, bls_key: v.bls_key.clone(), bls_pop: v.bls_pop.clone() })
-                .collect(),
+            validators: self.beginners(),
             term_blocks: if self.genesis.params.dev { DEV_TERM_BLOCKS } else { TERM_BLOCKS },
             base: self.base.as_ref().map(|base| base.chain),
         }

@@ -8,6 +8,7 @@ use pasture_light::StateProof;
 use pasture_node::{
     Imported, Moved, NodeError, Validator, ValidatorOptions, export_stopped, import, ledger_replay, trusted_in_file, verify_export,
 };
+use pasture_store::export::{ExportHeader, Reader, Writer};
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::{AliveCheck, Disclose, Egress, Failover, Fence, OfferTerms, OrderTerms, Rates, Verification};
 use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, NodeDeclaration, TxBody, node_registration_digest};
@@ -237,20 +238,33 @@ fn refusals(file: &Path, old: &Path, new: &Path, other: &Path) {
         bring(&bad, other, Some(old)).unwrap_err();
     }
     // Whole, but nobody signed what it says: the checksum alone is not believed.
-    let forged = forged(file);
-    std::fs::write(&bad, forged).unwrap();
-    says(bring(&bad, other, Some(old)), "the certificate is for another block");
+    type Forge = fn(&mut ExportHeader);
+    let forgeries: [(Forge, &str); 5] = [
+        // The height, also within the block's header: behind version and zone.
+        (
+            |header| {
+                header.height += 1;
+                header.block_headers[0][34..42].copy_from_slice(&header.height.to_be_bytes());
+            },
+            "the certificate is for another block",
+        ),
+        (|header| header.seats[0].key = [7; 32], "not those whom its block names"),
+        (|header| header.seats[0].bls_pop[3] ^= 1, "a bad proof of its key"),
+        (|header| header.handovers = vec![vec![1; 500]], "change 1 of its validators"),
+        (|header| header.seats = vec![], "export the ledger again"),
+    ];
+    for (forge, words) in forgeries {
+        std::fs::write(&bad, forged(file, forge)).unwrap();
+        says(bring(&bad, other, Some(old)), words);
+    }
     assert!(!other.exists(), "a refusal changed something");
 }
 
-/// The same file with another height, and sums that fit.
-fn forged(file: &Path) -> Vec<u8> {
-    use pasture_store::export::{Reader, Writer};
+/// The same file with another header, and sums that fit.
+fn forged(file: &Path, forge: fn(&mut ExportHeader)) -> Vec<u8> {
     let mut reader = Reader::new(std::fs::File::open(file).unwrap()).unwrap();
     let mut header = reader.header().clone();
-    header.height += 1;
-    // The height within the block's header: behind version and zone.
-    header.block_headers[0][34..42].copy_from_slice(&header.height.to_be_bytes());
+    forge(&mut header);
     let mut writer = Writer::new(vec![], &header).unwrap();
     while let Some((key, value)) = reader.entry().unwrap() {
         writer.entry(&key, &value).unwrap();
@@ -274,6 +288,13 @@ async fn the_same_zone_is_restarted_from_its_export() {
     let (validator, api) = start(&data).await;
     assert_eq!(api.account(&user.account()).await.unwrap().balance, Amount::credits(7));
     assert!(api.head().await.unwrap().height.0 >= moved.height);
+    validator.stop().await.unwrap();
+
+    // From a file of the first format, which an earlier version imported, it goes on as well.
+    std::fs::rename(data.join("ledger"), temp.path().join("ledger.new")).unwrap();
+    std::fs::write(data.join("zone/base"), forged(&file, |header| header.seats = vec![])).unwrap();
+    let (validator, api) = start(&data).await;
+    assert_eq!(api.account(&user.account()).await.unwrap().balance, Amount::credits(7));
     validator.stop().await.unwrap();
 
     // A file that was damaged since is named, not passed over.

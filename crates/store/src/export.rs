@@ -12,14 +12,20 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::path::Path;
 
-/// The format written here, and the only one read.
-pub const EXPORT_VERSION: u16 = 1;
+/// The format written here. Format 1, which knows neither handovers nor seats, is read too.
+pub const EXPORT_VERSION: u16 = 2;
+/// Without handovers and seats.
+const FIRST_VERSION: u16 = 1;
 /// Longest key of an entry.
 pub const MAX_EXPORT_KEY: usize = 1024;
 /// Largest value of an entry: the ledger store's own limit.
 pub const MAX_EXPORT_VALUE: usize = 2 << 20;
-/// Largest header: a genesis of a mebibyte, a block header, a certificate.
-const MAX_HEADER: usize = 2 << 20;
+/// Most handovers: one a day for eleven years.
+const MAX_HANDOVERS: usize = 4_096;
+/// Largest of them: a block header, and keys and signatures of 128 validators.
+const MAX_HANDOVER: usize = 32 << 10;
+/// Largest header: a genesis of a mebibyte, block headers, a certificate, seats, and the handovers.
+const MAX_HEADER: usize = (2 << 20) + MAX_HANDOVERS * MAX_HANDOVER;
 const MAGIC: [u8; 8] = *b"pastmove";
 /// Stands where a key's length would: the entries are over.
 const END: u32 = u32::MAX;
@@ -43,6 +49,22 @@ pub struct ExportHeader {
     pub block_headers: Vec<Vec<u8>>,
     /// The finality certificate of the last of them.
     pub certificate: Vec<u8>,
+    /// How the genesis's validators handed over to those that certified the block, oldest first, each encoded as a light client reads
+    /// it. The block's own, where it ends a term, is not among them: the header, its certificate and [`ExportHeader::seats`] are it.
+    pub handovers: Vec<Vec<u8>>,
+    /// Who certifies the block after it, ascending by key. None in a file of format 1.
+    pub seats: Vec<ExportSeat>,
+}
+
+/// A validator's public keys.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct ExportSeat {
+    /// Ed25519 key.
+    pub key: [u8; 32],
+    /// BLS12-381 key.
+    pub bls_key: Vec<u8>,
+    /// Proof that the validator holds the BLS key.
+    pub bls_pop: Vec<u8>,
 }
 
 /// What a whole file holds.
@@ -61,7 +83,7 @@ pub enum ExportError {
     #[error("it is not an exported ledger")]
     Foreign,
     /// It was written by another version.
-    #[error("it is of format {found}; this program reads format {EXPORT_VERSION}")]
+    #[error("it is of format {found}; this program reads formats up to {EXPORT_VERSION}: use a newer one")]
     Version {
         /// Its format.
         found: u16,
@@ -209,11 +231,15 @@ impl<R: Read> Reader<R> {
             return Err(ExportError::Foreign);
         }
         let found = u16::from_be_bytes(take(&mut from, &mut sums)?);
-        if found != EXPORT_VERSION {
+        if !(FIRST_VERSION..=EXPORT_VERSION).contains(&found) {
             return Err(ExportError::Version { found });
         }
         let size = u32::from_be_bytes(take(&mut from, &mut sums)?);
-        let header = take_vec(&mut from, &mut sums, size, MAX_HEADER, "its header")?;
+        let mut header = take_vec(&mut from, &mut sums, size, MAX_HEADER, "its header")?;
+        if found == FIRST_VERSION {
+            // Two empty lists, which format 1 ends before.
+            header.extend_from_slice(&[0; 2 * size_of::<u32>()]);
+        }
         let header = borsh::from_slice(&header).map_err(|e| damaged(format!("its header: {e}")))?;
         Ok(Self { from, header, sums, summary: None })
     }
@@ -327,6 +353,8 @@ mod tests {
             genesis: vec![3; 10],
             block_headers: vec![vec![4; 10]],
             certificate: vec![5; 10],
+            handovers: vec![vec![6; 10], vec![7; 3]],
+            seats: vec![ExportSeat { key: [8; 32], bls_key: vec![9; 96], bls_pop: vec![10; 48] }],
         }
     }
 
@@ -366,6 +394,36 @@ mod tests {
             assert!(read(&bytes[..at]).is_err(), "{at} bytes");
         }
         assert!(read(&[&bytes[..], &[0]].concat()).unwrap_err().to_string().contains("goes on after its end"));
+    }
+
+    #[test]
+    fn a_file_of_the_first_format_is_read() {
+        #[derive(BorshSerialize)]
+        struct First {
+            zone: [u8; 32],
+            height: u64,
+            state_root: [u8; 32],
+            rules_version: u32,
+            genesis: Vec<u8>,
+            block_headers: Vec<Vec<u8>>,
+            certificate: Vec<u8>,
+        }
+        let now = ExportHeader { handovers: vec![], seats: vec![], ..header() };
+        let ExportHeader { zone, height, state_root, rules_version, genesis, block_headers, certificate, .. } = now.clone();
+        let first = First { zone, height, state_root, rules_version, genesis, block_headers, certificate };
+        let first = borsh::to_vec(&first).unwrap();
+        let (summary, entries) = (Sums::new().summary(), [&END.to_be_bytes()[..], &0u64.to_be_bytes()].concat());
+        let parts = [&MAGIC[..], &1u16.to_be_bytes(), &length(&first), &first, &entries, &summary.digest];
+        let mut bytes = parts.concat();
+        bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
+        let mut reader = Reader::new(bytes.as_slice()).unwrap();
+        assert_eq!(reader.header(), &now);
+        assert_eq!(reader.entry().unwrap(), None);
+        assert_eq!(reader.summary(), Some(summary));
+        // What follows the header of format 1 is not taken for a list of format 2.
+        let mut longer = bytes.clone();
+        longer[10..14].copy_from_slice(&length(&[&first[..], &[0; 8]].concat()));
+        assert!(Reader::new(longer.as_slice()).is_err());
     }
 
     #[test]

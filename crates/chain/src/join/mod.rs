@@ -20,7 +20,7 @@ use crate::block::{Digest, HEADER_SIZE, Header};
 use crate::core::Core;
 use crate::genesis::{MAX_VALIDATORS, Roster, Seats};
 use crate::stack::Marshal;
-use crate::terms::{Book, Change, Terms, term_of};
+use crate::terms::{Book, Change, Kept, Terms, term_of};
 use bytes::Bytes;
 use commonware_codec::{
     Buf, Decode as _, DecodeExt as _, Encode as _, EncodeSize, Error as CodecError, RangeCfg, Read, ReadExt as _, Write,
@@ -206,7 +206,7 @@ fn certified<R: CryptoRng>(rng: &mut R, roster: &Roster, terms: &Terms, seats: &
 /// What one answer taught.
 enum Learned {
     /// Who sits after changes that were not known.
-    Changes(Vec<(Arc<Change>, Arc<Seats>)>),
+    Changes(Vec<Kept>),
     /// A block to begin with.
     End(Box<Begin>),
     /// That no term ended yet.

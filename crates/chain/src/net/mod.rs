@@ -57,6 +57,9 @@ const RECONNECT: Duration = Duration::from_millis(500);
 const DIAL: Duration = Duration::from_millis(250);
 /// How often a connection is tried out, and what is known of the others is passed on.
 const PING: Duration = Duration::from_secs(5);
+/// Handshakes a second that somebody begins from one address, and from one range of 256 (a /48 of IPv6). Who proves no key is cut off
+/// after five seconds, so a range holds 96 of the 512 places for handshakes at most, and one range cannot keep others out.
+const HANDSHAKES: NonZeroU32 = NZU32!(16);
 /// How long one that sent what cannot be is kept away.
 const BLOCKED: Duration = Duration::from_secs(600);
 /// Messages between the network's own parts.
@@ -297,7 +300,8 @@ fn config(
         allow_private_ips: network.private,
         allow_dns: false,
         synchrony_bound: CLOCK_DRIFT,
-        allowed_handshake_rate_per_ip: Quota::per_second(NZU32!(16)),
+        allowed_handshake_rate_per_ip: Quota::per_second(HANDSHAKES),
+        allowed_handshake_rate_per_subnet: Quota::per_second(HANDSHAKES),
         peer_connection_cooldown: RECONNECT,
         gossip_bit_vec_frequency: PING,
         dial_frequency: DIAL,

@@ -195,6 +195,45 @@ impl Machine for Counter {
     }
 }
 
+/// [`Counter`], beginning with given entries.
+pub(crate) struct Carried(pub(crate) Entries);
+
+impl Machine for Carried {
+    fn genesis(&self) -> Result<Entries, String> {
+        Ok(self.0.clone())
+    }
+    fn admit(&self, tx: &[u8], state: &dyn StateRead, now_ms: u64) -> Result<Admission, Rejection> {
+        Counter.admit(tx, state, now_ms)
+    }
+    fn next_seq(&self, sender: &[u8; 32], lane: u8, state: &dyn StateRead) -> u64 {
+        Counter.next_seq(sender, lane, state)
+    }
+    fn verify(&self, txs: &[Bytes]) -> bool {
+        Counter.verify(txs)
+    }
+    fn block_cost_us(&self, state: &dyn StateRead) -> u64 {
+        Counter.block_cost_us(state)
+    }
+    fn begin(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>> {
+        Counter.begin(state, ctx)
+    }
+    fn apply(&self, state: &mut dyn StateWrite, ctx: &BlockContext, tx: &[u8]) -> TxOutcome {
+        Counter.apply(state, ctx, tx)
+    }
+    fn end(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>> {
+        Counter.end(state, ctx)
+    }
+    fn seats(&self, state: &dyn StateRead) -> Option<Vec<Validator>> {
+        Counter.seats(state)
+    }
+    fn candidates(&self, state: &dyn StateRead) -> Vec<[u8; 32]> {
+        Counter.candidates(state)
+    }
+    fn next_due(&self, state: &dyn StateRead) -> Due {
+        Counter.next_due(state)
+    }
+}
+
 pub(crate) fn identity() -> Identity {
     Identity::from_secret(&[9; 32]).unwrap()
 }

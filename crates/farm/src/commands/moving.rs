@@ -66,7 +66,8 @@ pub(crate) async fn import(app: &App, file: &Path, data: &Path, keys: Option<&Pa
     let imported = off_thread(move || backend::import(&from, &to, keys.as_deref(), &mut |done| position(bar.as_ref(), done))).await?;
     progress.clear();
     show(app, "imported", data, &imported.moved, &imported.checked);
-    app.out.note(&format!("  next     farm dev --data {}", data.display()));
+    let run = if imported.several { "farm validator run" } else { "farm dev" };
+    app.out.note(&format!("  next     {run} --data {}", data.display()));
     app.out.note("  the network that was exported must not run any more: both would sign blocks with the same keys");
     Ok(Exit::Ok)
 }

@@ -120,7 +120,7 @@ async fn serve(app: &App, args: &ValidatorRunArgs) -> Outcome {
             app.out.note(&format!("  restored from a backup: it votes in terms of the engine that begin in {} or later", duration(left)));
         }
         app.out.note(&format!("  its API is at {url}"));
-        let quorum = validator.trusted().quorum();
+        let quorum = validator.quorum();
         if quorum > 1 {
             app.out.note(&format!("  blocks are made while {} are up", count(quorum as u64, "validator")));
         }

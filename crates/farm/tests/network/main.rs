@@ -1,17 +1,23 @@
 //! The program from outside: real `farm` processes, a real container engine, a real ledger on disk.
 //!
 //! Each test is a sentence about what a user or an operator sees. The engine's socket comes from `FARM_TEST_ENGINE`, else
-//! from the usual places; `scripts/engine.sh base` starts one and makes the base image. `farm-cheat` must lie beside `farm`
-//! (`scripts/test.sh` builds both). What single crates promise is tested beside them, not here.
+//! from the usual places; `scripts/engine.sh base` starts one and makes the base image. `farm-cheat` and `farm-cheat-votes` must
+//! lie beside `farm` (`scripts/test.sh` builds all). What single crates promise is tested beside them, not here.
 
 #[cfg(test)]
 mod away;
+#[cfg(test)]
+mod carried;
 #[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod cheats;
 #[cfg(test)]
+mod contradicting;
+#[cfg(test)]
 mod deployments;
+#[cfg(test)]
+mod disks;
 #[cfg(test)]
 mod elections;
 #[cfg(test)]
@@ -52,6 +58,8 @@ mod projects;
 mod reach;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod restored;
 #[cfg(test)]
 mod runs;
 #[cfg(test)]

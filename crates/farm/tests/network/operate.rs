@@ -54,7 +54,7 @@ pub(crate) fn join(user: &User, dir: &Path, launch: &Path, flags: &[&str]) -> cr
     user.farm(&[&["validator", "join", "--data", &data, "--genesis", &genesis, "--network", &network], flags].concat())
 }
 
-fn passphrase(user: &User, name: &str, text: &str) -> String {
+pub(crate) fn passphrase(user: &User, name: &str, text: &str) -> String {
     let path = user.home().join(name);
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();

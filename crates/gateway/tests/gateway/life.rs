@@ -80,6 +80,37 @@ async fn a_request_that_hangs_is_cut_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_range_of_addresses_has_its_part_of_the_connections_and_leaves_others_theirs() {
+    let mut options = loopback();
+    options.max_connections_of_range = 2;
+    let w = World::with(options).await;
+    let from = async |address: [u8; 4]| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((address, 0).into()).unwrap();
+        let mut stream = socket.connect(w.gateway.local_addr()).await.unwrap();
+        // What is closed at once may take this or not.
+        let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let mut answer = [0; 12];
+        let read = soon(stream.read_exact(&mut answer)).await;
+        read.is_ok().then_some(stream)
+    };
+    let first = from([127, 7, 7, 1]).await.expect("a place");
+    let second = from([127, 7, 7, 2]).await.expect("a place");
+    assert!(from([127, 7, 7, 3]).await.is_none(), "a third of the range");
+    let _other = from([127, 7, 8, 1]).await.expect("another range");
+    for _ in 0..4 {
+        let _own = from([127, 0, 0, 1]).await.expect("this machine");
+    }
+    drop(first);
+    // Its place is free as soon as the gateway has seen that it is gone.
+    let mut again = None;
+    while again.is_none() {
+        again = soon(from([127, 7, 7, 4])).await;
+    }
+    drop((second, again));
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_slot() {
     let mut options = loopback();
     (options.max_connections, options.max_streams) = (1, 1);

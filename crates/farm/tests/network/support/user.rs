@@ -64,6 +64,11 @@ impl User {
         &self.home
     }
 
+    /// The API that the user asks.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// A command of this user.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(farm_binary());
