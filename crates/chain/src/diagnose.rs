@@ -1,10 +1,12 @@
 //! Turns an engine's panic into an error that names the damaged files and the way out.
 //!
-//! Guarantees: reads the message only; it never touches the store.
+//! Guarantees: it never touches the store. Where the message does not say what the system refused, it tries the disk with a file of its own,
+//! beside the store, which it removes.
 
 use crate::app::GENESIS_UNREADABLE;
 use crate::core::TWIN;
 use crate::error::ChainError;
+use std::io::Write as _;
 use std::path::Path;
 
 /// Words in a panic of the engine that mean stored bytes do not read back as they were written.
@@ -27,6 +29,10 @@ const NO_ROOM: [&str; 6] =
     ["no space left on device", "storagefull", "disk quota exceeded", "quotaexceeded", "file too large", "filetoolarge"];
 /// What it says where it did not write although there is room.
 const UNWRITTEN: [&str; 4] = ["input/output error", "read-only file system", "readonlyfilesystem", "blob sync failed"];
+/// A disk that has less room than this is full.
+const LEAST_ROOM: usize = 1 << 20;
+/// The file by which that is tried.
+const PROBE: &str = "probe";
 /// Where a panic came from, and which partitions hold that part's files.
 const PARTS: [(&str, &str, &str); 10] = [
     ("state store", "state", "chain-state-*"),
@@ -48,6 +54,25 @@ fn readable(text: &str) -> String {
     parts.fold(first, |text, part| text + part.split_once(')').map_or("", |(_, rest)| rest))
 }
 
+/// What a disk refuses to take now, if it does.
+fn refused(store: &Path, text: &str) -> Option<ChainError> {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    /// The system's number for an error of the device, which has no kind.
+    const EIO: i32 = 5;
+    let probe = store.parent()?.join(PROBE);
+    let tried = std::fs::File::create(&probe).and_then(|mut file| file.write_all(&vec![0; LEAST_ROOM]).and_then(|()| file.sync_all()));
+    // What cannot be removed was not made, or lies on a disk that takes nothing.
+    let _ = std::fs::remove_file(&probe);
+    let error = tried.err()?;
+    let (path, detail) = (store.to_path_buf(), format!("{} ({error})", readable(text)));
+    match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => Some(ChainError::NoRoom { path, detail }),
+        ReadOnlyFilesystem => Some(ChainError::Unwritten { path, detail }),
+        _ if error.raw_os_error() == Some(EIO) => Some(ChainError::Unwritten { path, detail }),
+        _ => None,
+    }
+}
+
 pub(crate) fn explain(store: &Path, text: String) -> ChainError {
     if let Some(detail) = text.strip_prefix(GENESIS_UNREADABLE) {
         return ChainError::Genesis(detail.to_owned());
@@ -63,6 +88,10 @@ pub(crate) fn explain(store: &Path, text: String) -> ChainError {
     }
     if says(&UNWRITTEN) {
         return ChainError::Unwritten { path: store.to_path_buf(), detail: readable(&text) };
+    }
+    // The engine keeps some of the system's reasons to itself.
+    if let Some(error) = refused(store, &text) {
+        return error;
     }
     if !DAMAGE.iter().any(|word| lower.contains(word)) {
         return ChainError::Fatal(text);
