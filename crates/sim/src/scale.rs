@@ -7,11 +7,11 @@
 //! else is the ledger's own code, within the limits of its blocks; every invariant is checked several times on the way and at the end. A
 //! part of nodes and users is dishonest. A seed repeats a run.
 
+use crate::SimError;
 use crate::chain::{BLOCK_GAP, Chain, Signer};
 use crate::config::CORE_HASHES;
 use crate::dice::Dice;
 use crate::world::{START, seed_of};
-use crate::SimError;
 use pasture_ledger::query;
 use pasture_types::audit::{AuditAction, HeartbeatBundle, MAX_BUNDLED_EPOCHS, PackedShares};
 use pasture_types::event::Event;
@@ -158,8 +158,9 @@ impl Fair {
             Node { provider, node, proves: dice.below(100) >= NO_PROOF_PERCENT, open: 0, ticking: false, prove_from: 0 }
         };
         let nodes: Vec<Node> = (0..size.nodes).map(|n| node(&mut dice, n)).collect();
-        let user = |dice: &mut Dice, n: usize| {
-            User { signer: Signer::account(seed_of("user", n as u64)), objects: dice.below(100) < OBJECTS_PERCENT }
+        let user = |dice: &mut Dice, n: usize| User {
+            signer: Signer::account(seed_of("user", n as u64)),
+            objects: dice.below(100) < OBJECTS_PERCENT,
         };
         let users: Vec<User> = (0..size.leases.div_ceil(PER_USER)).map(|n| user(&mut dice, n)).collect();
         let everybody = nodes.iter().map(|n| n.provider.public()).chain(users.iter().map(|u| u.signer.public()));
@@ -326,11 +327,8 @@ impl Fair {
 
     /// Every job ends at a time of its own.
     fn end_all(&mut self, now: Timestamp) {
-        let ends: Vec<(Timestamp, Wake)> = self
-            .open
-            .iter()
-            .map(|(id, (node, _))| (now.plus(Millis(JOB.0 + self.dice.below(JOB.0))), Wake::Close(*node, *id)))
-            .collect();
+        let ends: Vec<(Timestamp, Wake)> =
+            self.open.iter().map(|(id, (node, _))| (now.plus(Millis(JOB.0 + self.dice.below(JOB.0))), Wake::Close(*node, *id))).collect();
         for (at, what) in ends {
             self.wake(at, what);
         }
@@ -450,13 +448,14 @@ impl Fair {
             steal_ms: Millis(0),
         };
         let by = &user.signer;
-        let countersignature = (!user.objects)
-            .then(|| Countersignature { account: by.account, key: by.public(), signature: by.key.sign(&usage.counter_digest()) });
+        let countersignature = (!user.objects).then(|| Countersignature {
+            account: by.account,
+            key: by.public(),
+            signature: by.key.sign(&usage.counter_digest()),
+        });
         let signed = SignedUsage { node_signature: n.node.key.sign(&usage.digest()), node: n.node.node_id(), usage, countersignature };
-        let actions = vec![
-            Action::SubmitUsage { usage: Box::new(signed) },
-            Action::CloseLease { lease, reason: EndReason::Exited { code: 0 } },
-        ];
+        let actions =
+            vec![Action::SubmitUsage { usage: Box::new(signed) }, Action::CloseLease { lease, reason: EndReason::Exited { code: 0 } }];
         self.chain.send(&n.node.clone(), actions);
     }
 }

@@ -22,6 +22,7 @@ mod door;
 mod frame;
 mod history;
 mod liar;
+pub(crate) mod memo;
 mod net;
 mod node;
 mod scenario;

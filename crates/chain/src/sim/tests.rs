@@ -45,7 +45,9 @@ fn seeds_keep_every_rule() {
                 begin.elapsed().as_secs_f32(),
             ),
             Err(why) => {
-                println!("seed {seed} failed: {why}\n  repeat: SEED={seed} SECONDS={seconds} cargo test -p pasture-chain --lib sim::tests::seeds");
+                println!(
+                    "seed {seed} failed: {why}\n  repeat: SEED={seed} SECONDS={seconds} cargo test -p pasture-chain --lib sim::tests::seeds"
+                );
                 failed.push(seed);
             }
         }
@@ -91,5 +93,10 @@ fn an_acknowledgement_before_the_disk_is_found() {
 
 #[test]
 fn a_machine_that_is_not_determined_is_found() {
-    is_found("an undetermined machine", None, Manner::Undetermined, &["STATE", "STUCK", "MODEL", "does not follow", "finalize reconstruction"]);
+    is_found(
+        "an undetermined machine",
+        None,
+        Manner::Undetermined,
+        &["STATE", "STUCK", "MODEL", "does not follow", "finalize reconstruction"],
+    );
 }

@@ -11,7 +11,7 @@ use super::liar::Evil;
 use super::net::Quality;
 use super::node::{Node, Zone, lock};
 use super::scenario::{Founders, Scenario};
-use super::{Fault, verdict};
+use super::{Fault, memo, verdict};
 use crate::genesis::{Genesis, Identity};
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::{Manager as _, simulated};
@@ -76,6 +76,7 @@ type Make<'a> = &'a mut dyn FnMut(Founders) -> Arc<dyn Scenario>;
 /// Runs; panics when a rule is broken.
 pub(super) fn run(setup: Setup, make: Make<'_>) -> Outcome {
     let _listening = verdict::listen();
+    let _remembering = memo::Remembering::begin();
     let (scene, scenario) = Scene::new(setup.seed, make);
     let limit = Duration::from_secs(setup.seconds) + scenario.recovery() * 2;
     let config = deterministic::Config::new().with_seed(setup.seed).with_timeout(Some(limit));

@@ -89,11 +89,7 @@ fn settled(events: &[Event]) -> impl Iterator<Item = (LeaseId, AccountId, &Settl
 }
 
 /// Closes a block with a ledger that has a bug: `end` is the ledger's own end of a block.
-pub(super) fn end_with(
-    bug: Option<Bug>,
-    state: &mut dyn StateWrite,
-    end: impl FnOnce(&mut dyn StateWrite) -> Vec<Event>,
-) -> Vec<Event> {
+pub(super) fn end_with(bug: Option<Bug>, state: &mut dyn StateWrite, end: impl FnOnce(&mut dyn StateWrite) -> Vec<Event>) -> Vec<Event> {
     let mut overlay = Overlay::new(state);
     let events = end(&mut overlay);
     let mut changes = overlay.into_changes();

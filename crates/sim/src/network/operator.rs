@@ -31,8 +31,7 @@ impl Operator {
         self.seen += 1;
         let accused = query::validators::accused(look.state, &NodeId(first.validator));
         let news = accused.is_none_or(|last| first.votes.term > last);
-        (news && first.validator != self.key)
-            .then(|| ValidatorAction::Accuse { key: first.validator, votes: Box::new(first.votes) })
+        (news && first.validator != self.key).then(|| ValidatorAction::Accuse { key: first.validator, votes: Box::new(first.votes) })
     }
 }
 

@@ -226,7 +226,7 @@ impl Provider {
             (1, _) => Action::CloseLease { lease: others?, reason: EndReason::Exited { code: 0 } },
             (2, Some(lease)) => {
                 let service = self.service(lease, look.now);
-                self.state(lease, &service, look.now.since(service.started).plus_ms(60_000), look.now)
+                self.state(lease, &service, Millis(look.now.since(service.started).0 + 60_000), look.now)
             }
             (3, Some(lease)) => {
                 let service = self.service(lease, look.now);
@@ -235,17 +235,6 @@ impl Provider {
             _ => return None,
         };
         Some((NODE, vec![action]))
-    }
-}
-
-/// Milliseconds and some more.
-trait More {
-    fn plus_ms(self, more: u64) -> Millis;
-}
-
-impl More for Millis {
-    fn plus_ms(self, more: u64) -> Millis {
-        Millis(self.0.saturating_add(more))
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) struct Shared {
 }
 
 enum Person {
-    Provider { serving: Serving, provider: SigningKey, node: SigningKey, ppm: u128 },
+    Provider { serving: Serving, provider: SigningKey, node: Box<SigningKey>, ppm: u128 },
     User { using: Using, key: SigningKey },
     Operator { key: SigningKey, validator: [u8; 32] },
 }
@@ -87,12 +87,16 @@ pub(super) struct Town {
     nodes: usize,
 }
 
+fn one_of<T: Copy>(dice: &Dice, all: &[T]) -> Option<T> {
+    all.get(dice.index(all.len())).copied()
+}
+
 fn providers(dice: &Dice, nodes: usize) -> Vec<Person> {
     let one = |n: usize| Person::Provider {
         // Two are honest, or nothing could be asked of the end.
-        serving: if n < 2 || dice.percent(60) { Serving::Honest } else { Serving::ALL[dice.index(Serving::ALL.len())] },
+        serving: if n < 2 || dice.percent(60) { Serving::Honest } else { one_of(dice, &Serving::ALL).unwrap_or(Serving::Honest) },
         provider: SigningKey::from_seed(seed_of("provider", n)),
-        node: SigningKey::from_seed(seed_of("node", n)),
+        node: Box::new(SigningKey::from_seed(seed_of("node", n))),
         ppm: u128::from(dice.range(800_000, 1_200_000)),
     };
     (0..nodes).map(one).collect()
@@ -100,7 +104,7 @@ fn providers(dice: &Dice, nodes: usize) -> Vec<Person> {
 
 fn users(dice: &Dice, count: usize) -> Vec<Person> {
     let one = |n: usize| Person::User {
-        using: if n < 2 || dice.percent(60) { Using::Attentive } else { Using::ALL[dice.index(Using::ALL.len())] },
+        using: if n < 2 || dice.percent(60) { Using::Attentive } else { one_of(dice, &Using::ALL).unwrap_or(Using::Attentive) },
         key: SigningKey::from_seed(seed_of("user", n)),
     };
     (0..count).map(one).collect()
@@ -212,8 +216,8 @@ impl Scenario for Town {
         let of = |key: &SigningKey| Hand::of_account(key.clone(), key.account(), zone);
         match self.people.get(client) {
             Some(Person::Provider { serving, provider, node, ppm }) => {
-                let hands = vec![of(provider), Hand::of_node(node.clone(), provider.account(), node.node_id(), zone)];
-                let mind = Provider::new(*serving, provider, node.clone(), *ppm, shared, dice);
+                let hands = vec![of(provider), Hand::of_node(node.as_ref().clone(), provider.account(), node.node_id(), zone)];
+                let mind = Provider::new(*serving, provider, node.as_ref().clone(), *ppm, shared, dice);
                 Box::pin(live(door, Box::new(mind), hands, ledger))
             }
             Some(Person::User { using, key }) => {
