@@ -4,9 +4,10 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all histories mutants storm soak bench examples fuzz sim dist
+.PHONY: help demo test check test-all histories mutants storm soak bench examples fuzz sim sim-long sim-scale dist
 
 LOCKED := $(if $(filter true,$(CI)),--locked)
+SIM := cargo run $(LOCKED) --release --package pasture-sim --
 FOLD := --manifest-path examples/fold/Cargo.toml
 # What `make bench` runs; bench/README.md says what each is.
 BENCHES := --package pasture-scheduler --bench placement --package pasture-chain --bench join --package pasture-node --bench ledger --bench zone \
@@ -57,7 +58,14 @@ examples: ## builds the example programs beside their Dockerfiles
 	@scripts/examples.sh
 
 sim: ## a month of a thousand nodes, honest and dishonest, on the real ledger; docs/SIMULATION.md says how to read it
-	cargo run $(LOCKED) --release --package pasture-sim -- --nodes $(or $(NODES),1000) --days $(or $(DAYS),30) --seed $(or $(SEED),1)
+	$(SIM) people --nodes $(or $(NODES),1000) --days $(or $(DAYS),30) --seed $(or $(SEED),1)
+
+sim-scale: ## ten thousand nodes and a hundred thousand leases at once on the real ledger: memory and time
+	$(SIM) scale --nodes $(or $(NODES),10000) --leases $(or $(LEASES),100000) --seed $(or $(SEED),1)
+
+sim-long: ## seeds of the ledger on the real engine under faults, 1,000 virtual seconds each: MINUTES=60 SEEDS=10000 JOBS=2; goes on where it ended (DONE)
+	$(SIM) network --seeds $(or $(SEEDS),10000) --seconds $(or $(SECONDS),1000) --jobs $(or $(JOBS),2) --minutes $(or $(MINUTES),60) \
+		--done $(or $(DONE),$(or $(CARGO_TARGET_DIR),target)/sim-long.jsonl)
 
 fuzz: ## hostile bytes for everything that reads bytes; SECONDS=20 for each target
 	@scripts/fuzz.sh $(or $(SECONDS),20)

@@ -6,6 +6,8 @@
 
 use crate::block::{Block, HEADER_VERSION, Header};
 use crate::error::ChainError;
+#[cfg(any(test, feature = "simulation"))]
+use crate::sim::memo;
 use bytes::Bytes;
 use commonware_codec::{Encode as _, FixedSize as _, ReadExt as _};
 use commonware_consensus::types::{Epoch, EpochInfo, Epocher, FixedEpocher, Height};
@@ -58,6 +60,10 @@ impl Validator {
     }
 
     pub(crate) fn parse(&self) -> Option<(ed25519::PublicKey, BlsPublic)> {
+        memo::parsed(self, || self.read())
+    }
+
+    fn read(&self) -> Option<(ed25519::PublicKey, BlsPublic)> {
         if self.bls_key.len() != BlsPublic::SIZE || self.bls_pop.len() != BlsSignature::SIZE {
             return None;
         }
@@ -252,7 +258,8 @@ impl Seats {
         let Some(bls) = self.keys.get(proposer) else { return false };
         let Ok(signature) = BlsSignature::read(&mut Bytes::copy_from_slice(&header.randomness_proof)) else { return false };
         let message = randomness_message(previous, header.height);
-        ops::verify_message::<MinSig>(bls, RANDOMNESS_NAMESPACE, &message, &signature).is_ok()
+        let verify = || ops::verify_message::<MinSig>(bls, RANDOMNESS_NAMESPACE, &message, &signature).is_ok();
+        memo::verified(&[&bls.encode(), &message, &header.randomness_proof], verify)
             && header.randomness == mix(previous, &header.randomness_proof)
     }
 }
@@ -354,5 +361,22 @@ impl Roster {
         let terms = self.terms();
         let height = self.engine_height(header.height);
         height.is_some_and(|height| terms.containing(height).is_some_and(|info| info.last() == height))
+    }
+}
+
+/// What depends on bytes alone is checked each time. A simulated run, whose validators share a thread, remembers it: `sim::memo`.
+#[cfg(not(any(test, feature = "simulation")))]
+mod memo {
+    use super::{BlsPublic, Validator, ed25519};
+
+    pub(super) fn parsed(
+        _: &Validator,
+        check: impl FnOnce() -> Option<(ed25519::PublicKey, BlsPublic)>,
+    ) -> Option<(ed25519::PublicKey, BlsPublic)> {
+        check()
+    }
+
+    pub(super) fn verified(_: &[&[u8]], check: impl FnOnce() -> bool) -> bool {
+        check()
     }
 }

@@ -33,8 +33,8 @@ mod net;
 mod offline;
 mod pace;
 mod replay;
-#[cfg(test)]
-mod sim;
+#[cfg(any(test, feature = "simulation"))]
+pub mod sim;
 mod stack;
 mod terms;
 mod view;

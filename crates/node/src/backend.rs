@@ -5,7 +5,7 @@
 
 use crate::recent::Recent;
 use crate::zone::LocalZone;
-use crate::{checkpoint, machine, moving, seats, standing, views, votes};
+use crate::{checkpoint, moving, seats, standing, views, votes};
 use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
@@ -16,6 +16,7 @@ use pasture_chain::{Chain, ChainError, Dropped, FinalizedBlock, Header, NextBloc
 use pasture_gateway::{Backend, BlockEvents, ExportStream};
 use pasture_ledger::{Ordering, query};
 use pasture_light::{Handover, StateProof};
+use pasture_machine::decode_events;
 use pasture_rt::{Clock, ShutdownToken, TaskHandle, TaskKind, spawn, spawn_blocking};
 use pasture_types::genesis::Genesis;
 use pasture_types::market::OrderTerms;
@@ -169,7 +170,7 @@ fn block_events(block: &FinalizedBlock) -> BlockEvents {
         TxOutcome::NotIncludable { .. } => &[],
     });
     let all = block.begin_events.iter().chain(from_txs).chain(&block.end_events);
-    BlockEvents { height: Height(block.header.height), time: Timestamp(block.header.timestamp_ms), events: machine::decode_events(all) }
+    BlockEvents { height: Height(block.header.height), time: Timestamp(block.header.timestamp_ms), events: decode_events(all) }
 }
 
 fn chain_problem(error: &ChainError) -> Problem {
@@ -201,7 +202,7 @@ impl Backend for NodeBackend {
         let (height, time) = (Height(receipt.height), Timestamp(receipt.timestamp_ms));
         match receipt.outcome {
             TxOutcome::Applied { id, ok, code, message, events } => {
-                Ok(TxResult { id: TxId(id), height, time, ok, code, message, events: machine::decode_events(&events) })
+                Ok(TxResult { id: TxId(id), height, time, ok, code, message, events: decode_events(&events) })
             }
             TxOutcome::NotIncludable { code, message, .. } => Err(refused(code, message)),
         }

@@ -46,11 +46,11 @@ pub use gpus::{GpuOffer, SUGGESTED_GPU_RATE, look_at_gpus};
 pub use launch::{Announcement, Launch, MAX_FOUNDERS, Place, announce, genesis_in_file, settle, write_genesis};
 pub use leave::Left;
 pub use local::{LocalProvider, LocalValidator, MAX_LOCAL_VALIDATORS};
-pub use machine::LedgerMachine;
 pub use moving::{Imported, Moved, Progress, export_stopped, import, verify_export};
 pub use offline::ledger_replay;
 pub use pasture_chain::{Failpoint, ReplayReport};
 pub use pasture_chain::{Join, JoinStep};
+pub use pasture_machine::LedgerMachine;
 pub use pasture_provider::{
     Cleared, Gauge, Gpus, ImagesSummary, Machine, MissingDeposit, OfferState, Paused, SimulatedGpu, VolumeOptions, detect, gauge,
     pause_stopped,

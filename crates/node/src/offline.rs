@@ -1,7 +1,7 @@
 //! What can be done with a data directory on which no node runs.
 
 use crate::NodeError;
-use crate::machine::LedgerMachine;
+use crate::machine;
 use crate::zone::LocalZone;
 use pasture_chain::ReplayReport;
 use std::path::Path;
@@ -14,6 +14,6 @@ use std::sync::Arc;
 pub fn ledger_replay(data: &Path) -> Result<ReplayReport, NodeError> {
     let zone = LocalZone::load(data)?.ok_or_else(|| NodeError::NoLedger(data.into()))?;
     let genesis = zone.chain_genesis();
-    let machine = Arc::new(LedgerMachine::of(&zone));
+    let machine = Arc::new(machine::of(&zone));
     Ok(pasture_chain::replay(&data.join("ledger"), &genesis, machine)?)
 }

@@ -3,9 +3,9 @@
 //! Guarantees: holds the newest [`KEPT`] results since the start of this process, found by id, and says up to which block it knows
 //! them all. It forgets at a restart: the blocks on disk still say which transactions they have.
 
-use crate::machine;
 use pasture_api::TxResult;
 use pasture_chain::{FinalizedBlock, TxOutcome};
+use pasture_machine::decode_events;
 use pasture_types::{Height, Timestamp, TxId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -42,7 +42,7 @@ impl Recent {
         let (height, time) = (Height(block.header.height), Timestamp(block.header.timestamp_ms));
         for tx in &block.txs {
             if let TxOutcome::Applied { id, ok, code, message, events } = &tx.outcome {
-                let events = machine::decode_events(events);
+                let events = decode_events(events);
                 self.keep(TxResult { id: TxId(*id), height, time, ok: *ok, code: *code, message: message.clone(), events });
             }
         }

@@ -5,7 +5,7 @@
 
 use crate::accuse::Accuser;
 use crate::backend::NodeBackend;
-use crate::machine::LedgerMachine;
+use crate::machine;
 use crate::zone::{LocalZone, trusted_by};
 use crate::{Failpoint, NodeError};
 use pasture_chain::{Chain, History, Join, Limits, OnJoin, Options};
@@ -77,7 +77,7 @@ impl Validator {
             clock: Arc::clone(&clock),
             failpoint,
         };
-        let machine = Arc::new(LedgerMachine::of(&zone));
+        let machine = Arc::new(machine::of(&zone));
         // Opening the store reads all of the state: not on a thread that serves.
         let started = pasture_rt::spawn_blocking(pasture_rt::TaskKind::Server, move || Chain::start(options, machine)).join().await;
         let chain = started.ok_or_else(|| NodeError::Options("the ledger's start was interrupted".into()))??;

@@ -1,4 +1,5 @@
-//! Honest and dishonest people on the real ledger, in virtual time: what each strategy gains, and what the other side loses at most.
+//! Honest and dishonest people on the real ledger, in virtual time: what each strategy gains, and what the other side loses at most;
+//! the same ledger on the real engine under faults ([`network`]), and with very many nodes and leases ([`scale`]).
 //!
 //! ```text
 //!  world: who acts when, what is really served      chain: blocks on the ledger's state
@@ -7,16 +8,18 @@
 //!  tally: what was paid for what was served   -->   report: rows, bounds, findings
 //! ```
 //! Guarantees: no rule of the ledger is repeated here; people act through transactions and read through queries. A seed repeats
-//! a run. It has no consensus, no network and no containers: what is served is a number. For development only; nothing depends
-//! on it. `docs/SIMULATION.md` says how to read it.
+//! a run. Only [`network`] has consensus and a network, and nothing has containers: what is served is a number. For development only;
+//! nothing depends on it. `docs/SIMULATION.md` says how to read it.
 
 pub mod chain;
 pub mod client;
 pub mod config;
 pub mod dice;
 pub mod memory;
+pub mod network;
 pub mod provider;
 pub mod report;
+pub mod scale;
 pub mod strategy;
 pub mod tally;
 pub mod witness;

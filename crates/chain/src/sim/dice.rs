@@ -8,13 +8,17 @@ use std::time::Duration;
 
 /// SplitMix64: one word of state, no dependency, good enough to choose faults.
 #[derive(Clone, Debug)]
-pub(super) struct Dice(Arc<Mutex<u64>>);
+pub struct Dice(Arc<Mutex<u64>>);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    /// Dice for a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(seed)))
     }
-    pub(super) fn word(&self) -> u64 {
+    /// Sixty-four random bits.
+    #[must_use]
+    pub fn word(&self) -> u64 {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = *state;
@@ -23,26 +27,33 @@ impl Dice {
         z ^ (z >> 31)
     }
     /// Less than `end`, which is not zero.
-    pub(super) fn below(&self, end: u64) -> u64 {
+    #[must_use]
+    pub fn below(&self, end: u64) -> u64 {
         self.word() % end.max(1)
     }
     /// One of the indices below `end`.
-    pub(super) fn index(&self, end: usize) -> usize {
+    #[must_use]
+    pub fn index(&self, end: usize) -> usize {
         usize::try_from(self.below(end as u64)).unwrap_or(0)
     }
     /// From `low` to `high`, both included.
-    pub(super) fn range(&self, low: u64, high: u64) -> u64 {
+    #[must_use]
+    pub fn range(&self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }
-    pub(super) fn millis(&self, low: u64, high: u64) -> Duration {
+    /// So many milliseconds, both included.
+    #[must_use]
+    pub fn millis(&self, low: u64, high: u64) -> Duration {
         Duration::from_millis(self.range(low, high))
     }
     /// Yes in this many of a hundred.
-    pub(super) fn percent(&self, percent: u64) -> bool {
+    #[must_use]
+    pub fn percent(&self, percent: u64) -> bool {
         self.below(100) < percent
     }
     /// `count` different numbers below `end`, ascending.
-    pub(super) fn some(&self, count: usize, end: usize) -> Vec<usize> {
+    #[must_use]
+    pub fn some(&self, count: usize, end: usize) -> Vec<usize> {
         let mut all: Vec<usize> = (0..end).collect();
         while all.len() > count {
             all.remove(self.index(all.len()));

@@ -1,22 +1,20 @@
 //! What every validator said was final, and what it signed: checked against each other at once.
 //!
-//! Guarantees: independent of the chain's own bookkeeping; it replays the transactions on a model of its own. A broken rule panics, which
-//! ends the run. Rules: one block at a height; heights grow by one; each block names the one before it; each transaction is in at
-//! most one block, in its client's order; what was acknowledged is final where it was said to be, and still is on that validator's
-//! disk after a crash; an honest validator never signs two different votes where it may sign one.
+//! Guarantees: independent of the chain's own bookkeeping; it shows the blocks to a [`Model`] once each, in order. A broken rule panics,
+//! which ends the run. Rules: one block at a height; heights grow by one; each block names the one before it; each transaction is in at
+//! most one block; what was acknowledged is final where it was said to be, and still is on that validator's disk after a crash; an
+//! honest validator never signs two different votes where it may sign one.
 
 use super::frame::Said;
-use super::machine;
-use crate::core::{FinalTx, FinalizedBlock};
-use crate::machine::TxOutcome;
+use super::scenario::Model;
+use crate::core::FinalizedBlock;
 use crate::mempool::TxId;
+use pasture_types::state::StateRead;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-struct Block {
-    digest: [u8; 32],
-    parent: [u8; 32],
-    txs: Vec<FinalTx>,
-}
+/// Blocks whose contents are compared with what others say of them; whoever is further behind is compared by digest.
+const COMPARED: u64 = 4_096;
 
 #[derive(Default)]
 struct Node {
@@ -37,10 +35,11 @@ struct Votes {
 /// The history of one run.
 pub(super) struct History {
     nodes: Vec<Node>,
-    blocks: BTreeMap<u64, Block>,
+    blocks: BTreeMap<u64, Arc<FinalizedBlock>>,
+    digests: BTreeMap<u64, [u8; 32]>,
     /// Up to where [`History::follow`] has replayed.
     replayed: u64,
-    totals: BTreeMap<u8, u64>,
+    model: Box<dyn Model>,
     included: HashMap<TxId, u64>,
     acknowledged: Vec<(TxId, u64)>,
     /// What a client was told is final, without where.
@@ -50,12 +49,13 @@ pub(super) struct History {
 }
 
 impl History {
-    pub(super) fn new(nodes: usize) -> Self {
+    pub(super) fn new(nodes: usize, model: Box<dyn Model>) -> Self {
         Self {
             nodes: (0..nodes).map(|_| Node::default()).collect(),
             blocks: BTreeMap::new(),
+            digests: BTreeMap::new(),
             replayed: 0,
-            totals: BTreeMap::new(),
+            model,
             included: HashMap::new(),
             acknowledged: Vec::new(),
             claimed: Vec::new(),
@@ -88,7 +88,7 @@ impl History {
     }
 
     /// A validator said that a block is final.
-    pub(super) fn finalized(&mut self, now_ms: u64, node: usize, block: &FinalizedBlock) {
+    pub(super) fn finalized(&mut self, now_ms: u64, node: usize, block: &Arc<FinalizedBlock>) {
         let height = block.header.height;
         self.note(now_ms, "final", node, height, &block.digest);
         let known = &mut self.nodes[node];
@@ -97,35 +97,35 @@ impl History {
         }
         known.latest = Some(height);
         known.highest = known.highest.max(height);
-        if let Some(other) = self.blocks.get(&height) {
-            assert_eq!(other.digest, block.digest, "FORK: validator {node} has another block at height {height}");
-            assert!(other.txs == block.txs, "STATE: validator {node} got other results from block {height}");
-            return;
+        let first = *self.digests.entry(height).or_insert(block.digest);
+        assert_eq!(first, block.digest, "FORK: validator {node} has another block at height {height}");
+        match self.blocks.get(&height) {
+            Some(other) => {
+                let same = other.txs == block.txs && other.begin_events == block.begin_events && other.end_events == block.end_events;
+                assert!(same, "STATE: validator {node} got other results from block {height}");
+            }
+            None if height > self.replayed => {
+                self.blocks.insert(height, Arc::clone(block));
+                self.follow();
+            }
+            None => {}
         }
-        let block = Block { digest: block.digest, parent: block.header.parent, txs: block.txs.clone() };
-        self.blocks.insert(height, block);
-        self.follow();
     }
 
-    /// Replays blocks on the model as far as there is no gap.
+    /// Shows blocks to the model as far as there is no gap.
     fn follow(&mut self) {
-        while let Some(block) = self.blocks.get(&(self.replayed + 1)) {
+        while let Some(block) = self.blocks.get(&(self.replayed + 1)).cloned() {
             let height = self.replayed + 1;
-            if let Some(before) = self.blocks.get(&self.replayed) {
-                assert_eq!(block.parent, before.digest, "LINK: block {height} does not follow the one before it");
+            if let Some(before) = self.digests.get(&self.replayed) {
+                assert_eq!(block.header.parent, *before, "LINK: block {height} does not follow the one before it");
             }
             for done in &block.txs {
-                let (client, seq) = machine::parse(&done.tx).expect("a transaction of ours");
-                let id = machine::id(&done.tx);
-                let twice = self.included.insert(id, height);
-                assert_eq!(twice, None, "ONCE: transaction {seq} of client {client} is in block {height} again");
-                let total = self.totals.entry(client).or_default();
-                assert_eq!(*total, seq, "SEQUENCE: transaction {seq} of client {client} in block {height}");
-                *total += 1;
-                let said = TxOutcome::Applied { id, ok: true, code: 0, message: String::new(), events: vec![total.to_be_bytes().to_vec()] };
-                assert_eq!(done.outcome, said, "MODEL: what transaction {seq} of client {client} did");
+                let twice = self.included.insert(done.outcome.id(), height);
+                assert_eq!(twice, None, "ONCE: a transaction is in block {height} again");
             }
+            self.model.block(&block);
             self.replayed = height;
+            self.blocks.remove(&height.saturating_sub(COMPARED));
         }
     }
 
@@ -167,7 +167,7 @@ impl History {
 
     /// The highest block that anybody has.
     pub(super) fn tip(&self) -> u64 {
-        self.blocks.last_key_value().map_or(0, |(height, _)| *height)
+        self.digests.last_key_value().map_or(0, |(height, _)| *height)
     }
 
     /// How much clients were told so far.
@@ -175,8 +175,8 @@ impl History {
         (self.acknowledged.len(), self.claimed.len())
     }
 
-    /// The rules that can only be judged at the end: `total` is what a validator's state holds at `height`, `told` what clients knew then.
-    pub(super) fn close(&self, node: usize, height: u64, (acknowledged, claimed): (usize, usize), total: impl Fn(u8) -> u64) {
+    /// The rules that can only be judged at the end, of a validator's state at a height; `told` is what clients knew then.
+    pub(super) fn close(&self, node: usize, height: u64, (acknowledged, claimed): (usize, usize), state: &dyn StateRead) {
         assert!(self.replayed >= height, "GAP: validator {node} is at {height}; the blocks are known up to {}", self.replayed);
         for (id, at) in self.acknowledged.iter().take(acknowledged) {
             assert_eq!(self.included.get(id), Some(at), "LOST: an acknowledged transaction is not in block {at}");
@@ -184,14 +184,6 @@ impl History {
         for id in self.claimed.iter().take(claimed) {
             assert!(self.included.contains_key(id), "LOST: a transaction that was said to be in the state is in no block");
         }
-        let mut expected: BTreeMap<u8, u64> = self.totals.keys().map(|client| (*client, 0)).collect();
-        for block in self.blocks.range(..=height).map(|(_, block)| block) {
-            for (client, _) in block.txs.iter().filter_map(|done| machine::parse(&done.tx)) {
-                *expected.entry(client).or_default() += 1;
-            }
-        }
-        for (client, expected) in expected {
-            assert_eq!(total(client), expected, "STATE: validator {node}'s total of client {client} at {height}");
-        }
+        self.model.close(node, height, state);
     }
 }

@@ -19,7 +19,7 @@ use commonware_runtime::{IoBuf, Spawner as _, Supervisor as _, deterministic::Co
 
 /// How a validator is dishonest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Evil {
+pub enum Evil {
     /// Runs twice with one key; each half of the others hears another one: two proposals, two votes in a view.
     Twin,
     /// Proposes and votes, and gives nobody a block.

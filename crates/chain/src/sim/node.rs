@@ -3,19 +3,20 @@
 //! Guarantees: an incarnation is one task with everything below it, so that aborting it leaves nothing behind but the disk. If a part of an
 //! honest validator ends by itself, the run fails.
 
-use super::Bug;
+use super::Fault;
 use super::context::{NodeContext, SkewedClock, now_ms};
 use super::dice::Dice;
 use super::disk::Disk;
 use super::history::History;
 use super::liar::{Evil, lie};
-use super::machine::Tally;
 use super::net::{BACKFILL, BLOCKS, CERTIFICATES, Ear, JOINING, Manner, Mouth, OPERATIONS, RESOLVER, TRANSACTIONS, VOTES, Wiring};
+use super::scenario::Scenario;
 use super::verdict;
 use crate::app::empty_target;
 use crate::clock::LedgerClock;
 use crate::core::{Core, Settings};
-use crate::genesis::{Genesis, Identity, Roster, Validator};
+use crate::evidence::Contradicted;
+use crate::genesis::{Genesis, Identity, Roster};
 use crate::gossip;
 use crate::stack::{self, Channels, Running};
 use crate::terms::{Terms, Track};
@@ -30,8 +31,10 @@ const CHANNELS: [u64; 8] = [VOTES, CERTIFICATES, RESOLVER, BACKFILL, BLOCKS, JOI
 /// Until every task of a validator that was stopped is gone.
 const SETTLE: Duration = Duration::from_millis(5);
 
-/// More terms than a run has.
-const TERMS_FORGOTTEN: u64 = 100;
+/// Terms whose votes are forgotten by [`Fault::ForgetsVotes`], before and after the one of now.
+const TERMS_FORGOTTEN: u64 = 1_000;
+/// Most contradictions that are kept for clients.
+const MAX_CONTRADICTIONS: usize = 64;
 
 /// What all validators of a run share.
 #[derive(Clone)]
@@ -41,17 +44,11 @@ pub(super) struct Zone {
     pub(super) history: Arc<Mutex<History>>,
     /// The honest validators that are up and have read their disks.
     pub(super) ready: Arc<Mutex<Vec<Option<Arc<Core>>>>>,
+    /// Proofs of contradiction that honest validators met, each once.
+    pub(super) contradictions: Arc<Mutex<Vec<Contradicted>>>,
     pub(super) overtake_percent: u64,
-    /// Whether one of the founders loses its seat now and then.
-    pub(super) rotates: bool,
-    pub(super) bug: Option<Bug>,
-}
-
-impl Zone {
-    /// Those who may lose their seats, if anybody may.
-    fn founders(&self) -> Vec<Validator> {
-        if self.rotates { self.genesis.validators.clone() } else { Vec::new() }
-    }
+    pub(super) scenario: Arc<dyn Scenario>,
+    pub(super) fault: Option<Fault>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -72,8 +69,8 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(index: usize, identity: Identity, skew_ms: i64, evil: Option<Evil>, dice: Dice, bug: Option<Bug>) -> Self {
-        let disk = |twin: u8| Disk::new(format!("v{index}t{twin}"), dice.clone(), bug == Some(Bug::LyingDisk));
+    pub(super) fn new(index: usize, identity: Identity, skew_ms: i64, evil: Option<Evil>, dice: Dice, fault: Option<Fault>) -> Self {
+        let disk = |twin: u8| Disk::new(format!("v{index}t{twin}"), dice.clone(), fault == Some(Fault::LyingDisk));
         Self { index, evil, identity, skew_ms, disks: [disk(0), disk(1)], dice, life: 0, running: None }
     }
 
@@ -122,7 +119,7 @@ impl Node {
         lock(&zone.history).crashed(now_ms(context), self.index);
         for disk in &self.disks {
             disk.lose_power(context).await;
-            if zone.bug == Some(Bug::ForgetsVotes) {
+            if zone.fault == Some(Fault::ForgetsVotes) {
                 for term in 0..TERMS_FORGOTTEN {
                     disk.forget(context, &format!("{}-votes-{term}", stack::PREFIX)).await;
                 }
@@ -230,7 +227,7 @@ impl Incarnation {
         let runtime = NodeContext::new(context.child("node"), disk);
         let clock = LedgerClock::new(Arc::new(SkewedClock { context: context.child("clock"), skew_ms: self.skew_ms }));
         let (outbox, sending) = mpsc::channel(gossip::OUTBOX);
-        let machine = Arc::new(Tally::new(self.zone.founders(), self.zone.bug));
+        let machine = self.zone.scenario.machine();
         let core = Core::new(machine, self.roster(), self.identity.clone(), clock, Settings::default(), Some(outbox));
         let core = Arc::new(core);
         if watched {
@@ -259,6 +256,16 @@ impl Incarnation {
                     Ok(block) => lock(&history).finalized(now_ms(&context), index, &block),
                     Err(RecvError::Lagged(missed)) => panic!("the watcher of validator {index} missed {missed} blocks"),
                     Err(RecvError::Closed) => return,
+                }
+            }
+        });
+        let (mut found, known) = (core.contradictions.subscribe(), Arc::clone(&self.zone.contradictions));
+        context.child("accuser").spawn(move |_| async move {
+            // Whoever lags behind so many has heard enough.
+            while let Ok(contradicted) = found.recv().await {
+                let mut known = lock(&known);
+                if known.len() < MAX_CONTRADICTIONS && !known.contains(&contradicted) {
+                    known.push(contradicted);
                 }
             }
         });

@@ -13,6 +13,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 thread_local! {
     static BROKEN: RefCell<Option<String>> = const { RefCell::new(None) };
     static ERROR: RefCell<Option<String>> = const { RefCell::new(None) };
+    static ABOUT: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// Begins to listen on this thread; what was heard before is forgotten.
@@ -30,7 +31,18 @@ pub(super) fn listen() -> tracing::subscriber::DefaultGuard {
     });
     BROKEN.take();
     ERROR.take();
+    ABOUT.take();
     tracing::subscriber::set_default(Errors)
+}
+
+/// Notes what the run is made of, for whoever reads why it failed.
+pub(super) fn about(what: String) {
+    ABOUT.set(what);
+}
+
+/// What the run is made of.
+pub(super) fn what() -> String {
+    ABOUT.with_borrow(Clone::clone)
 }
 
 /// The first panic.

@@ -1,84 +1,114 @@
 //! One run: a seed chooses validators, network and faults; clients hand transactions in; then everything is mended and must go on.
 //!
-//! Guarantees: nothing but the seed, the length and the seeded bug decides what happens. A broken rule of [`History`] panics as it happens;
+//! Guarantees: nothing but the seed, the length, the scenario and the seeded fault decides what happens. A broken rule of [`History`] panics as it happens;
 //! whoever does not get on after the faults are mended fails the run too.
 
 use super::context::now_ms;
 use super::dice::Dice;
+use super::door::Door;
 use super::history::History;
 use super::liar::Evil;
-use super::machine::{self, tx};
 use super::net::Quality;
 use super::node::{Node, Zone, lock};
-use super::{ALREADY, Bug, verdict};
-use crate::core::Core;
-use crate::error::SubmitError;
+use super::scenario::{Founders, Scenario};
+use super::{Fault, memo, verdict};
 use crate::genesis::{Genesis, Identity};
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::{Manager as _, simulated};
 use commonware_runtime::{Clock as _, Runner as _, Spawner as _, Supervisor as _, deterministic};
 use commonware_utils::{NZUsize, ordered::Set};
 use deterministic::Context;
-use futures::future::{Either, select};
 use std::num::NonZeroU64;
-use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// When simulated time begins: 2027, so that skewed clocks stay after the genesis.
-const BEGIN: Duration = Duration::from_secs(1_800_000_000);
-/// Who hands transactions in.
-const CLIENTS: u8 = 5;
-/// How long a client waits for an answer before it asks another validator.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// When simulated time begins, in milliseconds since the Unix epoch: 2027, so that skewed clocks stay after a genesis.
+pub const BEGIN: u64 = 1_800_000_000_000;
 /// How often the faults are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// Blocks that every honest validator must have made final after everything was mended...
 const MORE_BLOCKS: u64 = 12;
 /// ... and transactions that clients must have had acknowledged...
 const MORE_ACKS: usize = 12;
-/// ... within this time. A leader that is away costs a second, a view that nobody certifies two, and what is missing is asked for
-/// again each two seconds.
-const RECOVERY: Duration = Duration::from_secs(60);
 /// Largest message of the network.
 const MAX_MESSAGE: u32 = 8 << 20;
 /// After mending.
 const GOOD: Quality = Quality { latency_ms: 20, jitter_ms: 5, loss_percent: 0 };
 
-/// What a run is made of.
+/// What a run is made of, but for its scenario.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Setup {
-    pub(super) seed: u64,
+pub struct Setup {
+    /// Chooses everything.
+    pub seed: u64,
     /// How long faults happen, in simulated seconds.
-    pub(super) seconds: u64,
-    pub(super) bug: Option<Bug>,
+    pub seconds: u64,
+    /// A fault that no validator survives, to see that it is found.
+    pub fault: Option<Fault>,
 }
 
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub struct Outcome {
     /// The runtime's own hash over every task, message and random number.
-    pub(super) auditor: String,
+    pub auditor: String,
     /// Ours over what became final, where and when.
-    pub(super) trace: [u8; 32],
-    pub(super) validators: usize,
-    pub(super) evil: Vec<Evil>,
-    pub(super) rotates: bool,
-    pub(super) height: u64,
-    pub(super) acknowledged: usize,
-    pub(super) crashes: u64,
-    pub(super) partitions: u64,
-    pub(super) virtual_ms: u64,
+    pub trace: [u8; 32],
+    /// How many validators there were.
+    pub validators: usize,
+    /// What the dishonest among them did.
+    pub evil: Vec<Evil>,
+    /// Whether seats could change hands.
+    pub rotates: bool,
+    /// The highest final block.
+    pub height: u64,
+    /// Transactions that clients were told are final.
+    pub acknowledged: usize,
+    /// Crashes of honest validators.
+    pub crashes: u64,
+    /// Partitions of the network.
+    pub partitions: u64,
+    /// How long it lasted in simulated time.
+    pub virtual_ms: u64,
 }
 
+type Make<'a> = &'a mut dyn FnMut(Founders) -> Arc<dyn Scenario>;
+
 /// Runs; panics when a rule is broken.
-pub(super) fn run(setup: Setup) -> Outcome {
-    let limit = Duration::from_secs(setup.seconds) + RECOVERY * 2;
-    let config = deterministic::Config::new().with_seed(setup.seed).with_start_time(UNIX_EPOCH + BEGIN).with_timeout(Some(limit));
+pub(super) fn run(setup: Setup, make: Make<'_>) -> Outcome {
+    let _listening = verdict::listen();
+    let _remembering = memo::Remembering::begin();
+    let (scene, scenario) = Scene::new(setup.seed, make);
+    let limit = Duration::from_secs(setup.seconds) + scenario.recovery() * 2;
+    let config = deterministic::Config::new().with_seed(setup.seed).with_timeout(Some(limit));
+    let config = config.with_start_time(UNIX_EPOCH + Duration::from_millis(BEGIN));
     // A dishonest validator may give up; `verdict` keeps what an honest one panics with.
     let config = config.with_catch_panics(true);
-    let _listening = verdict::listen();
-    deterministic::Runner::new(config).start(|context| async move { World::new(context, setup).await.play().await })
+    deterministic::Runner::new(config).start(|context| async move { World::new(context, setup, scene, scenario).play().await })
+}
+
+/// What a seed chooses before anything runs.
+struct Scene {
+    dice: Dice,
+    identities: Vec<Identity>,
+    term_blocks: u64,
+    dishonest: Vec<usize>,
+    rotates: bool,
+}
+
+impl Scene {
+    fn new(seed: u64, make: Make<'_>) -> (Self, Arc<dyn Scenario>) {
+        let dice = Dice::new(seed);
+        let count = usize::try_from(dice.range(4, 7)).expect("few");
+        let identities = identities(count);
+        let term_blocks = dice.range(4, 24);
+        let dishonest = dice.some(dice.index((count - 1) / 3 + 1), count);
+        // One seat fewer must still bear them.
+        let rotates = dishonest.len() <= (count - 2) / 3 && dice.percent(50);
+        let validators = identities.iter().map(Identity::validator).collect();
+        let founders = Founders { validators, dishonest: dishonest.clone(), may_rotate: rotates, dice: Dice::new(dice.word()) };
+        let scenario = make(founders);
+        (Self { dice, identities, term_blocks, dishonest, rotates }, scenario)
+    }
 }
 
 struct World {
@@ -87,6 +117,7 @@ struct World {
     dice: Dice,
     zone: Zone,
     nodes: Vec<Node>,
+    rotates: bool,
     quality: Quality,
     /// For each validator: which side of a partition it is on, if there is one.
     sides: Option<Vec<bool>>,
@@ -107,13 +138,13 @@ fn identities(count: usize) -> Vec<Identity> {
 }
 
 impl World {
-    async fn new(context: Context, setup: Setup) -> Self {
-        let dice = Dice::new(setup.seed);
-        let count = usize::try_from(dice.range(4, 7)).expect("few");
-        let identities = identities(count);
+    fn new(context: Context, setup: Setup, scene: Scene, scenario: Arc<dyn Scenario>) -> Self {
+        let Scene { dice, identities, term_blocks, dishonest, rotates } = scene;
+        let count = identities.len();
+        let (zone, timestamp_ms) = scenario.zone();
         let validators: Vec<_> = identities.iter().map(Identity::validator).collect();
-        let term_blocks = NonZeroU64::new(dice.range(4, 24)).expect("not zero");
-        let genesis = Genesis { zone: [42; 32], timestamp_ms: 1_000, validators, term_blocks, base: None };
+        let term_blocks = NonZeroU64::new(term_blocks).expect("not zero");
+        let genesis = Genesis { zone, timestamp_ms, validators, term_blocks, base: None };
         let config = simulated::Config {
             max_size: MAX_MESSAGE,
             max_peers_per_set: NZUsize!(16),
@@ -122,21 +153,20 @@ impl World {
         };
         let (network, oracle) = simulated::Network::<_, PublicKey>::new(context.child("network"), config);
         network.start();
-        let dishonest = dice.some(dice.index((count - 1) / 3 + 1), count);
         let zone = Zone {
             genesis,
             oracle,
-            history: Arc::new(Mutex::new(History::new(count))),
+            history: Arc::new(Mutex::new(History::new(count, scenario.model()))),
             ready: Arc::new(Mutex::new(vec![None; count])),
+            contradictions: Arc::default(),
             overtake_percent: dice.below(8),
-            // One seat fewer must still bear them.
-            rotates: dishonest.len() <= (count - 2) / 3 && dice.percent(50),
-            bug: setup.bug,
+            scenario,
+            fault: setup.fault,
         };
         let node = |(index, identity): (usize, Identity)| {
             let evil = dishonest.contains(&index).then(|| Evil::ALL[dice.index(Evil::ALL.len())]);
             let skew_ms = i64::try_from(dice.below(2_001)).expect("small") - 1_000;
-            Node::new(index, identity, skew_ms, evil, Dice::new(dice.word()), setup.bug)
+            Node::new(index, identity, skew_ms, evil, Dice::new(dice.word()), setup.fault)
         };
         let nodes: Vec<Node> = identities.into_iter().enumerate().map(node).collect();
         zone.oracle.manager().track(0, Set::from_iter_dedup(nodes.iter().map(Node::key)));
@@ -148,6 +178,7 @@ impl World {
             dice,
             zone,
             nodes,
+            rotates,
             quality: GOOD,
             sides: None,
             one_way: false,
@@ -169,11 +200,11 @@ impl World {
         self.quality = self.some_quality();
         self.link().await;
         let dishonest: Vec<_> = self.nodes.iter().filter_map(|node| node.evil.map(|evil| (node.index, evil))).collect();
-        println!("seed {}: {} validators, dishonest {dishonest:?}, {:?}", self.setup.seed, self.nodes.len(), self.quality);
+        verdict::about(format!("{} validators, dishonest {dishonest:?}, {:?}", self.nodes.len(), self.quality));
         for node in &mut self.nodes {
             node.start(&self.context, &self.zone);
         }
-        for client in 0..CLIENTS {
+        for client in 0..self.zone.scenario.clients() {
             self.client(client);
         }
         let until = begin + self.setup.seconds * 1_000;
@@ -272,6 +303,7 @@ impl World {
                 node.start(&self.context, &self.zone);
             }
         }
+        self.zone.scenario.mended();
     }
 
     fn heights(&self) -> Vec<Option<u64>> {
@@ -285,15 +317,22 @@ impl World {
             let history = lock(&self.zone.history);
             (history.tip() + MORE_BLOCKS, history.acknowledged() + MORE_ACKS)
         };
-        let until = self.now() + u64::try_from(RECOVERY.as_millis()).expect("small");
+        let patience = self.zone.scenario.recovery();
+        let until = self.now() + u64::try_from(patience.as_millis()).expect("small");
         loop {
-            let reached = self.heights().iter().all(|have| have.is_some_and(|have| have >= height));
+            let have = self.heights();
+            let reached = have.iter().all(|have| have.is_some_and(|have| have >= height));
             let heard = lock(&self.zone.history).acknowledged() >= acks;
-            if reached && heard {
+            let missing = self.zone.scenario.missing();
+            if reached && heard && missing.is_none() {
                 return;
             }
-            let have = self.heights();
-            assert!(self.now() < until, "STUCK: {RECOVERY:?} after mending, blocks {have:?} of {height}, clients heard: {heard}");
+            let late = self.now() >= until;
+            assert!(
+                !late,
+                "STUCK: {patience:?} after mending, blocks {have:?} of {height}, clients heard: {heard}, missing: {}",
+                missing.unwrap_or_else(|| "nothing".into())
+            );
             self.tick().await;
         }
     }
@@ -310,14 +349,14 @@ impl World {
         let history = lock(&self.zone.history);
         for (index, tip) in tips.into_iter().enumerate() {
             let Some(tip) = tip else { continue };
-            history.close(index, tip.header.height, told, |client| machine::total(&tip.view, client));
+            history.close(index, tip.header.height, told, &tip.view);
         }
         let outcome = Outcome {
             auditor: self.context.auditor().state(),
             trace: history.trace(),
             validators: self.nodes.len(),
             evil: self.nodes.iter().filter_map(|node| node.evil).collect(),
-            rotates: self.zone.rotates,
+            rotates: self.rotates,
             height: history.tip(),
             acknowledged: history.acknowledged(),
             crashes: self.crashes,
@@ -331,56 +370,11 @@ impl World {
         outcome
     }
 
-    /// Somebody who hands in one transaction after another, and never gives one up.
-    fn client(&self, client: u8) {
+    fn client(&self, client: usize) {
         let (dice, zone) = (Dice::new(self.dice.word()), self.zone.clone());
-        self.context.child("client").with_attribute("client", client).spawn(move |context| async move {
-            for seq in 0.. {
-                context.sleep(dice.millis(0, 1_500)).await;
-                while !hand_in(&context, &dice, &zone, client, seq).await {
-                    context.sleep(dice.millis(50, 400)).await;
-                }
-            }
+        self.context.child("client").with_attribute("client", client).spawn(move |context| {
+            let scenario = Arc::clone(&zone.scenario);
+            scenario.live(client, Door { context, dice, zone })
         });
     }
-}
-
-fn pick(dice: &Dice, zone: &Zone) -> Option<(usize, Arc<Core>)> {
-    let ready = lock(&zone.ready);
-    let index = dice.index(ready.len());
-    ready.get(index)?.clone().map(|core| (index, core))
-}
-
-/// Whether the transaction is final as far as the client was told.
-async fn hand_in(context: &Context, dice: &Dice, zone: &Zone, client: u8, seq: u64) -> bool {
-    let Some((node, core)) = pick(dice, zone) else { return false };
-    let (id, receiver) = match core.submit(tx(client, seq)) {
-        Ok(accepted) => accepted,
-        Err(SubmitError::Rejected { code: ALREADY, .. }) => {
-            lock(&zone.history).claimed(tx_id(client, seq));
-            return true;
-        }
-        Err(_) => return false,
-    };
-    // A validator that crashes takes its answer with it. What it held is kept until nobody waits for it: it would wake those who do in
-    // the random order of a hash map, and the run could not be repeated.
-    let crashed = async {
-        for _ in 0..PATIENCE.as_millis() / TICK.as_millis() {
-            context.sleep(TICK).await;
-            if !lock(&zone.ready)[node].as_ref().is_some_and(|running| Arc::ptr_eq(running, &core)) {
-                return;
-            }
-        }
-    };
-    let answer = match select(pin!(receiver), pin!(crashed)).await {
-        Either::Left((answer, _)) => answer,
-        Either::Right(_) => return false,
-    };
-    let Ok(Ok(receipt)) = answer else { return false };
-    lock(&zone.history).acknowledge(now_ms(context), node, id, receipt.height);
-    true
-}
-
-fn tx_id(client: u8, seq: u64) -> [u8; 32] {
-    machine::id(&tx(client, seq))
 }
