@@ -38,8 +38,8 @@ use std::time::Duration;
 
 /// What the validators' handshake signs, followed by the zone's id.
 const NAMESPACE: &[u8] = b"pasture 2026-11 validators network v1";
-/// The channels: votes first, then certificates, requests for them, blocks asked for, blocks, transactions.
-const CHANNELS: u64 = 6;
+/// The channels: votes first, then certificates, requests for them, blocks asked for, blocks, where to begin, operations, transactions.
+const CHANNELS: u64 = 8;
 const DRIFT: Duration = Duration::from_secs(30);
 /// As many as the others may know of.
 const MOST_PEERS: usize = 161;
