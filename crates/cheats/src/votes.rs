@@ -11,9 +11,12 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Parser;
 use commonware_codec::{DecodeExt as _, Encode as _, ReadExt as _};
-use commonware_consensus::simplex::{
-    scheme::ed25519::Scheme,
-    types::{Finalize, Notarize, Nullify, Proposal, Vote},
+use commonware_consensus::{
+    simplex::{
+        scheme::ed25519::Scheme,
+        types::{Finalize, Notarize, Nullify, Proposal, Vote},
+    },
+    types::Round,
 };
 use commonware_cryptography::{
     ChaCha20Poly1305, Hasher as _, Sha256, Signer as _,
@@ -142,14 +145,22 @@ async fn lie(
     }
 }
 
-/// What was voted for, and something else.
+/// What was voted for, and something else; and both sides of the next view's question as well, before a quorum of the others ends it and
+/// what is late is not looked at.
 fn opposites(scheme: &Scheme, heard: &Ballot) -> Vec<Ballot> {
     let other = |proposal: &Proposal<Digest>| Proposal::new(proposal.round, proposal.parent, Sha256::hash(&[proposal.payload.as_ref()]));
+    let next = |proposal: &Proposal<Digest>| {
+        let (term, view) = (proposal.round.epoch(), proposal.round.view());
+        Proposal::new(Round::new(term, view.next()), view, Sha256::hash(&[b"next", proposal.payload.as_ref()]))
+    };
     let notarize = |proposal| Notarize::sign(scheme, proposal).map(Vote::Notarize);
     let finalize = |proposal| Finalize::sign(scheme, proposal).map(Vote::Finalize);
     let nullify = |round| Nullify::sign::<Digest>(scheme, round).map(Vote::Nullify);
     let votes = match heard {
-        Vote::Notarize(vote) => vec![notarize(vote.proposal.clone()), notarize(other(&vote.proposal))],
+        Vote::Notarize(vote) => {
+            let ahead = next(&vote.proposal);
+            vec![notarize(vote.proposal.clone()), notarize(other(&vote.proposal)), notarize(other(&ahead)), notarize(ahead)]
+        }
         Vote::Finalize(vote) => vec![finalize(vote.proposal.clone()), finalize(other(&vote.proposal))],
         Vote::Nullify(vote) => vec![nullify(vote.round)],
     };
