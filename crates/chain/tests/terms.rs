@@ -9,102 +9,23 @@
 
 mod common;
 
+use common::zone::{A_WHILE, CLERK, SOON, Zone, soon};
 use common::{ADD, CANDIDATES, Counter, Members, PUT, SEATS, counter, options, tx};
-use pasture_chain::{Base, Chain, Entries, Genesis, Handover, Identity, Options, Pending, StoredState, stored_state};
+use pasture_chain::{Base, Chain, Entries, Genesis, Handover, Identity, Options, StoredState, stored_state};
 use pasture_types::state::StateRead as _;
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-use tempfile::TempDir;
 
-const SOON: Duration = Duration::from_secs(60);
-/// Long enough for a block where there can be one; used to see that there is none.
-const A_WHILE: Duration = Duration::from_secs(3);
 /// Short, so that a test sees several terms.
 const TERM_BLOCKS: u64 = 8;
-/// Who changes the seats: its transactions are numbered.
-const CLERK: u8 = 100;
-
-struct Zone {
-    members: Members,
-    root: TempDir,
-    chains: Vec<Option<Chain>>,
-    clerk: u64,
-}
-
-impl Zone {
-    /// The first of `count` found it and run.
-    fn start(founders: u8, count: u8) -> Self {
-        let members = Members::founded_by(founders, count, TERM_BLOCKS);
-        let mut zone = Self { members, root: tempfile::tempdir().unwrap(), chains: vec![], clerk: 0 };
-        zone.chains.resize_with(usize::from(count), || None);
-        (0..usize::from(founders)).for_each(|index| zone.up(index));
-        zone
-    }
-    fn dir(&self, index: usize) -> PathBuf {
-        self.root.path().join(index.to_string())
-    }
-    fn up(&mut self, index: usize) {
-        self.begin(index, self.members.options(index, &self.dir(index)));
-    }
-    fn up_naming(&mut self, index: usize, named: &[usize]) {
-        self.begin(index, self.members.options_naming(index, &self.dir(index), named));
-    }
-    fn begin(&mut self, index: usize, options: Options) {
-        self.chains[index] = Some(Chain::start(options, Arc::new(Counter)).unwrap());
-    }
-    async fn down(&mut self, index: usize) {
-        self.chains[index].take().unwrap().shutdown(SOON).await.unwrap();
-    }
-    fn chain(&self, index: usize) -> &Chain {
-        self.chains[index].as_ref().unwrap()
-    }
-    /// A transaction of the clerk's, final where it was handed in.
-    async fn write(&mut self, index: usize, name: u8, numbers: &[u8]) -> u64 {
-        let written = tx(CLERK, 0, self.clerk, PUT, &[&[name], numbers].concat());
-        self.clerk += 1;
-        soon(self.chain(index).submit(written).unwrap()).await
-    }
-    async fn add(&self, index: usize, sender: u8, seq: u64) -> u64 {
-        soon(self.chain(index).submit(tx(sender, 0, seq, ADD, b"")).unwrap()).await
-    }
-    /// Waits until a condition holds of a node, looking after each of its blocks.
-    async fn until(&self, index: usize, what: &str, holds: impl Fn(&Chain) -> bool) {
-        let chain = self.chain(index);
-        let mut blocks = chain.subscribe();
-        let waited = async {
-            while !holds(chain) {
-                blocks.next().await.unwrap();
-            }
-        };
-        tokio::select! {
-            waited = tokio::time::timeout(SOON, waited) => assert!(waited.is_ok(), "node {index} at {:?}: {what}", chain.status()),
-            error = chain.failed() => panic!("node {index}: {error}"),
-        }
-    }
-    async fn until_height(&self, index: usize, height: u64) {
-        self.until(index, &format!("height {height}"), |chain| chain.status().height >= height).await;
-    }
-    /// Those who proposed the last blocks of a node.
-    async fn proposers(&self, index: usize, last: u64) -> BTreeSet<[u8; 32]> {
-        let chain = self.chain(index);
-        let height = chain.status().height;
-        let mut found = BTreeSet::new();
-        for at in height.saturating_sub(last).max(1)..=height {
-            found.insert(chain.block(at).await.unwrap().unwrap().header.proposer);
-        }
-        found
-    }
+/// The first of `count` found it and run.
+fn start(founders: u8, count: u8) -> Zone {
+    Zone::start(Members::founded_by(founders, count, TERM_BLOCKS), usize::from(founders))
 }
 
 fn key(number: u8) -> [u8; 32] {
     Identity::from_secret(&[number; 32]).unwrap().public_key()
-}
-
-async fn soon(pending: Pending) -> u64 {
-    tokio::time::timeout(SOON, pending.finalized()).await.unwrap().unwrap().height
 }
 
 /// The first height of the term after that of `height`.
@@ -143,7 +64,7 @@ async fn one_validator_passes_from_term_to_term_and_over_restarts_between() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_seat_goes_to_another_validator_at_the_end_of_a_term_while_all_run() {
-    let mut zone = Zone::start(4, 5);
+    let mut zone = start(4, 5);
     // It is told of one only, and may not connect before the ledger says who it is.
     zone.up_naming(4, &[0, 4]);
     let height = zone.write(0, CANDIDATES, &[5]).await;
@@ -174,7 +95,7 @@ async fn a_seat_goes_to_another_validator_at_the_end_of_a_term_while_all_run() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn others_take_over_altogether_and_a_newcomer_follows_the_history_to_them() {
-    let mut zone = Zone::start(4, 9);
+    let mut zone = start(4, 9);
     let height = zone.write(0, CANDIDATES, &[5, 6, 7, 8, 9]).await;
     for index in 4..8 {
         zone.up(index);
@@ -220,7 +141,7 @@ async fn others_take_over_altogether_and_a_newcomer_follows_the_history_to_them(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_validator_alone_hands_over_although_nothing_else_happens() {
-    let mut zone = Zone::start(1, 2);
+    let mut zone = start(1, 2);
     zone.write(0, CANDIDATES, &[2]).await;
     zone.up_naming(1, &[0, 1]);
     let height = zone.write(0, SEATS, &[1, 2]).await;
@@ -233,7 +154,7 @@ async fn one_validator_alone_hands_over_although_nothing_else_happens() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_lost_what_it_signed_signs_from_the_next_term_on() {
-    let mut zone = Zone::start(4, 4);
+    let mut zone = start(4, 4);
     let height = zone.add(0, 1, 0).await;
     zone.down(0).await;
     let after = zone.add(1, 1, 1).await;
@@ -270,7 +191,7 @@ fn carried(from: &StoredState, options: Options) -> Options {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_chain_says_who_took_over_from_whom_and_they_go_on_with_its_state_in_later_terms() {
-    let mut zone = Zone::start(1, 3);
+    let mut zone = start(1, 3);
     zone.write(0, CANDIDATES, &[2, 3]).await;
     for index in [1, 2] {
         zone.up_naming(index, &[0, 1, 2]);

@@ -10,6 +10,8 @@
     reason = "helpers of tests: clippy.toml exempts test functions only"
 )]
 
+pub(crate) mod zone;
+
 use bytes::Bytes;
 use pasture_chain::{
     Admission, BlockContext, Chain, Due, Entries, Genesis, Identity, Machine, Network, Options, Rejection, TxOutcome, Validator,
@@ -268,7 +270,7 @@ pub(crate) fn start(dir: &Path) -> Chain {
 
 /// Validators on this machine: who they are and where.
 pub(crate) struct Members {
-    secrets: Vec<[u8; 32]>,
+    pub(crate) secrets: Vec<[u8; 32]>,
     genesis: Genesis,
     network: Network,
 }
