@@ -1,7 +1,7 @@
 //! A newcomer that fetches a state of one gigabyte from one validator, each a process of its own, over loopback: how long until it has the state
 //! and answers, against writing as many bytes to the same disk; and what memory it then has.
 //!
-//! The state is records of pseudo-random bytes that the machine begins with. `cargo bench -p pasture-chain --bench join -- [--quick]`.
+//! The state is records of pseudo-random bytes; each transaction, and so each block, adds some thousands. `cargo bench -p pasture-chain --bench join -- [--quick]`.
 
 #[path = "../../../bench/report.rs"]
 mod report;
@@ -23,15 +23,17 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-const TERM_BLOCKS: u64 = 4;
+const TERM_BLOCKS: u64 = 16;
+/// Records that a transaction adds.
+const RECORDS_AT_ONCE: u64 = 8_192;
 /// Bytes of a record's value; the ledger's are a hundred to a few hundred.
 const RECORD_BYTES: usize = 512;
 /// What tells a process of this program that it is the newcomer, and its arguments.
 const NEWCOMER: &str = "--newcomer";
 const WITHIN: Duration = Duration::from_secs(120);
 
-/// A state of so many records; each transaction adds one.
-struct Records(u64);
+/// A state that each transaction adds records to.
+struct Records;
 
 fn record(n: u64) -> Vec<u8> {
     let mut out = vec![0; RECORD_BYTES];
@@ -45,7 +47,7 @@ fn seq(state: &dyn StateRead) -> u64 {
 
 impl Machine for Records {
     fn genesis(&self) -> Result<Entries, String> {
-        Ok((0..self.0).map(|n| ([&b"r"[..], &n.to_be_bytes()].concat(), record(n))).collect())
+        Ok(vec![(b"seq".to_vec(), 0u64.to_be_bytes().to_vec())])
     }
     fn admit(&self, tx: &[u8], state: &dyn StateRead, now_ms: u64) -> Result<Admission, Rejection> {
         let wrong = || Rejection { code: 1, message: "not a number".into() };
@@ -68,6 +70,9 @@ impl Machine for Records {
     }
     fn apply(&self, state: &mut dyn StateWrite, _: &BlockContext, tx: &[u8]) -> TxOutcome {
         let next = seq(state).saturating_add(1);
+        for n in (next * RECORDS_AT_ONCE..).take(RECORDS_AT_ONCE as usize) {
+            state.put([&b"r"[..], &n.to_be_bytes()].concat(), record(n));
+        }
         state.put(b"seq".to_vec(), next.to_be_bytes().to_vec());
         TxOutcome::Applied { id: *blake3::hash(tx).as_bytes(), ok: true, code: 0, message: String::new(), events: vec![] }
     }
@@ -118,7 +123,7 @@ fn newcomer(arguments: &str) -> Result<(), Failure> {
         }
     }));
     let begun = Instant::now();
-    let chain = Chain::start(options, Arc::new(Records(0)))?;
+    let chain = Chain::start(options, Arc::new(Records))?;
     let height = joined.lock().map_err(|_| "a panic")?.ok_or("it did not join by state")?;
     let entries = chain.state()?.entries();
     let said = json!({ "seconds": begun.elapsed().as_secs_f64(), "entries": entries, "height": height, "mib": resident_mib("self")? });
@@ -153,7 +158,7 @@ fn main() -> Result<(), Failure> {
         return newcomer(&arguments);
     }
     let quick = quick()?;
-    let records: u64 = if quick { 20_000 } else { 2 << 20 };
+    let records = RECORDS_AT_ONCE * TERM_BLOCKS * if quick { 1 } else { 16 };
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut report = Report::begin("join", quick, scratch.path());
     report.plan(json!({ "records": records, "record_bytes": RECORD_BYTES }));
@@ -162,13 +167,12 @@ fn main() -> Result<(), Failure> {
     drop(held);
     let (own, theirs) = (scratch.path().join("validator"), scratch.path().join("newcomer"));
     say(&format!("a validator with {records} records of {RECORD_BYTES} bytes ..."));
-    let chain = Chain::start(options(1, &own, ports)?, Arc::new(Records(records)))?;
+    let chain = Chain::start(options(1, &own, ports)?, Arc::new(Records))?;
     let runtime = tokio::runtime::Runtime::new()?;
-    // A term has to end.
-    for n in 0..TERM_BLOCKS {
+    // With another term, whose last block is what the newcomer begins with.
+    for n in 0..records / RECORDS_AT_ONCE + TERM_BLOCKS {
         submit(&runtime, &chain, n)?;
     }
-    let floor = written(scratch.path(), records)?;
     say("a newcomer joins ...");
     let mut child = Command::new(std::env::current_exe()?)
         .args([NEWCOMER.to_owned(), format!("{},{} {}", ports[0], ports[1], theirs.display())])
@@ -186,7 +190,8 @@ fn main() -> Result<(), Failure> {
     if number("entries")? < records as f64 {
         return Err("the newcomer has fewer records".into());
     }
-    let gib = (records as f64 * RECORD_BYTES as f64) / f64::from(1 << 30);
+    let (entries, floor) = (number("entries")?, written(scratch.path(), number("entries")? as u64)?);
+    let gib = entries * RECORD_BYTES as f64 / f64::from(1 << 30);
     let figure = Figure::new(
         format!("joining by a state of {gib:.2} GiB, over loopback, until it answers"),
         "s",
