@@ -4,10 +4,9 @@
 
 mod common;
 
-use common::{ADD, Counter, DELETE, PUT, counter, genesis, named_key, options, start, tx};
+use common::{ADD, Carried, Counter, DELETE, PUT, after, counter, genesis, named_key, options, start, tx};
 use pasture_chain::{
-    Admission, Base, BlockContext, Chain, ChainError, Due, Entries, Machine, Options, Rejection, StoredState, TxOutcome, replay,
-    stored_state,
+    Admission, BlockContext, Chain, ChainError, Due, Entries, Machine, Options, Rejection, StoredState, TxOutcome, replay, stored_state,
 };
 use pasture_types::state::{StateRead, StateWrite};
 use std::path::Path;
@@ -15,39 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
-
-/// [`Counter`], beginning with given entries.
-struct Moved(Result<Entries, String>);
-
-impl Machine for Moved {
-    fn genesis(&self) -> Result<Entries, String> {
-        self.0.clone()
-    }
-    fn admit(&self, tx: &[u8], state: &dyn StateRead, now_ms: u64) -> Result<Admission, Rejection> {
-        Counter.admit(tx, state, now_ms)
-    }
-    fn next_seq(&self, sender: &[u8; 32], lane: u8, state: &dyn StateRead) -> u64 {
-        Counter.next_seq(sender, lane, state)
-    }
-    fn verify(&self, txs: &[bytes::Bytes]) -> bool {
-        Counter.verify(txs)
-    }
-    fn block_cost_us(&self, state: &dyn StateRead) -> u64 {
-        Counter.block_cost_us(state)
-    }
-    fn begin(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>> {
-        Counter.begin(state, ctx)
-    }
-    fn apply(&self, state: &mut dyn StateWrite, ctx: &BlockContext, tx: &[u8]) -> TxOutcome {
-        Counter.apply(state, ctx, tx)
-    }
-    fn end(&self, state: &mut dyn StateWrite, ctx: &BlockContext) -> Vec<Vec<u8>> {
-        Counter.end(state, ctx)
-    }
-    fn next_due(&self, state: &dyn StateRead) -> Due {
-        Counter.next_due(state)
-    }
-}
 
 /// [`Counter`], by a program that does not know what follows once the record `stop` is there.
 struct Old;
@@ -95,17 +61,8 @@ fn entries(stored: &StoredState) -> Entries {
 }
 
 fn moved_options(dir: &Path, from: &StoredState) -> Options {
-    let header = from.header();
-    let base = Base {
-        height: header.height,
-        timestamp_ms: header.timestamp_ms,
-        digest: header.digest(),
-        randomness: header.randomness,
-        entries: [5; 32],
-        first_term: header.term + 1,
-    };
     let mut options = options(dir);
-    options.genesis.base = Some(base);
+    options.genesis.base = Some(after(from));
     options
 }
 
@@ -131,7 +88,7 @@ async fn a_moved_state_goes_on_where_it_was() {
     assert!(!stored.finality.certificate.is_empty());
 
     let options = moved_options(new.path(), &stored);
-    let machine = Arc::new(Moved(Ok(entries(&stored))));
+    let machine = Arc::new(Carried(Ok(entries(&stored))));
     let chain = Chain::start(options.clone(), Arc::clone(&machine) as Arc<dyn Machine>).unwrap();
     assert_eq!(counter(&chain.state().unwrap(), 1), 10, "the records are there before any block");
     let receipt = chain.submit(tx(1, 0, 11, ADD, b"")).unwrap().finalized().await.unwrap();
@@ -149,7 +106,7 @@ async fn a_moved_state_goes_on_where_it_was() {
     stop(chain).await;
 
     // It restarts like any other, without the entries, and replays with them.
-    let again = Chain::start(options.clone(), Arc::new(Moved(Err("not read again".into())))).unwrap();
+    let again = Chain::start(options.clone(), Arc::new(Carried(Err("not read again".into())))).unwrap();
     assert!(again.status().height >= height);
     assert_eq!(counter(&again.state().unwrap(), 1), 11);
     stop(again).await;
@@ -170,9 +127,9 @@ async fn entries_that_cannot_be_read_keep_the_chain_from_starting() {
     chain.submit(tx(1, 0, 0, ADD, b"")).unwrap().finalized().await.unwrap();
     stop(chain).await;
     let stored = stored_state(old.path(), &genesis()).unwrap();
-    let failed = Chain::start(moved_options(new.path(), &stored), Arc::new(Moved(Err("the file is torn".into()))));
+    let failed = Chain::start(moved_options(new.path(), &stored), Arc::new(Carried(Err("the file is torn".into()))));
     assert!(matches!(failed.err().unwrap(), ChainError::Genesis(why) if why == "the file is torn"));
-    let chain = Chain::start(moved_options(new.path(), &stored), Arc::new(Moved(Ok(entries(&stored))))).unwrap();
+    let chain = Chain::start(moved_options(new.path(), &stored), Arc::new(Carried(Ok(entries(&stored))))).unwrap();
     assert_eq!(counter(&chain.state().unwrap(), 1), 1);
     stop(chain).await;
 }

@@ -10,8 +10,8 @@
 mod common;
 
 use common::zone::{A_WHILE, CLERK, SOON, Zone, soon};
-use common::{ADD, CANDIDATES, Counter, Members, PUT, SEATS, counter, options, tx};
-use pasture_chain::{Base, Chain, Entries, Genesis, Handover, Identity, Options, StoredState, stored_state};
+use common::{ADD, CANDIDATES, Counter, Members, PUT, SEATS, after, counter, options, tx};
+use pasture_chain::{Chain, Entries, Genesis, Handover, Identity, Options, StoredState, stored_state};
 use pasture_types::state::StateRead as _;
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
@@ -177,16 +177,7 @@ async fn who_lost_what_it_signed_signs_from_the_next_term_on() {
 
 /// A run that goes on from where another ended.
 fn carried(from: &StoredState, options: Options) -> Options {
-    let header = from.header();
-    let base = Base {
-        height: header.height,
-        timestamp_ms: header.timestamp_ms,
-        digest: header.digest(),
-        randomness: header.randomness,
-        entries: [5; 32],
-        first_term: header.term + 1,
-    };
-    Options { genesis: Genesis { validators: from.next.clone(), base: Some(base), ..options.genesis.clone() }, ..options }
+    Options { genesis: Genesis { validators: from.next.clone(), base: Some(after(from)), ..options.genesis.clone() }, ..options }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -228,7 +219,7 @@ async fn a_stopped_chain_says_who_took_over_from_whom_and_they_go_on_with_its_st
     let mut entries: Entries = vec![];
     stored.state.each(&mut |key, value| entries.push((key.to_vec(), value.to_vec())));
     let begin = |index: usize, name: &str| carried(&stored, zone.members.options(index, &zone.root.path().join(name)));
-    let machine = Arc::new(common::Carried(entries));
+    let machine = Arc::new(common::Carried(Ok(entries)));
     let two = Chain::start(begin(1, "again"), machine.clone()).unwrap();
     assert_eq!((counter(&two.state().unwrap(), 1), two.status().term), (1, stored.header().term + 1));
     soon(two.submit(tx(1, 0, 1, ADD, b"")).unwrap()).await;

@@ -14,7 +14,8 @@ pub(crate) mod zone;
 
 use bytes::Bytes;
 use pasture_chain::{
-    Admission, BlockContext, Chain, Due, Entries, Genesis, Identity, Machine, Network, Options, Rejection, TxOutcome, Validator,
+    Admission, Base, BlockContext, Chain, Due, Entries, Genesis, Identity, Machine, Network, Options, Rejection, StoredState, TxOutcome,
+    Validator,
 };
 use pasture_types::state::{StateRead, StateWrite};
 use std::num::NonZeroU64;
@@ -197,12 +198,25 @@ impl Machine for Counter {
     }
 }
 
+/// What a run begins with that goes on from where another ended.
+pub(crate) fn after(ended: &StoredState) -> Base {
+    let header = ended.header();
+    Base {
+        height: header.height,
+        timestamp_ms: header.timestamp_ms,
+        digest: header.digest(),
+        randomness: header.randomness,
+        entries: [5; 32],
+        first_term: header.term + 1,
+    }
+}
+
 /// [`Counter`], beginning with given entries.
-pub(crate) struct Carried(pub(crate) Entries);
+pub(crate) struct Carried(pub(crate) Result<Entries, String>);
 
 impl Machine for Carried {
     fn genesis(&self) -> Result<Entries, String> {
-        Ok(self.0.clone())
+        self.0.clone()
     }
     fn admit(&self, tx: &[u8], state: &dyn StateRead, now_ms: u64) -> Result<Admission, Rejection> {
         Counter.admit(tx, state, now_ms)
