@@ -85,6 +85,11 @@ impl Header {
         self.height == self.base
     }
 
+    /// Operations that make the state after this block.
+    pub(crate) const fn operations(&self) -> u64 {
+        self.ops_end.saturating_sub(self.ops_start)
+    }
+
     /// The bytes that [`Header::digest`] covers.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

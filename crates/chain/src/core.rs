@@ -127,6 +127,8 @@ pub(crate) struct Core {
     tip: watch::Sender<Option<Arc<Tip>>>,
     bus: broadcast::Sender<Arc<FinalizedBlock>>,
     wake: Notify,
+    /// Who may follow without a seat, as the network was told when this term began; none where nobody was told.
+    let_in: Mutex<Option<HashSet<[u8; 32]>>>,
     /// Votes of one validator that contradict each other, as they are found.
     pub(crate) contradictions: broadcast::Sender<Contradicted>,
     /// Transactions for the other validators; none with one validator.
@@ -163,6 +165,7 @@ impl Core {
             tip: watch::Sender::new(None),
             bus: broadcast::Sender::new(SUBSCRIBER_LAG),
             wake: Notify::new(),
+            let_in: Mutex::default(),
             contradictions: broadcast::Sender::new(CONTRADICTIONS),
             outbox,
             failpoint,
@@ -245,9 +248,10 @@ impl Core {
         self.post(&self.tip()?.digest).map(|post| Arc::clone(&post.next))
     }
 
-    /// Who may follow without a seat, by the latest final state.
-    pub(crate) fn candidates(&self) -> Vec<ed25519::PublicKey> {
+    /// Who may follow without a seat, by the latest final state. They are let in from here on.
+    pub(crate) fn let_in(&self) -> Vec<ed25519::PublicKey> {
         let named = self.tip().map(|tip| self.machine.candidates(&tip.view)).unwrap_or_default();
+        *lock(&self.let_in) = Some(named.iter().copied().collect());
         named.iter().filter_map(public_key).collect()
     }
 
@@ -493,12 +497,24 @@ impl Core {
 }
 
 impl Core {
-    /// Whether others are to certify than the one validator that does now: it makes blocks to the end of the term, which would not come by
-    /// itself. Several make blocks all the time.
+    /// Whether the one validator that certifies makes blocks to the end of the term, which would not come by itself: others are to certify
+    /// from then on, or somebody waits to be let in. Several make blocks all the time.
     fn hands_over(&self, post: &Post) -> bool {
         let alone = post.next.keys.len() == 1;
+        alone && (self.seats_change(post) || self.somebody_waits(post))
+    }
+
+    /// Whether the seats are others after this term.
+    fn seats_change(&self, post: &Post) -> bool {
         // Seats that cannot be stay as they are, so nothing would come of more blocks.
-        alone && self.machine.seats(&post.view).is_some_and(|named| !post.next.are(&named) && Seats::new(&named).is_ok())
+        self.machine.seats(&post.view).is_some_and(|named| !post.next.are(&named) && Seats::new(&named).is_ok())
+    }
+
+    /// Whether somebody may follow who was not let in when the term began.
+    fn somebody_waits(&self, post: &Post) -> bool {
+        let let_in = lock(&self.let_in);
+        let Some(let_in) = let_in.as_ref() else { return false };
+        self.machine.candidates(&post.view).iter().any(|key| !let_in.contains(key))
     }
 }
 

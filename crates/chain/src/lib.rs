@@ -32,6 +32,7 @@ pub mod mempool;
 mod net;
 mod offline;
 mod pace;
+mod records;
 mod replay;
 #[cfg(any(test, feature = "simulation"))]
 pub mod sim;

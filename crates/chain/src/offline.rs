@@ -4,16 +4,16 @@
 //! with that block's certificate and whatever leads to it from the founders, or an error. It executes nothing: a directory whose state
 //! lags behind its blocks is refused.
 
-use crate::app::{Dbs, empty_target, split_value};
+use crate::app::{Dbs, empty_target};
 use crate::block::{Block, Digest, Header};
 use crate::core::Tip;
 use crate::error::ChainError;
 use crate::genesis::{Genesis, Roster, Validator};
 use crate::handle::{Certified, Handover, Hold, Snapshot, explain, store_dir};
+use crate::records::records;
 use crate::stack;
 use crate::terms::Book;
 use crate::view::View;
-use bytes::Bytes;
 use commonware_codec::Encode as _;
 use commonware_consensus::simplex::{scheme::ed25519::Scheme, types::Finalization};
 use commonware_cryptography::Digestible as _;
@@ -23,7 +23,6 @@ use commonware_storage::{
     archive::{Archive as _, Identifier, prunable},
     translator::EightCap,
 };
-use futures::{StreamExt as _, TryStreamExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -86,19 +85,12 @@ fn damaged(part: &'static str, detail: String) -> ChainError {
 }
 
 async fn read_view(context: engine_runtime::Context, cache: CacheRef) -> Result<(u64, [u8; 32], View), ChainError> {
-    let dbs = Dbs::<engine_runtime::Context>::init(context, stack::db_config(stack::PREFIX, cache), None).await;
+    let dbs = Dbs::<engine_runtime::Context>::init(context, stack::db_config(stack::PREFIX, cache, stack::MANY_OPERATIONS), None).await;
     let db = dbs.read().await;
     let metadata = db.get_metadata().await.map_err(|error| damaged("state", error.to_string()))?;
     let height = metadata.and_then(|bytes| bytes.first_chunk::<8>().map(|b| u64::from_be_bytes(*b))).ok_or(ChainError::Empty)?;
-    let entries: Result<Vec<(Bytes, Bytes)>, ChainError> = db
-        .stream_range(..)
-        .map(|entry| {
-            let (_, stored) = entry.map_err(|error| damaged("state", error.to_string()))?;
-            split_value(&stored).ok_or_else(|| damaged("state", "a record is unreadable".into()))
-        })
-        .try_collect()
-        .await;
-    Ok((height, db.root().0, View::from_entries(entries?)))
+    let entries = records(&db).await.map_err(|error| damaged("state", error))?;
+    Ok((height, db.root().0, View::from_entries(entries)))
 }
 
 /// Blocks and certificates, by the engine's height.

@@ -86,7 +86,9 @@ async fn run(
         return Err(ChainError::Partial { first: core.roster.genesis.header.base.saturating_add(first) });
     }
     let live = live_store(context.child("live"), &core, cache.clone()).await?;
-    let dbs = Dbs::<engine_runtime::Context>::init(context.child("scratch"), stack::db_config(SCRATCH, cache), None).await;
+    let dbs =
+        Dbs::<engine_runtime::Context>::init(context.child("scratch"), stack::db_config(SCRATCH, cache, stack::MANY_OPERATIONS), None)
+            .await;
 
     let genesis = core.roster.genesis.clone();
     let founders = Arc::clone(&core.roster.founders);
@@ -135,7 +137,7 @@ fn blocks_damaged(detail: String) -> ChainError {
 
 /// Height and root of the live store.
 async fn live_store(context: engine_runtime::Context, core: &Core, cache: CacheRef) -> Result<(u64, [u8; 32]), ChainError> {
-    let dbs = Dbs::<engine_runtime::Context>::init(context, stack::db_config(stack::PREFIX, cache), None).await;
+    let dbs = Dbs::<engine_runtime::Context>::init(context, stack::db_config(stack::PREFIX, cache, stack::MANY_OPERATIONS), None).await;
     let db = dbs.read().await;
     let metadata = db.get_metadata().await.map_err(|error| ChainError::Fatal(error.to_string()))?;
     let height =

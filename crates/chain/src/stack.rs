@@ -4,15 +4,15 @@
 //! the engine's defaults: a validator of a small zone is a process beside others on somebody's machine.
 //! Blocks are handed over once the state is in memory ([`Gate`]).
 
-use crate::app::{App, Dbs, Rt, fail, genesis_view, split_value};
+use crate::app::{App, Dbs, Rt, fail, genesis_view};
 use crate::block::{Block, Digest};
 use crate::core::Core;
 use crate::genesis::{MAX_VALIDATORS, Roster, TermLengths};
 use crate::join::{self, History, Join, JoinStep, Joining, Progress, SERVED_AT_ONCE};
+use crate::records::records;
 use crate::terms::{Book, Boundaries, Terms, Track};
 use crate::view::View;
 use crate::votes::{self, Voting};
-use bytes::Bytes;
 use commonware_actor::Feedback;
 use commonware_broadcast::buffered;
 use commonware_codec::RangeCfg;
@@ -38,14 +38,14 @@ use commonware_p2p::{Blocker, Provider as PeerProvider, Receiver, Sender};
 use commonware_parallel::Sequential;
 use commonware_runtime::{Handle, buffer::paged::CacheRef};
 use commonware_storage::{
-    archive::{Archive as _, prunable},
+    archive::{Archive as _, Identifier as Stored, prunable},
     journal::contiguous::variable::Config as LogConfig,
     merkle::full::Config as MerkleConfig,
     qmdb::current::VariableConfig,
     translator::EightCap,
 };
 use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize};
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use futures::FutureExt as _;
 use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -66,6 +66,11 @@ pub(crate) const MAILBOX: NonZeroUsize = NZUsize!(256);
 /// and what is forgotten goes by whole files. Part of the on-disk format, as are the operations in a file.
 const TERMS_PER_FILE: NonZeroU64 = NZU64!(256);
 const OPS_PER_FILE: NonZeroU64 = NZU64!(1 << 18);
+/// Fewest and most keys that are remembered while the store's index is built.
+const LEAST_REMEMBERED: usize = 1 << 12;
+const MOST_REMEMBERED: usize = 1 << 22;
+/// Operations of a store whose size is not known before it is open.
+pub(crate) const MANY_OPERATIONS: u64 = 1 << 21;
 /// Largest record in the store.
 pub(crate) const MAX_RECORD: usize = 2 << 20;
 /// Blocks between two looks at what may be forgotten.
@@ -111,7 +116,18 @@ pub(crate) fn page_cache() -> CacheRef {
     CacheRef::new(PAGE, PAGES)
 }
 
-pub(crate) fn db_config(prefix: &str, page_cache: CacheRef) -> VariableConfig<EightCap, ((), RangeCfg<usize>), Sequential> {
+type DbConfig = VariableConfig<EightCap, ((), RangeCfg<usize>), Sequential>;
+
+/// How many keys are remembered while the index of a store of so many operations is built. Adding a record rewrites the one before it, so
+/// most operations replace another, whose key is read from the disk where it is not remembered: one read for each. Some 50 bytes an
+/// operation, until the index is there.
+fn remembered(operations: u64) -> NonZeroUsize {
+    let most = usize::try_from(operations).unwrap_or(usize::MAX).clamp(LEAST_REMEMBERED, MOST_REMEMBERED);
+    NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// How the state is stored. `operations`: about how many make it.
+pub(crate) fn db_config(prefix: &str, page_cache: CacheRef, operations: u64) -> DbConfig {
     VariableConfig {
         merkle_config: MerkleConfig {
             journal_partition: format!("{prefix}-state-merkle"),
@@ -133,7 +149,7 @@ pub(crate) fn db_config(prefix: &str, page_cache: CacheRef) -> VariableConfig<Ei
         },
         grafted_metadata_partition: format!("{prefix}-state-bitmap"),
         translator: EightCap,
-        init_cache: Some(NZUsize!(1 << 16)),
+        init_cache: Some(remembered(operations)),
         init_buffer: REPLAY_BUFFER,
         init_concurrency: (),
     }
@@ -185,14 +201,7 @@ async fn load<E: Rt>(core: &Core, marshal: &Marshal, dbs: &Dbs<E>) {
     if db.root().0 != header.state_root {
         corrupt(format!("its root is not the one that block {height} commits to"));
     }
-    let entries: Result<Vec<(Bytes, Bytes)>, String> = db
-        .stream_range(..)
-        .map(|entry| {
-            entry.map_err(|e| e.to_string()).and_then(|(_, stored)| split_value(&stored).ok_or_else(|| "a record is unreadable".into()))
-        })
-        .try_collect()
-        .await;
-    let entries = entries.unwrap_or_else(|error| corrupt(error));
+    let entries = records(&db).await.unwrap_or_else(|error| corrupt(error));
     tracing::info!(height, entries = entries.len(), "ledger state loaded");
     let view = View::from_entries(entries);
     let seats = core.terms.named(&header.validators);
@@ -280,11 +289,11 @@ fn state_config<E: Rt>(
     plan: Plan<E>,
     resolvers: Joining<E>,
     prune_config: Option<PruneConfig>,
-    page_cache: CacheRef,
+    db_config: DbConfig,
 ) -> StateConfig<E> {
     stateful::Config {
         application: App(Arc::clone(core)),
-        db_config: db_config(PREFIX, page_cache),
+        db_config,
         provider: (),
         marshal: delivery,
         mailbox_size: MAILBOX,
@@ -376,8 +385,7 @@ where
     };
     let header = &found.header;
     tracing::info!(height = header.height, "joining by the state after a final block");
-    let operations = header.ops_end.saturating_sub(header.ops_start);
-    let progress = Progress { height: header.height, operations, on_join: history.on_join.clone() };
+    let progress = Progress { height: header.height, operations: header.operations(), on_join: history.on_join.clone() };
     (book, plan.set_floor(found.finalization).await, Some(progress))
 }
 
@@ -423,8 +431,8 @@ where
     let (dissemination, buffer) = buffered::Engine::new(context.child("dissemination"), dissemination_config(me.clone(), peers.clone()));
     tasks.push(dissemination.start(channels.blocks));
     let operations_config = operations_config(me, peers, blocker.clone());
-    let (operations, fetching) = p2p::Actor::new(context.child("operations"), operations_config);
-    tasks.push(operations.start(channels.operations));
+    let (serving, fetching) = p2p::Actor::new(context.child("operations"), operations_config);
+    tasks.push(serving.start(channels.operations));
 
     let (finality, blocks) = archives(&context, &core.roster, &page_cache).await;
     let stored = blocks.last_index().unwrap_or_default();
@@ -433,13 +441,19 @@ where
     let peering = (blocker.clone(), &track);
     let (book, plan, progress) = begin(&mut context, &core, &history, (book, plan), &mut channels.joining, peering).await;
     let (joins, joined) = (plan.floor().is_some(), progress.clone());
+    let operations = match &progress {
+        Some(coming) => coming.operations,
+        // A block that cannot be read is said to be that when all are looked at.
+        None => blocks.get(Stored::Index(stored)).await.ok().flatten().map_or(0, |last| last.header.operations()),
+    };
     let joining = Joining::new(context.child("joining"), fetching, progress);
     let first = plan.marshal_start(Digested::precomputed(genesis.clone(), genesis.digest()));
     let delivery_config = delivery_config(&core, first, page_cache.clone());
     let (delivery, marshal, floor) =
         MarshalActor::<_, Standard<Block>, _, _, _, _, _>::init(context.child("delivery"), finality, blocks, delivery_config).await;
     let pruning = pruning(history.keep_blocks, core.roster.term_blocks.get());
-    let state_config = state_config(&core, (marshal.clone(), floor), plan, joining, pruning, page_cache.clone());
+    let db_config = db_config(PREFIX, page_cache.clone(), operations);
+    let state_config = state_config(&core, (marshal.clone(), floor), plan, joining, pruning, db_config);
     let (state, stateful) = Stateful::new(context.child("state"), state_config);
     let deferred = Deferred::new(context.child("deferred"), stateful.clone(), marshal.clone(), terms);
 

@@ -127,7 +127,7 @@ impl<E: Rt, B: Blocker<PublicKey = ed25519::PublicKey> + Sync> Voting<E, B> {
     /// Tells the network who belongs to it.
     fn track(&self, term: u64) {
         if let Some((seats, _)) = self.core.terms.of(term) {
-            (self.track)(term, seats.participants(), self.core.candidates());
+            (self.track)(term, seats.participants(), self.core.let_in());
         }
     }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 /// Ranges of 256 addresses that the flood comes from, connections from each, and the time between two. At four times the engine's own limit of
 /// a range they would take all places for handshakes, which each keeps for five seconds.
 const RANGES: u8 = 4;

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 /// Short, so that a test sees several terms.
 const TERM_BLOCKS: u64 = 8;
 /// Who changes the seats: its transactions are numbered.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 const POINTS: [&str; 4] = ["chain.proposed", "chain.before_apply", "chain.after_apply", "chain.after_finalized"];
 /// A point that is never reached: the victim runs until it is killed from outside.
 const NOWHERE: &str = "nowhere";

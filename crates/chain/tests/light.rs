@@ -20,7 +20,7 @@ use pasture_rt::ManualClock;
 use std::sync::Arc;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 fn bytes(header: &Header) -> [u8; pasture_light::HEADER_SIZE] {
     header.encode().try_into().unwrap()

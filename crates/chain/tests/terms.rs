@@ -63,6 +63,19 @@ async fn one_validator_passes_from_term_to_term_and_over_restarts_between() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_validator_with_nothing_to_do_lets_in_who_stands_and_is_idle_again() {
+    let mut zone = start(1, 2);
+    zone.up_naming(1, &[0, 1]);
+    let height = zone.write(0, CANDIDATES, &[2]).await;
+    // The end of the term comes without another transaction, and the newcomer after it.
+    zone.until_height(1, next_term(height)).await;
+    assert!(!zone.chain(1).status().seated);
+    let rests = zone.agree().await;
+    let mut blocks = zone.chain(0).subscribe();
+    assert!(tokio::time::timeout(A_WHILE, blocks.next()).await.is_err(), "blocks go on after {rests}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_seat_goes_to_another_validator_at_the_end_of_a_term_while_all_run() {
     let mut zone = start(4, 5);
     // It is told of one only, and may not connect before the ledger says who it is.

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Longest that anything here may take; all of it takes moments on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 const LEASE: [u8; 32] = [4; 32];
 
 /// Doubles numbers; dies of `die`, hangs on `hang`.

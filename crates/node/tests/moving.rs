@@ -16,7 +16,7 @@ use pasture_types::{AccountId, Amount, AssetId, BlobHash, LeaseId, Millis, NodeI
 use std::path::Path;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 async fn start(dir: &Path) -> (Validator, ApiClient) {
     let validator = Validator::start(dir, ValidatorOptions::new(([127, 0, 0, 1], 0).into())).await.unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// How long anything may take that has to happen.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(120);
 /// Long enough for a block where there can be one; used to see that there is none.
 pub(crate) const A_WHILE: Duration = Duration::from_secs(3);
 /// Who changes the seats: its transactions are numbered.

@@ -125,6 +125,17 @@ impl Place {
         self.temp.path().join("copy")
     }
 
+    /// Takes away what came of a copy that broke off.
+    fn empty(&self) -> Result<(), Failure> {
+        let part = self.partial();
+        let removed = match part.symlink_metadata() {
+            Ok(there) if there.is_dir() => std::fs::remove_dir_all(&part),
+            Ok(_) => std::fs::remove_file(&part),
+            Err(_) => Ok(()),
+        };
+        removed.map_err(|e| Failure::io("remove", &part, &e))
+    }
+
     /// Gives it its name.
     fn settle(&self) -> Result<(), Failure> {
         let new = self.partial();
@@ -147,7 +158,14 @@ async fn take(app: &App, job: &str, path: &str, to: &Path, force: bool, limit: u
     let status = while_away(reached.session.out, || reached.client.status()).await?;
     let found = match status.phase {
         Phase::Ended => take_left(&reached, path, &place, limit, &mut progress).await?,
-        Phase::Running | Phase::Stopping => take_now(&reached, path, &place, limit, &mut progress).await?,
+        Phase::Running | Phase::Stopping => match take_now(&reached, path, &place, limit, &mut progress).await {
+            // It ended while it was asked: what it left is kept, and is what was wanted.
+            Err(failure) if failure.code == "job-ended" => {
+                place.empty()?;
+                take_left(&reached, path, &place, limit, &mut progress).await?
+            }
+            found => found?,
+        },
         _ => return Err(refused(&reached.handle, &pasture_api::Problem::new(409, "not-running", ""))),
     };
     progress.clear();

@@ -5,7 +5,6 @@ use pasture_types::Amount;
 use pasture_types::event::ConfirmedBy;
 use pasture_types::lease::EndReason;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 /// When the cheat kills the container, after its start.
 const KILLED_AFTER_MS: u64 = 7_000;
@@ -36,10 +35,7 @@ fn a_provider_that_kills_the_job_and_goes_on_proving_is_paid_nothing_from_then_o
 
     let before = user.books();
     let folder = Folder::script("watched", "for i in $(seq 60); do echo tick $i; sleep 1; done");
-    let began = Instant::now();
     let done = user.run(&folder, &["--region", "shady", "--alive", "log:3s"]).exits(125);
-    // Noticed in time, not at the end of what the job would have taken.
-    assert!(began.elapsed() < Duration::from_secs(45), "{:?}", began.elapsed());
     let done = done.says(&["watched was closed", "no sign of life"]);
     let ticks = done.stdout.lines().count() as u64;
     assert!((4..12).contains(&ticks), "{}", done.all());

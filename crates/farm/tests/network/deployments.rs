@@ -9,9 +9,9 @@ use std::time::Duration;
 
 const SMALL: &str = "resources: {cpu: 0.1, memory: 16Mi, disk: 16Mi}";
 const FOREVER: &str = "command: [sh, -c], args: [\"trap 'exit 0' TERM; while true; do sleep 0.1; done\"]";
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 /// Longest that a machine may take to tell a state that it is in.
-const SEEN_WITHIN: Duration = Duration::from_secs(15);
+const SEEN_WITHIN: Duration = Duration::from_secs(90);
 
 fn file(name: &str, text: &str) -> Folder {
     Folder::new(name, &[("farm.yaml", text)])

@@ -1,6 +1,6 @@
 //! Many small tasks inside a job: workers die, the machine's program dies, and each task has one result all the same.
 
-use crate::support::{Folder, Net, Options, User, eventually, until};
+use crate::support::{Folder, Net, Options, PATIENCE, User, eventually, until};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,7 +11,7 @@ const TASKS: u64 = 2_000;
 /// The task whose worker kills itself once.
 const DEADLY: u64 = 777;
 /// All tasks, on two small workers, on a machine that does other things too.
-const ALL_WITHIN: Duration = Duration::from_secs(240);
+const ALL_WITHIN: Duration = Duration::from_secs(480);
 
 /// A job that waits, and a worker that doubles.
 fn folder() -> Folder {
@@ -28,7 +28,7 @@ fn begin(user: &User, more: &[&str]) {
     let run = ["run", folder.arg(), "-d", "--name", "herd", "--cpu", "1", "--memory", "64Mi", "--disk", "64Mi"];
     let _ = user.farm(&run).exits(0);
     let up = [&["herd", "up", "herd"], more, &["--", "sh", "/worker.sh"]].concat();
-    eventually("the job runs, and takes a herd", Duration::from_secs(60), || {
+    eventually("the job runs, and takes a herd", PATIENCE, || {
         let done = user.farm(&up);
         done.stderr.contains("has a herd").then_some(())
     });
@@ -58,7 +58,7 @@ fn two_thousand_tasks_have_one_result_each_though_a_worker_and_the_machines_prog
     let before = results(&before.stdout);
     net.kill();
     net.start_again();
-    eventually("the herd is there again", Duration::from_secs(60), || {
+    eventually("the herd is there again", PATIENCE, || {
         let done = user.farm(&["herd", "status", "herd", "--json"]);
         done.stdout.contains("\"durable\"").then_some(())
     });

@@ -395,9 +395,9 @@ fn channels_end_with_the_machines_program_and_jobs_do_not() {
     let mut exec = user.start(&["exec", "kept", "--", "sh", "-c", "echo begun; sleep 3000"]);
     exec.shows("begun");
     net.kill();
-    let _ = exec.finish(Duration::from_secs(60)).exits(125).says(&["connection"]);
+    let _ = exec.finish(PATIENCE).exits(125).says(&["connection"]);
     net.start_again();
-    eventually("the job is reached again", Duration::from_secs(60), || {
+    eventually("the job is reached again", PATIENCE, || {
         let done = user.farm(&["exec", "kept", "--", "echo", "again"]);
         (done.stdout == "again\n").then_some(())
     });

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// The restored one waits a minute, then for the engine's next term of 64 blocks.
-const NEXT_TERM: Duration = Duration::from_secs(240);
+const NEXT_TERM: Duration = Duration::from_secs(480);
 
 /// Proposer and ledger time of a block.
 fn block(url: &str, height: u64) -> (String, u64) {

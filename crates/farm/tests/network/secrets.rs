@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const IMAGE: &str = "pasture/busybox:1";
-const ENDED_WITHIN: Duration = Duration::from_secs(120);
+const ENDED_WITHIN: Duration = Duration::from_secs(300);
 /// Not to be found anywhere. The test's own sources do not count: nothing reads them.
 const VALUE: &str = "xyzzy-7f3a-open-sesame-do-not-show";
 

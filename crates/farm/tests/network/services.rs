@@ -1,9 +1,8 @@
 //! Jobs that are kept going inside their lease: restarts and health checks, while the user is away.
 
-use crate::support::{Folder, User, eventually, shared, until};
+use crate::support::{Folder, PATIENCE, User, eventually, shared, until};
 use pasture_types::lease::EndReason;
 use serde_json::Value;
-use std::time::Duration;
 
 fn status(user: &User, job: &str) -> Value {
     user.farm(&["status", job, "--json"]).exits(0).json()
@@ -48,7 +47,7 @@ fn a_service_whose_health_check_fails_is_replaced_while_nobody_is_looking() {
     );
     let _ = user.farm(&["run", folder.arg(), "-d"]).exits(0);
     let machine = |s: &Value| s["machine"].clone();
-    eventually("replaced and well again", Duration::from_secs(90), || {
+    eventually("replaced and well again", PATIENCE, || {
         let m = machine(&status(&user, "nurse"));
         (m["restarts"] == 1 && m["health"]["state"] == "healthy" && m["phase"] == "running").then_some(())
     });

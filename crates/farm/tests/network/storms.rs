@@ -30,7 +30,7 @@ const TASKS: u64 = 20;
 /// So that a failure can be repeated.
 const SEED: u64 = 0x5eed_0f9a_5700_0002;
 /// Longest that a machine may take to be itself again after the storm: what it lost has to be settled and started again.
-const CALM_WITHIN: Duration = Duration::from_secs(180);
+const CALM_WITHIN: Duration = Duration::from_secs(360);
 const IMAGE: &str = "pasture/busybox:1";
 
 fn deaths() -> usize {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const IMAGE: &str = "pasture/busybox:1";
 /// Longest that a snapshot may take on a busy machine.
-const COPIED_WITHIN: Duration = Duration::from_secs(120);
+const COPIED_WITHIN: Duration = Duration::from_secs(300);
 
 /// Runs a shell line in an image as a small job with volumes.
 fn start(user: &User, name: &str, volumes: &[&str], script: &str, more: &[&str]) -> Running {

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// How long a job may take to answer.
 const EXEC_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the lease may take to hear that its container ended.
+const DECIDED_WITHIN: Duration = Duration::from_secs(3);
 /// Exit codes of a shell for a command that is not there or cannot be run.
 const NO_SUCH_COMMAND: [i32; 2] = [126, 127];
 
@@ -22,17 +24,39 @@ fn answer(alive: bool, detail: impl Into<String>) -> AliveAnswer {
 }
 
 pub(super) async fn check(ctx: &Context, lease: &Shared) -> AliveAnswer {
-    let status = lease.status();
-    if status.phase == Phase::Restarting {
-        // As its user asked; how long and how often that may be has limits.
-        return answer(true, "the job is being started again, as its restart policy says");
+    loop {
+        let status = lease.status();
+        if status.phase == Phase::Restarting {
+            // As its user asked; how long and how often that may be has limits.
+            return answer(true, "the job is being started again, as its restart policy says");
+        }
+        let (Phase::Running, Some(container)) = (status.phase, status.container) else {
+            return answer(false, format!("the job does not run now: {:?}", status.phase).to_lowercase());
+        };
+        let id = InstanceId(container);
+        let found = look(ctx, lease, &id, status.started).await;
+        if found.alive || !is_over(ctx, &id).await {
+            return found;
+        }
+        // The lease hears of it a moment later, and then says whether the job is over or is started again.
+        let mut view = lease.view.subscribe();
+        let decided = view.wait_for(|v| v.status.phase != Phase::Running || v.status.container.as_ref() != Some(&id.0));
+        match tokio::time::timeout(DECIDED_WITHIN, decided).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => return found,
+        }
     }
-    let (Phase::Running, Some(container)) = (status.phase, status.container) else {
-        return answer(false, format!("the job does not run now: {:?}", status.phase).to_lowercase());
-    };
-    let id = InstanceId(container);
+}
+
+/// Whether a container does not run any more.
+async fn is_over(ctx: &Context, id: &InstanceId) -> bool {
+    matches!(ctx.runtime.inspect(id).await, Ok(Some(Observed::Exited(_)) | None))
+}
+
+/// Looks at a container that the lease says is running.
+async fn look(ctx: &Context, lease: &Shared, id: &InstanceId, started: Option<Timestamp>) -> AliveAnswer {
     // Also sees a container that was frozen, or ended a moment ago.
-    match ctx.runtime.inspect(&id).await {
+    match ctx.runtime.inspect(id).await {
         Ok(Some(Observed::Running { .. })) => {}
         Ok(Some(Observed::Paused { .. })) => return answer(false, "the container is frozen"),
         Ok(Some(Observed::Exited(exit))) => return answer(false, format!("the process has ended with exit code {}", exit.code)),
@@ -41,10 +65,10 @@ pub(super) async fn check(ctx: &Context, lease: &Shared) -> AliveAnswer {
         Err(error) => return answer(false, format!("the container engine does not answer: {error}")),
     }
     match lease.terms.alive {
-        AliveCheck::Exec => exec(ctx, &id).await,
-        AliveCheck::Port(port) => self::port(ctx, &id, port).await,
+        AliveCheck::Exec => exec(ctx, id).await,
+        AliveCheck::Port(port) => self::port(ctx, id, port).await,
         AliveCheck::Log(within) => {
-            let last = lease.log.borrow().last_at.or(status.started).unwrap_or_default();
+            let last = lease.log.borrow().last_at.or(started).unwrap_or_default();
             let quiet = Timestamp(ctx.clock.now_ms()).since(last);
             answer(quiet <= within, format!("the last output was {:.1} s ago", quiet.0 as f64 / 1000.0))
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Disk of a job that fills it.
 const DISK: u64 = 64 << 20;
 /// What a job on one of its own limits may take besides: the image of its file system has a head.
-const LONGEST: Duration = Duration::from_secs(120);
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// One of its processes takes more memory than the job has; the shell goes on and says so.
 const TAKE_MEMORY: &str = "dd if=/dev/zero of=/dev/null bs=100M count=1 2> /dev/null; echo ended with $?

@@ -41,10 +41,8 @@ fn an_output_of_holes_is_not_written_out_and_the_job_keeps_its_exit_code() {
     let folder =
         Folder::script("hollow", "dd if=/dev/zero of=$FARM_OUTPUT_DIR/hollow bs=1 count=1 seek=6442450944 2> /dev/null; echo made; exit 6");
     let out = user.home().join("out");
-    let began = std::time::Instant::now();
     let done = user.run(&folder, &["--out", out.to_str().unwrap()]);
     let _ = done.says(&["made", "(exit 6)", "the output is larger than", "was not kept"]);
-    assert!(began.elapsed() < Duration::from_secs(60));
     assert!(!out.join("hollow").exists());
     let (lease, _) = user.settled();
     assert_eq!(lease.reason, Some(EndReason::Exited { code: 6 }));
