@@ -65,7 +65,7 @@ sim-scale: ## ten thousand nodes and a hundred thousand leases at once on the re
 
 sim-long: ## seeds of the ledger on the real engine under faults, 1,000 virtual seconds each: MINUTES=60 SEEDS=10000 JOBS=2; goes on where it ended (DONE)
 	$(SIM) network --seeds $(or $(SEEDS),10000) --seconds $(or $(SECONDS),1000) --jobs $(or $(JOBS),2) --minutes $(or $(MINUTES),60) \
-		--done $(or $(DONE),$(or $(CARGO_TARGET_DIR),target)/sim-long.jsonl)
+		--revision $$(git describe --always --dirty --exclude "*") --done $(or $(DONE),bench/results/sim-long.jsonl)
 
 fuzz: ## hostile bytes for everything that reads bytes; SECONDS=20 for each target
 	@scripts/fuzz.sh $(or $(SECONDS),20)

@@ -13,6 +13,7 @@ use crate::execute::{Executed, Mode, execute};
 use crate::genesis::{Identity, Roster, Seats, public_key};
 use crate::machine::{BlockContext, Due, Machine, TxOutcome};
 use crate::mempool::{Inserted, Limits, Mempool, Origin, Refused, TxId};
+use crate::stack::Sizes;
 use crate::terms::Terms;
 use crate::view::View;
 use bytes::Bytes;
@@ -106,6 +107,7 @@ pub(crate) struct Settings {
     /// Ledger time before which this node signed already, elsewhere or in a life whose journal is lost.
     pub(crate) signs_from_ms: u64,
     pub(crate) failpoint: Option<Failpoint>,
+    pub(crate) sizes: Sizes,
 }
 
 /// Shared by the engine's tasks and the handles.
@@ -114,6 +116,7 @@ pub(crate) struct Core {
     pub(crate) roster: Roster,
     pub(crate) identity: Identity,
     pub(crate) clock: LedgerClock,
+    pub(crate) sizes: Sizes,
     /// Who certifies in which term.
     pub(crate) terms: Terms,
     /// Ledger time before which this node signed already, elsewhere or in a life whose journal is lost: it signs in no term that
@@ -150,9 +153,10 @@ impl Core {
         settings: Settings,
         outbox: Option<mpsc::Sender<Bytes>>,
     ) -> Self {
-        let Settings { limits, signs_from_ms, failpoint } = settings;
+        let Settings { limits, signs_from_ms, failpoint, sizes } = settings;
         Self {
             terms: Terms::new(&identity, &roster),
+            sizes,
             signs_from_ms,
             began_ms: AtomicU64::new(u64::MAX),
             built: Mutex::default(),

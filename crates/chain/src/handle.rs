@@ -16,7 +16,7 @@ use crate::join::{History, Join};
 use crate::machine::Machine;
 use crate::mempool::{Limits, TxId};
 use crate::net::{Link, Network};
-use crate::stack::{self, Running};
+use crate::stack::{self, Running, Sizes};
 use crate::terms::Change;
 use bytes::Bytes;
 use commonware_codec::Encode as _;
@@ -457,7 +457,12 @@ fn run_engine(
         let clock = LedgerClock::new(options.clock);
         let (outbox, sending) = mpsc::channel(gossip::OUTBOX);
         let outbox = link.task.is_some().then_some(outbox);
-        let settings = Settings { limits: options.limits, signs_from_ms: options.signs_from_ms, failpoint: options.failpoint };
+        let settings = Settings {
+            limits: options.limits,
+            signs_from_ms: options.signs_from_ms,
+            failpoint: options.failpoint,
+            sizes: Sizes::default(),
+        };
         let core = Arc::new(Core::new(machine, roster, options.identity, clock, settings, outbox));
         *reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::clone(&core));
         let Link { channels, transactions, peers, track, task } = link;

@@ -11,7 +11,7 @@ use crate::error::ChainError;
 use crate::genesis::{Genesis, Roster, Validator};
 use crate::handle::{Certified, Handover, Hold, Snapshot, explain, store_dir};
 use crate::records::records;
-use crate::stack;
+use crate::stack::{self, MANY_OPERATIONS, Sizes};
 use crate::terms::Book;
 use crate::view::View;
 use commonware_codec::Encode as _;
@@ -57,7 +57,7 @@ pub fn stored_state(data_dir: &Path, genesis: &Genesis) -> Result<StoredState, C
 async fn run(context: engine_runtime::Context, genesis: Genesis) -> Result<StoredState, ChainError> {
     let (ops_root, ops) = empty_target::<engine_runtime::Context>();
     let roster = Roster::new(&genesis, ops_root, ops)?;
-    let cache = stack::page_cache();
+    let cache = stack::page_cache(Sizes::default());
     let (height, root, view) = read_view(context.child("live"), cache.clone()).await?;
     let index = roster.engine_height(height).ok_or_else(|| damaged("blocks", format!("block {height} is missing")))?.get();
     let files = Files::open(&context, &roster, cache).await?;
@@ -85,7 +85,8 @@ fn damaged(part: &'static str, detail: String) -> ChainError {
 }
 
 async fn read_view(context: engine_runtime::Context, cache: CacheRef) -> Result<(u64, [u8; 32], View), ChainError> {
-    let dbs = Dbs::<engine_runtime::Context>::init(context, stack::db_config(stack::PREFIX, cache, stack::MANY_OPERATIONS), None).await;
+    let config = stack::db_config(stack::PREFIX, cache, (MANY_OPERATIONS, Sizes::default()));
+    let dbs = Dbs::<engine_runtime::Context>::init(context, config, None).await;
     let db = dbs.read().await;
     let metadata = db.get_metadata().await.map_err(|error| damaged("state", error.to_string()))?;
     let height = metadata.and_then(|bytes| bytes.first_chunk::<8>().map(|b| u64::from_be_bytes(*b))).ok_or(ChainError::Empty)?;
@@ -101,9 +102,9 @@ struct Files {
 
 impl Files {
     async fn open(context: &engine_runtime::Context, roster: &Roster, cache: CacheRef) -> Result<Self, ChainError> {
-        let config = stack::archive_config("blocks", roster, cache.clone(), ());
+        let config = stack::archive_config("blocks", (roster, Sizes::default()), cache.clone(), ());
         let blocks = prunable::Archive::init(context.child("blocks"), config).await;
-        let config = stack::archive_config("finality", roster, cache, crate::genesis::MAX_VALIDATORS);
+        let config = stack::archive_config("finality", (roster, Sizes::default()), cache, crate::genesis::MAX_VALIDATORS);
         let certificates = prunable::Archive::init(context.child("finality"), config).await;
         Ok(Self {
             blocks: blocks.map_err(|error| damaged("blocks", error.to_string()))?,

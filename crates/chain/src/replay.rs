@@ -13,7 +13,7 @@ use crate::execute::{Executed, Mode, execute};
 use crate::genesis::{Genesis, Identity, Roster, raw};
 use crate::handle::{Hold, explain, store_dir};
 use crate::machine::{Machine, TxOutcome};
-use crate::stack;
+use crate::stack::{self, Sizes};
 use commonware_cryptography::Digestible as _;
 use commonware_glue::stateful::db::{DatabaseSet as _, Merkleized as _};
 use commonware_runtime::{Runner as _, Supervisor as _, buffer::paged::CacheRef, tokio as engine_runtime};
@@ -75,10 +75,10 @@ async fn run(
     let roster = Roster::new(&genesis, ops_root, ops)?;
     let clock = LedgerClock::new(Arc::new(ManualClock::new(0)));
     let core = Core::new(machine, roster, identity, clock, Settings::default(), None);
-    let cache = stack::page_cache();
+    let cache = stack::page_cache(Sizes::default());
     let blocks = prunable::Archive::<_, _, crate::block::Digest, Block>::init(
         context.child("blocks"),
-        stack::archive_config("blocks", &core.roster, cache.clone(), ()),
+        stack::archive_config("blocks", (&core.roster, Sizes::default()), cache.clone(), ()),
     )
     .await
     .map_err(|error| blocks_damaged(error.to_string()))?;
@@ -86,9 +86,8 @@ async fn run(
         return Err(ChainError::Partial { first: core.roster.genesis.header.base.saturating_add(first) });
     }
     let live = live_store(context.child("live"), &core, cache.clone()).await?;
-    let dbs =
-        Dbs::<engine_runtime::Context>::init(context.child("scratch"), stack::db_config(SCRATCH, cache, stack::MANY_OPERATIONS), None)
-            .await;
+    let config = stack::db_config(SCRATCH, cache, (stack::MANY_OPERATIONS, Sizes::default()));
+    let dbs = Dbs::<engine_runtime::Context>::init(context.child("scratch"), config, None).await;
 
     let genesis = core.roster.genesis.clone();
     let founders = Arc::clone(&core.roster.founders);
@@ -137,7 +136,8 @@ fn blocks_damaged(detail: String) -> ChainError {
 
 /// Height and root of the live store.
 async fn live_store(context: engine_runtime::Context, core: &Core, cache: CacheRef) -> Result<(u64, [u8; 32]), ChainError> {
-    let dbs = Dbs::<engine_runtime::Context>::init(context, stack::db_config(stack::PREFIX, cache, stack::MANY_OPERATIONS), None).await;
+    let config = stack::db_config(stack::PREFIX, cache, (stack::MANY_OPERATIONS, Sizes::default()));
+    let dbs = Dbs::<engine_runtime::Context>::init(context, config, None).await;
     let db = dbs.read().await;
     let metadata = db.get_metadata().await.map_err(|error| ChainError::Fatal(error.to_string()))?;
     let height =

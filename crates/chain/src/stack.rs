@@ -56,12 +56,24 @@ use tokio::sync::mpsc;
 pub(crate) const PREFIX: &str = "chain";
 /// Page of the on-disk stores. Part of the on-disk format: changing it makes old pages unreadable.
 const PAGE: NonZeroU16 = NZU16!(4096);
-/// Pages kept in memory, for all stores together: 8 MiB.
-const PAGES: NonZeroUsize = NZUsize!(2048);
-pub(crate) const WRITE_BUFFER: NonZeroUsize = NZUsize!(128 << 10);
-pub(crate) const REPLAY_BUFFER: NonZeroUsize = NZUsize!(256 << 10);
-/// Messages in an engine part's queue; what does not fit is retried or fetched again by the engine.
-pub(crate) const MAILBOX: NonZeroUsize = NZUsize!(256);
+/// How much memory the parts of an engine take, in production by default. Nothing of it is part of the on-disk format, or of what is said.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    /// Pages kept in memory, for all stores together.
+    pub(crate) pages: NonZeroUsize,
+    pub(crate) write_buffer: NonZeroUsize,
+    pub(crate) replay_buffer: NonZeroUsize,
+    /// Messages in an engine part's queue; what does not fit is retried or fetched again by the engine. Each term makes some, and a queue
+    /// takes its memory at once.
+    pub(crate) mailbox: NonZeroUsize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { pages: NZUsize!(2048), write_buffer: NZUsize!(128 << 10), replay_buffer: NZUsize!(256 << 10), mailbox: NZUsize!(256) }
+    }
+}
+
 /// Terms whose blocks share a file: 65,536 blocks in production. Every file stays open, so a year of two blocks a second must not be many;
 /// and what is forgotten goes by whole files. Part of the on-disk format, as are the operations in a file.
 const TERMS_PER_FILE: NonZeroU64 = NZU64!(256);
@@ -112,8 +124,8 @@ pub(crate) struct Running<E: Rt> {
     pub(crate) tasks: Vec<Handle<()>>,
 }
 
-pub(crate) fn page_cache() -> CacheRef {
-    CacheRef::new(PAGE, PAGES)
+pub(crate) fn page_cache(sizes: Sizes) -> CacheRef {
+    CacheRef::new(PAGE, sizes.pages)
 }
 
 type DbConfig = VariableConfig<EightCap, ((), RangeCfg<usize>), Sequential>;
@@ -127,14 +139,14 @@ fn remembered(operations: u64) -> NonZeroUsize {
 }
 
 /// How the state is stored. `operations`: about how many make it.
-pub(crate) fn db_config(prefix: &str, page_cache: CacheRef, operations: u64) -> DbConfig {
+pub(crate) fn db_config(prefix: &str, page_cache: CacheRef, (operations, sizes): (u64, Sizes)) -> DbConfig {
     VariableConfig {
         merkle_config: MerkleConfig {
             journal_partition: format!("{prefix}-state-merkle"),
             metadata_partition: format!("{prefix}-state-merkle-meta"),
             items_per_blob: OPS_PER_FILE,
-            write_buffer: WRITE_BUFFER,
-            replay_buffer: REPLAY_BUFFER,
+            write_buffer: sizes.write_buffer,
+            replay_buffer: sizes.replay_buffer,
             strategy: Sequential,
             page_cache: page_cache.clone(),
         },
@@ -144,13 +156,13 @@ pub(crate) fn db_config(prefix: &str, page_cache: CacheRef, operations: u64) -> 
             compression: None,
             codec_config: ((), RangeCfg::from(0..=MAX_RECORD)),
             page_cache,
-            write_buffer: WRITE_BUFFER,
-            replay_buffer: REPLAY_BUFFER,
+            write_buffer: sizes.write_buffer,
+            replay_buffer: sizes.replay_buffer,
         },
         grafted_metadata_partition: format!("{prefix}-state-bitmap"),
         translator: EightCap,
         init_cache: Some(remembered(operations)),
-        init_buffer: REPLAY_BUFFER,
+        init_buffer: sizes.replay_buffer,
         init_concurrency: (),
     }
 }
@@ -159,7 +171,12 @@ const fn blocks_per_file(roster: &Roster) -> NonZeroU64 {
     roster.term_blocks.saturating_mul(TERMS_PER_FILE)
 }
 
-pub(crate) fn archive_config<C>(name: &str, roster: &Roster, page_cache: CacheRef, codec_config: C) -> prunable::Config<EightCap, C> {
+pub(crate) fn archive_config<C>(
+    name: &str,
+    (roster, sizes): (&Roster, Sizes),
+    page_cache: CacheRef,
+    codec_config: C,
+) -> prunable::Config<EightCap, C> {
     prunable::Config {
         translator: EightCap,
         metadata_partition: format!("{PREFIX}-{name}-meta"),
@@ -169,9 +186,9 @@ pub(crate) fn archive_config<C>(name: &str, roster: &Roster, page_cache: CacheRe
         compression: None,
         codec_config,
         items_per_section: blocks_per_file(roster),
-        key_write_buffer: WRITE_BUFFER,
-        value_write_buffer: WRITE_BUFFER,
-        replay_buffer: REPLAY_BUFFER,
+        key_write_buffer: sizes.write_buffer,
+        value_write_buffer: sizes.write_buffer,
+        replay_buffer: sizes.replay_buffer,
     }
 }
 
@@ -223,7 +240,12 @@ async fn check_blocks(marshal: &Marshal) {
 }
 
 /// How missing final blocks are fetched from peers.
-fn backfill_config<P, B>(me: ed25519::PublicKey, peer_provider: P, blocker: B) -> marshal_resolver::Config<ed25519::PublicKey, P, B>
+fn backfill_config<P, B>(
+    me: ed25519::PublicKey,
+    peer_provider: P,
+    blocker: B,
+    sizes: Sizes,
+) -> marshal_resolver::Config<ed25519::PublicKey, P, B>
 where
     P: PeerProvider<PublicKey = ed25519::PublicKey>,
     B: Blocker<PublicKey = ed25519::PublicKey>,
@@ -232,7 +254,7 @@ where
         public_key: me,
         peer_provider,
         blocker,
-        mailbox_size: MAILBOX,
+        mailbox_size: sizes.mailbox,
         fetch_timeout: NZDuration!(Duration::from_secs(2)),
         fetch_retry_delay: Duration::from_millis(100),
         priority_requests: false,
@@ -241,13 +263,17 @@ where
 }
 
 /// How proposed blocks are spread to peers.
-fn dissemination_config<P>(me: ed25519::PublicKey, peer_provider: P) -> buffered::Config<ed25519::PublicKey, (), P, Sequential>
+fn dissemination_config<P>(
+    me: ed25519::PublicKey,
+    peer_provider: P,
+    sizes: Sizes,
+) -> buffered::Config<ed25519::PublicKey, (), P, Sequential>
 where
     P: PeerProvider<PublicKey = ed25519::PublicKey>,
 {
     buffered::Config {
         public_key: me,
-        mailbox_size: MAILBOX,
+        mailbox_size: sizes.mailbox,
         deque_size: 16,
         priority: false,
         codec_config: (),
@@ -260,18 +286,19 @@ type DeliveryConfig = marshal::Config<Terms, TermLengths, Sequential, Block, Dig
 
 /// How final blocks are kept and handed over in order.
 fn delivery_config(core: &Core, start: marshal::Start<Scheme, Digest, Digested<Block>>, page_cache: CacheRef) -> DeliveryConfig {
+    let sizes = core.sizes;
     marshal::Config {
         provider: core.terms.clone(),
         epocher: core.roster.terms(),
         start,
         partition_prefix: PREFIX.into(),
-        mailbox_size: MAILBOX,
+        mailbox_size: sizes.mailbox,
         view_retention: ViewDelta::new(16),
         prunable_items_per_section: blocks_per_file(&core.roster),
         page_cache,
-        replay_buffer: REPLAY_BUFFER,
-        key_write_buffer: WRITE_BUFFER,
-        value_write_buffer: WRITE_BUFFER,
+        replay_buffer: sizes.replay_buffer,
+        key_write_buffer: sizes.write_buffer,
+        value_write_buffer: sizes.write_buffer,
         block_codec_config: (),
         max_repair: NZUsize!(16),
         max_pending_acks: MAX_PENDING_ACKS,
@@ -296,7 +323,7 @@ fn state_config<E: Rt>(
         db_config,
         provider: (),
         marshal: delivery,
-        mailbox_size: MAILBOX,
+        mailbox_size: core.sizes.mailbox,
         plan,
         resolvers,
         sync_config: SyncEngineConfig {
@@ -310,7 +337,12 @@ fn state_config<E: Rt>(
 }
 
 /// How the operations of a state are fetched from peers, and shown to them.
-fn operations_config<P, B, DB>(me: ed25519::PublicKey, peer_provider: P, blocker: B) -> p2p::Config<ed25519::PublicKey, P, B, DB>
+fn operations_config<P, B, DB>(
+    me: ed25519::PublicKey,
+    peer_provider: P,
+    blocker: B,
+    sizes: Sizes,
+) -> p2p::Config<ed25519::PublicKey, P, B, DB>
 where
     P: PeerProvider<PublicKey = ed25519::PublicKey>,
     B: Blocker<PublicKey = ed25519::PublicKey>,
@@ -319,7 +351,7 @@ where
         peer_provider,
         blocker,
         database: None,
-        mailbox_size: MAILBOX,
+        mailbox_size: sizes.mailbox,
         me: Some(me),
         fetch_timeout: NZDuration!(Duration::from_secs(5)),
         fetch_retry_delay: Duration::from_millis(100),
@@ -395,10 +427,11 @@ pub(crate) type Builder<E> = Deferred<E, Scheme, stateful::Mailbox<E, App>, Bloc
 type Store<E, V> = prunable::Archive<EightCap, E, Digest, V>;
 
 /// Certificates and blocks on disk.
-async fn archives<E: Rt>(context: &E, roster: &Roster, cache: &CacheRef) -> (Store<E, Finalization<Scheme, Digest>>, Store<E, Arc<Block>>) {
-    let config = archive_config("finality", roster, cache.clone(), MAX_VALIDATORS);
+async fn archives<E: Rt>(context: &E, core: &Core, cache: &CacheRef) -> (Store<E, Finalization<Scheme, Digest>>, Store<E, Arc<Block>>) {
+    let of = (&core.roster, core.sizes);
+    let config = archive_config("finality", of, cache.clone(), MAX_VALIDATORS);
     let finality = Store::init(context.child("finality"), config).await.unwrap_or_else(|error| fail(&format!("finality store: {error}")));
-    let config = archive_config("blocks", roster, cache.clone(), ());
+    let config = archive_config("blocks", of, cache.clone(), ());
     let blocks = Store::init(context.child("blocks"), config).await.unwrap_or_else(|error| fail(&format!("block store: {error}")));
     (finality, blocks)
 }
@@ -423,18 +456,19 @@ where
     let me = core.identity.signer().public_key();
     let genesis = core.roster.genesis.clone();
     let terms = core.roster.terms();
-    let page_cache = page_cache();
+    let (sizes, page_cache) = (core.sizes, page_cache(core.sizes));
     let mut tasks = Vec::new();
 
-    let backfill_config = backfill_config(me.clone(), peers.clone(), blocker.clone());
+    let backfill_config = backfill_config(me.clone(), peers.clone(), blocker.clone(), sizes);
     let backfill = marshal_resolver::init(context.child("backfill"), backfill_config, channels.backfill);
-    let (dissemination, buffer) = buffered::Engine::new(context.child("dissemination"), dissemination_config(me.clone(), peers.clone()));
+    let (dissemination, buffer) =
+        buffered::Engine::new(context.child("dissemination"), dissemination_config(me.clone(), peers.clone(), sizes));
     tasks.push(dissemination.start(channels.blocks));
-    let operations_config = operations_config(me, peers, blocker.clone());
+    let operations_config = operations_config(me, peers, blocker.clone(), sizes);
     let (serving, fetching) = p2p::Actor::new(context.child("operations"), operations_config);
     tasks.push(serving.start(channels.operations));
 
-    let (finality, blocks) = archives(&context, &core.roster, &page_cache).await;
+    let (finality, blocks) = archives(&context, &core, &page_cache).await;
     let stored = blocks.last_index().unwrap_or_default();
     let book = Book::open(context.child("terms"), PREFIX, &core.terms, &terms, stored).await;
     let plan = SyncPlan::init(context.child("plan"), PREFIX).await;
@@ -452,7 +486,7 @@ where
     let (delivery, marshal, floor) =
         MarshalActor::<_, Standard<Block>, _, _, _, _, _>::init(context.child("delivery"), finality, blocks, delivery_config).await;
     let pruning = pruning(history.keep_blocks, core.roster.term_blocks.get());
-    let db_config = db_config(PREFIX, page_cache.clone(), operations);
+    let db_config = db_config(PREFIX, page_cache.clone(), (operations, sizes));
     let state_config = state_config(&core, (marshal.clone(), floor), plan, joining, pruning, db_config);
     let (state, stateful) = Stateful::new(context.child("state"), state_config);
     let deferred = Deferred::new(context.child("deferred"), stateful.clone(), marshal.clone(), terms);

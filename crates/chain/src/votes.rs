@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::evidence::Witness;
 use crate::genesis::TermLengths;
 use crate::pace::Paced;
-use crate::stack::{Builder, Channel, MAILBOX, Marshal, PREFIX, REPLAY_BUFFER, WRITE_BUFFER};
+use crate::stack::{Builder, Channel, Marshal, PREFIX};
 use crate::terms::{Book, Boundary, Track, term_of, turn};
 use commonware_consensus::{
     Heightable as _,
@@ -88,11 +88,11 @@ impl<E: Rt, B: Blocker<PublicKey = ed25519::PublicKey> + Sync> Voting<E, B> {
             reporter: Witness { inner: self.deferred.clone(), core: Arc::clone(&self.core), seats },
             strategy: Sequential,
             partition: partition(term, may_sign),
-            mailbox_size: MAILBOX,
+            mailbox_size: self.core.sizes.mailbox,
             epoch: Epoch::new(term),
             floor: Floor::Genesis(begin.digest),
-            replay_buffer: REPLAY_BUFFER,
-            write_buffer: WRITE_BUFFER,
+            replay_buffer: self.core.sizes.replay_buffer,
+            write_buffer: self.core.sizes.write_buffer,
             page_cache: self.page_cache.clone(),
             leader_timeout,
             certification_timeout: leader_timeout * 2,

@@ -18,7 +18,11 @@ pub(crate) use source::{Joining, Progress, SERVED_AT_ONCE, largest_answer};
 use crate::app::Rt;
 use crate::block::{Digest, HEADER_SIZE, Header};
 use crate::core::Core;
+#[cfg(not(any(test, feature = "simulation")))]
+use crate::genesis::memo;
 use crate::genesis::{MAX_VALIDATORS, Roster, Seats};
+#[cfg(any(test, feature = "simulation"))]
+use crate::sim::memo;
 use crate::stack::Marshal;
 use crate::terms::{Book, Change, Kept, Terms, term_of};
 use bytes::Bytes;
@@ -197,7 +201,8 @@ fn certified<R: CryptoRng>(rng: &mut R, roster: &Roster, terms: &Terms, seats: &
     }
     let certificate = Certificate::decode_cfg(end.certificate.clone(), &MAX_VALIDATORS).map_err(|_| Lie("no certificate"))?;
     let same = certificate.proposal.payload == header.id() && certificate.round().epoch() == Epoch::new(header.term);
-    if !same || !certificate.verify(rng, &terms.onlooker(seats), &Sequential) {
+    let verify = || certificate.verify(rng, &terms.onlooker(seats), &Sequential);
+    if !same || !memo::certified(&[&roster.zone, &seats.hash, &header.id().0, &end.certificate], verify) {
         return Err(Lie("a certificate that is none"));
     }
     Ok(certificate)

@@ -1,7 +1,8 @@
 //! Validators that do not follow the protocol, written apart from it.
 //!
 //! Guarantees: they hold a real validator's key and sign with it whatever helps them. [`Evil::Twin`] and the silent ones are made of the
-//! honest implementation (in `node`); [`lie`] is not.
+//! honest implementation (in `node`); [`lie`] is not. Those that deceive who joins are the honest implementation but for what it says to
+//! them, which is `deceiver`'s.
 
 use super::dice::Dice;
 use super::frame::{Ballot, ballot};
@@ -30,16 +31,26 @@ pub enum Evil {
     Conflicting,
     /// Sends what is no message at all, and messages with a byte changed.
     Garbling,
+    /// Takes part, and tells those who join of seats that were never given and blocks that were never made.
+    FalseSeats,
+    /// Takes part, and gives those who join operations that are not the state's.
+    FalseState,
+    /// Takes part, and leaves those who join without an answer.
+    Mute,
 }
 
 impl Evil {
     pub(super) const ALL: [Self; 5] = [Self::Twin, Self::Withholding, Self::Silent, Self::Conflicting, Self::Garbling];
 
+    /// What matters only to those who join by state.
+    pub(super) const TO_JOINING: [Self; 3] = [Self::FalseSeats, Self::FalseState, Self::Mute];
+
     pub(super) fn silent_on(self) -> Vec<u64> {
         match self {
             Self::Withholding => vec![BLOCKS, BACKFILL],
             Self::Silent => vec![VOTES, CERTIFICATES, RESOLVER, BACKFILL, BLOCKS, JOINING, OPERATIONS, TRANSACTIONS],
-            Self::Twin | Self::Conflicting | Self::Garbling => vec![],
+            Self::Mute => vec![JOINING, OPERATIONS],
+            Self::Twin | Self::Conflicting | Self::Garbling | Self::FalseSeats | Self::FalseState => vec![],
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Guarantees: what is remembered depends on bytes alone, and is an answer that the real check gave in this run. Outside of a run nothing
 //! is remembered.
 
+use super::Fault;
 use crate::genesis::{BlsPublic, Validator};
 use commonware_cryptography::ed25519;
 use std::cell::RefCell;
@@ -17,6 +18,8 @@ const REMEMBERED: usize = 65_536;
 struct Memo {
     keys: HashMap<blake3::Hash, Parsed>,
     signatures: HashMap<blake3::Hash, bool>,
+    /// A seeded bug: every certificate is right.
+    believes: bool,
 }
 
 thread_local! {
@@ -27,8 +30,8 @@ thread_local! {
 pub(super) struct Remembering(());
 
 impl Remembering {
-    pub(super) fn begin() -> Self {
-        MEMO.set(Some(Memo::default()));
+    pub(super) fn begin(fault: Option<Fault>) -> Self {
+        MEMO.set(Some(Memo { believes: fault == Some(Fault::BelievesCertificates), ..Memo::default() }));
         Self(())
     }
 }
@@ -75,4 +78,9 @@ pub(crate) fn parsed(validator: &Validator, check: impl FnOnce() -> Parsed) -> P
 /// Whether a signature is right, by everything that it depends on.
 pub(crate) fn verified(parts: &[&[u8]], check: impl FnOnce() -> bool) -> bool {
     remembered(|memo| &mut memo.signatures, parts, check)
+}
+
+/// Whether a certificate that was shown to one who joins is right, by everything that it depends on.
+pub(crate) fn certified(parts: &[&[u8]], check: impl FnOnce() -> bool) -> bool {
+    MEMO.with_borrow(|memo| memo.as_ref().is_some_and(|memo| memo.believes)) || verified(parts, check)
 }

@@ -3,12 +3,13 @@
 //!
 //! ```text
 //!  seed ─► world ─┬─► node ×4..7 ─► stack, core, app, gossip (as in production)
-//!                 │      └─ context: runtime   disk: torn writes   net: overtaking, silence   liar: dishonesty
+//!                 │      └─ context: runtime   disk: torn writes   net: overtaking, silence   liar, deceiver: dishonesty
 //!                 ├─► scenario: state machine, clients ─► door ─► Core::submit
 //!                 └─► history: every rule, after every final block and every vote ─► the scenario's model
 //! ```
 //! Guarantees: the same seed gives the same run. The rules themselves are tested: with a fault put in on purpose a run fails.
-//! It does not simulate the authenticated connections (`net`) or state sync. No product links it: it is here for the tests, and behind
+//! In some runs a further validator begins with an empty disk and joins by state while all of this happens, and some lie to it.
+//! It does not simulate the authenticated connections (`net`). No product links it: it is here for the tests, and behind
 //! the feature `simulation` for `crates/sim`, which runs the ledger on it.
 //!
 //! The tests run a small machine: `SEED=7` runs one seed, `SEEDS=1000` as many from 0 on, `SECONDS=60` makes the faults last longer.
@@ -16,6 +17,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "what is wrong must end the run")]
 
 mod context;
+mod deceiver;
 mod dice;
 mod disk;
 mod door;
@@ -36,8 +38,8 @@ mod world;
 pub use dice::Dice;
 pub use door::{Answer, Desk, Door};
 pub use liar::Evil;
-pub use scenario::{Founders, Life, Model, Scenario};
-pub use world::{BEGIN, Outcome, Setup};
+pub use scenario::{Founders, Life, Model, Newcomer, Scenario};
+pub use world::{BEGIN, Joined, Outcome, Setup};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -49,6 +51,8 @@ pub enum Fault {
     ForgetsVotes,
     /// The disk says that all is synchronised and it is not: what was acknowledged is gone after a crash.
     LyingDisk,
+    /// Who joins by state takes every certificate for a right one.
+    BelievesCertificates,
 }
 
 /// Runs a scenario on the calling thread.

@@ -4,6 +4,7 @@
 //! overtake each other, honest votes are shown to the [`History`], and a dishonest validator can be made to keep things to itself or to
 //! speak to some only.
 
+use super::deceiver::Deceiver;
 use super::dice::Dice;
 use super::frame;
 use super::history::History;
@@ -13,7 +14,7 @@ use commonware_p2p::{
     CheckedSender, LimitedSender, Message, Receiver, Recipients,
     simulated::{self, Control, Link},
 };
-use commonware_runtime::{Clock as _, IoBufs, Quota, deterministic::Context};
+use commonware_runtime::{Clock as _, IoBuf, IoBufs, Quota, deterministic::Context};
 use commonware_utils::{NZU32, Probability};
 use futures::future::{Either, select};
 use std::num::NonZeroUsize;
@@ -64,6 +65,8 @@ pub(super) struct Manner {
     pub(super) silent: Vec<u64>,
     /// Whom it speaks to; nobody is left out if there is no list.
     pub(super) audience: Option<Vec<PublicKey>>,
+    /// What it says to those who join is this one's, if there is one.
+    pub(super) deceiver: Option<Deceiver>,
 }
 
 /// What all channels of one validator share.
@@ -126,7 +129,11 @@ impl CheckedSender for Checked<'_> {
         if manner.silent.contains(&self.channel) {
             return Unreliable::new(Feedback::Ok);
         }
-        let message = message.into().coalesce();
+        let mut message = message.into().coalesce();
+        if let Some(deceiver) = &manner.deceiver {
+            let Some(instead) = deceiver.instead(self.channel, message.as_ref()) else { return Unreliable::new(Feedback::Ok) };
+            message = IoBuf::from(instead);
+        }
         if self.channel == VOTES
             && let Some(node) = manner.honest
             && let Some(said) = frame::said(message.as_ref())

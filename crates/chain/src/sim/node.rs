@@ -5,6 +5,7 @@
 
 use super::Fault;
 use super::context::{NodeContext, SkewedClock, now_ms};
+use super::deceiver::Deceiver;
 use super::dice::Dice;
 use super::disk::Disk;
 use super::history::History;
@@ -18,16 +19,22 @@ use crate::core::{Core, Settings};
 use crate::evidence::Contradicted;
 use crate::genesis::{Genesis, Identity, Roster};
 use crate::gossip;
-use crate::stack::{self, Channels, Running};
+use crate::join::{Join, JoinStep};
+use crate::stack::{self, Channels, Running, Sizes};
 use crate::terms::{Terms, Track};
 use commonware_cryptography::{Signer as _, ed25519::PublicKey};
 use commonware_p2p::simulated::{Oracle, SplitTarget};
 use commonware_runtime::{Clock as _, Handle, Spawner as _, Supervisor as _, deterministic::Context};
+use commonware_utils::NZUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
 const CHANNELS: [u64; 8] = [VOTES, CERTIFICATES, RESOLVER, BACKFILL, BLOCKS, JOINING, OPERATIONS, TRANSACTIONS];
+/// As little as the engine works with: memory is what a validator that starts again and again costs most, and small queues and caches
+/// run full as those of production do under load.
+const SIZES: Sizes =
+    Sizes { pages: NZUsize!(128), write_buffer: NZUsize!(8 << 10), replay_buffer: NZUsize!(8 << 10), mailbox: NZUsize!(32) };
 /// Until every task of a validator that was stopped is gone.
 const SETTLE: Duration = Duration::from_millis(5);
 
@@ -46,6 +53,8 @@ pub(super) struct Zone {
     pub(super) ready: Arc<Mutex<Vec<Option<Arc<Core>>>>>,
     /// Proofs of contradiction that honest validators met, each once.
     pub(super) contradictions: Arc<Mutex<Vec<Contradicted>>>,
+    /// How far the one is that joins.
+    pub(super) joined: Arc<Mutex<Option<JoinStep>>>,
     pub(super) overtake_percent: u64,
     pub(super) scenario: Arc<dyn Scenario>,
     pub(super) fault: Option<Fault>,
@@ -60,6 +69,8 @@ pub(super) struct Node {
     pub(super) index: usize,
     pub(super) evil: Option<Evil>,
     identity: Identity,
+    /// Whether it began without blocks when the others had some, and joins by state.
+    joins: bool,
     skew_ms: i64,
     dice: Dice,
     /// Two for a twin.
@@ -70,8 +81,14 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(index: usize, identity: Identity, skew_ms: i64, evil: Option<Evil>, dice: Dice, fault: Option<Fault>) -> Self {
-        let disk = |twin: u8| Disk::new(format!("v{index}t{twin}"), dice.clone(), fault == Some(Fault::LyingDisk));
-        Self { index, evil, identity, skew_ms, disks: [disk(0), disk(1)], dice, life: 0, running: None }
+        let joins = false;
+        let disk = || Disk::new(dice.clone(), fault == Some(Fault::LyingDisk));
+        Self { index, evil, identity, joins, skew_ms, disks: [disk(), disk()], dice, life: 0, running: None }
+    }
+
+    /// The same, but it begins without blocks when the others have some, and joins by state.
+    pub(super) fn joining(self) -> Self {
+        Self { joins: true, ..self }
     }
 
     pub(super) fn key(&self) -> PublicKey {
@@ -88,6 +105,7 @@ impl Node {
         let incarnation = Incarnation {
             index: self.index,
             identity: self.identity.clone(),
+            joins: self.joins,
             skew_ms: self.skew_ms,
             dice: self.dice.clone(),
             zone: zone.clone(),
@@ -97,7 +115,9 @@ impl Node {
             match evil {
                 None => incarnation.honest(&context, disks[0].clone()).await,
                 Some(Evil::Twin) => incarnation.twins(&context, disks).await,
-                Some(Evil::Withholding) => incarnation.engine(&context, disks[0].clone(), Evil::Withholding).await,
+                Some(evil @ (Evil::Withholding | Evil::FalseSeats | Evil::FalseState | Evil::Mute)) => {
+                    incarnation.engine(&context, disks[0].clone(), evil).await;
+                }
                 Some(evil) => incarnation.liar(&context, evil).await,
             }
         }));
@@ -118,10 +138,10 @@ impl Node {
         lock(&zone.ready)[self.index] = None;
         lock(&zone.history).crashed(now_ms(context), self.index);
         for disk in &self.disks {
-            disk.lose_power(context).await;
+            disk.lose_power(context.current());
             if zone.fault == Some(Fault::ForgetsVotes) {
                 for term in 0..TERMS_FORGOTTEN {
-                    disk.forget(context, &format!("{}-votes-{term}", stack::PREFIX)).await;
+                    disk.forget(&format!("{}-votes-{term}", stack::PREFIX));
                 }
             }
         }
@@ -132,6 +152,7 @@ impl Node {
 struct Incarnation {
     index: usize,
     identity: Identity,
+    joins: bool,
     skew_ms: i64,
     dice: Dice,
     zone: Zone,
@@ -158,7 +179,7 @@ impl Incarnation {
     }
 
     async fn honest(self, context: &Context, disk: Disk) {
-        let manner = Manner { honest: Some(self.index), silent: vec![], audience: None };
+        let manner = Manner { honest: Some(self.index), silent: vec![], audience: None, deceiver: None };
         let channels = self.channels(&self.wiring(context, manner)).await;
         let (core, running) = self.run(context, disk, channels, true).await;
         let height = core.tip().map_or(0, |tip| tip.header.height);
@@ -169,7 +190,10 @@ impl Incarnation {
 
     /// The honest implementation with its mouth held shut here and there.
     async fn engine(self, context: &Context, disk: Disk, evil: Evil) {
-        let manner = Manner { honest: None, silent: evil.silent_on(), audience: None };
+        let lies = matches!(evil, Evil::FalseSeats | Evil::FalseState);
+        let (dice, identity) = (self.dice.clone(), self.identity.clone());
+        let deceiver = lies.then(|| Deceiver { evil, dice, identity, roster: Arc::new(self.roster()) });
+        let manner = Manner { honest: None, silent: evil.silent_on(), audience: None, deceiver };
         let channels = self.channels(&self.wiring(context, manner)).await;
         let (_core, running) = self.run(context, disk, channels, false).await;
         ended(self.index, running, false).await;
@@ -181,7 +205,7 @@ impl Incarnation {
         let others: Vec<PublicKey> = self.keys().into_iter().filter(|key| *key != me).collect();
         let (one, other) = others.split_at(others.len() / 2 + usize::from(self.dice.percent(50)));
         let wirings = [one, other].map(|audience| {
-            let manner = Manner { honest: None, silent: vec![], audience: Some(audience.to_vec()) };
+            let manner = Manner { honest: None, silent: vec![], audience: Some(audience.to_vec()), deceiver: None };
             self.wiring(context, manner)
         });
         let mut channels = [Vec::new(), Vec::new()];
@@ -199,7 +223,7 @@ impl Incarnation {
     }
 
     async fn liar(self, context: &Context, evil: Evil) {
-        let manner = Manner { honest: None, silent: evil.silent_on(), audience: None };
+        let manner = Manner { honest: None, silent: evil.silent_on(), audience: None, deceiver: None };
         let channels = self.channels(&self.wiring(context, manner)).await;
         let (_, scheme) = Terms::new(&self.identity, &self.roster()).of(0).expect("the first term is known");
         lie(context, &self.dice, evil, &scheme, channels);
@@ -228,7 +252,8 @@ impl Incarnation {
         let clock = LedgerClock::new(Arc::new(SkewedClock { context: context.child("clock"), skew_ms: self.skew_ms }));
         let (outbox, sending) = mpsc::channel(gossip::OUTBOX);
         let machine = self.zone.scenario.machine();
-        let core = Core::new(machine, self.roster(), self.identity.clone(), clock, Settings::default(), Some(outbox));
+        let settings = Settings { sizes: SIZES, ..Settings::default() };
+        let core = Core::new(machine, self.roster(), self.identity.clone(), clock, settings, Some(outbox));
         let core = Arc::new(core);
         if watched {
             self.watch(context, &core);
@@ -242,9 +267,18 @@ impl Incarnation {
         let peers = self.zone.oracle.manager();
         // Everybody is reachable in every term: who may connect is the authenticated network's business.
         let track: Track = Box::new(|_, _, _| ());
-        let running =
-            stack::start(runtime.child("engine"), engine, peers, control, track, Arc::clone(&core), crate::join::History::default()).await;
+        let running = stack::start(runtime.child("engine"), engine, peers, control, track, Arc::clone(&core), self.history()).await;
         (core, running)
+    }
+
+    /// How it comes to its blocks.
+    fn history(&self) -> crate::join::History {
+        if !self.joins {
+            return crate::join::History::default();
+        }
+        let joined = Arc::clone(&self.zone.joined);
+        let on_join = Arc::new(move |step| *lock(&joined) = Some(step));
+        crate::join::History { join: Join::State, on_join: Some(on_join), keep_blocks: None }
     }
 
     /// Tells the history what becomes final here.

@@ -16,6 +16,15 @@ use std::time::Duration;
 /// What somebody does for as long as a run lasts.
 pub type Life = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// Who joins while a run lasts.
+#[derive(Clone)]
+pub struct Newcomer {
+    /// Its public keys.
+    pub validator: Validator,
+    /// What its key for votes is made of, for whoever registers it.
+    pub secret: [u8; 32],
+}
+
 /// What a run gives a scenario to begin with.
 pub struct Founders {
     /// The validators of the first term, in the order of their numbers.
@@ -24,6 +33,8 @@ pub struct Founders {
     pub dishonest: Vec<usize>,
     /// Whether seats may change hands in this run, down to one validator less: the dishonest are less than a third of those too.
     pub may_rotate: bool,
+    /// Who joins while the run lasts, if anybody does: it has no seat unless the scenario gives it one.
+    pub newcomer: Option<Newcomer>,
     /// Choices of the scenario.
     pub dice: Dice,
 }

@@ -42,6 +42,8 @@ struct Tally {
     applied: AtomicU64,
     /// Who has a seat; one after the other loses it for a while. Empty: seats never change.
     founders: Vec<Validator>,
+    /// Has the seat of whoever lost it.
+    newcomer: Option<Validator>,
 }
 
 fn tx(client: u8, seq: u64) -> Bytes {
@@ -89,7 +91,8 @@ impl Machine for Tally {
         // In half of the turns everybody sits.
         let away = usize::try_from(turn / 2).ok()?.checked_rem(self.founders.len()).filter(|_| turn % 2 == 1);
         let seated = self.founders.iter().enumerate().filter(|(index, _)| Some(*index) != away);
-        Some(seated.map(|(_, validator)| validator.clone()).collect())
+        let newcomer = self.newcomer.iter().filter(|_| away.is_some());
+        Some(seated.map(|(_, validator)| validator).chain(newcomer).cloned().collect())
     }
 
     fn verify(&self, txs: &[Bytes]) -> bool {
@@ -137,11 +140,13 @@ impl Machine for Tally {
 pub(super) struct Small {
     manner: Manner,
     founders: Vec<Validator>,
+    newcomer: Option<Validator>,
 }
 
 impl Small {
     pub(super) fn new(founders: Founders, manner: Manner) -> Self {
-        Self { manner, founders: if founders.may_rotate { founders.validators } else { Vec::new() } }
+        let newcomer = founders.newcomer.filter(|_| founders.may_rotate).map(|newcomer| newcomer.validator);
+        Self { manner, founders: if founders.may_rotate { founders.validators } else { Vec::new() }, newcomer }
     }
 }
 
@@ -150,7 +155,12 @@ impl Scenario for Small {
         ([42; 32], 1_000)
     }
     fn machine(&self) -> Arc<dyn Machine> {
-        Arc::new(Tally { manner: self.manner, applied: AtomicU64::new(0), founders: self.founders.clone() })
+        Arc::new(Tally {
+            manner: self.manner,
+            applied: AtomicU64::new(0),
+            founders: self.founders.clone(),
+            newcomer: self.newcomer.clone(),
+        })
     }
     fn model(&self) -> Box<dyn Model> {
         Box::new(Totals::default())

@@ -7,7 +7,9 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::sync::Once;
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 thread_local! {
@@ -59,6 +61,12 @@ pub(super) fn error() -> Option<String> {
 struct Errors;
 
 impl Subscriber for Errors {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.enabled(metadata) { Interest::always() } else { Interest::never() }
+    }
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::ERROR)
+    }
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         *metadata.level() == Level::ERROR
     }

@@ -10,9 +10,10 @@ use super::history::History;
 use super::liar::Evil;
 use super::net::Quality;
 use super::node::{Node, Zone, lock};
-use super::scenario::{Founders, Scenario};
+use super::scenario::{Founders, Newcomer, Scenario};
 use super::{Fault, memo, verdict};
 use crate::genesis::{Genesis, Identity};
+use crate::join::JoinStep;
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::{Manager as _, simulated};
 use commonware_runtime::{Clock as _, Runner as _, Spawner as _, Supervisor as _, deterministic};
@@ -32,6 +33,14 @@ const MORE_BLOCKS: u64 = 12;
 const MORE_ACKS: usize = 12;
 /// Largest message of the network.
 const MAX_MESSAGE: u32 = 8 << 20;
+/// The most often that a kind of fault strikes...
+const OFTEN_MS: u64 = 2_000;
+/// ... and the most seldom in a run so short that a tenth of it is less.
+const SELDOM_MS: u64 = 10_000;
+/// Runs in which somebody joins by state...
+const JOINS_PERCENT: u64 = 40;
+/// ... and, of their dishonest validators, those that lie to it and do nothing else.
+const DECEIVES_PERCENT: u64 = 50;
 /// After mending.
 const GOOD: Quality = Quality { latency_ms: 20, jitter_ms: 5, loss_percent: 0 };
 
@@ -44,6 +53,15 @@ pub struct Setup {
     pub seconds: u64,
     /// A fault that no validator survives, to see that it is found.
     pub fault: Option<Fault>,
+}
+
+/// How a newcomer came to its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// No term had ended when it looked, and it followed by blocks.
+    Blocks,
+    /// It took the state after this block.
+    State(u64),
 }
 
 /// What a run came to.
@@ -59,6 +77,8 @@ pub struct Outcome {
     pub evil: Vec<Evil>,
     /// Whether seats could change hands.
     pub rotates: bool,
+    /// How somebody joined, if anybody did.
+    pub joined: Option<Joined>,
     /// The highest final block.
     pub height: u64,
     /// Transactions that clients were told are final.
@@ -71,13 +91,43 @@ pub struct Outcome {
     pub virtual_ms: u64,
 }
 
+fn joined(zone: &Zone) -> Joined {
+    match *lock(&zone.joined) {
+        Some(JoinStep::Joined { height }) => Joined::State(height),
+        _ => Joined::Blocks,
+    }
+}
+
+/// In how many of a million ticks a kind of fault strikes in a run: from each [`OFTEN_MS`] to each tenth of the run, every factor alike, so
+/// that there are storms, and calms in which much can build up before the next fault.
+fn strikes(dice: &Dice, seconds: u64) -> u64 {
+    let seldom_ms = (seconds * 100).max(SELDOM_MS);
+    let (mut every_ms, mut all) = (OFTEN_MS, vec![OFTEN_MS]);
+    while every_ms < seldom_ms {
+        every_ms = (every_ms * 11 / 10).min(seldom_ms);
+        all.push(every_ms);
+    }
+    let tick_ms = u64::try_from(TICK.as_millis()).expect("small");
+    1_000_000 * tick_ms / all[dice.index(all.len())]
+}
+
+fn some_evil(dice: &Dice, joins: bool, fault: Option<Fault>) -> Evil {
+    if fault == Some(Fault::BelievesCertificates) {
+        return Evil::FalseSeats;
+    }
+    if joins && dice.percent(DECEIVES_PERCENT) {
+        return Evil::TO_JOINING[dice.index(Evil::TO_JOINING.len())];
+    }
+    Evil::ALL[dice.index(Evil::ALL.len())]
+}
+
 type Make<'a> = &'a mut dyn FnMut(Founders) -> Arc<dyn Scenario>;
 
 /// Runs; panics when a rule is broken.
 pub(super) fn run(setup: Setup, make: Make<'_>) -> Outcome {
     let _listening = verdict::listen();
-    let _remembering = memo::Remembering::begin();
-    let (scene, scenario) = Scene::new(setup.seed, make);
+    let _remembering = memo::Remembering::begin(setup.fault);
+    let (scene, scenario) = Scene::new(setup, make);
     let limit = Duration::from_secs(setup.seconds) + scenario.recovery() * 2;
     let config = deterministic::Config::new().with_seed(setup.seed).with_timeout(Some(limit));
     let config = config.with_start_time(UNIX_EPOCH + Duration::from_millis(BEGIN));
@@ -93,21 +143,29 @@ struct Scene {
     term_blocks: u64,
     dishonest: Vec<usize>,
     rotates: bool,
+    newcomer: Option<Identity>,
 }
 
 impl Scene {
-    fn new(seed: u64, make: Make<'_>) -> (Self, Arc<dyn Scenario>) {
+    fn new(Setup { seed, fault, .. }: Setup, make: Make<'_>) -> (Self, Arc<dyn Scenario>) {
         let dice = Dice::new(seed);
         let count = usize::try_from(dice.range(4, 7)).expect("few");
-        let identities = identities(count);
+        let mut identities = identities(count + 1);
+        let newcomer = identities.pop().filter(|_| dice.percent(JOINS_PERCENT) || fault == Some(Fault::BelievesCertificates));
         let term_blocks = dice.range(4, 24);
         let dishonest = dice.some(dice.index((count - 1) / 3 + 1), count);
         // One seat fewer must still bear them.
         let rotates = dishonest.len() <= (count - 2) / 3 && dice.percent(50);
         let validators = identities.iter().map(Identity::validator).collect();
-        let founders = Founders { validators, dishonest: dishonest.clone(), may_rotate: rotates, dice: Dice::new(dice.word()) };
+        let founders = Founders {
+            validators,
+            dishonest: dishonest.clone(),
+            may_rotate: rotates,
+            newcomer: newcomer.as_ref().map(|identity| Newcomer { validator: identity.validator(), secret: secret(count) }),
+            dice: Dice::new(dice.word()),
+        };
         let scenario = make(founders);
-        (Self { dice, identities, term_blocks, dishonest, rotates }, scenario)
+        (Self { dice, identities, term_blocks, dishonest, rotates, newcomer }, scenario)
     }
 }
 
@@ -118,6 +176,8 @@ struct World {
     zone: Zone,
     nodes: Vec<Node>,
     rotates: bool,
+    /// Which of the nodes joins, if any.
+    newcomer: Option<usize>,
     quality: Quality,
     /// For each validator: which side of a partition it is on, if there is one.
     sides: Option<Vec<bool>>,
@@ -126,20 +186,24 @@ struct World {
     heal_at: u64,
     /// When a crashed validator comes back.
     back_at: Vec<Option<u64>>,
-    /// How likely a partition or a crash begins in a tick: some runs are calm, some are not.
-    parts_per_mille: u64,
-    crashes_per_mille: u64,
+    /// In how many of a million ticks a partition or a crash begins.
+    parts_ppm: u64,
+    crashes_ppm: u64,
     crashes: u64,
     partitions: u64,
 }
 
+fn secret(index: usize) -> [u8; 32] {
+    [u8::try_from(index + 1).expect("few"); 32]
+}
+
 fn identities(count: usize) -> Vec<Identity> {
-    (1..=count).map(|n| Identity::from_secret(&[u8::try_from(n).expect("few"); 32]).expect("a secret")).collect()
+    (0..count).map(|index| Identity::from_secret(&secret(index)).expect("a secret")).collect()
 }
 
 impl World {
     fn new(context: Context, setup: Setup, scene: Scene, scenario: Arc<dyn Scenario>) -> Self {
-        let Scene { dice, identities, term_blocks, dishonest, rotates } = scene;
+        let Scene { dice, identities, term_blocks, dishonest, rotates, newcomer } = scene;
         let count = identities.len();
         let (zone, timestamp_ms) = scenario.zone();
         let validators: Vec<_> = identities.iter().map(Identity::validator).collect();
@@ -153,25 +217,29 @@ impl World {
         };
         let (network, oracle) = simulated::Network::<_, PublicKey>::new(context.child("network"), config);
         network.start();
+        let everybody = count + usize::from(newcomer.is_some());
         let zone = Zone {
             genesis,
             oracle,
-            history: Arc::new(Mutex::new(History::new(count, scenario.model()))),
-            ready: Arc::new(Mutex::new(vec![None; count])),
+            history: Arc::new(Mutex::new(History::new(everybody, scenario.model()))),
+            ready: Arc::new(Mutex::new(vec![None; everybody])),
             contradictions: Arc::default(),
+            joined: Arc::default(),
             overtake_percent: dice.below(8),
             scenario,
             fault: setup.fault,
         };
         let node = |(index, identity): (usize, Identity)| {
-            let evil = dishonest.contains(&index).then(|| Evil::ALL[dice.index(Evil::ALL.len())]);
+            let evil = dishonest.contains(&index).then(|| some_evil(&dice, newcomer.is_some(), setup.fault));
             let skew_ms = i64::try_from(dice.below(2_001)).expect("small") - 1_000;
             Node::new(index, identity, skew_ms, evil, Dice::new(dice.word()), setup.fault)
         };
-        let nodes: Vec<Node> = identities.into_iter().enumerate().map(node).collect();
+        let mut nodes: Vec<Node> = identities.into_iter().enumerate().map(node).collect();
+        nodes.extend(newcomer.clone().map(|identity| node((count, identity)).joining()));
+        let newcomer = newcomer.map(|_| count);
         zone.oracle.manager().track(0, Set::from_iter_dedup(nodes.iter().map(Node::key)));
-        let back_at = vec![None; count];
-        let (parts_per_mille, crashes_per_mille) = (dice.below(40), dice.below(40));
+        let back_at = vec![None; everybody];
+        let (parts_ppm, crashes_ppm) = (strikes(&dice, setup.seconds), strikes(&dice, setup.seconds));
         Self {
             context,
             setup,
@@ -179,13 +247,14 @@ impl World {
             zone,
             nodes,
             rotates,
+            newcomer,
             quality: GOOD,
             sides: None,
             one_way: false,
             heal_at: 0,
             back_at,
-            parts_per_mille,
-            crashes_per_mille,
+            parts_ppm,
+            crashes_ppm,
             crashes: 0,
             partitions: 0,
         }
@@ -201,8 +270,12 @@ impl World {
         self.link().await;
         let dishonest: Vec<_> = self.nodes.iter().filter_map(|node| node.evil.map(|evil| (node.index, evil))).collect();
         verdict::about(format!("{} validators, dishonest {dishonest:?}, {:?}", self.nodes.len(), self.quality));
-        for node in &mut self.nodes {
+        for node in self.nodes.iter_mut().filter(|node| Some(node.index) != self.newcomer) {
             node.start(&self.context, &self.zone);
+        }
+        if let Some(newcomer) = self.newcomer {
+            // From when perhaps no term has ended yet to when the faults are nearly over.
+            self.back_at[newcomer] = Some(begin + self.dice.below(self.setup.seconds * 900 + 1));
         }
         for client in 0..self.zone.scenario.clients() {
             self.client(client);
@@ -262,10 +335,10 @@ impl World {
             self.sides = None;
             self.quality = self.some_quality();
             self.link().await;
-        } else if self.sides.is_none() && self.dice.below(1_000) < self.parts_per_mille {
+        } else if self.sides.is_none() && self.dice.below(1_000_000) < self.parts_ppm {
             self.part(now).await;
         }
-        if self.dice.below(1_000) < self.crashes_per_mille {
+        if self.dice.below(1_000_000) < self.crashes_ppm {
             self.crash_some(now).await;
         }
     }
@@ -357,6 +430,7 @@ impl World {
             validators: self.nodes.len(),
             evil: self.nodes.iter().filter_map(|node| node.evil).collect(),
             rotates: self.rotates,
+            joined: self.newcomer.map(|_| joined(&self.zone)),
             height: history.tip(),
             acknowledged: history.acknowledged(),
             crashes: self.crashes,

@@ -21,7 +21,7 @@ mod user;
 pub use bugs::Bug;
 pub use model::Counts;
 
-use pasture_chain::sim::{Fault, Outcome, Setup, attempt};
+use pasture_chain::sim::{Fault, Joined, Outcome, Setup, attempt};
 use serde::Serialize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use town::Town;
@@ -71,6 +71,10 @@ pub struct Held {
     pub evil: Vec<String>,
     /// Whether the ledger elects them.
     pub elects: bool,
+    /// Whether somebody joined meanwhile.
+    pub joins: bool,
+    /// The height of the block whose state it took, if it took one.
+    pub joined_at: Option<u64>,
     /// Provider nodes.
     pub nodes: usize,
     /// What happened on the ledger.
@@ -123,11 +127,17 @@ pub fn run(options: Options) -> Result<Held, Failed> {
 
 fn held(seed: u64, outcome: Outcome, town: &Town) -> Held {
     let trace = pasture_types::ids::derive("pasture simulation trace", &[&outcome.trace, outcome.auditor.as_bytes()]);
+    let joined_at = match outcome.joined {
+        Some(Joined::State(height)) => Some(height),
+        Some(Joined::Blocks) | None => None,
+    };
     Held {
         seed,
         validators: outcome.validators,
         evil: outcome.evil.iter().map(|evil| format!("{evil:?}")).collect(),
         elects: town.elects(),
+        joins: outcome.joined.is_some(),
+        joined_at,
         nodes: town.nodes(),
         counts: town.counts(),
         blocks: outcome.height,

@@ -1,4 +1,4 @@
-//! What a validator's operator does: stands for election, adds to its deposit and takes from it, accuses others, comes back.
+//! What a validator's operator does: registers it, stands for election, adds to its deposit and takes from it, accuses others, comes back.
 //!
 //! Guarantees: deposits move only so that seats change hands; whom it accuses is shown by votes that some validator really met.
 
@@ -6,6 +6,8 @@ use super::agent::{Look, Mind};
 use super::town::Shared;
 use pasture_chain::sim::{Dice, Door};
 use pasture_ledger::query;
+use pasture_types::genesis::GenesisValidator;
+use pasture_types::keys::Signature;
 use pasture_types::tx::Action;
 use pasture_types::validator::ValidatorAction;
 use pasture_types::{Amount, NodeId};
@@ -14,6 +16,8 @@ use std::sync::Arc;
 /// An operator of one validator.
 pub(super) struct Operator {
     key: [u8; 32],
+    /// Registers it, if the genesis does not.
+    registers: Option<Action>,
     min_bond: Amount,
     dice: Dice,
     /// Contradictions that it has seen.
@@ -22,7 +26,13 @@ pub(super) struct Operator {
 
 impl Operator {
     pub(super) fn new(key: [u8; 32], shared: &Arc<Shared>, dice: Dice) -> Self {
-        Self { key, min_bond: shared.genesis.params.validators.min_bond, dice, seen: 0 }
+        Self { key, registers: None, min_bond: shared.genesis.params.validators.min_bond, dice, seen: 0 }
+    }
+
+    /// The same, of a validator that has to be registered.
+    pub(super) fn registering(self, new: GenesisValidator, consent: Signature) -> Self {
+        let bond = self.min_bond.saturating_add(self.min_bond);
+        Self { registers: Some(Action::RegisterValidator { validator: new, consent, bond }), ..self }
     }
 
     fn accuse(&mut self, look: &Look<'_>, door: &Door) -> Option<ValidatorAction> {
@@ -42,7 +52,9 @@ impl Mind for Operator {
 
     fn decide(&mut self, look: &Look<'_>, door: &Door) -> Option<(usize, Vec<Action>)> {
         let key = self.key;
-        let validator = query::validators::validator(look.state, &NodeId(key))?;
+        let Some(validator) = query::validators::validator(look.state, &NodeId(key)) else {
+            return self.registers.clone().map(|action| (0, vec![action]));
+        };
         let some = Amount(u128::from(self.dice.range(1, 20)) * self.min_bond.0 / 4);
         let action = if validator.jail.is_some() && self.dice.percent(30) {
             // Refused until its time has passed.

@@ -12,12 +12,13 @@ use super::provider::{Provider, Serving};
 use super::user::{User, Using};
 use super::{Options, lock};
 use pasture_chain::Machine;
-use pasture_chain::sim::{BEGIN, Dice, Door, Founders, Life, Model, Scenario};
+use pasture_chain::sim::{BEGIN, Dice, Door, Founders, Life, Model, Newcomer, Scenario};
 use pasture_machine::LedgerMachine;
 use pasture_types::genesis::{Genesis, GenesisAccount, GenesisValidator, Params, RULES_VERSION};
 use pasture_types::governance::FeeParams;
-use pasture_types::validator::ValidatorParams;
-use pasture_types::{AccountId, Amount, LeaseId, Millis, SigningKey, Timestamp, ids};
+use pasture_types::keys::Signature;
+use pasture_types::validator::{ValidatorParams, validator_consent_digest};
+use pasture_types::{AccountId, Amount, LeaseId, Millis, SigningKey, Timestamp, ZoneId, ids};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,6 +29,8 @@ const BEFORE: u64 = 60_000;
 const PURSE: Amount = Amount::credits(100_000);
 /// Most nodes of a run.
 const MAX_NODES: usize = 100;
+/// How many times as long as in the busiest runs people wait between two looks in the calmest.
+const MOST_LEISURE: u64 = 4;
 /// Paid leases, accepted after the faults, that a run must see before it ends.
 const MORE_PAID: u64 = 2;
 /// How long that may take: an order that is drawn again and again, a job, its windows.
@@ -74,7 +77,7 @@ pub(super) struct Shared {
 enum Person {
     Provider { serving: Serving, provider: SigningKey, node: Box<SigningKey>, ppm: u128 },
     User { using: Using, key: SigningKey },
-    Operator { key: SigningKey, validator: [u8; 32] },
+    Operator { key: SigningKey, validator: [u8; 32], registers: Option<Newcomer> },
 }
 
 /// A zone with its people.
@@ -85,6 +88,7 @@ pub(super) struct Town {
     verified: Verified,
     bug: Option<Bug>,
     nodes: usize,
+    leisure: u64,
 }
 
 fn one_of<T: Copy>(dice: &Dice, all: &[T]) -> Option<T> {
@@ -130,12 +134,20 @@ fn params(dice: &Dice, validators: usize, elects: bool) -> Params {
     }
 }
 
+/// What an operator shows to register whoever joins.
+fn registration(newcomer: &Newcomer, operator: &SigningKey, zone: &ZoneId) -> (GenesisValidator, Signature) {
+    let Newcomer { validator: v, secret } = newcomer;
+    let consent = SigningKey::from_seed(*secret).sign(&validator_consent_digest(zone, &operator.account(), &v.key, &v.bls_key));
+    (GenesisValidator { key: v.key, bls_key: v.bls_key.clone(), bls_pop: v.bls_pop.clone(), operator: operator.account() }, consent)
+}
+
 impl Town {
     pub(super) fn new(founders: Founders, options: &Options) -> Self {
-        let Founders { validators, may_rotate, dice, .. } = founders;
+        let Founders { validators, may_rotate, newcomer, dice, .. } = founders;
         // Most runs are small and a few are not: faults need time, not people.
         let chosen = if dice.percent(4) { dice.range(30, MAX_NODES as u64) } else { dice.range(3, 16) };
         let nodes = options.nodes.unwrap_or(usize::try_from(chosen).unwrap_or(3)).clamp(2, MAX_NODES);
+        let leisure = dice.range(1, MOST_LEISURE);
         let mut people = providers(&dice, nodes);
         people.extend(users(&dice, nodes / 2 + 2));
         let mut members: Vec<GenesisValidator> = Vec::new();
@@ -143,8 +155,13 @@ impl Town {
             let key = SigningKey::from_seed(seed_of("operator", n));
             members.push(GenesisValidator { key: v.key, bls_key: v.bls_key.clone(), bls_pop: v.bls_pop.clone(), operator: key.account() });
             if may_rotate {
-                people.push(Person::Operator { key, validator: v.key });
+                people.push(Person::Operator { key, validator: v.key, registers: None });
             }
+        }
+        // In half of the runs whoever joins stands for election too.
+        if let Some(newcomer) = newcomer.filter(|_| may_rotate && dice.percent(50)) {
+            let key = SigningKey::from_seed(seed_of("operator", validators.len()));
+            people.push(Person::Operator { key, validator: newcomer.validator.key, registers: Some(newcomer) });
         }
         members.sort_by_key(|v| v.key);
         let genesis = Genesis {
@@ -164,7 +181,7 @@ impl Town {
         let accounts = people.iter().map(|person| person.key().account()).collect();
         let ledger = Arc::new(Mutex::new(Ledger::new(&genesis, options.bug)));
         let shared = Arc::new(Shared { genesis, truth: Mutex::default(), users, accounts });
-        Self { shared, people, ledger, verified: Verified::default(), bug: options.bug, nodes }
+        Self { shared, people, ledger, verified: Verified::default(), bug: options.bug, nodes, leisure }
     }
 
     pub(super) const fn nodes(&self) -> usize {
@@ -211,6 +228,7 @@ impl Scenario for Town {
     }
 
     fn live(&self, client: usize, door: Door) -> Life {
+        let leisure = self.leisure;
         let (shared, zone, dice) = (Arc::clone(&self.shared), self.shared.genesis.zone(), door.dice().clone());
         let ledger = Arc::clone(&self.ledger);
         let of = |key: &SigningKey| Hand::of_account(key.clone(), key.account(), zone);
@@ -221,10 +239,15 @@ impl Scenario for Town {
                 Box::pin(live(door, Box::new(mind), hands, ledger))
             }
             Some(Person::User { using, key }) => {
-                Box::pin(live(door, Box::new(User::new(*using, key.account(), shared, dice)), vec![of(key)], ledger))
+                Box::pin(live(door, Box::new(User::new(*using, key.account(), leisure, shared, dice)), vec![of(key)], ledger))
             }
-            Some(Person::Operator { key, validator }) => {
-                Box::pin(live(door, Box::new(Operator::new(*validator, &shared, dice)), vec![of(key)], ledger))
+            Some(Person::Operator { key, validator, registers }) => {
+                let mut operator = Operator::new(*validator, &shared, dice);
+                if let Some(newcomer) = registers {
+                    let (new, consent) = registration(newcomer, key, &zone);
+                    operator = operator.registering(new, consent);
+                }
+                Box::pin(live(door, Box::new(operator), vec![of(key)], ledger))
             }
             None => Box::pin(std::future::ready(())),
         }

@@ -47,6 +47,8 @@ impl Using {
 pub(super) struct User {
     using: Using,
     account: AccountId,
+    /// How many times as long as the busiest it waits between two looks.
+    leisure: u64,
     shared: Arc<Shared>,
     dice: Dice,
     objected: BTreeSet<LeaseId>,
@@ -56,8 +58,8 @@ pub(super) struct User {
 }
 
 impl User {
-    pub(super) const fn new(using: Using, account: AccountId, shared: Arc<Shared>, dice: Dice) -> Self {
-        Self { using, account, shared, dice, objected: BTreeSet::new(), order_over: None, lease_over: None }
+    pub(super) const fn new(using: Using, account: AccountId, leisure: u64, shared: Arc<Shared>, dice: Dice) -> Self {
+        Self { using, account, leisure, shared, dice, objected: BTreeSet::new(), order_over: None, lease_over: None }
     }
 
     fn order(&self, look: &Look<'_>) -> Action {
@@ -130,7 +132,7 @@ impl User {
 
 impl Mind for User {
     fn pace(&self) -> (u64, u64) {
-        (400, 3_000)
+        (400 * self.leisure, 3_000 * self.leisure)
     }
 
     fn decide(&mut self, look: &Look<'_>, _: &Door) -> Option<(usize, Vec<Action>)> {

@@ -11,10 +11,15 @@ mod usage;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+/// A simulated validator lives for seconds and takes megabytes anew each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "usage: farm-sim people  [--nodes N] [--users N] [--days N | --hours N] [--seed N] [--verify] [--json]
                 [--absent-ppm N] [--deceived-ppm N] [--look-minutes N] [--avoids N] [--penalty N] [--reputation-weight N]
                 [--history-weight N]
-       farm-sim network [--seed N] [--seeds N] [--seconds N] [--nodes N] [--jobs N] [--minutes N] [--done FILE] [--bug NAME] [--json]
+       farm-sim network [--seed N] [--seeds N] [--seconds N] [--nodes N] [--jobs N] [--minutes N] [--done FILE] [--revision NAME]
+                [--bug NAME] [--json]
        farm-sim scale   [--nodes N] [--leases N] [--seed N] [--json]";
 
 /// Why the program ends without a result.

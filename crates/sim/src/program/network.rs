@@ -1,7 +1,8 @@
 //! `farm-sim network`: the ledger on the real engine under faults, seed after seed.
 //!
 //! Guarantees: a seed that fails is named with the command that repeats it. With `--done FILE` each seed that held is written to the file
-//! as it ends, and those in it are not run again: a run that was broken off goes on.
+//! as it ends, and those in it are not run again: a run that was broken off goes on. A line has what checks it again: the same seed gives the
+//! same trace with the same revision of the code, which `--revision NAME` names.
 
 use crate::args::{Args, unknown, wrong};
 use crate::{Wrong, usage};
@@ -27,12 +28,13 @@ struct Plan {
     /// No seed is begun after so long.
     length: Option<Duration>,
     done: Option<PathBuf>,
+    revision: String,
     json: bool,
 }
 
 fn arguments(mut args: Args) -> Result<Plan, Wrong> {
     let options = Options::new(0, SECONDS);
-    let mut plan = Plan { first: 0, seeds: 1, options, jobs: 1, length: None, done: None, json: false };
+    let mut plan = Plan { first: 0, seeds: 1, options, jobs: 1, length: None, done: None, revision: String::new(), json: false };
     while let Some(name) = args.name() {
         match name.as_str() {
             "--seed" => plan.first = args.number(&name)?,
@@ -42,6 +44,7 @@ fn arguments(mut args: Args) -> Result<Plan, Wrong> {
             "--jobs" => plan.jobs = args.number::<u64>(&name)?.clamp(1, 64),
             "--minutes" => plan.length = Some(Duration::from_secs(args.number::<u64>(&name)?.saturating_mul(60))),
             "--done" => plan.done = Some(args.value(&name)?.into()),
+            "--revision" => plan.revision = args.value(&name)?,
             "--bug" => {
                 let bug = args.value(&name)?;
                 plan.options.bug = Some(Bug::of(&bug).ok_or_else(|| wrong(format!("there is no bug {bug}")))?);
@@ -56,10 +59,39 @@ fn arguments(mut args: Args) -> Result<Plan, Wrong> {
 /// A line of the file of finished seeds.
 #[derive(Serialize)]
 struct Line<'a> {
+    seed: u64,
     seconds: u64,
+    revision: &'a str,
+    trace: &'a str,
+    blocks: u64,
+    transactions: u64,
+    leases: u64,
+    crashes: u64,
+    partitions: u64,
+    elections: u64,
+    joined_at: Option<u64>,
+    virtual_ms: u64,
     cpu_ms: u64,
-    #[serde(flatten)]
-    held: &'a Held,
+}
+
+impl<'a> Line<'a> {
+    fn new(plan: &'a Plan, held: &'a Held, cpu_ms: u64) -> Self {
+        Self {
+            seed: held.seed,
+            seconds: plan.options.seconds,
+            revision: &plan.revision,
+            trace: &held.trace,
+            blocks: held.blocks,
+            transactions: held.counts.transactions,
+            leases: held.counts.settled,
+            crashes: held.crashes,
+            partitions: held.partitions,
+            elections: held.counts.elections,
+            joined_at: held.joined_at,
+            virtual_ms: held.virtual_ms,
+            cpu_ms,
+        }
+    }
 }
 
 /// What all seeds came to.
@@ -72,6 +104,9 @@ struct Total {
     acknowledged: u64,
     crashes: u64,
     partitions: u64,
+    /// Newcomers, and of them those that took a state.
+    joins: u64,
+    joined_by_state: u64,
     counts: Counts,
     failed: Vec<u64>,
     /// Seeds that were done before, by the file.
@@ -89,6 +124,8 @@ impl Total {
         self.acknowledged += held.acknowledged as u64;
         self.crashes += held.crashes;
         self.partitions += held.partitions;
+        self.joins += u64::from(held.joins);
+        self.joined_by_state += u64::from(held.joined_at.is_some());
         self.counts.add(&held.counts);
     }
 }
@@ -118,8 +155,7 @@ struct Shared {
 impl Shared {
     fn held(&mut self, plan: &Plan, held: &Held, cpu_ms: u64) {
         self.total.add(held, cpu_ms);
-        let line = Line { seconds: plan.options.seconds, cpu_ms, held };
-        let mut text = serde_json::to_string(&line).unwrap_or_default();
+        let mut text = serde_json::to_string(&Line::new(plan, held, cpu_ms)).unwrap_or_default();
         text.push('\n');
         if let Some(file) = &mut self.file
             && let Err(error) = file.write_all(text.as_bytes())
@@ -137,7 +173,12 @@ impl Shared {
             held.counts.transactions,
             held.counts.settled,
         );
-        let faults = format!("{} crashes, {} partitions", held.crashes, held.partitions);
+        let joined = match (held.joins, held.joined_at) {
+            (false, _) => String::new(),
+            (true, None) => ", one joined by blocks".to_owned(),
+            (true, Some(height)) => format!(", one joined by the state of block {height}"),
+        };
+        let faults = format!("{} crashes, {} partitions{joined}", held.crashes, held.partitions);
         let _ = writeln!(std::io::stderr(), "seed {} holds: {what}, {faults}, {} ms of processor time", held.seed, cpu_ms);
     }
 
@@ -209,6 +250,7 @@ fn show(plan: &Plan, total: &Total) -> Result<(), Wrong> {
     writeln!(out, "transactions  {}, {} of them failed, {} acknowledged", c.transactions, c.failed, total.acknowledged)?;
     writeln!(out, "leases        {} matched, {} taken, {} settled, {} paid", c.matched, c.accepted, c.settled, c.paid)?;
     writeln!(out, "validators    {} elections, {} deposits forfeited", c.elections, c.forfeits)?;
+    writeln!(out, "newcomers     {}, {} of them joined by state", total.joins, total.joined_by_state)?;
     writeln!(out, "memory        {} MiB at most", total.peak_kib / 1024)?;
     writeln!(out, "time          {} s by the clock, {} s of processor time", total.wall_s, total.cpu_s)?;
     for seed in &total.failed {
