@@ -1,5 +1,7 @@
 //! Matrix products against cheats, each with code of its own that follows `docs/specs/gemm.md` and shares nothing with the prover.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "test code")]
+
 mod naive;
 
 use naive::{Naive, P, challenge, round};

@@ -1,6 +1,8 @@
 //! Memory against cheats: each keeps less than it claims, or brings what is not its own. What they pay is counted in Argon2 block
 //! computations, never in time.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "test code")]
+
 use pasture_proofs::memory::{
     BLOCKS_PER_CHUNK, CHECKED, CHUNK_BYTES, CHUNK_WORDS, LINE_WORDS, Line, Lines, MemoryError, STEPS, Table, Walk,
 };
