@@ -130,13 +130,13 @@ fn plainest(x: &[i8], b: &[i8], n: usize, c: &mut [i32]) {
 }
 
 fn products(report: &mut Report, rounds: usize, quick: bool) {
-    // A burst of one core at a round rate, and the widths beside it with about a quarter of that work; a chain of four.
-    let filling = Shape::filling(ResourceClass::Cpu, if quick { 500_000_000 } else { 8_000_000_000 }, BURST).unwrap();
+    // A burst of one core at a round rate; the widths beside it, and a chain of four, with a quarter of that work.
+    let filling = Shape::filling(ResourceClass::Cpu, if quick { 1_200_000_000 } else { 40_000_000_000 }, BURST).unwrap();
     let rows = filling.rows();
     let shapes = [
         filling,
         Shape::new(2_048, 1, rows / 16).unwrap(),
-        Shape::new(4_096, 1, (rows / 64).max(64)).unwrap(),
+        Shape::new(4_096, 1, rows / 64).unwrap(),
         Shape::new(1_024, 4, rows / 16).unwrap(),
     ];
     for shape in shapes {
@@ -210,7 +210,10 @@ fn memory(report: &mut Report, rounds: usize, bytes: usize) {
     let mut ours = Samples::default();
     for round in 0..rounds {
         fill.push(seconds(|| table.fill(0, &mut memory)));
-        copying.push(seconds(|| copy.copy_from_slice(black_box(&memory))));
+        copying.push(seconds(|| {
+            copy.copy_from_slice(black_box(&memory));
+            black_box(&mut copy);
+        }));
         let walk = Walk::over(bytes as u64, &challenge(), 1, Millis(1_000), Beacon([round as u8; 32])).unwrap();
         let mut states = vec![];
         let took = seconds(|| while !walk.advance(0, &mut states, &mut memory.as_slice(), 4_096) {});

@@ -22,6 +22,9 @@ pub struct Prover {
     columns: Vec<i16>,
 }
 
+/// Rows of the matrix that are turned into columns together: a line of the cache in each column.
+const STRIP: usize = 32;
+
 /// The leaves that threads fill: 32 bytes for each row.
 pub type Rows = Vec<[u8; 32]>;
 
@@ -37,11 +40,14 @@ impl Prover {
     #[must_use]
     pub fn new(shape: Shape, round: &Round, challenge: &Challenge) -> Self {
         let n = shape.n() as usize;
-        let (mut columns, mut row, mut stream) = (vec![0; n * n], vec![0; n], round.matrix(shape.n()));
-        for at in 0..n {
-            stream.fill(&mut row);
-            let places = columns.iter_mut().skip(at).step_by(n);
-            places.zip(&row).for_each(|(to, byte)| *to = i16::from(*byte as i8));
+        let (mut columns, mut strip, mut stream) = (vec![0; n * n], vec![0; STRIP * n], round.matrix(shape.n()));
+        for first in (0..n).step_by(STRIP) {
+            let rows = strip.get_mut(..STRIP.min(n - first) * n).unwrap_or_default();
+            stream.fill(rows);
+            for (at, column) in columns.chunks_exact_mut(n).enumerate() {
+                let down = rows.iter().skip(at).step_by(n);
+                column.iter_mut().skip(first).zip(down).for_each(|(to, byte)| *to = i16::from(*byte as i8));
+            }
         }
         let seed = seed(shape, challenge);
         Self { shape, seed, tree: Tree::new(&seed, shape.rows()), columns }
