@@ -141,12 +141,13 @@ fn a_chain_cut_short_loses() {
 /// Computes every row but a part: caught with `1 - f^64` at least, as docs/specs/gemm.md §5 says.
 #[test]
 fn skipped_rows_are_caught_as_often_as_the_spec_says() {
-    const TRIALS: u32 = 1_000;
-    let shape = shape(8, 1, 2_000);
+    const TRIALS: u32 = 500;
+    let shape = shape(8, 1, 1_000);
     let naive = Naive::new(shape);
-    // Computed rows in a thousand; the chance to be caught in a thousand, drawn without repetition; the spec's bound is below.
-    for (computed, least, most) in [(990u32, 420, 540), (960, 895, 960), (900, 990, 1_000)] {
-        let some = |row: u32| if row % 1_000 < computed { naive.sums(row) } else { vec![naive.noise(row)] };
+    // Computed rows in a thousand; how many trials are caught (242, 466 and 499 expected, four sd either way): drawn without
+    // repetition, so a little more than the spec's bound.
+    for (computed, least, most) in [(990u32, 197, 287), (960, 443, 489), (900, 495, 500)] {
+        let some = |row: u32| if row < computed { naive.sums(row) } else { vec![naive.noise(row)] };
         let leaves = naive.leaves(some);
         let root = naive.root(&leaves);
         let caught = (0..TRIALS)

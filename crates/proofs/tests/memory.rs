@@ -104,7 +104,7 @@ fn who_lacks_a_part_computes_as_much_for_each_step_as_the_spec_says() {
         let missing = f64::from(CHUNKS - kept) / f64::from(CHUNKS);
         let expected = walk.steps() as f64 * missing * BLOCKS_PER_CHUNK as f64;
         assert!((0.8..1.25).contains(&(cheat.blocks as f64 / expected)), "{kept}: {} of {expected}", cheat.blocks);
-        // docs/specs/memory.md §4: the limit leaves time for three blocks a step; from a tenth missing on, twice that are needed.
+        // docs/specs/memory.md §4: at half a microsecond a block the limit leaves time for four; from a tenth missing on, it is more.
         assert!(kept > 230 || cheat.blocks > 5 * walk.steps(), "{kept}: {} blocks", cheat.blocks);
     }
 }
