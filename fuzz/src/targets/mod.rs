@@ -17,6 +17,7 @@ macro_rules! targets {
 targets! {
     amounts: "Sizes, durations and money as people write them.";
     auth: "A data-plane header, keys, signatures and ids as text.";
+    capacity: "Matrix products and memory walks.";
     channel: "What clients and nodes say in a channel.";
     compose: "A file with several services, ours or docker compose's.";
     envelope: "One transaction's bytes.";
@@ -33,4 +34,5 @@ targets! {
     streams: "Log frames, server-sent events and sealed streams.";
 }
 
+pub(crate) use capacity::seeds as capacity_seeds;
 pub(crate) use state::seeds as state_seeds;
