@@ -3,6 +3,7 @@
 //! Guarantees: amounts are nano-credits as decimal strings, times are milliseconds and include the halts so far. What a
 //! deposit may carry is the ledger's to say (`docs/specs/stake.md` §3); nothing is worked out here.
 
+use pasture_types::audit::Verdict;
 use pasture_types::stake::Fault;
 use pasture_types::{AccountId, Amount, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -120,6 +121,21 @@ pub struct AuditView {
     pub passes: u32,
     /// How many it failed, repeated ones once.
     pub failures: u32,
+    /// The last check and how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastAudit>,
+    /// What the last checks show of the declared rate, in parts per million; `None` before the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_ppm: Option<u32>,
+}
+
+/// The last check of a machine that is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LastAudit {
+    /// Period of its draw.
+    pub period: u64,
+    /// How it ended.
+    pub verdict: Verdict,
 }
 
 /// Whether a machine is taken for new leases, and what is known of it.

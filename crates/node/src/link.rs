@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use pasture_api::client::EventFilter;
 use pasture_api::{
-    AccountView, ApiClient, ApiError, GrantView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TxResult,
+    AccountView, ApiClient, ApiError, AuditDetail, GrantView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView,
+    TxResult,
 };
 use pasture_provider::{LedgerEvents, Network, NetworkError};
 use pasture_types::tx::Envelope;
@@ -59,6 +60,9 @@ impl Network for ApiLink {
     }
     async fn epoch(&self, epoch: u64) -> Result<Option<[u8; 32]>, NetworkError> {
         Ok(found(self.0.epoch(epoch).await)?.map(|e| e.randomness.0))
+    }
+    async fn audit(&self, number: u64) -> Result<Option<AuditDetail>, NetworkError> {
+        found(self.0.audit(number).await)
     }
     async fn events(&self, node: &NodeId) -> Result<LedgerEvents, NetworkError> {
         let filter = EventFilter { node: Some(*node), ..EventFilter::default() };

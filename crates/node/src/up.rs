@@ -60,6 +60,8 @@ pub struct UpOptions {
     pub name: String,
     /// What it does about a deposit that is missing.
     pub missing_deposit: MissingDeposit,
+    /// How much of its measured speed it declares, in percent.
+    pub declared_percent: u8,
     /// A key of the account that earns.
     pub account_key: SigningKey,
     /// Most bytes of images that are kept; `None` takes the share of the disk that [`image_limit`] names.
@@ -275,6 +277,7 @@ async fn start(
     provider.gpus = gpus;
     provider.failpoint = options.failpoint;
     provider.missing_deposit = options.missing_deposit;
+    provider.declared_percent = options.declared_percent;
     provider.volumes = options.volumes;
     provider.max_images_bytes = image_bytes;
     let running = Provider::start(provider, Arc::new(ApiLink::new(client.clone())), runtime, clock).await?;

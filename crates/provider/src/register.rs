@@ -180,7 +180,7 @@ async fn declare(ctx: &Context) -> NodeDeclaration {
         benchmark_cpu(BENCHMARK_LENGTH, || begin.elapsed())
     });
     // `None` only at the end of the process; the ledger refuses a node without a rate.
-    let cpu_hashes_per_s = measured.join().await.unwrap_or(0);
+    let cpu_hashes_per_s = measured.join().await.unwrap_or(0).saturating_mul(ctx.options.declared_percent.into()) / 100;
     NodeDeclaration { resources: machine.resources, cpu_hashes_per_s, cpu_model: machine.cpu_model, arch: machine.arch }
 }
 

@@ -239,6 +239,7 @@ async fn leave_here(
         name: format!("provider-{}", session.account().short()),
         // Nothing is posted by who leaves.
         missing_deposit: MissingDeposit::Earn,
+        declared_percent: 100,
         account_key: session.owner("a machine is taken back by the account itself")?,
         image_bytes: None,
         priority: Priority::Low,

@@ -1,0 +1,84 @@
+//! Capacity checks by validators: an honest machine is measured and paid as such, one that declares more than it has is not paid.
+//!
+//! Nothing here depends on how fast the machine is: the honest one declares a tenth of its speed, the other hundreds of times its cores.
+
+use crate::support::{Folder, Net, Options, PATIENCE, Running, Signal, User, eventually, farm_binary, paid, until};
+use pasture_api::AuditView;
+use pasture_types::audit::Verdict;
+use pasture_types::{Amount, NodeId};
+use std::process::Command;
+use std::time::Duration;
+
+/// A verdict takes up to four periods, a check that was drawn in vain is drawn again after 100 s.
+const JUDGED_WITHIN: Duration = Duration::from_secs(300);
+/// Cores that no machine has.
+const BOASTED_CORES: &str = "16384";
+
+/// What capacity checks know of a machine that has one behind it.
+fn judged(net: &Net, node: NodeId) -> AuditView {
+    eventually("a capacity check is judged", JUDGED_WITHIN, || {
+        let audits = net.api(async |api| api.node(&node).await).standing?.audits?;
+        (audits.passes + audits.failures > 0).then_some(audits)
+    })
+}
+
+#[test]
+fn a_machine_is_measured_by_the_validators_and_its_work_is_paid_as_checked() {
+    let net = Net::start(Options { args: vec!["--audits".into()], ..Options::default() });
+    let user = net.user();
+    let node: NodeId = net.node().parse().unwrap();
+    let audits = eventually("it passes a capacity check", JUDGED_WITHIN, || {
+        net.api(async |api| api.node(&node).await).standing?.audits.filter(|a| a.passes > 0)
+    });
+    // It declared a tenth of its speed, and had something else to do.
+    assert!(audits.measured_ppm.is_some_and(|ppm| ppm > 400_000), "{audits:?}");
+    assert_eq!((audits.proven_ppm, audits.failing_from), (1_000_000, None), "{audits:?}");
+    let _ = user.farm(&["offers", net.node()]).exits(0).says(&["checked, last in period"]);
+
+    let folder = Folder::script("checked", "sleep 1");
+    let _ = user.run(&folder, &[]).exits(0);
+    let (lease, settlement) = user.settled();
+    assert!(settlement.audited && settlement.epochs_proven == settlement.epochs, "{settlement:?}");
+    assert!(paid(&lease).charged > Amount::ZERO, "{settlement:?}");
+    let receipt = user.farm(&["receipt", "checked", "--wait"]).exits(0);
+    assert!(!receipt.stdout.contains("unaudited"), "{}", receipt.all());
+    let _ = user.farm(&["ledger", "check"]).exits(0);
+}
+
+/// A machine that declares what it has not.
+fn boaster(net: &Net, user: &User) -> (Running, NodeId) {
+    let binary = farm_binary().with_file_name("farm-cheat");
+    assert!(binary.exists(), "{} is missing: cargo build -p pasture-cheats", binary.display());
+    let mut command = Command::new(binary);
+    command.arg("--data").arg(user.home().join("cheat"));
+    command.args(["--api-url", net.url(), "--region", "shady", "--declare-cores", BOASTED_CORES, "--engine"]).arg(&net.engine.socket);
+    let running = Running::start(command);
+    let node = eventually("it is on offer", PATIENCE, || {
+        user.api(async |api| api.offers().await).into_iter().find(|o| o.terms.region == "shady" && o.reachable).map(|o| o.node)
+    });
+    until("it can be drawn", || user.farm(&["explain", "pasture/busybox:1", "--region", "shady"]).stdout.contains("1 of 1 offer"));
+    (running, node)
+}
+
+#[test]
+fn a_machine_that_declares_more_than_it_has_fails_and_is_not_paid() {
+    let net = Net::start(Options { args: vec!["--no-provider".into(), "--audits".into()], ..Options::default() });
+    let user = net.stranger().with_credits();
+    let (cheat, node) = boaster(&net, &user);
+    let folder = Folder::script("boasted", "sleep 1");
+    // It really serves; what it lies about is what it has.
+    let _ = user.run(&folder, &["--region", "shady"]).exits(0);
+    let audits = judged(&net, node);
+    assert_eq!((audits.passes, audits.failures, audits.failing_from), (0, 1, Some(0)), "{audits:?}");
+    assert_eq!(audits.last.map(|l| l.verdict), Some(Verdict::Failed), "{audits:?}");
+
+    let (lease, settlement) = user.settled();
+    assert_eq!(lease.node, node);
+    assert_eq!((settlement.epochs_proven, settlement.to_provider), (0, Amount::ZERO), "{settlement:?}");
+    assert_eq!(settlement.charged, Amount::ZERO, "{settlement:?}");
+    let _ = user.farm(&["offers", &node.to_string()]).says(&["failed from period 0 on"]);
+    let _ = user.farm(&["ledger", "check"]).exits(0);
+    cheat.signal(Signal::TERM);
+    let _ = cheat.finish(PATIENCE);
+    net.engine.clear(&node.to_string());
+}
