@@ -112,6 +112,9 @@ pub struct AuditView {
     /// From which period on it counts as failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_from: Option<u64>,
+    /// Stretches of failed periods before: from, and the first one after.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<(u64, u64)>,
     /// Number of the check that is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<u64>,
@@ -127,6 +130,15 @@ pub struct AuditView {
     /// What the last checks show of the declared rate, in parts per million; `None` before the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured_ppm: Option<u32>,
+}
+
+impl AuditView {
+    /// Whether a period counts as failed.
+    #[must_use]
+    pub fn has_failed(&self, period: u64) -> bool {
+        let before = self.failed.iter().any(|(from, after)| (*from..*after).contains(&period));
+        before || self.failing_from.is_some_and(|from| period >= from)
+    }
 }
 
 /// The last check of a machine that is over.

@@ -117,11 +117,13 @@ async fn with_provider(
         return Err(NodeError::Options(format!("a local network has at most {MAX_LOCAL_VALIDATORS} providers")));
     }
     let resources = shares(options).await;
+    let announce_to: Vec<String> = network.others.iter().map(|other| other.api_url.clone()).collect();
     let data = options.data.join("provider");
     let provider = UpOptions {
         account_key: keys::load_or_create(&data.join("account.key"))?,
         data,
         api_url: network.api_url.clone(),
+        announce_to: announce_to.clone(),
         engine_socket: options.engine_socket.clone(),
         resources: resources.clone(),
         rates: None,
@@ -155,6 +157,8 @@ async fn with_provider(
                 program: &options.program,
                 dir: &options.data,
                 api_url: &network.api_url,
+                announce_to: &announce_to,
+                declared_percent: if options.audits { DEV_DECLARED_PERCENT } else { 100 },
                 engine: options.engine_socket.as_deref(),
                 region: &options.region,
                 resources,

@@ -11,14 +11,14 @@ use pasture_provider::{LedgerEvents, Network, NetworkError};
 use pasture_types::tx::Envelope;
 use pasture_types::{AccountId, LeaseId, NodeId};
 
-/// A network behind a gateway.
-pub(crate) struct ApiLink(ApiClient);
+/// A network behind a gateway, and further gateways that are only told where the machine is: their validators watch its capacity checks.
+pub(crate) struct ApiLink(ApiClient, Vec<ApiClient>);
 
 impl ApiLink {
-    /// The network that a client talks to.
+    /// The network that a client talks to; `also` are told where the machine is.
     #[must_use]
-    pub(crate) const fn new(client: ApiClient) -> Self {
-        Self(client)
+    pub(crate) const fn new(client: ApiClient, also: Vec<ApiClient>) -> Self {
+        Self(client, also)
     }
 }
 
@@ -70,6 +70,12 @@ impl Network for ApiLink {
         Ok(events.map(|e: Result<LedgerEvent, ApiError>| e.map_err(NetworkError::from)).boxed())
     }
     async fn announce(&self, node: &NodeId, address: &NodeAddress) -> Result<(), NetworkError> {
-        Ok(self.0.announce(node, address).await?)
+        let (first, others) =
+            futures::join!(self.0.announce(node, address), futures::future::join_all(self.1.iter().map(|c| c.announce(node, address))));
+        // One that is away is told again with the next announcement.
+        for (client, error) in self.1.iter().zip(others).filter_map(|(c, told)| Some((c, told.err()?))) {
+            tracing::info!(url = client.base(), %error, "a gateway was not told where this machine is");
+        }
+        Ok(first?)
     }
 }

@@ -214,6 +214,10 @@ pub(crate) struct Fleet<'a> {
     pub(crate) program: &'a Path,
     pub(crate) dir: &'a Path,
     pub(crate) api_url: &'a str,
+    /// Further gateways that are told where each is.
+    pub(crate) announce_to: &'a [String],
+    /// What each declares of its speed.
+    pub(crate) declared_percent: u8,
     pub(crate) engine: Option<&'a Path>,
     pub(crate) region: &'a str,
     /// What each offers.
@@ -266,6 +270,8 @@ impl Fleet<'_> {
             ("--name", format!("machine {number}")),
         ];
         args.extend(sizes.into_iter().flat_map(|(flag, size)| [flag.into(), size.into()]));
+        args.extend(self.announce_to.iter().flat_map(|url| ["--announce".into(), url.into()]));
+        args.extend(["--declare-speed".into(), self.declared_percent.to_string().into()]);
         if let Some(engine) = self.engine {
             args.extend(["--engine".into(), engine.into()]);
         }

@@ -77,6 +77,7 @@ fn audits(a: &NodeAudit) -> AuditView {
         first_pass: a.first_pass,
         last_pass: a.last_pass,
         failing_from: a.failing_from,
+        failed: a.failed.clone(),
         open: a.open.and_then(|open| open.audit),
         proven_ppm: a.proven_ppm,
         passes: a.passes,

@@ -49,6 +49,7 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
     let options = UpOptions {
         resources: Some(resources),
         api_url: session.api.base().into(),
+        announce_to: args.announce.clone(),
         engine_socket: args.machine.engine.clone(),
         rates: Some(rates),
         gpus,

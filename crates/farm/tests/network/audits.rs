@@ -2,7 +2,7 @@
 //!
 //! Nothing here depends on how fast the machine is: the honest one declares a tenth of its speed, the other hundreds of times its cores.
 
-use crate::support::{Folder, Net, Options, PATIENCE, Running, Signal, User, eventually, farm_binary, paid, until};
+use crate::support::{Folder, Net, Options, PATIENCE, Running, SMALL, Signal, User, eventually, farm_binary, paid, until};
 use pasture_api::AuditView;
 use pasture_types::audit::Verdict;
 use pasture_types::{Amount, NodeId};
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 /// A verdict takes up to four periods, a check that was drawn in vain is drawn again after 100 s.
 const JUDGED_WITHIN: Duration = Duration::from_secs(300);
+const IMAGE: &str = "pasture/busybox:1";
 /// Cores that no machine has.
 const BOASTED_CORES: &str = "16384";
 
@@ -33,7 +34,8 @@ fn a_machine_is_measured_by_the_validators_and_its_work_is_paid_as_checked() {
     // It declared a tenth of its speed, and had something else to do.
     assert!(audits.measured_ppm.is_some_and(|ppm| ppm > 400_000), "{audits:?}");
     assert_eq!((audits.proven_ppm, audits.failing_from), (1_000_000, None), "{audits:?}");
-    let _ = user.farm(&["offers", net.node()]).exits(0).says(&["checked, last in period"]);
+    let _ = user.farm(&["offers", net.node()]).exits(0).says(&["checked, last in period", "was measured"]);
+    let _ = user.farm(&["status"]).exits(0).says(&["checked, last in period"]);
 
     let folder = Folder::script("checked", "sleep 1");
     let _ = user.run(&folder, &[]).exits(0);
@@ -45,29 +47,52 @@ fn a_machine_is_measured_by_the_validators_and_its_work_is_paid_as_checked() {
     let _ = user.farm(&["ledger", "check"]).exits(0);
 }
 
-/// A machine that declares what it has not.
-fn boaster(net: &Net, user: &User) -> (Running, NodeId) {
+/// A machine that declares what it has not, in a region of its own.
+fn boaster(net: &Net, user: &User, region: &str) -> (Running, NodeId) {
     let binary = farm_binary().with_file_name("farm-cheat");
     assert!(binary.exists(), "{} is missing: cargo build -p pasture-cheats", binary.display());
     let mut command = Command::new(binary);
-    command.arg("--data").arg(user.home().join("cheat"));
-    command.args(["--api-url", net.url(), "--region", "shady", "--declare-cores", BOASTED_CORES, "--engine"]).arg(&net.engine.socket);
+    command.arg("--data").arg(user.home().join(region));
+    command.args(["--api-url", net.url(), "--region", region, "--declare-cores", BOASTED_CORES, "--engine"]).arg(&net.engine.socket);
     let running = Running::start(command);
     let node = eventually("it is on offer", PATIENCE, || {
-        user.api(async |api| api.offers().await).into_iter().find(|o| o.terms.region == "shady" && o.reachable).map(|o| o.node)
+        user.api(async |api| api.offers().await).into_iter().find(|o| o.terms.region == region && o.reachable).map(|o| o.node)
     });
-    until("it can be drawn", || user.farm(&["explain", "pasture/busybox:1", "--region", "shady"]).stdout.contains("1 of 1 offer"));
     (running, node)
+}
+
+fn is_suspended(net: &Net, node: NodeId) -> bool {
+    net.api(async |api| api.node(&node).await).standing.is_some_and(|s| s.suspended)
+}
+
+fn end(net: &Net, cheat: Running, node: NodeId) {
+    cheat.signal(Signal::TERM);
+    let _ = cheat.finish(PATIENCE);
+    net.engine.clear(&node.to_string());
 }
 
 #[test]
 fn a_machine_that_declares_more_than_it_has_fails_and_is_not_paid() {
     let net = Net::start(Options { args: vec!["--no-provider".into(), "--audits".into()], ..Options::default() });
     let user = net.stranger().with_credits();
-    let (cheat, node) = boaster(&net, &user);
-    let folder = Folder::script("boasted", "sleep 1");
-    // It really serves; what it lies about is what it has.
-    let _ = user.run(&folder, &["--region", "shady"]).exits(0);
+    // The first machine of a network is checked at once, and suspended once it failed twice. Where that was faster than the job's order,
+    // the next one has until the next tick.
+    let (cheat, node) = ["shady", "shadier"]
+        .into_iter()
+        .find_map(|region| {
+            let (cheat, node) = boaster(&net, &user, region);
+            let can_be_drawn = || user.farm(&["explain", IMAGE, "--region", region]).stdout.contains("1 of 1 offer");
+            until("it can be drawn, or is suspended", || can_be_drawn() || is_suspended(&net, node));
+            // It really serves; what it lies about is what it has.
+            let args = [&["run", IMAGE, "--name", "boasted", "--region", region][..], &SMALL, &["--", "sleep", "1"]].concat();
+            if user.farm(&args).code == 0 {
+                return Some((cheat, node));
+            }
+            until("it is suspended", || is_suspended(&net, node));
+            end(&net, cheat, node);
+            None
+        })
+        .expect("a job was served");
     let audits = judged(&net, node);
     assert_eq!((audits.passes, audits.failures, audits.failing_from), (0, 1, Some(0)), "{audits:?}");
     assert_eq!(audits.last.map(|l| l.verdict), Some(Verdict::Failed), "{audits:?}");
@@ -76,9 +101,8 @@ fn a_machine_that_declares_more_than_it_has_fails_and_is_not_paid() {
     assert_eq!(lease.node, node);
     assert_eq!((settlement.epochs_proven, settlement.to_provider), (0, Amount::ZERO), "{settlement:?}");
     assert_eq!(settlement.charged, Amount::ZERO, "{settlement:?}");
-    let _ = user.farm(&["offers", &node.to_string()]).says(&["failed from period 0 on"]);
+    let _ = user.farm(&["status", "boasted"]).exits(0).says(&["not paid", "failed its capacity check"]);
+    let _ = user.farm(&["receipt", "boasted"]).exits(0).says(&["failed its capacity check"]);
     let _ = user.farm(&["ledger", "check"]).exits(0);
-    cheat.signal(Signal::TERM);
-    let _ = cheat.finish(PATIENCE);
-    net.engine.clear(&node.to_string());
+    end(&net, cheat, node);
 }

@@ -234,7 +234,7 @@ impl Witness {
         Some(pasture_rt::spawn(TaskKind::Audit, async move {
             for action in transactions {
                 if let Err(why) = purse.submit(vec![Action::Audit(Box::new(action))]).await {
-                    tracing::debug!(why, "what was seen of capacity checks is not on the ledger yet; it is sent again");
+                    tracing::warn!(why, "what was seen of capacity checks is not on the ledger yet; it is sent again");
                 }
             }
         }))

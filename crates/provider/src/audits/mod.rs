@@ -40,8 +40,6 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 const LOOK_DEADLINE: Duration = Duration::from_secs(2);
 /// A witness hears a set and shares, and no more.
 const WORDS: usize = 2;
-/// Longest burst, whatever the ledger's parameters say (`AuditParams::check`).
-const MAX_BURST: Millis = Millis(30_000);
 
 /// What was signed about an audit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -180,7 +178,7 @@ impl Bursts {
             Ok(Err(error)) => return Err(Problem::unavailable(format!("the ledger cannot be asked: {error}"))),
             Err(_) => return Err(Problem::unavailable("the ledger does not answer")),
         };
-        let audit = Audit::new(&detail, &self.ctx.node).filter(|a| a.burst <= MAX_BURST).ok_or_else(not_drawn)?;
+        let audit = Audit::new(&detail, &self.ctx.node).ok_or_else(not_drawn)?;
         // The next one is not kept waiting for what was found.
         self.looked = None;
         let signed = self.log.iter().find(|s| s.audit == number).cloned();

@@ -4,11 +4,14 @@
 //! changed again; who is no witness of the audit is refused. No clock, no I/O.
 
 use pasture_api::AuditDetail;
-use pasture_types::audit::{NonceSet, audit_seed, quorum};
+use pasture_types::audit::{MAX_WITNESSES, NonceSet, audit_seed, quorum};
 use pasture_types::keys::Signature;
 use pasture_types::proof::ResourceClass;
 use pasture_types::{Millis, NodeId, Timestamp};
 use std::collections::BTreeMap;
+
+/// Longest burst, whatever the ledger's parameters say (`AuditParams::check`).
+const MAX_BURST: Millis = Millis(30_000);
 
 /// An audit that the ledger drew for this node.
 #[derive(Clone, Debug)]
@@ -40,9 +43,10 @@ pub(super) enum Taken {
 }
 
 impl Audit {
-    /// `None` if it is another node's, or over.
+    /// `None` if it is another node's, or over, or nothing that a ledger draws.
     pub(super) fn new(detail: &AuditDetail, node: &NodeId) -> Option<Self> {
-        (detail.node == *node && detail.verdict.is_none()).then(|| Self {
+        let sound = (1..=MAX_WITNESSES).contains(&detail.witnesses.len()) && detail.burst <= MAX_BURST;
+        (sound && detail.node == *node && detail.verdict.is_none()).then(|| Self {
             number: detail.number,
             node: detail.node,
             epoch: detail.epoch,
@@ -124,8 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn an_audit_of_another_node_or_one_that_is_over_is_none() {
+    fn what_is_not_this_nodes_open_audit_is_none() {
         assert!(Audit::new(&detail(1), &NodeId([8; 32])).is_none());
+        assert!(Audit::new(&detail(65), &NodeId([9; 32])).is_none() && Audit::new(&detail(0), &NodeId([9; 32])).is_none());
+        let endless = AuditDetail { burst: Millis(u64::MAX), ..detail(1) };
+        assert!(Audit::new(&endless, &NodeId([9; 32])).is_none());
         assert!(Audit::new(&AuditDetail { verdict: Some(Verdict::Void), ..detail(1) }, &NodeId([9; 32])).is_none());
     }
 }

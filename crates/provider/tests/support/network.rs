@@ -325,7 +325,14 @@ impl SimulatedNetwork {
     }
 
     fn take_bundle(&self, ledger: &mut Ledger, said: &AuditAction) -> Result<(), String> {
-        let AuditAction::Heartbeats(bundle) = said else { return Err(format!("not of a provider: {said:?}")) };
+        let bundle = match said {
+            AuditAction::Heartbeats(bundle) => bundle,
+            AuditAction::Answers(answers) => {
+                ledger.answers.extend(answers.iter().cloned());
+                return Ok(());
+            }
+            other => return Err(format!("not of a provider: {other:?}")),
+        };
         let mut taken = 0;
         for (shares, epoch) in bundle.shares.iter().zip(bundle.first..).filter(|(s, _)| !s.0.is_empty()) {
             let randomness = *ledger.epochs.get(&epoch).ok_or("no such period")?;
