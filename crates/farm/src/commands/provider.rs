@@ -133,7 +133,7 @@ fn burst(all_of_declared: u64) -> String {
             "would fail: all cores at once do {all_of_declared} % of what would be declared; stop what else runs here, or declare less:  farm \
              up --declare-speed {fits}"
         ),
-        ..HONEST_FROM => format!(
+        FAILS_BELOW..HONEST_FROM => format!(
             "would pass, but in time the machine would be held to {all_of_declared} % of what it declared; declare less:  farm up \
              --declare-speed {fits}"
         ),

@@ -67,10 +67,10 @@ mod tests {
     #[test]
     fn threads_share_the_nonces_and_find_the_smallest_of_all() {
         let seed = [3; 32];
-        let batches = 8;
+        let batches = 8u64;
         let mut found = Best::new();
         for thread in 0..4 {
-            let left = Cell::new(batches / 4);
+            let left = Cell::new(2u32);
             let part = work(&seed, thread, 4, || left.replace(left.get().saturating_sub(1)) > 0);
             part.into_iter().for_each(|(hash, nonce)| keep(&mut found, hash, nonce));
         }
