@@ -58,12 +58,18 @@ struct Offer {
     reply: oneshot::Sender<Result<mpsc::Receiver<BurstWord>, Problem>>,
 }
 
+enum Request {
+    /// The ledger told of an audit of this node.
+    Drawn(u64),
+    Offer(Offer),
+}
+
 /// Hands nonces in.
 #[derive(Clone)]
-pub(crate) struct BurstHandle(mpsc::Sender<Offer>);
+pub(crate) struct BurstHandle(mpsc::Sender<Request>);
 
 /// The other end, to be run.
-pub(crate) struct BurstQueue(mpsc::Receiver<Offer>);
+pub(crate) struct BurstQueue(mpsc::Receiver<Request>);
 
 pub(crate) fn channel() -> (BurstHandle, BurstQueue) {
     let (send, receive) = mpsc::channel(QUEUE);
@@ -71,6 +77,11 @@ pub(crate) fn channel() -> (BurstHandle, BurstQueue) {
 }
 
 impl BurstHandle {
+    /// The ledger drew this node: its record is fetched before the witnesses come.
+    pub(crate) fn drawn(&self, audit: u64) {
+        // Where the queue is full, the first nonce has it fetched.
+        let _ = self.0.try_send(Request::Drawn(audit));
+    }
     /// Hands in a nonce of a witness that signed it; what the node says of its burst comes as it is known.
     pub(crate) async fn offer(
         &self,
@@ -81,7 +92,7 @@ impl BurstHandle {
     ) -> Result<mpsc::Receiver<BurstWord>, Problem> {
         let (reply, answer) = oneshot::channel();
         let busy = |_| Problem::unavailable("too many nonces wait here");
-        self.0.try_send(Offer { audit, witness, nonce, signature, reply }).map_err(busy)?;
+        self.0.try_send(Request::Offer(Offer { audit, witness, nonce, signature, reply })).map_err(busy)?;
         answer.await.unwrap_or_else(|_| Err(Problem::unavailable("this node is stopping")))
     }
 }
@@ -142,8 +153,14 @@ impl Bursts {
     async fn serve(mut self, mut queue: BurstQueue) {
         loop {
             tokio::select! {
-                offer = queue.0.recv() => match offer {
-                    Some(offer) => self.take(offer).await,
+                request = queue.0.recv() => match request {
+                    Some(Request::Offer(offer)) => self.take(offer).await,
+                    Some(Request::Drawn(number)) => {
+                        self.looked = None;
+                        if let Err(problem) = self.known(number).await {
+                            tracing::warn!(%problem, number, "the record of a capacity check cannot be read yet");
+                        }
+                    }
                     None => return,
                 },
                 found = ended(&mut self.computing) => self.found(found).await,

@@ -47,7 +47,14 @@ fn offer(node: &NodeId, audit: u64, key: &SigningKey, nonce: u64) -> NonceOffer 
 
 /// All that the node says to a witness.
 async fn hear(provider: &Provider, node: NodeId, audit: u64, n: u8) -> Result<(SignedSet, SignedShares), ApiError> {
-    let words = door(provider).offer_nonce(audit, &offer(&node, audit, &witness(n), u64::from(n))).await?;
+    let (door, offer) = (door(provider), offer(&node, audit, &witness(n), u64::from(n)));
+    let words = loop {
+        match door.offer_nonce(audit, &offer).await {
+            // It does not ask the ledger for every number that somebody names: a witness tries again.
+            Err(ApiError::Problem(p)) if p.status == 503 => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            other => break other?,
+        }
+    };
     let words: Vec<BurstWord> = words.map(Result::unwrap).collect().await;
     let [BurstWord::Set(set), BurstWord::Shares(shares)] = &words[..] else { panic!("{words:?}") };
     Ok((set.clone(), shares.clone()))
