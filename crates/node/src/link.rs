@@ -10,6 +10,11 @@ use pasture_api::{
 use pasture_provider::{LedgerEvents, Network, NetworkError};
 use pasture_types::tx::Envelope;
 use pasture_types::{AccountId, LeaseId, NodeId};
+use std::time::Duration;
+
+/// How often a gateway that does not know the node yet is told again where it is, and the pause between.
+const ANNOUNCE_TRIES: u32 = 10;
+const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
 
 /// A network behind a gateway, and further gateways that are only told where the machine is: their validators watch its capacity checks.
 pub(crate) struct ApiLink(ApiClient, Vec<ApiClient>);
@@ -19,6 +24,18 @@ impl ApiLink {
     #[must_use]
     pub(crate) const fn new(client: ApiClient, also: Vec<ApiClient>) -> Self {
         Self(client, also)
+    }
+}
+
+/// Tells a gateway where the node is. Its validator may be some blocks behind the one that this node registered with.
+async fn announce(client: &ApiClient, node: &NodeId, address: &NodeAddress) -> Result<(), ApiError> {
+    let mut tries = 0;
+    loop {
+        match client.announce(node, address).await {
+            Err(error) if tries < ANNOUNCE_TRIES && error.problem().is_some_and(|p| p.status == 404) => tries += 1,
+            told => return told,
+        }
+        tokio::time::sleep(ANNOUNCE_PAUSE).await;
     }
 }
 
@@ -71,7 +88,7 @@ impl Network for ApiLink {
     }
     async fn announce(&self, node: &NodeId, address: &NodeAddress) -> Result<(), NetworkError> {
         let (first, others) =
-            futures::join!(self.0.announce(node, address), futures::future::join_all(self.1.iter().map(|c| c.announce(node, address))));
+            futures::join!(self.0.announce(node, address), futures::future::join_all(self.1.iter().map(|c| announce(c, node, address))));
         // One that is away is told again with the next announcement.
         for (client, error) in self.1.iter().zip(others).filter_map(|(c, told)| Some((c, told.err()?))) {
             tracing::info!(url = client.base(), %error, "a gateway was not told where this machine is");

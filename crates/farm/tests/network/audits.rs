@@ -2,8 +2,8 @@
 //!
 //! Nothing here depends on how fast the machine is: the honest one declares a tenth of its speed, the other hundreds of times its cores.
 
-use crate::support::{Folder, Net, Options, PATIENCE, Running, SMALL, Signal, User, eventually, farm_binary, paid, until};
-use pasture_api::AuditView;
+use crate::support::{Folder, Net, Options, PATIENCE, Running, SMALL, Signal, User, ask, eventually, farm_binary, paid, until};
+use pasture_api::{AuditDetail, AuditView};
 use pasture_types::audit::Verdict;
 use pasture_types::{Amount, NodeId};
 use std::process::Command;
@@ -45,6 +45,26 @@ fn a_machine_is_measured_by_the_validators_and_its_work_is_paid_as_checked() {
     let receipt = user.farm(&["receipt", "checked", "--wait"]).exits(0);
     assert!(!receipt.stdout.contains("unaudited"), "{}", receipt.all());
     let _ = user.farm(&["ledger", "check"]).exits(0);
+}
+
+#[test]
+fn four_validators_watch_together() {
+    let net = Net::start(Options { args: ["--audits", "--validators", "4"].map(str::to_owned).to_vec(), ..Options::default() });
+    let node: NodeId = net.node().parse().unwrap();
+    let _ = eventually("it passes a capacity check", JUDGED_WITHIN, || {
+        net.api(async |api| api.node(&node).await).standing?.audits.filter(|a| a.passes > 0)
+    });
+    // Which one it passed: on a busy machine the first attempt may have failed.
+    let detail = eventually("the check that it passed is shown", PATIENCE, || {
+        let all = (0..8).filter_map(|number| user_audit(&net, number));
+        all.into_iter().find(|a| a.verdict == Some(Verdict::Passed))
+    });
+    assert_eq!((detail.node, detail.witnesses.len()), (node, 4), "{detail:?}");
+    assert!(detail.answer.is_some_and(|a| a.largest <= a.most), "{detail:?}");
+}
+
+fn user_audit(net: &Net, number: u64) -> Option<AuditDetail> {
+    ask(net.url(), async |api| api.audit(number).await).ok()
 }
 
 /// A machine that declares what it has not, in a region of its own.
