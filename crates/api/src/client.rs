@@ -4,8 +4,10 @@
 //! [`ApiError`], and say whether trying again may help. It retries nothing by itself.
 
 mod account;
+mod burst;
 
 pub use account::AccountClient;
+pub use burst::BurstWord;
 
 use crate::auth;
 use crate::channel;

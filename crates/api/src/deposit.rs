@@ -3,6 +3,7 @@
 //! Guarantees: amounts are nano-credits as decimal strings, times are milliseconds and include the halts so far. What a
 //! deposit may carry is the ledger's to say (`docs/specs/stake.md` §3); nothing is worked out here.
 
+use pasture_types::audit::Verdict;
 use pasture_types::stake::Fault;
 use pasture_types::{AccountId, Amount, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -111,6 +112,9 @@ pub struct AuditView {
     /// From which period on it counts as failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_from: Option<u64>,
+    /// Stretches of failed periods before: from, and the first one after.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<(u64, u64)>,
     /// Number of the check that is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<u64>,
@@ -120,6 +124,30 @@ pub struct AuditView {
     pub passes: u32,
     /// How many it failed, repeated ones once.
     pub failures: u32,
+    /// The last check and how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastAudit>,
+    /// What the last checks show of the declared rate, in parts per million; `None` before the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_ppm: Option<u32>,
+}
+
+impl AuditView {
+    /// Whether a period counts as failed.
+    #[must_use]
+    pub fn has_failed(&self, period: u64) -> bool {
+        let before = self.failed.iter().any(|(from, after)| (*from..*after).contains(&period));
+        before || self.failing_from.is_some_and(|from| period >= from)
+    }
+}
+
+/// The last check of a machine that is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LastAudit {
+    /// Period of its draw.
+    pub period: u64,
+    /// How it ended.
+    pub verdict: Verdict,
 }
 
 /// Whether a machine is taken for new leases, and what is known of it.

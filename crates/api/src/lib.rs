@@ -15,6 +15,7 @@
 //! | `GET /v1/accounts/{id}/jobs`, `GET /v1/nodes/{id}/leases` | lists |
 //! | `GET /v1/accounts/{id}/grants`, `GET /v1/grants/{id}` | an account's grants and invites, or one: [`GrantView`] |
 //! | `GET /v1/epochs/{n}` | [`EpochView`] |
+//! | `GET /v1/audits/{n}` | [`AuditDetail`]; 404 once its record is gone |
 //! | `GET /v1/proposals` | the newest [`ProposalView`]s, newest first |
 //! | `GET /v1/validators` | the term's seats, who stands for election and who is suspended: [`ValidatorsView`] |
 //! | `POST /v1/explain` ([`OrderTerms`](pasture_types::market::OrderTerms)) | [`ExplainView`] |
@@ -25,6 +26,7 @@
 //! | `ANY /v1/nodes/{id}/accounts/{account}/{rest}` | forwarded to the node: see [`volumes`] |
 
 pub mod auth;
+pub mod burst;
 pub mod channel;
 pub mod client;
 pub mod data;
@@ -41,7 +43,8 @@ pub mod validators;
 pub mod views;
 pub mod volumes;
 
-pub use client::{ApiClient, ApiError};
+pub use burst::*;
+pub use client::{ApiClient, ApiError, BurstWord};
 pub use deposit::*;
 pub use problem::Problem;
 pub use validators::*;

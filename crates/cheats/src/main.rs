@@ -1,12 +1,15 @@
 //! `farm-cheat`: a provider that kills its tenants' containers and goes on proving capacity and claiming service.
 //!
 //! It is the honest provider around a dishonest runtime ([`lying::LyingRuntime`]), a separate implementation, so that no
-//! failure injection lives in the product. For tests and the demo's third act; never shipped.
+//! failure injection lives in the product. Or, with `--declare-cores`, it serves its tenants and declares more than it has
+//! ([`boastful`]). For tests and the demo's third act; never shipped.
 
+mod boastful;
 mod lying;
 
 use clap::Parser;
 use lying::LyingRuntime;
+use pasture_runtime::Runtime;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +29,9 @@ struct Args {
     /// Kill each container this many milliseconds after its start, and say nothing.
     #[arg(long, default_value_t = 6_000)]
     kill_after_ms: u64,
+    /// Declare so many cores, and kill nothing.
+    #[arg(long)]
+    declare_cores: Option<u32>,
     /// Region to claim.
     #[arg(long, default_value = "local-cheat")]
     region: String,
@@ -40,11 +46,18 @@ fn main() -> anyhow::Result<()> {
 async fn run(args: Args) -> anyhow::Result<()> {
     let shutdown = pasture_rt::Shutdown::new();
     let honest = pasture_node::engine(args.engine.as_deref(), &args.data.join("runtime")).await?;
-    let runtime = Arc::new(LyingRuntime::new(honest, Duration::from_millis(args.kill_after_ms)));
     let account_key = pasture_store::keys::load_or_create(&args.data.join("account.key"))?;
+    let runtime: Arc<dyn Runtime> = match args.declare_cores {
+        Some(cores) => {
+            boastful::register(&args.api_url, &args.data, &account_key, cores).await?;
+            honest
+        }
+        None => Arc::new(LyingRuntime::new(honest, Duration::from_millis(args.kill_after_ms))),
+    };
     let options = pasture_node::UpOptions {
         data: args.data,
         api_url: args.api_url,
+        announce_to: vec![],
         engine_socket: args.engine,
         resources: None,
         rates: None,
@@ -55,6 +68,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         volumes: pasture_node::VolumeOptions::default(),
         name: "cheat".into(),
         missing_deposit: pasture_node::MissingDeposit::Post,
+        declared_percent: 100,
         account_key,
         image_bytes: None,
         priority: pasture_node::Priority::Usual,

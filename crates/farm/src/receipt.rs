@@ -69,6 +69,8 @@ pub(crate) struct Receipt {
     pub(crate) cancel_fee: Amount,
     /// Who watched, by name, where one is known.
     pub(crate) watcher: Option<String>,
+    /// Why some periods were not paid, where that is known.
+    pub(crate) unpaid: Option<String>,
 }
 
 impl Receipt {
@@ -97,6 +99,7 @@ impl Receipt {
             free_after: stopped.then_some(served),
             cancel_fee: lease.tenure.cancel_fee,
             watcher: None,
+            unpaid: None,
         };
         match &lease.settlement {
             Some(s) => Self {
@@ -201,8 +204,8 @@ impl Receipt {
 
     /// What a final account says of the capacity, besides the periods.
     fn capacity_lines(&self) -> Vec<String> {
-        let Some(s) = self.settlement.as_ref().filter(|s| s.billed_ms.0 > 0) else { return vec![] };
-        let mut lines = vec![];
+        let mut lines: Vec<String> = self.unpaid.iter().map(|why| format!("  not paid: {why}")).collect();
+        let Some(s) = self.settlement.as_ref().filter(|s| s.billed_ms.0 > 0) else { return lines };
         if !s.audited {
             lines.push("  unaudited: nobody else has measured this machine, its own benchmark stood in".into());
         }
@@ -250,6 +253,7 @@ impl Receipt {
             "test_credits": self.test,
             "final": self.settlement.is_some(),
             "settlement": self.settlement,
+            "not_paid": self.unpaid,
             "cancel_fee": self.cancel_fee,
         })
     }
@@ -281,6 +285,7 @@ mod tests {
             free_after: None,
             cancel_fee: Amount::ZERO,
             watcher: None,
+            unpaid: None,
         }
     }
 
@@ -337,6 +342,12 @@ mod tests {
              \x20 split    provider 0.0102 · network fee 0.0018 · model 0.0000"
         );
         assert!(!receipt.text(&plain(), false).contains("split"));
+        let missed = receipt.settlement.as_ref().unwrap();
+        let unpaid = words::unpaid(missed, 3..=16, None).unwrap();
+        assert_eq!(unpaid, "1 of 14 periods: the machine did not prove its capacity in time");
+        let told = Receipt { unpaid: Some(unpaid.clone()), ..receipt.clone() }.text(&plain(), false);
+        assert!(told.contains(&format!("  not paid: {unpaid}\n")), "{told}");
+        assert_eq!(words::unpaid(&Settlement { epochs_proven: 14, ..missed.clone() }, 3..=16, None), None);
         let watcher = AccountId([0xab; 32]);
         let watched = Receipt { watcher: Some("dora".into()), service: Service::Settled(ConfirmedBy::Watcher(watcher)), ..receipt.clone() };
         let said = watched.text(&plain(), false);

@@ -7,13 +7,14 @@ use crate::render::number::{count, credits, duration, per_hour};
 use pasture_api::data::Phase;
 use pasture_api::{AuditView, JobView, OrderState, RelaxationView, SuspensionView};
 use pasture_types::credential::Assertion;
-use pasture_types::event::ConfirmedBy;
+use pasture_types::event::{ConfirmedBy, Settlement};
 use pasture_types::governance::PauseKind;
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::{BillingUnit, DAY_MINUTES, Term, Window};
 use pasture_types::market_rules::PPM;
 use pasture_types::stake::Fault;
 use pasture_types::{AccountId, Millis, Timestamp};
+use std::ops::RangeInclusive;
 
 /// The ledger's word, and ours.
 pub(crate) const PLAIN: [(&str, &str); 14] = [
@@ -228,12 +229,24 @@ pub(crate) fn capacity(audits: Option<&AuditView>) -> String {
         return "not checked by others yet: the machine's own benchmark stands in".into();
     };
     let state = match (a.failing_from, a.last_pass) {
-        (Some(from), _) => format!("failed from period {from} on"),
+        (Some(from), _) => format!("failed: from period {from} on it is not paid until it passes again"),
         (None, Some(last)) => format!("checked, last in period {last}"),
         (None, None) => "not proven yet".into(),
     };
-    let share = if a.proven_ppm < PPM { format!(", {} % of what it declared", a.proven_ppm / 10_000) } else { String::new() };
+    let share = match a.measured_ppm {
+        _ if a.proven_ppm < PPM => format!(", held to {} % of what it declared", a.proven_ppm / 10_000),
+        Some(shown) => format!(", {} % of what it declared was measured", shown / 10_000),
+        None => String::new(),
+    };
     format!("{state}{share} ({} passed, {} failed)", a.passes, a.failures)
+}
+
+/// Why some periods of a settled job were not paid; `None` if all were.
+pub(crate) fn unpaid(settlement: &Settlement, mut periods: RangeInclusive<u64>, audits: Option<&AuditView>) -> Option<String> {
+    let missing = settlement.epochs.checked_sub(settlement.epochs_proven).filter(|missing| *missing > 0)?;
+    let failed = audits.is_some_and(|a| periods.any(|period| a.has_failed(period)));
+    let why = if failed { "the machine failed its capacity check" } else { "the machine did not prove its capacity in time" };
+    Some(format!("{missing} of {}: {why}", count(settlement.epochs, "period")))
 }
 
 /// When a machine takes jobs.
@@ -283,6 +296,33 @@ mod tests {
         assert_eq!(plainly("horizon, zones!"), "horizon, networks!");
         assert_eq!(plainly("/data/zone/genesis is damaged, like its zone"), "/data/zone/genesis is damaged, like its network");
         assert_eq!(plainly(""), "");
+    }
+
+    fn checks() -> AuditView {
+        AuditView {
+            first_pass: Some(3),
+            last_pass: Some(9),
+            failing_from: None,
+            failed: vec![(0, 2)],
+            open: None,
+            proven_ppm: 1_000_000,
+            passes: 4,
+            failures: 1,
+            last: None,
+            measured_ppm: Some(1_230_000),
+        }
+    }
+
+    #[test]
+    fn capacity_checks_say_how_they_ended_and_what_was_measured() {
+        assert!(capacity(None).contains("benchmark stands in"));
+        assert_eq!(capacity(Some(&checks())), "checked, last in period 9, 123 % of what it declared was measured (4 passed, 1 failed)");
+        let failed = AuditView { failing_from: Some(10), proven_ppm: 400_000, measured_ppm: None, ..checks() };
+        assert_eq!(
+            capacity(Some(&failed)),
+            "failed: from period 10 on it is not paid until it passes again, held to 40 % of what it declared (4 passed, 1 failed)"
+        );
+        assert!(failed.has_failed(1) && !failed.has_failed(2) && !failed.has_failed(9) && failed.has_failed(10));
     }
 
     #[test]

@@ -6,8 +6,8 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
-    AccountView, CheckView, EpochView, ExplainView, GrantView, HandoversView, HeadView, JobView, LeaseView, NetworkStatus, NodeView,
-    OfferView, OrderView, Problem, ProposalView, StateValue, TransactionView, TxResult, ValidatorsView,
+    AccountView, AuditDetail, CheckView, EpochView, ExplainView, GrantView, HandoversView, HeadView, JobView, LeaseView, NetworkStatus,
+    NodeView, OfferView, OrderView, Problem, ProposalView, StateValue, TransactionView, TxResult, ValidatorsView,
 };
 use pasture_types::event::Event;
 use pasture_types::market::OrderTerms;
@@ -108,6 +108,11 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// A problem.
     fn epoch(&self, epoch: u64) -> Result<Option<EpochView>, Problem>;
+    /// An audit whose record is kept.
+    ///
+    /// # Errors
+    /// A problem.
+    fn audit(&self, number: u64) -> Result<Option<AuditDetail>, Problem>;
     /// The newest proposals, newest first.
     ///
     /// # Errors

@@ -31,4 +31,4 @@ mod streams;
 pub use backend::{Backend, BlockEvents, ExportStream};
 pub use config::{GatewayOptions, OptionsError};
 pub use error::GatewayError;
-pub use server::Gateway;
+pub use server::{Addresses, Gateway};

@@ -17,8 +17,8 @@ use axum::{Json, Router, middleware};
 use bytes::Bytes;
 use pasture_api::auth::{self, AuthError};
 use pasture_api::{
-    AccountView, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, NetworkStatus, NodeAddress, NodeView,
-    OfferView, OrderView, Problem, ProposalView, StateValue, TransactionView, TxResult, ValidatorsView,
+    AccountView, AuditDetail, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, NetworkStatus, NodeAddress,
+    NodeView, OfferView, OrderView, Problem, ProposalView, StateValue, TransactionView, TxResult, ValidatorsView,
 };
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::{Envelope, MAX_TX_BYTES};
@@ -30,7 +30,7 @@ type Shared = State<Arc<App>>;
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let views: [(&'static str, MethodRouter<Arc<App>>); 23] = [
+    let views: [(&'static str, MethodRouter<Arc<App>>); 24] = [
         ("/healthz", get(healthz)),
         ("/readyz", get(readyz)),
         ("/metrics", get(show_metrics)),
@@ -50,6 +50,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         ("/v1/orders/{id}", get(order)),
         ("/v1/leases/{id}", get(lease)),
         ("/v1/epochs/{n}", get(epoch)),
+        ("/v1/audits/{n}", get(audit)),
         ("/v1/proposals", get(proposals)),
         ("/v1/validators", get(validators)),
         ("/v1/explain", post(explain)),
@@ -205,6 +206,10 @@ async fn order(State(app): Shared, Arg(id): Arg<OrderId>) -> Answer<OrderView> {
 
 async fn lease(State(app): Shared, Arg(id): Arg<LeaseId>) -> Answer<LeaseView> {
     found("lease", app.backend.lease(id))
+}
+
+async fn audit(State(app): Shared, Arg(number): Arg<Number>) -> Answer<AuditDetail> {
+    found("audit", app.backend.audit(number.0))
 }
 
 async fn epoch(State(app): Shared, Arg(number): Arg<Number>) -> Answer<EpochView> {

@@ -18,7 +18,7 @@ use crate::routes;
 use crate::streams::StreamSlots;
 use axum::Router;
 use pasture_rt::{Clock, Shutdown, ShutdownToken, TaskHandle, TaskKind};
-use pasture_types::Timestamp;
+use pasture_types::{NodeId, Timestamp};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(crate) struct App {
     pub(crate) options: GatewayOptions,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) book: AddressBook,
+    pub(crate) book: Arc<AddressBook>,
     pub(crate) metrics: Metrics,
     pub(crate) streams: StreamSlots,
     pub(crate) checks: Semaphore,
@@ -57,7 +57,29 @@ impl App {
 #[derive(Debug)]
 pub struct Gateway {
     local_addr: SocketAddr,
+    addresses: Addresses,
     server: TaskHandle,
+}
+
+/// Where the nodes listen that announced themselves to a gateway.
+#[derive(Clone)]
+pub struct Addresses {
+    book: Arc<AddressBook>,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Addresses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Addresses").field("nodes", &self.book.len(Timestamp(self.clock.now_ms()))).finish()
+    }
+}
+
+impl Addresses {
+    /// The base URL of a node's data plane; `None` if it has not announced one of late.
+    #[must_use]
+    pub fn of(&self, node: &NodeId) -> Option<String> {
+        self.book.get(node, Timestamp(self.clock.now_ms())).map(String::from)
+    }
 }
 
 impl Gateway {
@@ -82,8 +104,10 @@ impl Gateway {
             _ => GatewayError::Bind { listen, source },
         })?;
         let reach = if options.allow_remote_addresses { Reach::Anywhere } else { Reach::Loopback };
+        let book = Arc::new(AddressBook::new(reach));
+        let addresses = Addresses { book: Arc::clone(&book), clock: Arc::clone(&clock) };
         let app = Arc::new(App {
-            book: AddressBook::new(reach),
+            book: Arc::clone(&book),
             metrics: Metrics::default(),
             streams: StreamSlots::new(options.max_streams),
             checks: Semaphore::new(CHECKS),
@@ -100,7 +124,13 @@ impl Gateway {
         let listener = BoundedListener::new(listener, max_connections, max_connections_of_range, connections, cut.token());
         tracing::info!(%local_addr, "the gateway listens");
         let server = pasture_rt::spawn(TaskKind::Server, serve(listener, app, cut));
-        Ok(Self { local_addr, server })
+        Ok(Self { local_addr, addresses, server })
+    }
+
+    /// Where the nodes that announced themselves here listen.
+    #[must_use]
+    pub const fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// Where it listens.

@@ -3,13 +3,14 @@
 //! Guarantees: each validator that meets a contradiction waits for its turn and then looks whether another has shown it, so that mostly
 //! one pays the fee; what is found twice is shown once. The operator's account pays, and gets the reporter's part. It judges nothing.
 
-use pasture_chain::{Chain, Contradicted, TxOutcome};
+use crate::purse::Purse;
+use pasture_chain::{Chain, Contradicted};
 use pasture_ledger::query;
 use pasture_rt::Clock;
 use pasture_types::genesis::Genesis;
-use pasture_types::tx::{Action, Auth, ENVELOPE_VERSION, TxBody};
+use pasture_types::tx::Action;
 use pasture_types::validator::ValidatorAction;
-use pasture_types::{Amount, AssetId, Millis, NodeId, SigningKey, Timestamp, ZoneId, codec};
+use pasture_types::{Millis, NodeId, SigningKey};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -18,23 +19,20 @@ use tokio::sync::broadcast::error::RecvError;
 const LANE: u8 = 15;
 /// How long an accusation may wait for its block.
 const VALID_FOR: Millis = Millis(600_000);
-/// Most that it may cost; it costs a few microcredits at usual prices.
-const MAX_FEE: Amount = Amount::credits(1);
 /// How long each validator waits for those before it.
 const TURN: Duration = Duration::from_secs(3);
 
 /// Whoever accuses.
 pub(crate) struct Accuser {
     chain: Chain,
-    operator: SigningKey,
     own: [u8; 32],
-    zone: ZoneId,
-    clock: Arc<dyn Clock>,
+    purse: Purse,
 }
 
 impl Accuser {
     pub(crate) fn new(chain: Chain, genesis: &Genesis, operator: SigningKey, own: [u8; 32], clock: Arc<dyn Clock>) -> Self {
-        Self { chain, operator, own, zone: genesis.zone(), clock }
+        let purse = Purse { chain: chain.clone(), operator, zone: genesis.zone(), clock, lane: LANE, valid_for: VALID_FOR };
+        Self { chain, own, purse }
     }
 
     /// Accuses until the chain is gone.
@@ -76,27 +74,7 @@ impl Accuser {
     }
 
     async fn submit(&self, found: &Contradicted) -> Result<u64, String> {
-        let account = self.operator.account();
-        let state = self.chain.state().map_err(|e| e.to_string())?;
-        let body = TxBody {
-            version: ENVELOPE_VERSION,
-            zone: self.zone,
-            account,
-            auth: Auth::Single,
-            lane: LANE,
-            seq: query::next_seq(&state, &account.0, LANE),
-            valid_until: Timestamp(self.clock.now_ms()).plus(VALID_FOR),
-            max_fee: MAX_FEE,
-            tip: Amount::ZERO,
-            fee_asset: AssetId::CREDIT,
-            fee_payer: None,
-            actions: vec![Action::Validator(ValidatorAction::Accuse { key: found.validator, votes: Box::new(found.votes) })],
-        };
-        let tx = codec::encode(&body.sign(&self.operator));
-        let receipt = self.chain.submit(tx.into()).map_err(|e| e.to_string())?.finalized().await.map_err(|e| e.to_string())?;
-        match receipt.outcome {
-            TxOutcome::Applied { ok: true, .. } => Ok(receipt.height),
-            TxOutcome::Applied { message, .. } | TxOutcome::NotIncludable { message, .. } => Err(message),
-        }
+        let action = ValidatorAction::Accuse { key: found.validator, votes: Box::new(found.votes) };
+        self.purse.submit(vec![Action::Validator(action)]).await
     }
 }

@@ -9,8 +9,9 @@ use crate::{checkpoint, moving, seats, standing, views, votes};
 use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
-    AccountView, CheckView, EpochView, ExplainView, GrantView, HandoversView, HeadView, JobView, LeaseView, MAX_HANDOVERS, NetworkStatus,
-    NodeView, OfferView, OrderView, Problem, ProposalView, StateValue, ThisValidator, TransactionView, TxResult, ValidatorsView,
+    AccountView, AuditDetail, CheckView, EpochView, ExplainView, GrantView, HandoversView, HeadView, JobView, LeaseView, MAX_HANDOVERS,
+    NetworkStatus, NodeView, OfferView, OrderView, Problem, ProposalView, StateValue, ThisValidator, TransactionView, TxResult,
+    ValidatorsView,
 };
 use pasture_chain::{Chain, ChainError, Dropped, FinalizedBlock, Header, NextBlock, Snapshot, SubmitError, TxOutcome, Validator};
 use pasture_gateway::{Backend, BlockEvents, ExportStream};
@@ -295,6 +296,9 @@ impl Backend for NodeBackend {
     }
     fn epoch(&self, epoch: u64) -> Result<Option<EpochView>, Problem> {
         Ok(views::epoch(&self.snapshot()?, epoch))
+    }
+    fn audit(&self, number: u64) -> Result<Option<AuditDetail>, Problem> {
+        Ok(standing::audit(&self.snapshot()?, number))
     }
     fn proposals(&self) -> Result<Vec<ProposalView>, Problem> {
         Ok(votes::proposals(&self.snapshot()?))

@@ -21,6 +21,10 @@ use tokio::sync::oneshot;
 /// For how long the machine of a local network keeps a price.
 const DEV_PRICE_LOCK: Millis = Millis(366 * 24 * 3_600_000);
 
+/// What the machine of an audited local network declares of its speed, in percent: it shares the computer with the validators, and with
+/// whoever works at it.
+const DEV_DECLARED_PERCENT: u8 = 10;
+
 /// A local network.
 #[derive(Clone)]
 pub struct DevOptions {
@@ -32,6 +36,8 @@ pub struct DevOptions {
     pub engine_socket: Option<PathBuf>,
     /// How many validators it has.
     pub validators: usize,
+    /// Whether its machines are audited.
+    pub audits: bool,
     /// The program that runs the others, as `PROGRAM validator run` and `PROGRAM up`.
     pub program: PathBuf,
     /// How many providers share this machine; each but the first is a process of its own.
@@ -75,7 +81,7 @@ pub struct DevReady {
 /// Why it could not start, or why it ended.
 pub async fn dev(options: DevOptions, shutdown: ShutdownToken, ready: oneshot::Sender<DevReady>) -> Result<(), NodeError> {
     let dir = DataDir::open(&options.data)?;
-    local::prepare(dir.path(), options.validators, &SystemClock)?;
+    local::prepare(dir.path(), options.validators, options.audits, &SystemClock)?;
     let others = match options.validators {
         0 | 1 => Others::none(),
         count => Others::start(&options.program, dir.path(), count).await?,
@@ -111,11 +117,13 @@ async fn with_provider(
         return Err(NodeError::Options(format!("a local network has at most {MAX_LOCAL_VALIDATORS} providers")));
     }
     let resources = shares(options).await;
+    let announce_to: Vec<String> = network.others.iter().map(|other| other.api_url.clone()).collect();
     let data = options.data.join("provider");
     let provider = UpOptions {
         account_key: keys::load_or_create(&data.join("account.key"))?,
         data,
         api_url: network.api_url.clone(),
+        announce_to: announce_to.clone(),
         engine_socket: options.engine_socket.clone(),
         resources: resources.clone(),
         rates: None,
@@ -127,6 +135,7 @@ async fn with_provider(
         volumes: options.volumes,
         name: "this machine".into(),
         missing_deposit: MissingDeposit::Post,
+        declared_percent: if options.audits { DEV_DECLARED_PERCENT } else { 100 },
         image_bytes: options.image_bytes,
         priority: Priority::Usual,
         may_leave: false,
@@ -148,6 +157,8 @@ async fn with_provider(
                 program: &options.program,
                 dir: &options.data,
                 api_url: &network.api_url,
+                announce_to: &announce_to,
+                declared_percent: if options.audits { DEV_DECLARED_PERCENT } else { 100 },
                 engine: options.engine_socket.as_deref(),
                 region: &options.region,
                 resources,

@@ -65,6 +65,8 @@ pub struct Launch {
     pub name: String,
     /// A development zone: test credits for everybody, rules that can be tried out fast, and no value.
     pub dev: bool,
+    /// Whether machines are audited from the beginning.
+    pub audits: bool,
     /// Its validators.
     pub founders: Vec<Announcement>,
     /// Who has money at the beginning.
@@ -83,7 +85,8 @@ impl Launch {
     /// The parameters that it begins with unless somebody says otherwise.
     #[must_use]
     pub fn params(&self) -> Params {
-        if self.dev { Params::dev() } else { Params::production() }
+        let params = if self.dev { Params::dev() } else { Params::production() };
+        if self.audits { params.audited() } else { params }
     }
 
     /// As [`Launch::make`], with other rules for seats and deposits of validators.

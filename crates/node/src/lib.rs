@@ -27,6 +27,7 @@ mod offline;
 mod peers;
 mod price;
 mod proven;
+mod purse;
 mod recent;
 mod seats;
 mod standing;
@@ -34,6 +35,7 @@ mod up;
 mod validator;
 mod views;
 mod votes;
+mod witness;
 mod zone;
 
 pub use backup::{About, Restored, Scope, backup, restore, votes_after};

@@ -4,20 +4,38 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use pasture_api::client::EventFilter;
 use pasture_api::{
-    AccountView, ApiClient, ApiError, GrantView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TxResult,
+    AccountView, ApiClient, ApiError, AuditDetail, GrantView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView,
+    TxResult,
 };
 use pasture_provider::{LedgerEvents, Network, NetworkError};
 use pasture_types::tx::Envelope;
 use pasture_types::{AccountId, LeaseId, NodeId};
+use std::time::Duration;
 
-/// A network behind a gateway.
-pub(crate) struct ApiLink(ApiClient);
+/// How often a gateway that does not know the node yet is told again where it is, and the pause between.
+const ANNOUNCE_TRIES: u32 = 10;
+const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
+
+/// A network behind a gateway, and further gateways that are only told where the machine is: their validators watch its capacity checks.
+pub(crate) struct ApiLink(ApiClient, Vec<ApiClient>);
 
 impl ApiLink {
-    /// The network that a client talks to.
+    /// The network that a client talks to; `also` are told where the machine is.
     #[must_use]
-    pub(crate) const fn new(client: ApiClient) -> Self {
-        Self(client)
+    pub(crate) const fn new(client: ApiClient, also: Vec<ApiClient>) -> Self {
+        Self(client, also)
+    }
+}
+
+/// Tells a gateway where the node is. Its validator may be some blocks behind the one that this node registered with.
+async fn announce(client: &ApiClient, node: &NodeId, address: &NodeAddress) -> Result<(), ApiError> {
+    let mut tries = 0;
+    loop {
+        match client.announce(node, address).await {
+            Err(error) if tries < ANNOUNCE_TRIES && error.problem().is_some_and(|p| p.status == 404) => tries += 1,
+            told => return told,
+        }
+        tokio::time::sleep(ANNOUNCE_PAUSE).await;
     }
 }
 
@@ -60,12 +78,21 @@ impl Network for ApiLink {
     async fn epoch(&self, epoch: u64) -> Result<Option<[u8; 32]>, NetworkError> {
         Ok(found(self.0.epoch(epoch).await)?.map(|e| e.randomness.0))
     }
+    async fn audit(&self, number: u64) -> Result<Option<AuditDetail>, NetworkError> {
+        found(self.0.audit(number).await)
+    }
     async fn events(&self, node: &NodeId) -> Result<LedgerEvents, NetworkError> {
         let filter = EventFilter { node: Some(*node), ..EventFilter::default() };
         let events = self.0.events(filter).await?;
         Ok(events.map(|e: Result<LedgerEvent, ApiError>| e.map_err(NetworkError::from)).boxed())
     }
     async fn announce(&self, node: &NodeId, address: &NodeAddress) -> Result<(), NetworkError> {
-        Ok(self.0.announce(node, address).await?)
+        let (first, others) =
+            futures::join!(self.0.announce(node, address), futures::future::join_all(self.1.iter().map(|c| announce(c, node, address))));
+        // One that is away is told again with the next announcement.
+        for (client, error) in self.1.iter().zip(others).filter_map(|(c, told)| Some((c, told.err()?))) {
+            tracing::info!(url = client.base(), %error, "a gateway was not told where this machine is");
+        }
+        Ok(first?)
     }
 }

@@ -13,6 +13,7 @@ use crate::launch::{Launch, announcement, settle_in};
 use crate::zone::LocalZone;
 use pasture_rt::{Clock, TaskKind, spawn};
 use pasture_store::StoreError;
+use pasture_types::genesis::Params;
 use pasture_types::{NodeId, Resources};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -98,25 +99,31 @@ fn folder(dir: &Path, number: usize) -> PathBuf {
 }
 
 /// Makes the directories of a network of `count` validators, or finds that they are there. `dir` is held; the others are of nobody but it.
-pub(crate) fn prepare(dir: &Path, count: usize, clock: &dyn Clock) -> Result<(), NodeError> {
+/// `audits`: whether its machines are audited.
+pub(crate) fn prepare(dir: &Path, count: usize, audits: bool, clock: &dyn Clock) -> Result<(), NodeError> {
     if !(1..=MAX_LOCAL_VALIDATORS).contains(&count) {
         return Err(NodeError::Options(format!("a local network has 1 to {MAX_LOCAL_VALIDATORS} validators")));
     }
     if let Some(zone) = LocalZone::load(dir)? {
         let has = zone.genesis.validators.len();
+        if audits && !zone.genesis.params.audits.active {
+            let what = "was made without capacity checks: take another folder, or have its validators vote for them";
+            return Err(NodeError::Options(format!("the network in {} {what}", dir.display())));
+        }
         return match has == count {
             true => Ok(()),
             false => Err(NodeError::Options(format!("the network in {} has {has} validators, not {count}", dir.display()))),
         };
     }
     if count == 1 {
-        return Ok(());
+        let params = if audits { Params::dev().audited() } else { Params::dev() };
+        return LocalZone::create(dir, params, clock).map(|_| ());
     }
     let ports = free_ports(count)?;
     let dirs: Vec<PathBuf> = (1..=count).map(|n| if n == 1 { dir.into() } else { folder(dir, n) }).collect();
     let at = |port: &u16| SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
     let founders = dirs.iter().zip(&ports).map(|(dir, port)| announcement(dir, at(port))).collect::<Result<Vec<_>, _>>()?;
-    let launch = Launch { name: "dev".into(), dev: true, founders, accounts: vec![] };
+    let launch = Launch { name: "dev".into(), dev: true, audits, founders, accounts: vec![] };
     let (genesis, network) = launch.make(clock)?;
     // The first one last: where it has a zone, all have.
     dirs.iter().rev().try_for_each(|dir| settle_in(dir, &genesis, &network).map(|_| ()))
@@ -207,6 +214,10 @@ pub(crate) struct Fleet<'a> {
     pub(crate) program: &'a Path,
     pub(crate) dir: &'a Path,
     pub(crate) api_url: &'a str,
+    /// Further gateways that are told where each is.
+    pub(crate) announce_to: &'a [String],
+    /// What each declares of its speed.
+    pub(crate) declared_percent: u8,
     pub(crate) engine: Option<&'a Path>,
     pub(crate) region: &'a str,
     /// What each offers.
@@ -259,6 +270,8 @@ impl Fleet<'_> {
             ("--name", format!("machine {number}")),
         ];
         args.extend(sizes.into_iter().flat_map(|(flag, size)| [flag.into(), size.into()]));
+        args.extend(self.announce_to.iter().flat_map(|url| ["--announce".into(), url.into()]));
+        args.extend(["--declare-speed".into(), self.declared_percent.to_string().into()]);
         if let Some(engine) = self.engine {
             args.extend(["--engine".into(), engine.into()]);
         }
@@ -318,7 +331,7 @@ mod tests {
     fn a_directory_keeps_its_validators() {
         let dir = tempfile::tempdir().unwrap();
         let clock = ManualClock::new(5_000);
-        prepare(dir.path(), 4, &clock).unwrap();
+        prepare(dir.path(), 4, false, &clock).unwrap();
         let zones: Vec<_> = (2..=4).map(|n| LocalZone::load(&folder(dir.path(), n)).unwrap().unwrap()).collect();
         let first = LocalZone::load(dir.path()).unwrap().unwrap();
         assert_eq!((first.genesis.validators.len(), first.genesis.accounts.len()), (4, 4));
@@ -329,10 +342,15 @@ mod tests {
             let own = network.peers.iter().find(|(key, _)| *key == zone.identity.public_key()).unwrap();
             assert_eq!((network.listen, network.private), (own.1, true));
         }
-        prepare(dir.path(), 4, &clock).unwrap();
-        let error = prepare(dir.path(), 1, &clock).unwrap_err().to_string();
+        prepare(dir.path(), 4, false, &clock).unwrap();
+        let error = prepare(dir.path(), 1, false, &clock).unwrap_err().to_string();
         assert!(error.contains("has 4 validators, not 1"), "{error}");
-        assert!(prepare(dir.path(), 17, &clock).is_err() && prepare(dir.path(), 0, &clock).is_err());
+        let error = prepare(dir.path(), 4, true, &clock).unwrap_err().to_string();
+        assert!(error.contains("without capacity checks"), "{error}");
+        let audited = tempfile::tempdir().unwrap();
+        prepare(audited.path(), 1, true, &clock).unwrap();
+        assert!(LocalZone::load(audited.path()).unwrap().unwrap().genesis.params.audits.active);
+        assert!(prepare(dir.path(), 17, false, &clock).is_err() && prepare(dir.path(), 0, false, &clock).is_err());
     }
 
     #[test]
@@ -341,7 +359,7 @@ mod tests {
         let clock = ManualClock::new(5_000);
         let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let said: Vec<_> = dirs.iter().zip(1..).map(|(dir, port)| announce(dir.path(), at(port)).unwrap()).collect();
-        let launch = |founders: Vec<crate::Announcement>| Launch { name: "n".into(), dev: true, founders, accounts: vec![] };
+        let launch = |founders: Vec<crate::Announcement>| Launch { name: "n".into(), dev: true, audits: false, founders, accounts: vec![] };
         let refused = |launch: Launch| launch.make(&clock).unwrap_err().to_string();
         assert!(launch(said.clone()).make(&clock).is_ok());
         assert!(refused(launch(vec![])).contains("1 to 64"));

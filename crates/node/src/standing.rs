@@ -2,9 +2,13 @@
 //!
 //! Guarantees: reads one snapshot; what the ledger keeps less halts is shown as it will be unless the network halts again.
 
-use pasture_api::{AuditView, Beginning, CredentialView, DepositView, Leaving, PauseView, SponsorView, StandingView, SuspensionView};
+use pasture_api::{
+    AnswerView, AuditDetail, AuditView, Beginning, CredentialView, DepositView, LastAudit, Leaving, PauseView, SponsorView, StandingView,
+    SuspensionView, WitnessView, WitnessWord,
+};
 use pasture_ledger::service::query as service;
-use pasture_ledger::{Jail, NodeAudit, Start, Tranche, query};
+use pasture_ledger::{Jail, NodeAudit, Said, Start, Tranche, query};
+use pasture_types::audit::{audit_threshold, pooled_rate_ppm};
 use pasture_types::credential::Subject;
 use pasture_types::state::StateRead;
 use pasture_types::{AccountId, Millis, NodeId};
@@ -73,10 +77,55 @@ fn audits(a: &NodeAudit) -> AuditView {
         first_pass: a.first_pass,
         last_pass: a.last_pass,
         failing_from: a.failing_from,
+        failed: a.failed.clone(),
         open: a.open.and_then(|open| open.audit),
         proven_ppm: a.proven_ppm,
         passes: a.passes,
         failures: a.failures,
+        last: a.last.map(|(period, verdict)| LastAudit { period, verdict }),
+        measured_ppm: (!a.pool.is_empty()).then(|| {
+            let shown = u64::from(pooled_rate_ppm(a.pooled(), a.pool.len()));
+            u32::try_from(u64::from(a.proven_ppm).saturating_mul(shown) / 1_000_000).unwrap_or(u32::MAX)
+        }),
+    }
+}
+
+/// An audit whose record is kept.
+pub(crate) fn audit(state: &dyn StateRead, number: u64) -> Option<AuditDetail> {
+    let a = query::audit(state, number)?;
+    // What held when it was drawn is what it is judged by.
+    let burst = query::governance::params_at(state, a.drawn_at)?.audits.burst;
+    let said = |i: usize| a.said.get(i).map(word);
+    Some(AuditDetail {
+        number: a.number,
+        node: a.node,
+        attempt: a.attempt,
+        epoch: a.epoch,
+        drawn_at: a.drawn_at,
+        until: a.until_shifted.plus(query::clock(state).halted),
+        randomness: a.randomness,
+        rate: a.rate,
+        burst,
+        witnesses: a.witnesses.iter().enumerate().map(|(i, witness)| WitnessView { witness: *witness, word: said(i) }).collect(),
+        answer: a.answer.map(|answer| AnswerView {
+            set: answer.statement.set,
+            shares: answer.statement.shares,
+            largest: answer.largest,
+            most: audit_threshold(a.rate, burst),
+        }),
+        verdict: a.verdict,
+    })
+}
+
+fn word(said: &Said) -> WitnessWord {
+    match said {
+        Said::Nothing => WitnessWord::Nothing,
+        Said::Both => WitnessWord::Both,
+        Said::Receipt(r) if r.tag == 0 => WitnessWord::Late,
+        Said::Receipt(r) => {
+            let (elapsed, round_trip) = (Millis(r.elapsed_ms.into()), Millis(r.rtt_ms.into()));
+            WitnessWord::Saw { elapsed, round_trip, tag: r.tag }
+        }
     }
 }
 

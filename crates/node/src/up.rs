@@ -40,6 +40,8 @@ pub struct UpOptions {
     pub data: PathBuf,
     /// Base URL of the gateway.
     pub api_url: String,
+    /// Further gateways that are told where the machine is, so that their validators can watch its capacity checks.
+    pub announce_to: Vec<String>,
     /// Socket of the container engine; `None` looks in the usual places.
     pub engine_socket: Option<PathBuf>,
     /// What is offered; `None` takes half of CPU and memory.
@@ -60,6 +62,8 @@ pub struct UpOptions {
     pub name: String,
     /// What it does about a deposit that is missing.
     pub missing_deposit: MissingDeposit,
+    /// How much of its measured speed it declares, in percent.
+    pub declared_percent: u8,
     /// A key of the account that earns.
     pub account_key: SigningKey,
     /// Most bytes of images that are kept; `None` takes the share of the disk that [`image_limit`] names.
@@ -275,9 +279,11 @@ async fn start(
     provider.gpus = gpus;
     provider.failpoint = options.failpoint;
     provider.missing_deposit = options.missing_deposit;
+    provider.declared_percent = options.declared_percent;
     provider.volumes = options.volumes;
     provider.max_images_bytes = image_bytes;
-    let running = Provider::start(provider, Arc::new(ApiLink::new(client.clone())), runtime, clock).await?;
+    let also = options.announce_to.iter().map(|url| ApiClient::new(url)).collect::<Result<Vec<_>, _>>()?;
+    let running = Provider::start(provider, Arc::new(ApiLink::new(client.clone(), also)), runtime, clock).await?;
     Ok((running, offered))
 }
 

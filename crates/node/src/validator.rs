@@ -6,7 +6,8 @@
 use crate::accuse::Accuser;
 use crate::backend::NodeBackend;
 use crate::machine;
-use crate::zone::{LocalZone, trusted_by};
+use crate::witness::Witness;
+use crate::zone::{LocalZone, VALIDATOR_KEY, trusted_by};
 use crate::{Failpoint, NodeError};
 use pasture_chain::{Chain, History, Join, Limits, OnJoin, Options};
 use pasture_gateway::{Gateway, GatewayOptions};
@@ -89,15 +90,20 @@ impl Validator {
         let accuser = Accuser::new(chain.clone(), &zone.genesis, zone.operator.clone(), key.0, Arc::clone(&clock));
         let (stop, accusing) = (shutdown.token(), accuser.run());
         pasture_rt::spawn(pasture_rt::TaskKind::Server, async move { stop.guard(accusing).await });
+        let (zone_id, operator) = (zone.genesis.zone(), zone.operator.clone());
         let backend = Arc::new(NodeBackend::new(chain.clone(), zone, Arc::clone(&clock)));
         backend.feed(shutdown.token());
-        let gateway = match Gateway::start(GatewayOptions::new(listen), backend, clock, shutdown.token()).await {
+        let gateway = match Gateway::start(GatewayOptions::new(listen), backend, Arc::clone(&clock), shutdown.token()).await {
             Ok(gateway) => gateway,
             Err(e) => {
                 chain.shutdown(CHAIN_DEADLINE).await?;
                 return Err(e.into());
             }
         };
+        let signs = pasture_store::keys::load_or_create(&dir.join(VALIDATOR_KEY))?;
+        let witness = Witness::new(chain.clone(), gateway.addresses().clone(), (signs, operator), zone_id, clock);
+        let (stop, watching) = (shutdown.token(), witness.run());
+        pasture_rt::spawn(pasture_rt::TaskKind::Audit, async move { stop.guard(watching).await });
         Ok(Self { chain, gateway, shutdown, trusted, key })
     }
 

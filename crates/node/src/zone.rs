@@ -76,7 +76,7 @@ impl LocalZone {
     pub fn load_or_create(dir: &Path, clock: &dyn Clock) -> Result<Self, NodeError> {
         match Self::load(dir)? {
             Some(zone) => Ok(zone),
-            None => Self::create(dir, clock),
+            None => Self::create(dir, Params::dev(), clock),
         }
     }
 
@@ -105,13 +105,14 @@ impl LocalZone {
         Ok(Some(zone))
     }
 
-    fn create(dir: &Path, clock: &dyn Clock) -> Result<Self, NodeError> {
+    /// Makes a zone of one validator in a directory that has none.
+    pub(crate) fn create(dir: &Path, params: Params, clock: &dyn Clock) -> Result<Self, NodeError> {
         let (identity, operator) = secrets(dir)?;
         let genesis = Genesis {
             name: "dev".into(),
             time: Timestamp(clock.now_ms()),
             rules_version: RULES_VERSION,
-            params: Params::dev(),
+            params,
             validators: vec![genesis_validator(&identity, &operator)],
             accounts: vec![dev_operator(operator.public())],
             assets: vec![],

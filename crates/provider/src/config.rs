@@ -46,6 +46,8 @@ pub struct Options {
     pub gpus: Option<Gpus>,
     /// What it does about a deposit that is missing.
     pub missing_deposit: MissingDeposit,
+    /// How much of the speed that its benchmark shows it declares, in percent: capacity audits hold it to that.
+    pub declared_percent: u8,
     /// Most to pay for one transaction.
     pub max_fee: Amount,
     /// How long a client may take to hand over the manifest.
@@ -92,6 +94,7 @@ impl Options {
             offer,
             gpus: None,
             missing_deposit: MissingDeposit::default(),
+            declared_percent: 100,
             max_fee: Amount(100_000_000),
             manifest_wait: Duration::from_secs(60),
             context_wait: Duration::from_secs(600),
@@ -124,6 +127,9 @@ impl Options {
         }
         if !self.listen.ip().is_loopback() {
             return bad("listen", format!("{} is not a loopback address: clients reach a node through a gateway", self.listen));
+        }
+        if !(1..=100).contains(&self.declared_percent) {
+            return bad("declared_percent", format!("{} is not from 1 to 100", self.declared_percent));
         }
         let r = &self.offer.resources;
         if r.cpu_millis == 0 || r.memory_bytes == 0 {
@@ -185,10 +191,11 @@ pub(crate) mod tests {
         let good = options("/nowhere".into());
         good.validate().unwrap();
         type Break = fn(&mut Options);
-        let cases: [(&str, Break); 7] = [
+        let cases: [(&str, Break); 8] = [
             ("offer", |o| o.offer.resources.gpus = vec![pasture_types::GpuLine { model: "H100".into(), count: 1, vram_bytes: 1 }]),
             ("provider_name", |o| o.provider_name.clear()),
             ("provider_lane", |o| o.provider_lane = 64),
+            ("declared_percent", |o| o.declared_percent = 0),
             ("listen", |o| o.listen = ([0, 0, 0, 0], 0).into()),
             ("offer", |o| o.offer.resources.cpu_millis = 0),
             ("announce_every", |o| o.announce_every = Duration::from_secs(180)),

@@ -2,6 +2,7 @@
 //!
 //! Guarantees: nothing here decides; the registry is the one place that knows which leases this node has.
 
+use crate::audits::BurstHandle;
 use crate::config::Options;
 use crate::failpoint::Failpoints;
 use crate::lease::{Epochs, Shared};
@@ -55,6 +56,7 @@ pub(crate) struct Context {
     /// Signs with the provider's key.
     pub(crate) account_submitter: Submitter,
     pub(crate) prover: ProverHandle,
+    pub(crate) bursts: BurstHandle,
     pub(crate) leases: Leases,
     pub(crate) herds: crate::herds::Herds,
     pub(crate) channels: crate::channels::Channels,

@@ -89,6 +89,11 @@ fn cpu_millis(root: &Path) -> u32 {
     u32::try_from(millis).unwrap_or(u32::MAX)
 }
 
+/// Cores that this process may use, a part of one counted as one.
+pub(crate) fn cpu_cores() -> u32 {
+    cpu_millis(Path::new("/")).div_ceil(1_000).max(1)
+}
+
 fn memory_bytes(root: &Path) -> u64 {
     let total = read(root, "proc/meminfo")
         .and_then(|text| text.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()))

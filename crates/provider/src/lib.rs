@@ -7,7 +7,8 @@
 //!     │ accept, usage, close               lease::actor ── state (decides) ── record, log on disk
 //!     ├──────────────────── submit ◀──────────┤
 //!     │ heartbeats                            ▼
-//!     └──────────────────── prover         Runtime (containers)
+//!     ├──────────────────── prover         Runtime (containers)
+//!     └──────────────────── audits ◀── server ◀── witnesses
 //! ```
 //! Guarantees: what the ledger says is desired, what the engine shows is observed, and after any crash the two are brought
 //! together again: the same container goes on, its log continues without a gap or a repeat, its service is counted from the
@@ -17,6 +18,7 @@
 //! It does not match, price or settle (see `ledger`), and runs nothing by itself (see `runtime`).
 
 mod agenda;
+mod audits;
 mod channels;
 mod config;
 mod context;

@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use pasture_api::AuditDetail;
 use pasture_api::client::ApiError;
 use pasture_api::views::{AccountView, GrantView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TxResult};
 use pasture_types::tx::Envelope;
@@ -67,6 +68,8 @@ pub trait Network: Send + Sync + 'static {
     async fn lease(&self, id: &LeaseId) -> Result<Option<LeaseView>, NetworkError>;
     /// An epoch's randomness; `None` if the ledger has not recorded the epoch.
     async fn epoch(&self, epoch: u64) -> Result<Option<[u8; 32]>, NetworkError>;
+    /// An audit; `None` if the ledger has drawn none of this number, or keeps it no more.
+    async fn audit(&self, number: u64) -> Result<Option<AuditDetail>, NetworkError>;
     /// Follows the events of a node, and the beginnings of epochs.
     async fn events(&self, node: &NodeId) -> Result<LedgerEvents, NetworkError>;
     /// Tells the gateway where the node's data plane listens.

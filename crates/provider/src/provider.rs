@@ -17,7 +17,7 @@ use crate::lease::{self, LeaseRecord, Started, image_tag};
 use crate::network::Network;
 use crate::pause::{OfferState, Pause, Paused};
 use crate::submit::{LedgerClock, Signer, Submitter};
-use crate::{prover, reconcile, register, server};
+use crate::{audits, prover, reconcile, register, server};
 use pasture_api::data::{LeaseStatus, Phase};
 use pasture_rt::{Clock, Shutdown, TaskHandle, TaskKind};
 use pasture_runtime::{Owner, Runtime};
@@ -106,20 +106,23 @@ impl Provider {
         let (facts, reached) = facts(&options, &*network).await?;
         crate::gpus::allowed(options.gpus.as_ref(), &facts.params)?;
         let (prover, queue) = prover::channel();
-        let ctx = Arc::new(context(options, facts, network, runtime, clock, prover, &dir, &stop)?);
+        let (bursts, nonces) = audits::channel();
+        let ctx = Arc::new(context(options, facts, network, runtime, clock, (prover, bursts), &dir, &stop)?);
         take_up(&ctx).await?;
         crate::herds::take_up(&ctx);
         let (address, server) = server::start(Arc::clone(&ctx)).await?;
         let mut this = Self { ctx, address, stop, tasks: vec![server], _dir: dir };
-        let outcome = this.connect(queue, reached).await;
+        let outcome = this.connect((queue, nonces), reached).await;
         if outcome.is_err() {
             this.stop.trigger();
         }
         outcome.map(|()| this)
     }
 
-    async fn connect(&mut self, queue: prover::ProverQueue, reached: bool) -> Result<(), ProviderError> {
+    async fn connect(&mut self, (queue, nonces): (prover::ProverQueue, audits::BurstQueue), reached: bool) -> Result<(), ProviderError> {
         let ctx = &self.ctx;
+        // Before the offer stands: it may be drawn in that very block.
+        self.tasks.push(pasture_rt::spawn(TaskKind::Audit, audits::run(Arc::clone(ctx), nonces, self.stop.token())));
         let mut registered = false;
         if reached {
             register::ensure(ctx, self.address).await?;
@@ -225,7 +228,7 @@ fn context(
     network: Arc<dyn Network>,
     runtime: Arc<dyn Runtime>,
     clock: Arc<dyn Clock>,
-    prover: prover::ProverHandle,
+    (prover, bursts): (prover::ProverHandle, audits::BurstHandle),
     dir: &DataDir,
     stop: &Shutdown,
 ) -> Result<Context, ProviderError> {
@@ -253,6 +256,7 @@ fn context(
         clock,
         ledger_clock,
         prover,
+        bursts,
         leases: Leases::default(),
         herds: crate::herds::Herds::default(),
         volumes: crate::volumes::Volumes::open(dir.path())?,

@@ -14,6 +14,7 @@ use pasture_api::auth;
 use pasture_api::data::{HeldGpu, Phase};
 use pasture_api::views::{LeaseView, LedgerEvent, NodeAddress};
 use pasture_rt::TaskKind;
+use pasture_types::audit::AuditEvent;
 use pasture_types::event::Event as LedgerChange;
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::open_for;
@@ -159,6 +160,7 @@ async fn apply(ctx: &Arc<Context>, event: LedgerEvent) -> Result<(), NetworkErro
                 end_at(ctx, shared, at);
             }
         }
+        LedgerChange::Audit(AuditEvent::Drawn { audit, node, .. }) if node == ctx.node => ctx.bursts.drawn(audit),
         LedgerChange::EpochStarted { epoch, randomness } => ctx.prover.started(epoch, randomness.0).await,
         _ => {}
     }

@@ -4,6 +4,8 @@
 
 #![cfg(test)]
 
+#[path = "cases/audits.rs"]
+mod audits;
 mod support;
 #[path = "cases/updates.rs"]
 mod updates;

@@ -19,6 +19,8 @@ pub enum TaskKind {
     LogFollower,
     /// Computes heartbeat shares.
     Prover,
+    /// Answers a capacity audit, or watches one.
+    Audit,
     /// Waits for operating system signals.
     Signals,
     /// A client's background follow-up (log stream, countersigning).
@@ -44,9 +46,14 @@ impl TaskKind {
     pub const fn on_end(self) -> OnEnd {
         match self {
             Self::Connection | Self::Signals | Self::ClientFollow | Self::Files => OnEnd::Fine,
-            Self::Server | Self::BlockFeed | Self::Reconciler | Self::Lease | Self::LogFollower | Self::Prover | Self::Herd => {
-                OnEnd::WarnOnPanic
-            }
+            Self::Server
+            | Self::BlockFeed
+            | Self::Reconciler
+            | Self::Lease
+            | Self::LogFollower
+            | Self::Prover
+            | Self::Audit
+            | Self::Herd => OnEnd::WarnOnPanic,
         }
     }
 }

@@ -69,10 +69,16 @@ pub struct AuditParams {
 }
 
 impl AuditParams {
-    /// Of a development zone: short bursts, off until the machines run them.
+    /// Of a development zone: short bursts, off.
     #[must_use]
     pub const fn dev() -> Self {
         Self { interval: Millis(100_000), burst: Millis(1_000), places: false, ..Self::production() }
+    }
+    /// Of a development zone that tries them out: each machine about once in 100 s, the first time at once. Twice the burst is still in
+    /// time, since such a machine does much else.
+    #[must_use]
+    pub const fn trial() -> Self {
+        Self { active: true, tick: Millis(100_000), burst: Millis(2_000), slack_ppm: 1_000_000, ..Self::dev() }
     }
     /// Of a production zone: 4 s every 7.5 minutes on average, 0.9 % of the time.
     #[must_use]

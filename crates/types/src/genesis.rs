@@ -135,6 +135,13 @@ impl Params {
         }
     }
 
+    /// The same with capacity audits.
+    #[must_use]
+    pub fn audited(self) -> Self {
+        let audits = if self.dev { AuditParams::trial() } else { AuditParams { active: true, ..AuditParams::production() } };
+        Self { audits, ..self }
+    }
+
     /// Parameters of a production zone.
     #[must_use]
     pub fn production() -> Self {

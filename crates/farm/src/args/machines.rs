@@ -92,6 +92,9 @@ pub(crate) struct DevArgs {
     /// How many providers share what this machine offers: each but the first is a process of its own, with an account of its own
     #[arg(long, default_value_t = 1, value_name = "COUNT", conflicts_with = "no_provider")]
     pub(crate) providers: usize,
+    /// Have the validators check the capacity of its machines, each about every 100 s
+    #[arg(long)]
+    pub(crate) audits: bool,
     /// No machine offers itself
     #[arg(long)]
     pub(crate) no_provider: bool,
@@ -195,6 +198,12 @@ pub(crate) struct UpArgs {
     /// Begin without a deposit, also if there are credits for it: what is earned goes into the deposit first
     #[arg(long)]
     pub(crate) no_deposit: bool,
+    /// Also tell this validator's API where the machine is, so that it can watch capacity checks; can be given several times
+    #[arg(long, value_name = "URL")]
+    pub(crate) announce: Vec<String>,
+    /// Declare this much of the speed that is measured here, in percent: capacity checks hold the machine to it, also while you use it
+    #[arg(long, default_value_t = 100, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) declare_speed: u8,
     /// Stop the jobs that run when this ends [default: they go on and are taken up again]
     #[arg(long)]
     pub(crate) stop_jobs: bool,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 pub(crate) struct GenesisArgs {
     /// Show what a genesis says instead of making one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "validator", "account", "dev", "out", "seats", "term", "deposit_delay", "min_deposit"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "validator", "account", "dev", "audits", "out", "seats", "term", "deposit_delay", "min_deposit"])]
     pub(crate) show: Option<PathBuf>,
     /// Name of the network
     #[arg(long, required_unless_present = "show")]
@@ -25,6 +25,9 @@ pub(crate) struct GenesisArgs {
     /// A network for trying things out: test credits for everybody, no value
     #[arg(long)]
     pub(crate) dev: bool,
+    /// Have the validators check the capacity of machines from the beginning
+    #[arg(long)]
+    pub(crate) audits: bool,
     /// Most seats of a term; from four on they are elected by deposit
     #[arg(long, value_name = "N")]
     pub(crate) seats: Option<u32>,

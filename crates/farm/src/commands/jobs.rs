@@ -30,7 +30,7 @@ use pasture_types::market::Term;
 use pasture_types::resources::display_bytes;
 use pasture_types::spec::parse_duration;
 use pasture_types::tx::Action;
-use pasture_types::{Amount, Millis};
+use pasture_types::{Amount, Millis, Timestamp};
 use std::time::Duration;
 
 /// Jobs that ended longer ago are left out of the list unless asked for.
@@ -141,14 +141,28 @@ async fn one(app: &App, session: &Session, job: &str) -> Result<View, Failure> {
     let state = words::state(&view, said.as_ref().map(|s| s.phase));
     let value = serde_json::json!({"job": job.handle, "state": state, "order": job.order, "lease": job.lease, "machine": said});
     let value = with_evidence(value, evidence.as_ref());
-    let mut text = job_text(session, &job, state, said.as_ref());
+    let unpaid = match &job.lease {
+        Some(lease) => unpaid(session, lease).await,
+        None => None,
+    };
+    let mut text = job_text(session, &job, state, (said.as_ref(), unpaid));
     if let Some(evidence) = &evidence {
         text = format!("{}\n{}", text.trim_end(), evidence.short());
     }
     Ok(View { value, text, over: words::is_over(&view) })
 }
 
-fn job_text(session: &Session, job: &Job, state: &str, live: Option<&LeaseStatus>) -> String {
+/// Why some periods of a job were not paid.
+async fn unpaid(session: &Session, lease: &LeaseView) -> Option<String> {
+    let settlement = lease.settlement.as_ref().filter(|s| s.epochs_proven < s.epochs)?;
+    let node = session.api.node(&lease.node).await.ok()?;
+    let (genesis, length) = (session.status.genesis_time, session.status.params.epoch.0.max(1));
+    let period = |at: Timestamp| at.since(genesis).0 / length;
+    let periods = period(lease.accepted.unwrap_or(lease.matched))..=period(lease.closed.unwrap_or(lease.matched));
+    words::unpaid(settlement, periods, node.standing.and_then(|s| s.audits).as_ref())
+}
+
+fn job_text(session: &Session, job: &Job, state: &str, (live, unpaid): (Option<&LeaseStatus>, Option<String>)) -> String {
     let mut table = Table::pairs();
     let mut row = |name: &str, text: String| table.row([name.into(), text]);
     row("job", job.handle.clone());
@@ -173,6 +187,9 @@ fn job_text(session: &Session, job: &Job, state: &str, live: Option<&LeaseStatus
         let served = live.map_or(lease.served_ms, |s| s.served_ms.max(lease.served_ms));
         row("served", format!("{}, of it confirmed by you {}", duration(served), duration(lease.confirmed_ms)));
         row("charged", format!("{} cr", credits(cost(lease))));
+    }
+    if let Some(why) = unpaid {
+        row("not paid", why);
     }
     if let Some(s) = live {
         row("phase", format!("{:?}", s.phase).to_lowercase());
@@ -326,6 +343,7 @@ pub(crate) async fn receipt(app: &App, args: &ReceiptArgs) -> Outcome {
     }
     let evidence = verified(app, &session, &mut lease).await?;
     let mut receipt = Receipt::of(job.handle.clone(), &lease, session.is_test(), None, final_in(&session, &lease));
+    receipt.unpaid = unpaid(&session, &lease).await;
     receipt.watcher = match session.watched_here(&lease) {
         Some(here) => Some(here),
         None => watcher_name(&session, &lease).await,

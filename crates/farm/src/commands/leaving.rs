@@ -228,6 +228,7 @@ async fn leave_here(
     let options = UpOptions {
         data: data.into(),
         api_url: session.api.base().into(),
+        announce_to: vec![],
         engine_socket: args.engine.clone(),
         resources: None,
         rates: None,
@@ -239,6 +240,7 @@ async fn leave_here(
         name: format!("provider-{}", session.account().short()),
         // Nothing is posted by who leaves.
         missing_deposit: MissingDeposit::Earn,
+        declared_percent: 100,
         account_key: session.owner("a machine is taken back by the account itself")?,
         image_bytes: None,
         priority: Priority::Low,

@@ -14,7 +14,7 @@ use crate::verify::{self, with_evidence};
 use crate::watching::{View, show};
 use crate::words;
 use pasture_api::data::LeaseStatus;
-use pasture_api::{AccountView, JobView, NetworkStatus, OrderState};
+use pasture_api::{AccountView, JobView, NetworkStatus, OrderState, StandingView};
 use pasture_types::Timestamp;
 use pasture_types::lease::LeaseState;
 
@@ -65,6 +65,14 @@ async fn look(app: &App, session: &Session) -> Result<View, Failure> {
     }
     for one in &machines {
         table.row(["machine".into(), leaving::row(one)]);
+        // Of a machine on another network nothing is known here.
+        let checked = |s: &StandingView| s.audits.as_ref().is_some_and(|a| a.passes + a.failures > 0);
+        if let Some(standing) = session.api.node(&one.node).await.ok().and_then(|n| n.standing).filter(|s| checked(s)) {
+            table.row(["".into(), format!("capacity {}", words::capacity(standing.audits.as_ref()))]);
+            if let Some(suspended) = &standing.deposit.suspended {
+                table.row(["".into(), format!("takes no jobs {}", words::suspension(suspended, session.time()))]);
+            }
+        }
         if let Some(load) = &one.load {
             table.row(["".into(), leaving::load(load)]);
         }

@@ -120,6 +120,27 @@ fn each_second(n: u64) -> String {
     }
 }
 
+/// Work below this share of the declared, in percent, fails a check: its threshold lets 40 % of the work pass.
+const FAILS_BELOW: u64 = 40;
+/// Below this share many checks together show that too much was declared (`AuditParams::tolerance_ppm`).
+const HONEST_FROM: u64 = 95;
+
+/// What a check of all cores at once would say of a machine that declares each at the speed of one alone.
+fn burst(all_of_declared: u64) -> String {
+    let fits = all_of_declared.max(1);
+    match all_of_declared {
+        ..FAILS_BELOW => format!(
+            "would fail: all cores at once do {all_of_declared} % of what would be declared; stop what else runs here, or declare less:  farm \
+             up --declare-speed {fits}"
+        ),
+        FAILS_BELOW..HONEST_FROM => format!(
+            "would pass, but in time the machine would be held to {all_of_declared} % of what it declared; declare less:  farm up \
+             --declare-speed {fits}"
+        ),
+        _ => "would pass: all cores at once do what would be declared".into(),
+    }
+}
+
 fn text(report: &Report, engine: Option<&Capabilities>) -> String {
     let g = &report.gauge;
     let mut table = Table::pairs();
@@ -135,6 +156,7 @@ fn text(report: &Report, engine: Option<&Capabilities>) -> String {
     }
     row("one core", format!("{} hashes of capacity checks", each_second(g.core_hashes)));
     row("all cores", format!("{} ({} cores, each at {} % of one alone)", each_second(g.cpu_hashes), g.cores, report.cores_busy_percent));
+    row("capacity check", burst(report.cores_busy_percent));
     row("memory", format!("{}/s copied by one core", display_bytes(g.memory_bytes)));
     row("disk", format!("{}/s written, {} small writes safe one by one", display_bytes(g.disk_bytes), each_second(g.disk_syncs)));
     row("network", "not measured: that needs somebody at the other end".into());

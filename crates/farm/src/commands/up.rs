@@ -49,6 +49,7 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
     let options = UpOptions {
         resources: Some(resources),
         api_url: session.api.base().into(),
+        announce_to: args.announce.clone(),
         engine_socket: args.machine.engine.clone(),
         rates: Some(rates),
         gpus,
@@ -57,6 +58,7 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
         limits: limits(&args.limits)?,
         volumes: volumes(&args.machine.volumes)?,
         missing_deposit: if args.no_deposit { MissingDeposit::Earn } else { MissingDeposit::Post },
+        declared_percent: args.declare_speed,
         name: args.name.clone().unwrap_or_else(|| format!("provider-{}", session.account().short())),
         account_key: session.owner("a machine is offered by the account itself")?,
         image_bytes: ConfigFile::load(&app.paths.config_file())?.images.limit_bytes()?,

@@ -5,6 +5,8 @@
 //! lie beside `farm` (`scripts/test.sh` builds all). What single crates promise is tested beside them, not here.
 
 #[cfg(test)]
+mod audits;
+#[cfg(test)]
 mod away;
 #[cfg(test)]
 mod carried;

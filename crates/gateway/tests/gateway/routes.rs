@@ -114,6 +114,7 @@ async fn what_is_not_there_is_a_404_that_names_it() {
         (format!("/v1/leases/{none}"), "lease"),
         (format!("/v1/leases/{none}/data/logs"), "lease"),
         ("/v1/epochs/4".into(), "epoch"),
+        ("/v1/audits/4".into(), "audit"),
         ("/v1/ledger/blocks/8".into(), "block"),
     ] {
         let problem = w.refused("GET", &path, "").await;

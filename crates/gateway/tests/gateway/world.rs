@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
-    AccountView, ApiClient, BestOffer, CheckView, EpochView, Exclusion, ExplainView, GrantView, HandoversView, HeadView, JobView,
-    LeaseView, NetworkStatus, NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, ProposalView, StateValue, TenureView,
-    TermView, ThisValidator, TransactionView, TxResult, ValidatorView, ValidatorsView, auth,
+    AccountView, ApiClient, AuditDetail, BestOffer, CheckView, EpochView, Exclusion, ExplainView, GrantView, HandoversView, HeadView,
+    JobView, LeaseView, NetworkStatus, NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, ProposalView, StateValue,
+    TenureView, TermView, ThisValidator, TransactionView, TxResult, ValidatorView, ValidatorsView, auth,
 };
 use pasture_gateway::{Backend, BlockEvents, ExportStream, Gateway, GatewayOptions};
 use pasture_rt::{ManualClock, Shutdown};
@@ -254,6 +254,22 @@ impl Backend for Ledger {
     }
     fn epoch(&self, epoch: u64) -> Result<Option<EpochView>, Problem> {
         Ok((epoch <= 3).then_some(EpochView { epoch, randomness: Hash32([6; 32]) }))
+    }
+    fn audit(&self, number: u64) -> Result<Option<AuditDetail>, Problem> {
+        Ok((number <= 3).then(|| AuditDetail {
+            number,
+            node: NodeId([9; 32]),
+            attempt: 1,
+            epoch: 2,
+            drawn_at: Timestamp(5),
+            until: Timestamp(6),
+            randomness: Hash32([6; 32]),
+            rate: 7,
+            burst: pasture_types::Millis(8),
+            witnesses: vec![],
+            answer: None,
+            verdict: None,
+        }))
     }
     fn proposals(&self) -> Result<Vec<ProposalView>, Problem> {
         Ok(vec![])

@@ -55,6 +55,8 @@ pub(crate) enum Event {
     Update(Box<Manifest>),
     /// The image of an update is here, or the reason why not.
     UpdateFetched { manifest: BlobHash, image: Result<String, String> },
+    /// An audit used all cores for so long while the job ran.
+    Stolen(Millis),
     /// Some of the build context arrived.
     ContextProgress,
     /// All of it, and its hash was right.

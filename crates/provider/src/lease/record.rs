@@ -110,6 +110,9 @@ pub(crate) struct LeaseRecord {
     /// What became of the job's instances.
     #[serde(default)]
     pub(crate) upkeep: Upkeep,
+    /// What audits took from the job while it ran.
+    #[serde(default)]
+    pub(crate) stolen_ms: Millis,
     /// The GPUs that are its alone, decided before it was accepted.
     #[serde(default)]
     pub(crate) gpus: Vec<HeldGpu>,
@@ -226,6 +229,7 @@ impl LeaseRecord {
             ledger_closing: false,
             closed: false,
             removed: false,
+            stolen_ms: Millis(0),
             upkeep: Upkeep {
                 instance: 0,
                 began: None,

@@ -214,6 +214,12 @@ impl Machine {
             Event::Extended { max_duration, escrow } => self.on_extended(max_duration, escrow, out),
             Event::UsageSubmitted { recorded } => self.on_usage_submitted(recorded, now, out),
             Event::CloseSubmitted { taken } => self.on_close_submitted(taken, now, out),
+            Event::Stolen(took) => {
+                if let (Phase::Running, Some(started)) = (self.record.phase, self.record.started) {
+                    self.record.stolen_ms = Millis(self.record.stolen_ms.0.saturating_add(took.min(now.since(started)).0));
+                    out.push(Effect::Save);
+                }
+            }
             Event::Removed => {
                 self.record.removed = true;
                 out.push(Effect::Save);
@@ -496,7 +502,7 @@ impl Machine {
             build_ms: self.record.build_ms,
             log_root: self.log.root,
             log_bytes: self.log.bytes,
-            steal_ms: Millis(0),
+            steal_ms: self.record.stolen_ms.min(self.record.served_ms),
         };
         Usage { epoch: self.epochs.of(usage.served_until()), ..usage }
     }

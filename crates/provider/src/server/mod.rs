@@ -6,6 +6,7 @@
 
 mod access;
 mod alive;
+mod audits;
 mod channel;
 mod delegates;
 mod herd;
@@ -68,6 +69,7 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
         .route("/leases/{id}/countersign", post(countersign))
         .route("/leases/{id}/stop", post(stop))
         .route("/leases/{id}/output", get(streams::output))
+        .merge(audits::routes())
         .merge(channel::routes())
         .merge(herd::routes())
         .merge(volumes::routes())

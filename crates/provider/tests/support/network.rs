@@ -6,9 +6,9 @@ use futures::StreamExt as _;
 use pasture_api::views::{
     AccountView, GrantView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TenureView, TxResult,
 };
-use pasture_api::{Beginning, DepositView};
+use pasture_api::{AuditDetail, Beginning, DepositView};
 use pasture_provider::{LedgerEvents, Network, NetworkError};
-use pasture_types::audit::AuditAction;
+use pasture_types::audit::{Answer, AuditAction};
 use pasture_types::event::{Event, Hash32};
 use pasture_types::genesis::Params;
 use pasture_types::ids::derive;
@@ -56,6 +56,8 @@ pub(crate) struct Ledger {
     pub(crate) announced: Option<String>,
     pub(crate) announcements: u32,
     pub(crate) epochs: BTreeMap<u64, [u8; 32]>,
+    pub(crate) audits: BTreeMap<u64, AuditDetail>,
+    pub(crate) answers: Vec<Answer>,
 }
 
 pub(crate) struct SimulatedNetwork {
@@ -323,7 +325,14 @@ impl SimulatedNetwork {
     }
 
     fn take_bundle(&self, ledger: &mut Ledger, said: &AuditAction) -> Result<(), String> {
-        let AuditAction::Heartbeats(bundle) = said else { return Err(format!("not of a provider: {said:?}")) };
+        let bundle = match said {
+            AuditAction::Heartbeats(bundle) => bundle,
+            AuditAction::Answers(answers) => {
+                ledger.answers.extend(answers.iter().cloned());
+                return Ok(());
+            }
+            other => return Err(format!("not of a provider: {other:?}")),
+        };
         let mut taken = 0;
         for (shares, epoch) in bundle.shares.iter().zip(bundle.first..).filter(|(s, _)| !s.0.is_empty()) {
             let randomness = *ledger.epochs.get(&epoch).ok_or("no such period")?;
@@ -472,6 +481,11 @@ impl Network for SimulatedNetwork {
     async fn epoch(&self, epoch: u64) -> Result<Option<[u8; 32]>, NetworkError> {
         self.up()?;
         Ok(self.ledger.lock().unwrap().epochs.get(&epoch).copied())
+    }
+
+    async fn audit(&self, number: u64) -> Result<Option<AuditDetail>, NetworkError> {
+        self.up()?;
+        Ok(self.ledger.lock().unwrap().audits.get(&number).cloned())
     }
 
     async fn events(&self, _: &NodeId) -> Result<LedgerEvents, NetworkError> {

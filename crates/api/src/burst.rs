@@ -1,0 +1,221 @@
+//! What a witness and an audited node say to each other. Spec: `docs/specs/audits.md` §1, §10.
+//!
+//! ```text
+//!  witness                                      node
+//!     │  GET  /audits/ping                        │  several times: the lowest round trip
+//!     │  POST /audits/{n}/nonce  (NonceOffer) ───►│  the clock of the witness begins
+//!     │◄─── event `set`     (SignedSet)           │  once more than two thirds of the witnesses have sent theirs
+//!     │◄─── event `shares`  (SignedShares)        │  after the burst: the clock stops
+//! ```
+//! Guarantees: sizes are checked before anything is allocated; what decodes is well formed, and no more: whose signatures these
+//! are is the reader's to check. Nothing here is a secret but the nonce, until it is sent.
+
+use pasture_types::audit::{Answer, MAX_PACKED, MAX_WITNESSES, NonceSet, PackedShares, Statement, Verdict};
+use pasture_types::event::Hash32;
+use pasture_types::keys::{Signature, SignatureText};
+use pasture_types::{Millis, NodeId, Timestamp, codec};
+use serde::{Deserialize, Serialize};
+
+/// Where a node's door answers at once, for those who measure the way to it.
+pub const PING: &str = "/audits/ping";
+/// Name of the event that brings a [`SignedSet`].
+pub const SET_EVENT: &str = "set";
+/// Name of the event that brings [`SignedShares`].
+pub const SHARES_EVENT: &str = "shares";
+/// Longest encoded set: a mask, a length, and a nonce of each witness.
+const MAX_SET: usize = 8 + 4 + 8 * MAX_WITNESSES;
+
+/// Where a node's door takes nonces.
+#[must_use]
+pub fn nonce_path(audit: u64) -> String {
+    format!("/audits/{audit}/nonce")
+}
+
+/// A witness's secret nonce.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NonceOffer {
+    /// Who sends it.
+    pub witness: NodeId,
+    /// It.
+    pub nonce: u64,
+    /// The witness's signature over [`pasture_types::audit::nonce_digest`].
+    pub signature: SignatureText,
+}
+
+/// The set that a burst is computed from, signed by the node, with the witnesses' own signatures of their nonces.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SignedSet {
+    /// The encoded [`NonceSet`], in hex.
+    pub set: String,
+    /// The node's signature over the statement without shares.
+    pub signature: SignatureText,
+    /// The signatures under which the nonces came, in the order of the set's bits.
+    pub witnesses: Vec<SignatureText>,
+}
+
+/// What [`SignedSet`] says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReadSet {
+    /// The set.
+    pub set: NonceSet,
+    /// The node's signature.
+    pub signature: Signature,
+    /// The witnesses'.
+    pub witnesses: Vec<Signature>,
+}
+
+impl SignedSet {
+    /// For the wire.
+    #[must_use]
+    pub fn new(set: &NonceSet, signature: &Signature, witnesses: &[Signature]) -> Self {
+        Self {
+            set: hex::encode(codec::encode(set)),
+            signature: signature.into(),
+            witnesses: witnesses.iter().map(SignatureText::from).collect(),
+        }
+    }
+    /// What it says; `None` if it is not well formed.
+    #[must_use]
+    pub fn read(&self) -> Option<ReadSet> {
+        if self.set.len() > 2 * MAX_SET || self.witnesses.len() > MAX_WITNESSES {
+            return None;
+        }
+        let set: NonceSet = codec::decode(&hex::decode(&self.set).ok()?, MAX_SET).ok()?;
+        let witnesses = self.witnesses.iter().map(|text| Signature::try_from(text).ok()).collect::<Option<Vec<_>>>()?;
+        let signature = Signature::try_from(&self.signature).ok()?;
+        (set.nonces.len() == witnesses.len()).then_some(ReadSet { set, signature, witnesses })
+    }
+}
+
+/// What a burst found, signed by the node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SignedShares {
+    /// The packed nonces, in hex.
+    pub shares: String,
+    /// The node's signature over the statement with set and shares.
+    pub signature: SignatureText,
+}
+
+impl SignedShares {
+    /// For the wire.
+    #[must_use]
+    pub fn new(answer: &Answer) -> Self {
+        Self { shares: hex::encode(&answer.shares.0), signature: (&answer.signature).into() }
+    }
+    /// The answer that it makes with its set; `None` if it is not well formed.
+    #[must_use]
+    pub fn read(&self, audit: u64, set: NonceSet) -> Option<Answer> {
+        if self.shares.len() > 2 * MAX_PACKED {
+            return None;
+        }
+        let shares = PackedShares(hex::decode(&self.shares).ok()?);
+        Some(Answer { audit, set, shares, signature: Signature::try_from(&self.signature).ok()? })
+    }
+}
+
+/// What a witness said of an audit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "said")]
+pub enum WitnessWord {
+    /// Nothing yet.
+    Nothing,
+    /// No answer came in time.
+    Late,
+    /// One came.
+    Saw {
+        /// From the sending of its nonce to the answer's arrival.
+        elapsed: Millis,
+        /// The lowest round trip that it knows.
+        round_trip: Millis,
+        /// Names what arrived, in hex.
+        tag: u64,
+    },
+    /// Two different things; neither counts.
+    Both,
+}
+
+/// A witness and its word, while the audit is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WitnessView {
+    /// Which validator.
+    pub witness: NodeId,
+    /// Its word; `None` once the audit is judged, when the ledger keeps the verdict alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<WitnessWord>,
+}
+
+/// An audit as the ledger keeps it ("capacity check" on the screen).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AuditDetail {
+    /// Its number.
+    pub number: u64,
+    /// Of which node.
+    pub node: NodeId,
+    /// 1, or 2 for a repetition before all validators.
+    pub attempt: u8,
+    /// The epoch of the draw.
+    pub epoch: u64,
+    /// When it was drawn.
+    pub drawn_at: Timestamp,
+    /// Until when statements are taken, unless the network halts meanwhile.
+    pub until: Timestamp,
+    /// Part of the seed.
+    pub randomness: Hash32,
+    /// Hashes a second that the node is held to.
+    pub rate: u64,
+    /// How long the burst is.
+    pub burst: Millis,
+    /// Who watches, in the order of the set's bits.
+    pub witnesses: Vec<WitnessView>,
+    /// What the node signed: digests of its set and of its shares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AnswerView>,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+}
+
+/// What the ledger keeps of a node's answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AnswerView {
+    /// Digest of the witnesses' nonces.
+    pub set: Hash32,
+    /// Digest of the shares.
+    pub shares: Option<Hash32>,
+    /// The largest hash of the shares: the smaller, the more work.
+    pub largest: u64,
+    /// The largest hash that passes.
+    pub most: u64,
+}
+
+impl AnswerView {
+    /// What the node signed.
+    #[must_use]
+    pub const fn statement(&self) -> Statement {
+        Statement { set: self.set, shares: self.shares }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pasture_types::SigningKey;
+
+    #[test]
+    fn what_is_said_arrives_as_it_was_and_what_is_too_long_does_not() {
+        let key = SigningKey::from_seed([1; 32]);
+        let set = NonceSet { mask: 0b1011, nonces: vec![1, u64::MAX, 3] };
+        let signatures = vec![key.sign(&[1; 32]); 3];
+        let sent = SignedSet::new(&set, &key.sign(&[2; 32]), &signatures);
+        let read = sent.read().unwrap();
+        assert_eq!((read.set, read.signature, read.witnesses), (set.clone(), key.sign(&[2; 32]), signatures));
+        let fewer = SignedSet { witnesses: sent.witnesses[1..].to_vec(), ..sent.clone() };
+        assert_eq!(fewer.read(), None);
+        let long = SignedSet { set: "00".repeat(MAX_SET + 1), ..sent.clone() };
+        assert_eq!(long.read(), None);
+        let answer = Answer { audit: 7, set: set.clone(), shares: PackedShares(vec![1, 2, 3]), signature: key.sign(&[3; 32]) };
+        assert_eq!(SignedShares::new(&answer).read(7, set.clone()), Some(answer.clone()));
+        let long = SignedShares { shares: "00".repeat(MAX_PACKED + 1), ..SignedShares::new(&answer) };
+        assert_eq!(long.read(7, set), None);
+    }
+}
