@@ -125,20 +125,17 @@ const FAILS_BELOW: u64 = 40;
 /// Below this share many checks together show that too much was declared (`AuditParams::tolerance_ppm`).
 const HONEST_FROM: u64 = 95;
 
-/// What a check of all cores at once would say of a machine that declares each at the speed of one alone.
-fn burst(all_of_declared: u64) -> String {
-    let fits = all_of_declared.max(1);
-    match all_of_declared {
-        ..FAILS_BELOW => format!(
-            "would fail: all cores at once do {all_of_declared} % of what would be declared; stop what else runs here, or declare less:  farm \
-             up --declare-speed {fits}"
-        ),
-        FAILS_BELOW..HONEST_FROM => format!(
-            "would pass, but in time the machine would be held to {all_of_declared} % of what it declared; declare less:  farm up \
-             --declare-speed {fits}"
-        ),
-        _ => "would pass: all cores at once do what would be declared".into(),
-    }
+/// What a check of all cores at once would say. Where checks are on, what all of them do is declared; where they are not, what one does
+/// alone, and `scaling` is what would be left of that.
+fn burst(scaling: u64) -> String {
+    let later = match scaling {
+        ..FAILS_BELOW => "it would fail",
+        FAILS_BELOW..HONEST_FROM => "it would pass, and in time be held to that share",
+        _ => return "would pass: all cores at once do what each does alone".into(),
+    };
+    format!(
+        "would pass where checks are on when it joins. Where they begin later: all cores at once do {scaling} % of what is declared, {later}"
+    )
 }
 
 fn text(report: &Report, engine: Option<&Capabilities>) -> String {
