@@ -426,6 +426,15 @@ pub(crate) type Builder<E> = Deferred<E, Scheme, stateful::Mailbox<E, App>, Bloc
 
 type Store<E, V> = prunable::Archive<EightCap, E, Digest, V>;
 
+/// About how many operations make the state: what is coming, or what the last stored block says.
+async fn operations<E: Rt>(coming: Option<&Progress>, blocks: &Store<E, Arc<Block>>, last: u64) -> u64 {
+    if let Some(coming) = coming {
+        return coming.operations;
+    }
+    // A block that cannot be read is said to be that when all are looked at.
+    blocks.get(Stored::Index(last)).await.ok().flatten().map_or(0, |last| last.header.operations())
+}
+
 /// Certificates and blocks on disk.
 async fn archives<E: Rt>(context: &E, core: &Core, cache: &CacheRef) -> (Store<E, Finalization<Scheme, Digest>>, Store<E, Arc<Block>>) {
     let of = (&core.roster, core.sizes);
@@ -475,11 +484,7 @@ where
     let peering = (blocker.clone(), &track);
     let (book, plan, progress) = begin(&mut context, &core, &history, (book, plan), &mut channels.joining, peering).await;
     let (joins, joined) = (plan.floor().is_some(), progress.clone());
-    let operations = match &progress {
-        Some(coming) => coming.operations,
-        // A block that cannot be read is said to be that when all are looked at.
-        None => blocks.get(Stored::Index(stored)).await.ok().flatten().map_or(0, |last| last.header.operations()),
-    };
+    let operations = operations(progress.as_ref(), &blocks, stored).await;
     let joining = Joining::new(context.child("joining"), fetching, progress);
     let first = plan.marshal_start(Digested::precomputed(genesis.clone(), genesis.digest()));
     let delivery_config = delivery_config(&core, first, page_cache.clone());
