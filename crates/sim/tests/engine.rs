@@ -2,7 +2,7 @@
 //! found. `make sim-long` runs thousands.
 #![cfg(test)]
 
-use pasture_sim::network::{Bug, Held, Options, run};
+use pasture_sim::network::{Bug, Fault, Held, Options, run};
 
 /// Seeds of an ordinary test run, and how long faults happen in each, in virtual seconds.
 const SEEDS: std::ops::Range<u64> = 0..4;
@@ -30,6 +30,33 @@ fn a_seed_repeats_a_run_and_another_is_another() {
     let (one, again, other) = (held(1, 6), held(1, 6), held(2, 6));
     assert_eq!(one, again);
     assert_ne!(one.trace, other.trace);
+}
+
+/// Seeds in which somebody joins, and one of those who serve gives it false operations, or tells of false seats and blocks.
+const JOINING: [(u64, &str); 2] = [(78, "FalseState"), (196, "FalseSeats")];
+
+/// Seeds with dishonest validators and so short terms that one is over when somebody joins.
+const SHORT_TERMS: [u64; 2] = [62, 196];
+
+#[test]
+fn who_joins_takes_the_state_under_faults_and_from_liars() {
+    for (seed, liar) in JOINING {
+        let run = held(seed, SECONDS);
+        assert!(run.joined_at.is_some_and(|height| height > 0) && run.evil.iter().any(|evil| evil == liar), "{run:?}");
+    }
+}
+
+#[test]
+fn certificates_that_who_joins_does_not_check_are_found() {
+    for seed in SHORT_TERMS {
+        let options = Options { nodes: Some(6), fault: Some(Fault::BelievesCertificates), ..Options::new(seed, SECONDS) };
+        if let Err(failed) = run(options) {
+            assert!(["STUCK", "BLOCKED", "ENDED"].iter().any(|reason| failed.why.contains(reason)), "found by something else: {failed}");
+            println!("found by seed {seed}: {}", failed.why);
+            return;
+        }
+    }
+    panic!("not found by {SHORT_TERMS:?}");
 }
 
 /// Some seed must fail, and for one of these reasons.

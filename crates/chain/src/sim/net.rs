@@ -15,7 +15,7 @@ use commonware_p2p::{
     simulated::{self, Control, Link},
 };
 use commonware_runtime::{Clock as _, IoBuf, IoBufs, Quota, deterministic::Context};
-use commonware_utils::{NZU32, Probability};
+use commonware_utils::{NZU32, NZUsize, Probability};
 use futures::future::{Either, select};
 use std::num::NonZeroUsize;
 use std::pin::pin;
@@ -31,8 +31,11 @@ pub(super) const BLOCKS: u64 = 4;
 pub(super) const JOINING: u64 = 5;
 pub(super) const OPERATIONS: u64 = 6;
 pub(super) const TRANSACTIONS: u64 = 7;
-/// As many as a healthy validator may ever send: what is too much is tried elsewhere.
-pub(super) const QUOTA: Quota = Quota::per_second(NZU32!(4096));
+/// As many as a healthy validator may ever send: what is too much is tried elsewhere. At once as many as in production.
+pub(super) const QUOTA: Quota = Quota::per_second(NZU32!(4096)).allow_burst(NZU32!(64));
+/// Messages that a part of the engine takes in before it drops some. It makes queues of that length at each start and in each term, which
+/// were a third of all processor time when they had room for what everybody may send in a second.
+const QUEUED: NonZeroUsize = NZUsize!(256);
 /// How long a message waits for another one to overtake it.
 const OVERTAKE: Duration = Duration::from_millis(40);
 
@@ -188,6 +191,6 @@ impl Receiver for Ear {
         }
     }
     fn capacity(&self) -> NonZeroUsize {
-        self.inner.capacity()
+        self.inner.capacity().min(QUEUED)
     }
 }

@@ -1,7 +1,7 @@
 //! The simulation of the small machine: seeds hold, a seed repeats a run, what is put in on purpose is found.
 
 use super::small::{Manner, Small};
-use super::{Evil, Fault, Joined, Outcome, Setup, attempt};
+use super::{Fault, Outcome, Setup, attempt};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,9 +14,6 @@ const BUG_SEEDS: u64 = 12;
 
 /// Seeds that are run twice: with crashes, with partitions, with a twin.
 const SAME: [u64; 4] = [6, 13, 34, 43];
-
-/// Seeds in which somebody joins by state, with liars of both kinds among those who serve.
-const JOINING: [u64; 3] = [62, 78, 196];
 
 #[allow(clippy::disallowed_methods, reason = "a test is told what to repeat by whoever starts it")]
 fn number(name: &str) -> Option<u64> {
@@ -36,11 +33,10 @@ fn seeds_keep_every_rule() {
         let begin = Instant::now();
         match sound(seed, seconds) {
             Ok(run) => println!(
-                "seed {seed} holds: {} validators, dishonest {:?}, seats change: {}, joined {:?}, {} blocks, {} acknowledged, {} crashes, {} partitions, {:.1} s virtual, {:.1} s",
+                "seed {seed} holds: {} validators, dishonest {:?}, seats change: {}, {} blocks, {} acknowledged, {} crashes, {} partitions, {:.1} s virtual, {:.1} s",
                 run.validators,
                 run.evil,
                 run.rotates,
-                run.joined,
                 run.height,
                 run.acknowledged,
                 run.crashes,
@@ -72,16 +68,6 @@ fn the_same_seed_gives_the_same_run() {
     assert!(runs.iter().any(|run| run.crashes > 0) && runs.iter().any(|run| run.partitions > 0), "faults are repeated too: {runs:?}");
 }
 
-#[test]
-fn who_joins_takes_the_state_under_faults_and_from_liars() {
-    let joined = |seed| sound(seed, SECONDS).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
-    let runs: Vec<Outcome> = JOINING.into_iter().map(joined).collect();
-    assert!(runs.iter().all(|run| matches!(run.joined, Some(Joined::State(height)) if height > 0)), "{runs:#?}");
-    for evil in [Evil::FalseSeats, Evil::FalseState] {
-        assert!(runs.iter().any(|run| run.evil.contains(&evil)), "somebody lies: {runs:#?}");
-    }
-}
-
 /// Some seed must fail, and for one of these reasons.
 fn is_found(what: &str, fault: Option<Fault>, manner: Manner, reasons: &[&str]) {
     for seed in 0..BUG_SEEDS {
@@ -98,11 +84,6 @@ fn is_found(what: &str, fault: Option<Fault>, manner: Manner, reasons: &[&str]) 
 #[test]
 fn votes_forgotten_at_a_crash_are_found() {
     is_found("a forgotten vote", Some(Fault::ForgetsVotes), Manner::Sound, &["TWICE"]);
-}
-
-#[test]
-fn certificates_that_who_joins_does_not_check_are_found() {
-    is_found("belief in any certificate", Some(Fault::BelievesCertificates), Manner::Sound, &["STUCK", "BLOCKED", "ENDED", "DETACHED"]);
 }
 
 #[test]

@@ -20,8 +20,9 @@ mod user;
 
 pub use bugs::Bug;
 pub use model::Counts;
+pub use pasture_chain::sim::Fault;
 
-use pasture_chain::sim::{Fault, Joined, Outcome, Setup, attempt};
+use pasture_chain::sim::{Joined, Outcome, Setup, attempt};
 use serde::Serialize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use town::Town;
