@@ -11,7 +11,6 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::time::Duration;
 
 /// What a job does that is there to be reached: an echo, one that answers at the end of what it is told, and patience.
 const WAIT: &str = "trap 'exit 0' TERM; mkdir -p /data/sub; echo one > /data/one; echo two > /data/sub/two; chmod 750 /data/one; \

@@ -2,7 +2,6 @@
 
 use crate::support::{Folder, PATIENCE, SMALL, shared};
 use pasture_types::lease::EndReason;
-use std::time::Duration;
 
 /// Sets the title, clears the screen, asks the terminal for its answer, writes over the line, and hides what follows.
 const TRICKS: &str = "printf '\\033]0;owned\\007\\033[2J\\033[6n\\233 12\\r34\\033[8m hidden'; echo; echo plain";
