@@ -68,7 +68,7 @@ async fn one_validator_with_nothing_to_do_lets_in_who_stands_and_is_idle_again()
     zone.up_naming(1, &[0, 1]);
     let height = zone.write(0, CANDIDATES, &[2]).await;
     // The end of the term comes without another transaction, and the newcomer after it.
-    zone.until_height(1, next_term(height)).await;
+    zone.until_height(1, next_term(height) - 1).await;
     assert!(!zone.chain(1).status().seated);
     let rests = zone.agree().await;
     let mut blocks = zone.chain(0).subscribe();
