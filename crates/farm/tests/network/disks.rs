@@ -2,7 +2,7 @@
 
 use crate::ledger::transfer;
 use crate::operate::arg;
-use crate::support::{PATIENCE, Running, Signal, User, ask, eventually, unmount_below};
+use crate::support::{PATIENCE, Running, Signal, User, ask, eventually, unmount_below, until};
 use serde_json::Value;
 use std::fs::File;
 use std::io::Write as _;
@@ -83,6 +83,17 @@ impl Disks {
         std::fs::write(trigger, "test").unwrap();
     }
 
+    /// Takes away what [`Disks::stack`] mounted. A container that begins at this moment has a copy of the system's mounts: until that is gone
+    /// too, the same image must not be mounted a second time.
+    fn unstack(&self) {
+        let image = self.path("lower/image");
+        until("no device shows the image", || {
+            unmount_below(&self.path("upper"));
+            let devices = Command::new("losetup").arg("-j").arg(&image).output().unwrap();
+            devices.status.success() && devices.stdout.is_empty()
+        });
+    }
+
     /// Mounts what is in `lower/image`, which claims more than `lower` has, at `upper`; `None` where that cannot be.
     fn stack(&self) -> Option<()> {
         let done = Command::new("mount")
@@ -99,8 +110,11 @@ impl Disks {
 }
 
 fn dev(user: &User, data: &Path) -> (Running, String) {
-    let running = user.start(&["dev", "--data", &arg(data), "--listen", "127.0.0.1:0", "--no-provider", "--json"]);
-    let ready: Value = eventually("it is up", PATIENCE, || running.stdout().lines().find_map(|l| serde_json::from_str(l).ok()));
+    let mut running = user.start(&["dev", "--data", &arg(data), "--listen", "127.0.0.1:0", "--no-provider", "--json"]);
+    let ready: Value = eventually("it is up", PATIENCE, || {
+        assert!(running.ended().is_none(), "it ended: {}", running.stderr());
+        running.stdout().lines().find_map(|l| serde_json::from_str(l).ok())
+    });
     (running, ready["api_url"].as_str().unwrap().to_owned())
 }
 
@@ -177,7 +191,7 @@ fn a_validator_whose_disk_cannot_make_durable_what_it_took_stops_and_has_lost_no
     // when it is mounted again.
     let Some(()) = disks.image(512) else { return };
     let mend = || {
-        unmount_below(&disks.path("upper"));
+        disks.unstack();
         disks.make_room();
         disks.stack().unwrap();
     };
@@ -189,7 +203,7 @@ fn a_validator_whose_disk_fails_stops_and_has_lost_nothing_acknowledged() {
     let Some(disks) = Disks::new(64) else { return };
     let Some(()) = disks.image(48) else { return };
     let mend = || {
-        unmount_below(&disks.path("upper"));
+        disks.unstack();
         disks.stack().unwrap();
     };
     survives(&disks.path("upper/data"), &["disk-failed"], || disks.fail(), mend);
