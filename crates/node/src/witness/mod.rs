@@ -250,6 +250,27 @@ impl Witness {
     }
 }
 
+/// An audit of which nobody has spoken yet.
+#[cfg(test)]
+fn unspoken(number: u64, node: NodeId, witnesses: Vec<NodeId>) -> AuditRecord {
+    AuditRecord {
+        number,
+        node,
+        declared: 0,
+        attempt: 1,
+        epoch: 3,
+        drawn_at: Timestamp(1),
+        randomness: pasture_types::event::Hash32([2; 32]),
+        rate: 1,
+        said: vec![pasture_ledger::Said::Nothing; witnesses.len()],
+        witnesses,
+        until_shifted: Timestamp(9),
+        answer: None,
+        contradicted: false,
+        verdict: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

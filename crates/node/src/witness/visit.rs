@@ -151,10 +151,7 @@ impl Visit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pasture_ledger::Said;
-    use pasture_types::Timestamp;
     use pasture_types::audit::{AUDIT_SHARES, PackedShares};
-    use pasture_types::event::Hash32;
     use pasture_types::proof::share_hash;
 
     const ZONE: ZoneId = ZoneId([5; 32]);
@@ -166,22 +163,7 @@ mod tests {
     /// Witness 1's visit to node 9; witnesses are 1 to 4.
     fn visit() -> Visit {
         let witnesses: Vec<NodeId> = (1..=4).map(|n| key(n).node_id()).collect();
-        let audit = AuditRecord {
-            number: 7,
-            node: key(9).node_id(),
-            declared: 0,
-            attempt: 1,
-            epoch: 3,
-            drawn_at: Timestamp(1),
-            randomness: Hash32([2; 32]),
-            rate: 1,
-            said: vec![Said::Nothing; 4],
-            witnesses,
-            until_shifted: Timestamp(9),
-            answer: None,
-            contradicted: false,
-            verdict: None,
-        };
+        let audit = super::super::unspoken(7, key(9).node_id(), witnesses);
         Visit { zone: ZONE, key: key(1), audit, params: AuditParams::production(), url: String::new(), round_trip: None }
     }
 

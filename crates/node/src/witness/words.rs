@@ -73,29 +73,14 @@ impl Words {
 mod tests {
     use super::*;
     use pasture_ledger::Answered;
+    use pasture_types::SigningKey;
     use pasture_types::audit::{NonceSet, PackedShares, Statement, Verdict};
     use pasture_types::event::Hash32;
-    use pasture_types::{SigningKey, Timestamp};
 
     const OWN: NodeId = NodeId([1; 32]);
 
     fn record(number: u64) -> AuditRecord {
-        AuditRecord {
-            number,
-            node: NodeId([9; 32]),
-            declared: 0,
-            attempt: 1,
-            epoch: 3,
-            drawn_at: Timestamp(1),
-            randomness: Hash32([2; 32]),
-            rate: 1,
-            said: vec![Said::Nothing; 2],
-            witnesses: vec![NodeId([0; 32]), OWN],
-            until_shifted: Timestamp(9),
-            answer: None,
-            contradicted: false,
-            verdict: None,
-        }
+        super::super::unspoken(number, NodeId([9; 32]), vec![NodeId([0; 32]), OWN])
     }
 
     fn receipt(tag: u64) -> Receipt {
