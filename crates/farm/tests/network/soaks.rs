@@ -1,8 +1,8 @@
 //! A soak: four validators, each a process on a network of its own, are killed, stopped in their tracks, cut off and started again at random,
 //! while people pay each other through whichever of them answers.
 //!
-//! `SOAK=200 cargo test --package pasture-farm --test network -- soaks` (what `make soak` does) is the whole promise; without it there are a
-//! few strokes. Whenever a quorum is up, payments go on. At the end every block of every validator is the same, each payment that was
+//! `SOAK=200 MINUTES=60 cargo test --package pasture-farm --test network -- soaks` (what `make soak` does) is the whole promise: the strokes are spread
+//! over that time. Without them there are a few strokes, one after another. Whenever a quorum is up, payments go on. At the end every block of every validator is the same, each payment that was
 //! asked for was made exactly once, the books balance, and each validator's blocks give its state when they are executed again.
 
 use crate::ledger::transfer;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Strokes where nobody asked for more.
 const FEW: usize = 10;
@@ -30,12 +30,20 @@ const CALL: Duration = Duration::from_secs(3);
 const GOES_ON_WITHIN: Duration = Duration::from_secs(240);
 /// So that a failure can be repeated.
 const SEED: u64 = 0x50a4_0000_0001;
+/// How long people think before they pay again where strokes are spread over a time.
+const THINKS: Duration = Duration::from_millis(200);
 const NUMBER_USED: u16 = 12;
 
-fn strokes() -> usize {
+/// A number that is set from outside.
+fn asked(name: &str) -> Option<usize> {
     #[allow(clippy::disallowed_methods, reason = "how long a test runs is set from outside")]
-    let asked = std::env::var("SOAK").ok();
-    asked.map_or(FEW, |n| n.parse().expect("SOAK is a number of strokes"))
+    let value = std::env::var(name).ok();
+    value.map(|n| n.parse().unwrap_or_else(|_| panic!("{name} is a whole number")))
+}
+
+/// How long everything is to take at least.
+fn lasts() -> Duration {
+    Duration::from_secs(60 * asked("MINUTES").unwrap_or(0) as u64)
 }
 
 /// Where validators listen for each other, and for people.
@@ -101,6 +109,8 @@ fn launch(user: &User, wires: &Wires) -> Vec<Validator> {
 struct Shared {
     urls: Vec<String>,
     over: AtomicBool,
+    /// How long somebody waits before a further payment.
+    thinks: Duration,
     /// Payments that somebody was told are final.
     made: AtomicU64,
     /// What went wrong, if anything.
@@ -141,6 +151,7 @@ fn pays(shared: &Shared, key: &SigningKey, usual: &TxBody, to: AccountId, mut se
         }
         seq += 1;
         shared.made.fetch_add(1, Ordering::SeqCst);
+        std::thread::park_timeout(shared.thinks);
     }
     seq
 }
@@ -209,12 +220,18 @@ fn validators_that_die_stand_still_and_are_cut_off_lose_no_payment_and_make_one_
     if !alone("soaks::validators_that_die_stand_still_and_are_cut_off_lose_no_payment_and_make_one_history") {
         return;
     }
-    let (strokes, wires) = (strokes(), Wires::lay(VALIDATORS));
+    let (strokes, lasts, wires) = (asked("SOAK").unwrap_or(FEW), lasts(), Wires::lay(VALIDATORS));
     let user = User::new("http://127.0.0.1:1".into());
     let mut validators = launch(&user, &wires);
     let urls: Vec<String> = validators.iter().map(Validator::url).collect();
     let payers: Vec<User> = (0..PAYERS).map(|n| User::new(urls[n % urls.len()].clone()).with_credits()).collect();
-    let shared = Arc::new(Shared { urls: urls.clone(), over: false.into(), made: 0.into(), wrong: Mutex::default() });
+    let shared = Arc::new(Shared {
+        urls: urls.clone(),
+        over: false.into(),
+        thinks: if lasts.is_zero() { lasts } else { THINKS },
+        made: 0.into(),
+        wrong: Mutex::default(),
+    });
     let receivers: Vec<User> = (0..PAYERS).map(|n| User::new(urls[n % urls.len()].clone()).with_credits()).collect();
     let had: Vec<Amount> = receivers.iter().map(|receiver| receiver.books().free).collect();
     let paying: Vec<_> = payers
@@ -231,7 +248,7 @@ fn validators_that_die_stand_still_and_are_cut_off_lose_no_payment_and_make_one_
         shared.made.load(Ordering::SeqCst)
     };
 
-    let mut seed = SEED;
+    let (mut seed, began) = (SEED, Instant::now());
     for n in 1..=strokes {
         let what = stroke(&user, &wires, &mut validators, &mut seed);
         let part = validators.iter().filter(|v| v.takes_part()).count();
@@ -241,6 +258,9 @@ fn validators_that_die_stand_still_and_are_cut_off_lose_no_payment_and_make_one_
             let enough = made() + 2 * PAYERS as u64;
             eventually("payments go on", GOES_ON_WITHIN, || (made() >= enough).then_some(()));
         }
+        // Each has its share of the time, with payments going on meanwhile.
+        let share = lasts.mul_f64(n as f64 / strokes as f64);
+        eventually("it is time for the next stroke", lasts + PATIENCE, || (began.elapsed() >= share).then(&made));
     }
     for validator in &mut validators {
         if validator.still {
