@@ -19,6 +19,7 @@ pub(super) struct Operator {
     /// Registers it, if the genesis does not.
     registers: Option<Action>,
     min_bond: Amount,
+    slowness: u64,
     dice: Dice,
     /// Contradictions that it has seen.
     seen: usize,
@@ -26,7 +27,7 @@ pub(super) struct Operator {
 
 impl Operator {
     pub(super) fn new(key: [u8; 32], shared: &Arc<Shared>, dice: Dice) -> Self {
-        Self { key, registers: None, min_bond: shared.genesis.params.validators.min_bond, dice, seen: 0 }
+        Self { key, registers: None, min_bond: shared.genesis.params.validators.min_bond, slowness: shared.slowness, dice, seen: 0 }
     }
 
     /// The same, of a validator that has to be registered.
@@ -47,7 +48,7 @@ impl Operator {
 
 impl Mind for Operator {
     fn pace(&self) -> (u64, u64) {
-        (1_500, 6_000)
+        (1_500 * self.slowness, 6_000 * self.slowness)
     }
 
     fn decide(&mut self, look: &Look<'_>, door: &Door) -> Option<(usize, Vec<Action>)> {

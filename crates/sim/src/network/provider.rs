@@ -103,7 +103,7 @@ impl Provider {
     /// How long the job of a lease takes: of its order, so that every match of it is the same job.
     fn job(&self, lease: &Lease) -> Millis {
         let word = lease.order.0.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        Millis(JOB_MS.0 + word % (JOB_MS.1 - JOB_MS.0))
+        Millis((JOB_MS.0 + word % (JOB_MS.1 - JOB_MS.0)) * self.shared.slowness)
     }
 
     /// What it serves under a lease, from the first look at it on.
@@ -241,7 +241,8 @@ impl Provider {
 impl Mind for Provider {
     fn pace(&self) -> (u64, u64) {
         // A node that is away for a while: what it misses costs it, and nobody else.
-        if self.dice.below(1_000) < 4 { (4_000, 20_000) } else { (300, 1_500) }
+        let (low, high) = if self.dice.below(1_000) < 4 { (4_000, 20_000) } else { (300, 1_500) };
+        (low * self.shared.slowness, high * self.shared.slowness)
     }
 
     fn decide(&mut self, look: &Look<'_>, _: &Door) -> Option<(usize, Vec<Action>)> {

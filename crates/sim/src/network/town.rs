@@ -31,6 +31,11 @@ const PURSE: Amount = Amount::credits(100_000);
 const MAX_NODES: usize = 100;
 /// How many times as long as in the busiest runs people wait between two looks in the calmest.
 const MOST_LEISURE: u64 = 4;
+/// How many times as slow as in the quickest runs everything on the ledger goes (epochs, terms, windows, jobs, looks), every factor about as often: the
+/// network and its faults are as quick as ever, so that they strike once in many epochs, or many times in one.
+const SLOWNESS: [u64; 7] = [1, 2, 3, 4, 6, 8, 12];
+/// A run lasts at least so long for each of that, in virtual seconds: some twenty epochs.
+const SECONDS_OF_SLOWNESS: u64 = 80;
 /// Paid leases, accepted after the faults, that a run must see before it ends.
 const MORE_PAID: u64 = 2;
 /// How long that may take: an order that is drawn again and again, a job, its windows.
@@ -72,6 +77,8 @@ pub(super) struct Shared {
     pub(super) truth: Truth,
     pub(super) users: BTreeMap<AccountId, Reachable>,
     pub(super) accounts: Vec<AccountId>,
+    /// One of [`SLOWNESS`].
+    pub(super) slowness: u64,
 }
 
 enum Person {
@@ -114,20 +121,27 @@ fn users(dice: &Dice, count: usize) -> Vec<Person> {
     (0..count).map(one).collect()
 }
 
+/// How slowly everything on the ledger goes in a run of so many seconds.
+fn slowness(dice: &Dice, seconds: u64) -> u64 {
+    let borne: Vec<u64> = SLOWNESS.into_iter().filter(|slow| slow * SECONDS_OF_SLOWNESS <= seconds).collect();
+    if borne.len() > 1 { one_of(dice, &borne).unwrap_or(1) } else { 1 }
+}
+
 /// A development zone's rules, some of them chosen.
-fn params(dice: &Dice, validators: usize, elects: bool) -> Params {
-    let epoch = Millis(dice.range(4, 10) * 1_000);
+fn params(dice: &Dice, validators: usize, elects: bool, slowness: u64) -> Params {
+    let second = 1_000 * slowness;
+    let epoch = Millis(dice.range(4, 10) * second);
     let most = validators.saturating_sub(1).max(4);
     let seats = if elects { dice.range(4, most as u64) } else { 1 };
     Params {
         epoch,
-        accept_window: Millis(dice.range(2_000, 8_000)),
-        start_window: Millis(60_000),
+        accept_window: Millis(dice.range(2_000, 8_000) * slowness),
+        start_window: Millis(60 * second),
         fees: FeeParams { adaptive: dice.percent(50), ..FeeParams::dev() },
         validators: ValidatorParams {
             seats: u32::try_from(seats).unwrap_or(1),
-            term: Millis(dice.range(10, 60) * 1_000),
-            unbond_delay: Millis(20_000),
+            term: Millis(dice.range(10, 60) * second),
+            unbond_delay: Millis(20 * second),
             ..ValidatorParams::dev()
         },
         ..Params::dev()
@@ -147,7 +161,8 @@ impl Town {
         // Most runs are small and a few are not: faults need time, not people.
         let chosen = if dice.percent(4) { dice.range(30, MAX_NODES as u64) } else { dice.range(3, 16) };
         let nodes = options.nodes.unwrap_or(usize::try_from(chosen).unwrap_or(3)).clamp(2, MAX_NODES);
-        let leisure = dice.range(1, MOST_LEISURE);
+        let slowness = slowness(&dice, options.seconds);
+        let leisure = dice.range(1, MOST_LEISURE) * slowness;
         let mut people = providers(&dice, nodes);
         people.extend(users(&dice, nodes / 2 + 2));
         let mut members: Vec<GenesisValidator> = Vec::new();
@@ -168,7 +183,7 @@ impl Town {
             name: "simulated network".into(),
             time: Timestamp(BEGIN - BEFORE),
             rules_version: RULES_VERSION,
-            params: params(&dice, validators.len(), may_rotate),
+            params: params(&dice, validators.len(), may_rotate, slowness),
             validators: members,
             accounts: people.iter().map(|person| GenesisAccount { key: person.key().public(), balance: PURSE }).collect(),
             assets: vec![],
@@ -180,7 +195,7 @@ impl Town {
         let users = people.iter().filter_map(reachable).collect();
         let accounts = people.iter().map(|person| person.key().account()).collect();
         let ledger = Arc::new(Mutex::new(Ledger::new(&genesis, options.bug)));
-        let shared = Arc::new(Shared { genesis, truth: Mutex::default(), users, accounts });
+        let shared = Arc::new(Shared { genesis, truth: Mutex::default(), users, accounts, slowness });
         Self { shared, people, ledger, verified: Verified::default(), bug: options.bug, nodes, leisure }
     }
 
@@ -263,6 +278,6 @@ impl Scenario for Town {
     }
 
     fn recovery(&self) -> Duration {
-        RECOVERY
+        RECOVERY * u32::try_from(self.shared.slowness).unwrap_or(1)
     }
 }

@@ -64,13 +64,14 @@ impl User {
 
     fn order(&self, look: &Look<'_>) -> Action {
         let cheap = self.using == Using::Asks || self.dice.percent(4);
+        let second = 1_000 * self.shared.slowness;
         let terms = OrderTerms {
             resources: machine(1),
             max_price_per_hour: if cheap { NOBODY } else { Amount::credits(2) },
-            max_duration: Millis(self.dice.range(10, 60) * 1_000),
+            max_duration: Millis(self.dice.range(10, 60) * second),
             budget: Amount::credits(10),
             spec_hash: BlobHash([9; 32]),
-            expires: look.now.plus(Millis(self.dice.range(5, 40) * 1_000)),
+            expires: look.now.plus(Millis(self.dice.range(5, 40) * second)),
             ..OrderTerms::default()
         };
         Action::PlaceOrder { terms: Box::new(terms) }
