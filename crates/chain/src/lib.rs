@@ -47,7 +47,7 @@ pub use error::{ChainError, Dropped, SubmitError};
 pub use evidence::Contradicted;
 pub use genesis::{Base, Genesis, Identity, Validator};
 pub use handle::{BlockStream, Certified, Chain, Handover, NextBlock, Options, Pending, Snapshot, StateProof, Status, StoredBlock};
-pub use join::{History, Join, JoinStep, OnJoin};
+pub use join::{Anchor, History, Join, JoinStep, OnJoin};
 pub use machine::{Admission, BlockContext, Due, Entries, Machine, Rejection, TxOutcome};
 pub use mempool::Limits;
 pub use net::Network;

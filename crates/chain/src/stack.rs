@@ -410,7 +410,7 @@ where
     }
     // Those whom the genesis and the operator name; who sits today is not known yet.
     track(0, core.roster.founders.participants(), vec![]);
-    let (book, found) = join::find(context, core, book, channel, blocker, history.on_join.as_ref()).await;
+    let (book, found) = join::find(context, core, book, channel, blocker, (history.on_join.as_ref(), history.anchor)).await;
     let Some(found) = found else {
         tracing::info!("the network is young: it is followed by blocks");
         return (book, plan, None);

@@ -78,11 +78,17 @@ pub(crate) async fn validator(data: &Path, options: ValidatorOptions) -> Result<
     Validator::start(dir.path(), options).await.map_err(Failure::from)
 }
 
-/// Gives a validator's folder its place in a network; `address`: where the others reach it, if the file does not say.
-pub(crate) fn settle(data: &Path, genesis: &Path, network: &Path, address: Option<SocketAddr>) -> Result<(Genesis, Place), Failure> {
+/// Gives a validator's folder its place in a network; `address`: where the others reach it, if the file does not say; `checkpoint`: whom it
+/// knows besides the founders.
+pub(crate) fn settle(
+    data: &Path,
+    (genesis, network): (&Path, &Path),
+    address: Option<SocketAddr>,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<(Genesis, Place), Failure> {
     let genesis = pasture_node::genesis_in_file(genesis)?;
     let addresses = NetworkFile::read(network)?.ok_or_else(|| Failure::usage(format!("there is no file {}", network.display())))?;
-    let place = pasture_node::settle(data, &genesis, &addresses, address)?;
+    let place = pasture_node::settle(data, &genesis, &addresses, address, checkpoint)?;
     Ok((genesis, place))
 }
 

@@ -213,7 +213,7 @@ mod tests {
         let launch = Launch { name: "meadow".into(), dev: true, audits: false, founders: vec![said(0), said(1)], accounts: vec![] };
         let (genesis, network) = launch.make(&clock).unwrap();
         let [dir, _] = dirs;
-        settle(dir.path(), &genesis, &network, None).unwrap();
+        settle(dir.path(), &genesis, &network, None, None).unwrap();
         let put = |path: &str, content: &str| {
             let path = dir.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();

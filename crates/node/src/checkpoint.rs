@@ -4,7 +4,8 @@
 //! reader's question.
 
 use crate::NodeError;
-use crate::zone::{read_genesis, trusted_by};
+use crate::zone::{CHECKPOINT as CHECKPOINT_FILE, read_genesis, trusted_by};
+use pasture_chain::Anchor;
 use pasture_light::{Checkpoint, Handover, Validator, ValidatorSet};
 use pasture_store::{RecordFile, StoreError};
 use std::path::Path;
@@ -38,7 +39,22 @@ pub fn write_checkpoint(path: &Path, checkpoint: &Checkpoint) -> Result<(), Node
     if path.exists() {
         return Err(NodeError::Options(format!("there is a file {} already: none is overwritten", path.display())));
     }
+    replace_checkpoint(path, checkpoint)
+}
+
+/// Writes a checkpoint to a file.
+pub(crate) fn replace_checkpoint(path: &Path, checkpoint: &Checkpoint) -> Result<(), NodeError> {
     Ok(RecordFile::new(path).save(&format!("{CHECKPOINT}{}", hex::encode(checkpoint.encode())))?)
+}
+
+/// Whom a validator's data directory knows besides the founders.
+pub(crate) fn anchor_in(dir: &Path) -> Result<Option<Anchor>, NodeError> {
+    let path = dir.join(CHECKPOINT_FILE);
+    if RecordFile::<String>::new(&path).load()?.is_none() {
+        return Ok(None);
+    }
+    let trusted = trusted_in_file(&path)?;
+    Ok(Some(Anchor { since: trusted.since(), validators: *trusted.validators().hash() }))
 }
 
 /// A handover of the chain's as clients read it; `None` if it has not the form that every handover has.

@@ -10,7 +10,8 @@
 
 use crate::NodeError;
 use crate::peers::{NetworkFile, Peer};
-use crate::zone::{GENESIS, LocalZone, NETWORK, dev_operator, genesis_validator, read_genesis, secrets};
+use crate::zone::{CHECKPOINT, GENESIS, LocalZone, NETWORK, dev_operator, genesis_validator, read_genesis, secrets};
+use pasture_light::Checkpoint;
 use pasture_rt::Clock;
 use pasture_store::{DataDir, write_atomic};
 use pasture_types::genesis::{Genesis, GenesisAccount, GenesisValidator, Params, RULES_VERSION};
@@ -195,12 +196,27 @@ pub enum Place {
 }
 
 /// Puts a genesis and its address book into a validator's data directory. `address`: where the others reach this validator, if the
-/// address book does not say it or says something else.
+/// address book does not say it or says something else. `checkpoint`: whom it knows besides the founders, when it joins by state.
 ///
 /// # Errors
-/// The directory has a zone already; or a validator that the genesis does not name could not be reached, or reach nobody.
-pub fn settle(dir: &Path, genesis: &Genesis, network: &NetworkFile, address: Option<SocketAddr>) -> Result<Place, NodeError> {
+/// The directory has a zone already; a validator that the genesis does not name could not be reached, or reach nobody; or the
+/// checkpoint is another network's.
+pub fn settle(
+    dir: &Path,
+    genesis: &Genesis,
+    network: &NetworkFile,
+    address: Option<SocketAddr>,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<Place, NodeError> {
     let held = DataDir::open(dir)?;
+    if let Some(checkpoint) = checkpoint {
+        if *checkpoint.validators().zone() != genesis.zone().0 {
+            return Err(NodeError::Options("the checkpoint is another network's than the genesis".into()));
+        }
+        if read_genesis(&held.path().join(GENESIS))?.is_none() {
+            crate::checkpoint::replace_checkpoint(&held.path().join(CHECKPOINT), checkpoint)?;
+        }
+    }
     let mut network = network.clone();
     if let Some(address) = address {
         if is_private(address.ip()) && !network.private {

@@ -375,16 +375,16 @@ mod tests {
         // Somebody who is not named has no place in it, and a directory has one network.
         let (genesis, network) = launch(said[..2].to_vec()).make(&clock).unwrap();
         let refused = |dir: usize, address: Option<&str>| {
-            settle(dirs[dir].path(), &genesis, &network, address.map(|a| a.parse().unwrap())).unwrap_err().to_string()
+            settle(dirs[dir].path(), &genesis, &network, address.map(|a| a.parse().unwrap()), None).unwrap_err().to_string()
         };
         // Whom the genesis does not name must say where it is.
         assert!(refused(2, None).contains("--address"));
-        let place = settle(dirs[2].path(), &genesis, &network, Some("127.0.0.1:7".parse().unwrap())).unwrap();
+        let place = settle(dirs[2].path(), &genesis, &network, Some("127.0.0.1:7".parse().unwrap()), None).unwrap();
         assert_eq!(place, Place::Candidate);
         let book = NetworkFile::load(dirs[2].path()).unwrap().unwrap();
         assert_eq!(book.validators.len(), network.validators.len() + 1);
         assert!(LocalZone::load(dirs[2].path()).unwrap().unwrap().genesis == genesis);
-        assert_eq!(settle(dirs[0].path(), &genesis, &network, None).unwrap(), Place::Founder);
+        assert_eq!(settle(dirs[0].path(), &genesis, &network, None, None).unwrap(), Place::Founder);
         assert!(refused(0, None).contains("belongs to a network"));
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::accuse::Accuser;
 use crate::backend::NodeBackend;
+use crate::checkpoint::anchor_in;
 use crate::machine;
 use crate::witness::Witness;
 use crate::zone::{LocalZone, VALIDATOR_KEY, trusted_by};
@@ -30,8 +31,8 @@ pub struct ValidatorOptions {
     pub clock: Arc<dyn Clock>,
     /// For kill tests.
     pub failpoint: Option<Failpoint>,
-    /// How it comes to today's state if it has no blocks. `None`: by state if the genesis does not name it, which then is no news to it;
-    /// by blocks if it does, as it may be the first.
+    /// How it comes to today's state if it has no blocks. `None`: by state if the genesis does not name it, which then is no news to it, or
+    /// if it was given a checkpoint; else by blocks, as it may be the first.
     pub join: Option<Join>,
     /// Hears how far it is while it joins by state.
     pub on_join: Option<OnJoin>,
@@ -66,14 +67,18 @@ impl Validator {
         let zone = LocalZone::load_or_create(dir, clock.as_ref())?;
         let (trusted, key) = (trusted_by(&zone.genesis)?, NodeId(zone.identity.public_key()));
         let founder = zone.genesis.validators.iter().any(|v| v.key == key.0);
-        let join = join.unwrap_or(if founder { Join::Blocks } else { Join::State });
+        let anchor = anchor_in(dir)?;
+        let join = join.unwrap_or(if founder && anchor.is_none() { Join::Blocks } else { Join::State });
+        if join == Join::Blocks && anchor.is_some() {
+            return Err(NodeError::Options("a checkpoint is for who joins by state: run it with --join state".into()));
+        }
         let options = Options {
             data_dir: dir.join("ledger"),
             genesis: zone.chain_genesis(),
             identity: zone.identity.clone(),
             network: zone.network.clone(),
             signs_from_ms: crate::backup::votes_after(dir)?.map_or(0, |time| time.0),
-            history: History { join, on_join, keep_blocks },
+            history: History { join, anchor, on_join, keep_blocks },
             limits: Limits::default(),
             clock: Arc::clone(&clock),
             failpoint,

@@ -39,6 +39,8 @@ pub(crate) const BASE: &str = "zone/base";
 pub(crate) const GENESIS: &str = "zone/genesis";
 /// Where the validators are, within a data directory.
 pub(crate) const NETWORK: &str = "zone/network.toml";
+/// Whom a validator that joins by state knows besides the founders, within a data directory.
+pub(crate) const CHECKPOINT: &str = "zone/checkpoint";
 /// Largest genesis.
 const MAX_GENESIS_BYTES: usize = 1 << 20;
 

@@ -278,7 +278,7 @@ impl Incarnation {
         }
         let joined = Arc::clone(&self.zone.joined);
         let on_join = Arc::new(move |step| *lock(&joined) = Some(step));
-        crate::join::History { join: Join::State, on_join: Some(on_join), keep_blocks: None }
+        crate::join::History { join: Join::State, anchor: None, on_join: Some(on_join), keep_blocks: None }
     }
 
     /// Tells the history what becomes final here.

@@ -118,6 +118,9 @@ pub(crate) struct ValidatorJoinArgs {
     /// Where the others reach this validator, if the file does not say it
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) address: Option<SocketAddr>,
+    /// A checkpoint from somebody you believe, as `farm context checkpoint` writes it: what others show when this validator joins by state must come by it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Option<PathBuf>,
 }
 
 /// `farm validator run`.
@@ -130,7 +133,7 @@ pub(crate) struct ValidatorRunArgs {
     #[arg(long, default_value = "127.0.0.1:8730", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
     /// How it comes to today's state if it has none: by fetching the state after a recent block, or all blocks [default: state if the
-    /// genesis does not name it]
+    /// genesis does not name it, or with a checkpoint]
     #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) join: Option<JoinArg>,
     /// How many of the latest blocks to keep, at least those of two terms of the engine [default: all]

@@ -11,7 +11,8 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{Signals, parent_gone};
 use crate::render::Progress;
 use crate::render::number::{count, duration};
-use crate::session::App;
+use crate::session::{App, now_ms};
+use pasture_types::Millis;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -47,8 +48,18 @@ fn init(app: &App, args: &ValidatorInitArgs) -> Outcome {
 
 fn join(app: &App, args: &ValidatorJoinArgs) -> Outcome {
     let data = absolute(&args.data)?;
-    let (genesis, place) = backend::settle(&data, &args.genesis, &args.network, args.address)?;
+    let checkpoint = args.checkpoint.as_deref().map(backend::trusted_in).transpose()?;
+    let (genesis, place) = backend::settle(&data, (&args.genesis, &args.network), args.address, checkpoint.as_ref())?;
     app.out.note(&format!("✓ {} belongs to network {} ({})", data.display(), genesis.name, genesis.zone().short()));
+    if let Some(checkpoint) = &checkpoint {
+        app.out.note(&format!("  whoever shows it a history must come by the validators of block {}", checkpoint.since()));
+        if let Some(over) = checkpoint.outlived(now_ms()) {
+            app.out.warn(&format!(
+                "! the checkpoint is {} older than deposits are held: those it names may have nothing to lose",
+                duration(Millis(over))
+            ));
+        }
+    }
     if place == Place::Candidate {
         app.out
             .note("  its genesis does not name this validator: it follows the others as a candidate, and has no vote before it is elected");
@@ -71,6 +82,10 @@ fn tell_join(app: &App, data: &Path) -> Arc<dyn Fn(JoinStep) + Send + Sync> {
                 out.note("waiting for a validator of the network that lets this one in");
                 out.note(&format!("  who has no seat has to stand for election:  farm validator register --data {data} --deposit CREDITS"));
                 out.note("  the others look at that when a term of the engine begins, in a minute or two");
+            }
+            JoinStep::Lied { why } => {
+                out.warn(&format!("! a validator shows a history that cannot be this network's, and is not asked any more: {why}"));
+                out.note("  if all of them do, ask where the genesis and the checkpoint came from");
             }
             JoinStep::State { height, have, of } => {
                 let tenths = have.saturating_mul(10) / of.max(1);

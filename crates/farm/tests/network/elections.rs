@@ -69,6 +69,38 @@ pub(crate) fn stop(running: Vec<(Running, String)>) {
     }
 }
 
+/// Two more follow as candidates: one with the checkpoint, one with another that names the same validators a block too late. The block of the
+/// checkpoint.
+fn joins_past_a_checkpoint(user: &User, launch: &Path, checkpoint: &Path) -> u64 {
+    let trusted = pasture_node::trusted_in_file(checkpoint).unwrap();
+    let (mut bytes, late) = (trusted.encode(), trusted.since() + 1);
+    bytes[1..9].copy_from_slice(&late.to_be_bytes());
+    let other = user.home().join("late");
+    pasture_node::write_checkpoint(&other, &pasture_light::Checkpoint::decode(&bytes).unwrap()).unwrap();
+    let start = |name: &str, checkpoint: &Path| {
+        let dir = user.home().join(name);
+        let address = format!("127.0.0.1:{}", free_port());
+        let _ = join(user, &dir, launch, &["--address", &address, "--checkpoint", &arg(checkpoint)])
+            .exits(0)
+            .says(&["whoever shows it a history"]);
+        let _ = user.farm(&["validator", "register", "--data", &arg(&dir), "--deposit", "20"]).exits(0);
+        Running::start(user.command(&["validator", "run", "--data", &arg(&dir), "--listen", "127.0.0.1:0"]))
+    };
+    let mut all = [start("sixth", checkpoint), start("seventh", &other)];
+    let [sixth, seventh] = &mut all;
+    until("one joins by state", || {
+        assert!(sixth.ended().is_none(), "{}", sixth.stderr());
+        sixth.stderr().contains("the state after block")
+    });
+    until("the other believes nobody", || {
+        assert!(seventh.ended().is_none(), "{}", seventh.stderr());
+        seventh.stderr().contains("no change where the checkpoint has one")
+    });
+    assert!(!seventh.stderr().contains("the state after block"));
+    all.map(kill);
+    trusted.since()
+}
+
 #[test]
 fn a_newcomer_with_a_larger_deposit_takes_a_seat_while_all_run_and_a_client_follows() {
     let nobody = User::new("http://127.0.0.1:1".into());
@@ -77,7 +109,7 @@ fn a_newcomer_with_a_larger_deposit_takes_a_seat_while_all_run_and_a_client_foll
         let account = user.account().to_string();
         trusted(user).farm(&["ledger", "get", "account", &account, "--json", "--context", "meadow"]).exits(0).json()
     };
-    let Elected { mut running, user, .. } = elected(&nobody, |user, launch| {
+    let Elected { mut running, user, launch, .. } = elected(&nobody, |user, launch| {
         // A client that trusts the founders, by the genesis alone.
         let genesis = arg(&launch.join("genesis"));
         let _ = trusted(user).farm(&["context", "create", "meadow", "--api-url", user.url(), "--trust", &genesis]).exits(0);
@@ -90,6 +122,12 @@ fn a_newcomer_with_a_larger_deposit_takes_a_seat_while_all_run_and_a_client_foll
     let height = head(&url).height.0;
     until("a proof by the new validators", || proven(&user)["verified"]["height"].as_u64() > Some(height));
     assert_eq!(proven(&user)["verified"]["validators"], 4);
+
+    // What the client knows keeps who joins by state from being led elsewhere.
+    let checkpoint = user.home().join("checkpoint");
+    let _ = trusted(&user).farm(&["context", "checkpoint", &arg(&checkpoint), "--context", "meadow"]).exits(0);
+    let since = joins_past_a_checkpoint(&user, &launch, &checkpoint);
+    assert!(since > 0, "the checkpoint is of the change");
 
     // With the founder without a seat and one more gone the rest is a quorum only if the newcomer is one of them.
     let (newcomer, newcomer_url) = running.pop().unwrap();
