@@ -121,6 +121,7 @@ pages!(
     "no-entry",
     "no-folder",
     "no-funder",
+    "no-adapter",
     "no-gpu",
     "no-herd",
     "no-home",
