@@ -251,6 +251,17 @@ impl Device {
         self.queue.write_buffer(buffer, 0, &bytes(words));
     }
 
+    pub(crate) fn write_at(&self, buffer: &wgpu::Buffer, offset: u64, words: &[u64]) {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.queue.write_buffer(buffer, offset, &bytes);
+    }
+
+    /// Most storage buffers of one shader.
+    pub(crate) fn most_bindings(&self) -> usize {
+        let limits = self.inner.limits();
+        limits.max_storage_buffers_per_shader_stage.min(limits.max_bindings_per_bind_group) as usize
+    }
+
     pub(crate) fn encoder(&self) -> wgpu::CommandEncoder {
         self.inner.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }

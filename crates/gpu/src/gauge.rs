@@ -44,7 +44,11 @@ pub fn gauge(device: &Device, length: Duration) -> Result<Gauge, GpuError> {
     Ok(Gauge { macs_per_s, width, hashes_per_s: hashes(device, length)? })
 }
 
-fn products(device: &Device, n: u32, length: Duration) -> Result<u64, GpuError> {
+/// Multiply-adds a second of int8 products of width `n` with the hashes of their rows; 0 if there is no such width.
+///
+/// # Errors
+/// The card fails.
+pub fn products(device: &Device, n: u32, length: Duration) -> Result<u64, GpuError> {
     let Some(shape) = Shape::new(n, 1, MOST_ROWS) else { return Ok(0) };
     let challenge =
         Challenge { randomness: [0xa5; 32], node: NodeId([0; 32]), class: ResourceClass::Gpu, device: 0, epoch: 0, nonces: [0; 32] };
@@ -56,7 +60,11 @@ fn products(device: &Device, n: u32, length: Duration) -> Result<u64, GpuError> 
     Ok(per_second(u64::from(rows) * u64::from(n) * u64::from(n), begin.elapsed()))
 }
 
-fn hashes(device: &Device, length: Duration) -> Result<u64, GpuError> {
+/// Hashes of shares a second.
+///
+/// # Errors
+/// The card fails.
+pub fn hashes(device: &Device, length: Duration) -> Result<u64, GpuError> {
     let mut search = Search::new([0xa5; 32], u64::MAX, Millis(u64::MAX));
     let mut scan = Scan::new(device);
     // A bound that lets few be named, as later in a search.
@@ -70,6 +78,31 @@ fn hashes(device: &Device, length: Duration) -> Result<u64, GpuError> {
         }
     }
     Ok(per_second(hashed, begin.elapsed()))
+}
+
+/// Multiply-adds a second of the plainest product in float32 that uses a workgroup's memory, `n` wide (rounded up to a multiple of sixteen): what our own
+/// product is compared with.
+///
+/// # Errors
+/// The card fails.
+pub fn plain_floats(device: &Device, n: u32, length: Duration) -> Result<u64, GpuError> {
+    let n = n.next_multiple_of(16);
+    let kernel = device.kernel("floats", include_str!("shaders/floats.wgsl"));
+    let [a, b, c] = [(); 3].map(|()| device.buffer(u64::from(n) * u64::from(n) * 4));
+    let once = || {
+        let mut work = device.encoder();
+        device.run(&mut work, &kernel, &[0; 8], [n, 0, 0, 0, 0, 0, 0, 0], &[&a, &b, &c], [n / 16, n / 16]);
+        let done = device.submit(work);
+        device.wait(done)
+    };
+    // The first one compiles.
+    once()?;
+    let (begin, mut products) = (Instant::now(), 0u64);
+    while begin.elapsed() < length {
+        once()?;
+        products += 1;
+    }
+    Ok(per_second(products * u64::from(n) * u64::from(n) * u64::from(n), begin.elapsed()))
 }
 
 fn per_second(work: u64, took: Duration) -> u64 {

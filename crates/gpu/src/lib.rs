@@ -1,10 +1,11 @@
 //! Proofs of capacity on graphics cards, by compute shaders on whatever Vulkan finds. Spec: `docs/specs/gpu.md` §7, `docs/specs/gemm.md`,
-//! `docs/specs/proofs.md`.
+//! `docs/specs/proofs.md`, `docs/specs/memory.md`.
 //!
 //! ```text
 //!   adapters() --> Adapter::open --> Device --> Prover::new (matrix made on the card) --> leaves (32 bytes a row come back) --> root
 //!                                      |                                                 beacon --> open (64 rows once more) --> proof
-//!                                      '--> find_shares                       the same bytes as pasture-proofs', for its verifier
+//!                                      |--> find_shares
+//!                                      '--> Vram::new, fill, walk             the same bytes as pasture-proofs', for its verifier
 //! ```
 //!
 //! Guarantees: what it makes is bit for bit what `pasture-proofs` makes, or an error; a row that a card computes twice and differently is
@@ -15,6 +16,7 @@
 mod device;
 mod error;
 mod gauge;
+mod memory;
 mod multiply;
 mod product;
 mod shares;
@@ -22,7 +24,8 @@ mod work;
 
 pub use device::{Adapter, Device, Kind, adapters};
 pub use error::GpuError;
-pub use gauge::{Gauge, gauge};
+pub use gauge::{Gauge, gauge, hashes, plain_floats, products};
+pub use memory::Vram;
 pub use product::{Commitment, Prover};
 pub use shares::find_shares;
 pub use work::PIECE;
