@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn errors_say_what_helps() {
-        assert!(GpuError::NoVulkan.to_string().contains("install libvulkan1"));
+        assert!(GpuError::NoVulkan.to_string().contains("install its loader (libvulkan1)"));
         assert!(GpuError::Lost("reset".into()).is_transient() && !GpuError::NoAdapter.is_transient());
     }
 }
