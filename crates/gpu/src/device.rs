@@ -4,7 +4,6 @@
 //! next wait returns it. What an adapter says of itself is text of a driver: bounded, without control characters.
 
 use crate::error::{GpuError, plain};
-use crate::multiply::Tile;
 use crate::product::Kernels;
 use futures::executor::block_on;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -183,7 +182,7 @@ pub struct Device {
     queue: wgpu::Queue,
     trouble: Arc<Mutex<Option<GpuError>>>,
     /// Shaders that were compiled, since that takes longer than a small proof.
-    product: Arc<Mutex<Vec<Kernels>>>,
+    product: Arc<OnceLock<Kernels>>,
     shares: Arc<OnceLock<Kernel>>,
 }
 
@@ -212,15 +211,9 @@ impl Device {
         }
     }
 
-    /// The product's shaders for a tile.
-    pub(crate) fn product_kernels(&self, tile: Tile) -> Kernels {
-        let mut known = self.product.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kernels) = known.iter().find(|kernels| kernels.tile() == tile) {
-            return kernels.clone();
-        }
-        let made = Kernels::new(self, tile);
-        known.push(made.clone());
-        made
+    /// The product's shaders.
+    pub(crate) fn product_kernels(&self) -> &Kernels {
+        self.product.get_or_init(|| Kernels::new(self))
     }
 
     /// The search's shader.

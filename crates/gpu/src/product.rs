@@ -9,9 +9,9 @@
 //! Guarantees: memory of the card is the matrix (n^2 bytes) and one block (at most [`BLOCK_BYTES`] and some percent); on this side 32 bytes a row. Rows
 //! that are opened are computed once more and compared with their leaves, so that what verifiers would refuse is an error here.
 
-use crate::device::{Ask, Device, Kernel, Kind, words};
+use crate::device::{Ask, Device, Kernel, words};
 use crate::error::GpuError;
-use crate::multiply::Tile;
+use crate::multiply::{self, TILE};
 use crate::work::{Ended, Line, Pace};
 use pasture_proofs::gemm::{OPENED, Plan, Round, Rows, Shape};
 use pasture_proofs::{Beacon, Challenge};
@@ -43,7 +43,6 @@ const GROUP: u32 = 64;
 /// The shaders, compiled once for a device.
 #[derive(Clone, Debug)]
 pub(crate) struct Kernels {
-    tile: Tile,
     expand: Kernel,
     pack: Kernel,
     multiply: Kernel,
@@ -53,17 +52,12 @@ pub(crate) struct Kernels {
 }
 
 impl Kernels {
-    pub(crate) const fn tile(&self) -> Tile {
-        self.tile
-    }
-
-    pub(crate) fn new(device: &Device, tile: Tile) -> Self {
+    pub(crate) fn new(device: &Device) -> Self {
         let hashing = |name, source: &str| device.kernel(name, &[include_str!("shaders/blake3.wgsl"), source].concat());
         Self {
-            tile,
             expand: hashing("expand", include_str!("shaders/expand.wgsl")),
             pack: device.kernel("pack", include_str!("shaders/pack.wgsl")),
-            multiply: device.kernel("multiply", &tile.shader()),
+            multiply: device.kernel("multiply", &multiply::shader()),
             next: device.kernel("next", include_str!("shaders/next.wgsl")),
             chunks: hashing("chunks", include_str!("shaders/chunks.wgsl")),
             merge: hashing("merge", include_str!("shaders/merge.wgsl")),
@@ -131,20 +125,12 @@ impl Prover {
     /// # Errors
     /// The card fails, or has no room.
     pub fn new(device: &Device, shape: Shape, round: &Round, challenge: &Challenge) -> Result<Self, GpuError> {
-        let tile = if device.adapter().kind() == Kind::Software { Tile::Small } else { Tile::Large };
-        Self::tiled(device, tile, device.adapter().max_buffer_bytes(), shape, round, challenge)
+        Self::cut(device, device.adapter().max_buffer_bytes(), shape, round, challenge)
     }
 
-    /// The same with a tile and a largest buffer of choice: results do not depend on either.
-    pub(crate) fn tiled(
-        device: &Device,
-        tile: Tile,
-        most_bytes: u64,
-        shape: Shape,
-        round: &Round,
-        challenge: &Challenge,
-    ) -> Result<Self, GpuError> {
-        let kernels = device.product_kernels(tile);
+    /// The same with a largest buffer of choice: results do not depend on it.
+    pub(crate) fn cut(device: &Device, most_bytes: u64, shape: Shape, round: &Round, challenge: &Challenge) -> Result<Self, GpuError> {
+        let kernels = device.product_kernels().clone();
         let matrix = matrix(device, &kernels, most_bytes, shape.n(), &round.matrix_key(shape.n()))?;
         let block = Block::new(device, shape, most_bytes.min(BLOCK_BYTES));
         device.check()?;
@@ -260,7 +246,7 @@ impl Prover {
 
     /// Rows of a block: no more than fit, and no more than a piece is with the narrowest part of the product.
     fn block_rows(&self) -> u32 {
-        let narrowest = u64::from(self.plan.shape().n()) * u64::from(self.kernels.tile.side());
+        let narrowest = u64::from(self.plan.shape().n()) * u64::from(TILE);
         let fits = u32::try_from(self.pace.piece() / narrowest).unwrap_or(u32::MAX);
         fits.max(OPENED).min(self.block.most_rows)
     }
@@ -274,9 +260,8 @@ impl Prover {
         self.device.write(numbers, rows);
         let mut work = self.device.encoder();
         expand(&self.device, &self.kernels, &mut work, &key, [width, count], &[numbers, x]);
-        let tile = self.kernels.tile.side();
         let fits = u32::try_from(self.pace.piece() / (u64::from(n) * u64::from(count.max(1)))).unwrap_or(u32::MAX);
-        let most = (fits / tile).max(1).saturating_mul(tile);
+        let most = (fits / TILE).max(1).saturating_mul(TILE);
         for layer in 0..shape.layers() {
             if layer > 0 {
                 let ask: Ask = [width, count, all, (layer - 1) * n, 0, 0, 0, 0];
@@ -286,7 +271,7 @@ impl Prover {
                 for first in (0..piece.columns).step_by(most as usize) {
                     let columns = most.min(piece.columns - first);
                     let ask: Ask = [width, count, piece.columns, first, columns, all, layer * n + piece.first, 0];
-                    let groups = [columns.div_ceil(tile), count.div_ceil(tile)];
+                    let groups = [columns.div_ceil(TILE), count.div_ceil(TILE)];
                     self.device.run(&mut work, &self.kernels.multiply, &key, ask, &[x, &piece.words, sums], groups);
                     if line.send(std::mem::replace(&mut work, self.device.encoder()))? == Ended::CalledOff {
                         return Ok(Ended::CalledOff);
@@ -388,12 +373,13 @@ fn matrix(device: &Device, kernels: &Kernels, most_bytes: u64, n: u32, key: &[u8
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Kind;
     use pasture_types::NodeId;
     use pasture_types::proof::ResourceClass;
 
-    /// Every tile, and buffers so small that the matrix is in pieces and the rows in blocks, against the processor's prover.
+    /// Buffers so small that the matrix is in pieces and the rows in blocks, against the processor's prover.
     #[test]
-    fn no_tile_and_no_cut_changes_a_bit() {
+    fn no_cut_changes_a_bit() {
         let adapters = crate::adapters().expect("scripts/setup.sh installs an adapter in software");
         let device = adapters.iter().find(|a| a.kind() == Kind::Software).unwrap().open().unwrap();
         let challenge =
@@ -401,12 +387,10 @@ mod tests {
         let round = Round { randomness: [1; 32], epoch: 7 };
         let shape = Shape::new(200, 2, 170).unwrap();
         let expected = pasture_proofs::gemm::Prover::new(shape, &round, &challenge).all_leaves();
-        for (tile, most_bytes, pieces) in
-            [(Tile::Small, 128 << 20, 1), (Tile::Large, 128 << 20, 1), (Tile::Large, 12_000, 4), (Tile::Small, 800, 50)]
-        {
-            let mut prover = Prover::tiled(&device, tile, most_bytes, shape, &round, &challenge).unwrap();
+        for (most_bytes, pieces) in [(128 << 20, 1), (12_000, 4), (800, 50)] {
+            let mut prover = Prover::cut(&device, most_bytes, shape, &round, &challenge).unwrap();
             assert_eq!(prover.matrix.len(), pieces);
-            assert_eq!(prover.all_leaves(&mut || true).unwrap().as_ref(), Some(&expected), "{tile:?} {most_bytes}");
+            assert_eq!(prover.all_leaves(&mut || true).unwrap().as_ref(), Some(&expected), "{most_bytes}");
         }
     }
 
