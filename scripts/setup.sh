@@ -1,11 +1,18 @@
 #!/usr/bin/env bash
-# Installs what building and running needs and this machine lacks: a C compiler, make, curl, a static busybox, and the
-# Rust toolchain that rust-toolchain.toml names. Changes nothing where all of it is there.
+# Installs what building, running and testing needs and this machine lacks: a C compiler, make, curl, a static busybox, Vulkan with
+# Mesa's drivers, and the Rust toolchain that rust-toolchain.toml names. Changes nothing where all of it is there.
 #
 # Asks before it uses sudo or downloads a toolchain; does not ask as root or with CI=true.
 # The container engine is the business of scripts/engine.sh.
 set -euo pipefail
 . "$(dirname -- "$0")/lib.sh"
+
+# Whether one of some patterns names a file.
+has_file() {
+    compgen -G "$1" >/dev/null && return
+    shift
+    [ $# -gt 0 ] && has_file "$@"
+}
 
 missing_packages() {
     command -v cc >/dev/null || printf 'gcc\n'
@@ -18,6 +25,9 @@ missing_packages() {
     command -v flock >/dev/null || printf 'util-linux\n'
     [ -e /etc/ssl/certs/ca-certificates.crt ] || printf 'ca-certificates\n'
     [ -x /bin/busybox ] || [ -x /usr/bin/busybox ] || printf 'busybox-static\n'
+    # The tests of crates/gpu compute on Mesa's adapter in software.
+    has_file '/usr/lib*/libvulkan.so.1' '/usr/lib/*/libvulkan.so.1' || printf 'libvulkan1\n'
+    has_file '/usr/share/vulkan/icd.d/lvp_icd*.json' || printf 'mesa-vulkan-drivers\n'
 }
 
 install_packages() {

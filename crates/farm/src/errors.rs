@@ -115,6 +115,7 @@ pages!(
     "machine",
     "method-not-allowed",
     "no-account",
+    "no-adapter",
     "no-dockerfile",
     "no-end",
     "no-engine",

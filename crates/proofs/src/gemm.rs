@@ -17,7 +17,7 @@ mod prove;
 mod shape;
 mod verify;
 
-pub use prove::{Prover, Rows, benchmark_gemm};
+pub use prove::{Plan, Prover, Rows, benchmark_gemm};
 pub use shape::{MAX_LAYERS, MAX_N, MAX_ROWS, MIN_N, OPENED, Round, Shape};
 pub use verify::{Check, GemmError};
 

@@ -24,6 +24,11 @@ impl Tree {
         Self { key: derive(TREE_DOMAIN, &[seed, &leaves.to_le_bytes()]), leaves }
     }
 
+    /// Under which all its hashes are made.
+    pub(crate) const fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+
     /// Begins the hash of a leaf; its content follows.
     pub(crate) fn leaf(&self, index: u32) -> blake3::Hasher {
         self.begin(0, index)

@@ -49,24 +49,76 @@ impl Search {
             if self.is_done() {
                 return SearchState::Done;
             }
-            let hash = share_hash(&self.seed, self.tried);
-            let keep = self.best.len() < HEARTBEAT_SHARES || self.best.peek().is_some_and(|(largest, _)| hash < *largest);
-            // Two nonces with one hash would break the strict order; the first of them stays.
-            if keep && !self.best.iter().any(|(known, _)| *known == hash) {
-                self.best.push((hash, self.tried));
-                if self.best.len() > HEARTBEAT_SHARES {
-                    self.best.pop();
-                }
-            }
+            self.keep(self.tried);
             self.tried = self.tried.wrapping_add(1);
         }
         if self.is_done() { SearchState::Done } else { SearchState::Working }
     }
 
+    /// Takes in what was hashed elsewhere (on a graphics card): of the nonces from [`Search::tried`] up to `end`, those whose hashes
+    /// are below [`Search::bound`], ascending. The shares are those that [`Search::advance`] finds, and so is where it ends; what was
+    /// named is hashed here once more, so that a wrong name does no harm, and one that was left out costs a share.
+    pub fn take(&mut self, end: u64, found: &[u64]) -> SearchState {
+        for nonce in found.iter().copied().filter(|nonce| *nonce < end) {
+            if nonce < self.tried {
+                continue;
+            }
+            if self.skip(nonce) == SearchState::Done {
+                return SearchState::Done;
+            }
+            self.keep(nonce);
+            self.tried = nonce.wrapping_add(1);
+        }
+        self.skip(end)
+    }
+
+    /// Goes on to `end` over nonces that are worth nothing, or to where the work is done.
+    fn skip(&mut self, end: u64) -> SearchState {
+        let good = self.is_full() && self.largest() <= self.threshold;
+        let end = if good { end.min(self.work) } else { end };
+        self.tried = self.tried.max(end);
+        if self.is_done() { SearchState::Done } else { SearchState::Working }
+    }
+
+    fn keep(&mut self, nonce: u64) {
+        let hash = share_hash(&self.seed, nonce);
+        // Two nonces with one hash would break the strict order; the first of them stays.
+        if (!self.is_full() || hash < self.largest()) && !self.best.iter().any(|(known, _)| *known == hash) {
+            self.best.push((hash, nonce));
+            if self.best.len() > HEARTBEAT_SHARES {
+                self.best.pop();
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.best.len() == HEARTBEAT_SHARES
+    }
+
+    fn largest(&self) -> u64 {
+        self.best.peek().map_or(u64::MAX, |(largest, _)| *largest)
+    }
+
     fn is_done(&self) -> bool {
-        self.tried >= self.work
-            && self.best.len() == HEARTBEAT_SHARES
-            && self.best.peek().is_some_and(|(largest, _)| *largest <= self.threshold)
+        self.tried >= self.work && self.is_full() && self.largest() <= self.threshold
+    }
+
+    /// Only a hash below this can still become a share; `u64::MAX` as long as any can.
+    #[must_use]
+    pub fn bound(&self) -> u64 {
+        if self.is_full() { self.largest() } else { u64::MAX }
+    }
+
+    /// The seed.
+    #[must_use]
+    pub const fn seed(&self) -> &[u8; 32] {
+        &self.seed
+    }
+
+    /// Hashes that the declared rate asks for; bad luck asks for more.
+    #[must_use]
+    pub const fn work(&self) -> u64 {
+        self.work
     }
 
     /// Hashes computed so far.
@@ -147,6 +199,24 @@ mod tests {
             while search.advance(777) == SearchState::Working {}
             assert_eq!(search.tried(), 10_000);
             assert_eq!(search.shares().unwrap(), best_of(&seed, RATE));
+        }
+    }
+
+    #[test]
+    fn what_was_hashed_elsewhere_gives_the_same_shares_and_ends_at_the_same_nonce() {
+        for epoch in 0..20 {
+            let seed = heartbeat_seed(&[1; 32], &NodeId([3; 32]), ResourceClass::Gpu, 0, epoch);
+            // A rate of which 40 % are done when the work is: some end with it, some go on until the threshold is met.
+            let mut plain = Search { work: 4_000, ..Search::new(seed, RATE, WORK) };
+            while plain.advance(1_000) == SearchState::Working {}
+            let mut other = Search { work: 4_000, ..Search::new(seed, RATE, WORK) };
+            other.advance(100);
+            while !other.is_done() {
+                let (from, end, bound) = (other.tried(), other.tried() + 777, other.bound());
+                let found: Vec<u64> = (from..end).filter(|nonce| share_hash(&seed, *nonce) < bound).collect();
+                other.take(end, &found);
+            }
+            assert_eq!((other.tried(), other.shares()), (plain.tried(), plain.shares()));
         }
     }
 

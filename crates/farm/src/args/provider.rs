@@ -42,4 +42,7 @@ pub(crate) struct SelfTestArgs {
     /// Socket of the container engine [default: found]
     #[arg(long, value_name = "SOCKET")]
     pub(crate) engine: Option<PathBuf>,
+    /// Measure what Vulkan finds to compute on instead: graphics cards, and adapters in software, which are none
+    #[arg(long, conflicts_with_all = ["data", "engine"])]
+    pub(crate) gpu: bool,
 }

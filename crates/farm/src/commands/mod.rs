@@ -2,6 +2,7 @@
 
 mod account;
 mod backup;
+mod cards;
 mod certificate;
 mod context;
 mod cp;

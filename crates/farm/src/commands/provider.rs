@@ -3,7 +3,7 @@
 //! Guarantees of the self-test: nothing is offered, registered or left behind. Without a network the fixed prices are shown, and it says so; without an
 //! engine the rest is still measured, and the command fails.
 
-use super::{leaving, up};
+use super::{cards, leaving, up};
 use crate::args::{ProviderArgs, ProviderCommand, SelfTestArgs};
 use crate::backend::{self, Capabilities, Gauge, Suggestion};
 use crate::exit::{Exit, Failure, Outcome};
@@ -36,6 +36,7 @@ pub(crate) async fn run(app: &App, args: &ProviderArgs) -> Outcome {
         ProviderCommand::Join(args) => Box::pin(up::run(app, args)).await,
         ProviderCommand::Status(args) => show(app.out, args.watch, async || status(app).await).await,
         ProviderCommand::Drain(args) => leaving::drain(app, args).await,
+        ProviderCommand::SelfTest(args) if args.gpu => cards::run(app).await,
         ProviderCommand::SelfTest(args) => self_test(app, args).await,
     }
 }
@@ -112,7 +113,7 @@ async fn suggestion(app: &App, core_hashes: u64) -> (Rates, String) {
 }
 
 /// So many a second, with a unit that leaves few digits.
-fn each_second(n: u64) -> String {
+pub(super) fn each_second(n: u64) -> String {
     match n {
         0..10_000 => format!("{n}/s"),
         10_000..10_000_000 => format!("{}k/s", n / 1_000),

@@ -53,6 +53,18 @@ fn a_machine_is_tested_before_it_is_offered() {
     let _ = failed.says(&["jobs cannot run here", "farm doctor --fix", "one core", "price an hour"]);
 }
 
+/// On the adapter in software that the tests of crates/gpu use too; a machine may have others beside it.
+#[test]
+fn what_vulkan_finds_is_measured_and_software_is_called_that() {
+    let user = shared().stranger();
+    let cards = user.farm(&["provider", "self-test", "--gpu", "--json"]).exits(0).json();
+    let software = cards.as_array().unwrap().iter().find(|card| card["software"] == true).expect("scripts/setup.sh installs one");
+    for figure in ["macs_per_s", "hashes_per_s", "product_width", "max_buffer_bytes"] {
+        assert!(software[figure].as_u64().unwrap() > 0, "{figure}: {software}");
+    }
+    assert_eq!((&software["kind"], &software["problem"]), (&"software".into(), &serde_json::Value::Null));
+}
+
 #[test]
 fn two_nodes_do_not_share_a_folder() {
     let net = Net::start(Options::default());

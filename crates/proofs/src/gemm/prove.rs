@@ -12,12 +12,19 @@ use crate::{Beacon, Challenge};
 use std::ops::Range;
 use std::time::Duration;
 
-/// One challenge's product.
-#[derive(Debug)]
-pub struct Prover {
+/// What a challenge asks for, without a product: its keys, its tree, and what is opened. Whoever computes rows elsewhere (a graphics
+/// card) makes the same proof with it as [`Prover`] does.
+#[derive(Clone, Debug)]
+pub struct Plan {
     shape: Shape,
     seed: [u8; 32],
     tree: Tree,
+}
+
+/// One challenge's product.
+#[derive(Debug)]
+pub struct Prover {
+    plan: Plan,
     /// B, column by column, widened for the kernel.
     columns: Vec<i16>,
 }
@@ -35,6 +42,52 @@ struct Work {
     bytes: Vec<u8>,
 }
 
+impl Plan {
+    /// What `challenge` asks for in this shape.
+    #[must_use]
+    pub fn new(shape: Shape, challenge: &Challenge) -> Self {
+        let seed = seed(shape, challenge);
+        Self { shape, seed, tree: Tree::new(&seed, shape.rows()) }
+    }
+
+    /// The shape.
+    #[must_use]
+    pub const fn shape(&self) -> Shape {
+        self.shape
+    }
+    /// Row i of `X_0` is the n bytes at `i n` of BLAKE3's output stream under this key over nothing.
+    #[must_use]
+    pub const fn rows_key(&self) -> &[u8; 32] {
+        &self.seed
+    }
+    /// Leaf i is BLAKE3 under this key over a zero byte, i as four bytes, and the sums of row i layer by layer; all little-endian.
+    #[must_use]
+    pub const fn leaves_key(&self) -> &[u8; 32] {
+        self.tree.key()
+    }
+    /// The leaf of a row, from the bytes of its sums.
+    #[must_use]
+    pub fn leaf(&self, row: u32, sums: &[u8]) -> [u8; 32] {
+        *self.tree.leaf(row).update(sums).finalize().as_bytes()
+    }
+    /// What the node signs and sends before the beacon is known.
+    #[must_use]
+    pub fn root(&self, leaves: &[[u8; 32]]) -> [u8; 32] {
+        self.tree.root(leaves)
+    }
+    /// The rows that a beacon opens under a root, ascending.
+    #[must_use]
+    pub fn drawn(&self, root: &[u8; 32], beacon: Beacon) -> Vec<u32> {
+        pick(&self.seed, root, beacon, self.shape.rows(), OPENED)
+    }
+    /// Completes a proof: `sums` holds those of the `drawn` rows, row by row, layer by layer; the tree's hashes follow.
+    #[must_use]
+    pub fn proof(&self, leaves: &[[u8; 32]], drawn: &[u32], mut sums: Vec<u8>) -> Vec<u8> {
+        sums.extend(self.tree.open(leaves, drawn).into_iter().flatten());
+        sums
+    }
+}
+
 impl Prover {
     /// Makes the matrix of the round; the same for all nodes, so it can be made once for several devices.
     #[must_use]
@@ -49,16 +102,15 @@ impl Prover {
                 column.iter_mut().skip(first).zip(down).for_each(|(to, byte)| *to = i16::from(*byte as i8));
             }
         }
-        let seed = seed(shape, challenge);
-        Self { shape, seed, tree: Tree::new(&seed, shape.rows()), columns }
+        Self { plan: Plan::new(shape, challenge), columns }
     }
 
     /// Computes rows and their leaves; `out` has one place for each, and threads may take ranges of their own.
     pub fn leaves(&self, rows: Range<u32>, out: &mut [[u8; 32]]) {
-        let mut work = Work::new(self.shape);
+        let mut work = Work::new(self.plan.shape);
         let all: Vec<u32> = rows.collect();
         for (rows, out) in all.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
-            let mut leaves: Vec<blake3::Hasher> = rows.iter().map(|row| self.tree.leaf(*row)).collect();
+            let mut leaves: Vec<blake3::Hasher> = rows.iter().map(|row| self.plan.tree.leaf(*row)).collect();
             self.block(rows, &mut work, |at, bytes| {
                 if let Some(leaf) = leaves.get_mut(at) {
                     leaf.update(bytes);
@@ -71,23 +123,23 @@ impl Prover {
     /// All leaves, on the calling thread.
     #[must_use]
     pub fn all_leaves(&self) -> Rows {
-        let mut out = vec![[0; 32]; self.shape.rows() as usize];
-        self.leaves(0..self.shape.rows(), &mut out);
+        let mut out = vec![[0; 32]; self.plan.shape.rows() as usize];
+        self.leaves(0..self.plan.shape.rows(), &mut out);
         out
     }
 
     /// What the node signs and sends before the beacon is known.
     #[must_use]
     pub fn root(&self, leaves: &[[u8; 32]]) -> [u8; 32] {
-        self.tree.root(leaves)
+        self.plan.root(leaves)
     }
 
     /// The proof's bytes: the opened rows' sums, layer by layer, rows ascending, each int32 little-endian; then the tree's hashes.
     #[must_use]
     pub fn open(&self, leaves: &[[u8; 32]], beacon: Beacon) -> Vec<u8> {
-        let places = pick(&self.seed, &self.root(leaves), beacon, self.shape.rows(), OPENED);
-        let mut out = Vec::with_capacity(usize::try_from(self.shape.longest_proof()).unwrap_or(0));
-        let mut work = Work::new(self.shape);
+        let places = self.plan.drawn(&self.root(leaves), beacon);
+        let mut out = Vec::with_capacity(usize::try_from(self.plan.shape.longest_proof()).unwrap_or(0));
+        let mut work = Work::new(self.plan.shape);
         for rows in places.chunks(BLOCK) {
             let mut opened = vec![Vec::new(); rows.len()];
             self.block(rows, &mut work, |at, bytes| {
@@ -97,19 +149,18 @@ impl Prover {
             });
             out.extend(opened.into_iter().flatten());
         }
-        out.extend(self.tree.open(leaves, &places).into_iter().flatten());
-        out
+        self.plan.proof(leaves, &places, out)
     }
 
     /// Computes a block of rows; `sink` gets each layer's sums of each row as bytes, layers in order.
     fn block(&self, rows: &[u32], work: &mut Work, mut sink: impl FnMut(usize, &[u8])) {
-        let n = self.shape.n() as usize;
+        let n = self.plan.shape.n() as usize;
         let used = rows.len() * n;
         let (x, c) = (work.x.get_mut(..used).unwrap_or_default(), work.c.get_mut(..used).unwrap_or_default());
         for (row, x) in rows.iter().zip(x.chunks_exact_mut(n)) {
-            first_row(&self.seed, *row, &mut work.bytes, x);
+            first_row(&self.plan.seed, *row, &mut work.bytes, x);
         }
-        for layer in 0..self.shape.layers() {
+        for layer in 0..self.plan.shape.layers() {
             if layer > 0 {
                 x.iter_mut().zip(c.iter()).for_each(|(to, sum)| *to = i16::from(next(*sum)));
             }

@@ -124,16 +124,20 @@ pub struct Round {
 }
 
 impl Round {
-    fn stream(&self, domain: &str, n: u32, more: &[u8]) -> blake3::OutputReader {
-        let key = derive(domain, &[&self.randomness, &self.epoch.to_le_bytes(), &n.to_le_bytes(), more]);
-        blake3::Hasher::new_keyed(&key).finalize_xof()
+    fn key(&self, domain: &str, n: u32, more: &[u8]) -> [u8; 32] {
+        derive(domain, &[&self.randomness, &self.epoch.to_le_bytes(), &n.to_le_bytes(), more])
+    }
+    /// The entries of B are, row by row, the bytes of BLAKE3's output stream under this key over nothing.
+    #[must_use]
+    pub fn matrix_key(&self, n: u32) -> [u8; 32] {
+        self.key(MATRIX_DOMAIN, n, &[])
     }
     /// The entries of B, row by row, as bytes of int8.
     pub(super) fn matrix(&self, n: u32) -> blake3::OutputReader {
-        self.stream(MATRIX_DOMAIN, n, &[])
+        blake3::Hasher::new_keyed(&self.matrix_key(n)).finalize_xof()
     }
     pub(super) fn test_vector(&self, n: u32, beacon: super::super::Beacon) -> blake3::OutputReader {
-        self.stream(TEST_DOMAIN, n, &beacon.0)
+        blake3::Hasher::new_keyed(&self.key(TEST_DOMAIN, n, &beacon.0)).finalize_xof()
     }
 }
 

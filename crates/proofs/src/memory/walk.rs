@@ -99,6 +99,16 @@ impl Walk {
     pub const fn lanes(&self) -> u32 {
         self.lanes
     }
+    /// Stretches of each lane.
+    #[must_use]
+    pub const fn length(&self) -> u32 {
+        self.length
+    }
+    /// Part of every step, for whoever walks elsewhere (on a graphics card).
+    #[must_use]
+    pub const fn salt(&self) -> u64 {
+        self.salt
+    }
     /// Reads of all lanes.
     #[must_use]
     pub const fn steps(&self) -> u64 {
@@ -121,7 +131,8 @@ impl Walk {
     }
 
     /// Where a lane begins.
-    fn start(&self, lane: u32) -> u64 {
+    #[must_use]
+    pub fn start(&self, lane: u32) -> u64 {
         word(&derive(START_DOMAIN, &[&self.seed, &lane.to_le_bytes()]))
     }
 
