@@ -19,6 +19,10 @@ use std::fmt::Write as _;
 
 /// Standard deviations that a chance of 1 in 10,000 leaves outside.
 const DOUBT: f64 = 3.89;
+/// Half of that chance.
+const HALF_DOUBT: f64 = 5e-5;
+/// Fewer hits than these are rare events.
+const RARE: u64 = 30;
 const K: u64 = AUDIT_SHARES as u64;
 
 /// What the derived figure says of the simulated one.
@@ -57,12 +61,15 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// From so many hits (E. B. Wilson's interval, 1927).
+    /// From so many hits.
     fn new(what: impl Into<String>, spec: &'static str, claim: Claim, derived: f64, hits: u64, trials: u64) -> Self {
-        let (n, p, z2) = (real(trials.max(1)), real(hits) / real(trials.max(1)), DOUBT * DOUBT);
-        let middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
-        let half = DOUBT * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt() / (1.0 + z2 / n);
-        let (low, high) = (if hits == 0 { 0.0 } else { middle - half }, if hits == trials { 1.0 } else { middle + half });
+        let (low, high) = if hits * 2 > trials {
+            let (low, high) = left_open(trials - hits, trials);
+            (1.0 - high, 1.0 - low)
+        } else {
+            left_open(hits, trials)
+        };
+        let p = real(hits) / real(trials.max(1));
         let holds = match claim {
             Claim::Equal => low <= derived && derived <= high,
             Claim::AtMost => low <= derived,
@@ -70,6 +77,28 @@ impl Figure {
         };
         Self { what: what.into(), spec, claim, derived, simulated: p, trials, low, high, holds }
     }
+}
+
+/// What so few hits of so many trials leave open: counted as rare events where they are few, else E. B. Wilson's interval (1927).
+fn left_open(hits: u64, trials: u64) -> (f64, f64) {
+    let n = real(trials.max(1));
+    if hits >= RARE {
+        let (p, z2) = (real(hits) / n, DOUBT * DOUBT);
+        let middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
+        let half = DOUBT * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt() / (1.0 + z2 / n);
+        return (middle - half, middle + half);
+    }
+    // The mean at which so few, or so many, are seen with half of the doubt.
+    let mean = |seen_rarely: &dyn Fn(f64) -> bool| {
+        let (mut low, mut high) = (0.0, 4.0 * real(RARE) + 40.0);
+        for _ in 0..60 {
+            let middle = (low + high) / 2.0;
+            if seen_rarely(middle) { high = middle } else { low = middle }
+        }
+        high
+    };
+    let least = if hits == 0 { 0.0 } else { mean(&|x| 1.0 - gamma_above(hits, x) > HALF_DOUBT) };
+    (least / n, (mean(&|x| gamma_above(hits + 1, x) < HALF_DOUBT) / n).min(1.0))
 }
 
 /// The trials of all figures.
@@ -462,5 +491,9 @@ mod tests {
         assert!(!Figure::new("", "", Claim::AtMost, 0.5, 5_300, 10_000).holds);
         assert!(!Figure::new("", "", Claim::AtLeast, 0.5, 4_700, 10_000).holds);
         assert!(!Figure::new("", "", Claim::AtMost, 0.0, 1, 10_000).holds);
+        // Six where 1.35 are due happen once in 350 tries, sixteen once in ten billion.
+        assert!(Figure::new("", "", Claim::Equal, 1.35 / 800.0, 6, 800).holds);
+        assert!(!Figure::new("", "", Claim::Equal, 1.35 / 800.0, 16, 800).holds);
+        assert!(!Figure::new("", "", Claim::Equal, 1.0 - 1.35 / 800.0, 784, 800).holds);
     }
 }
