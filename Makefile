@@ -4,14 +4,14 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all histories mutants storm soak bench examples fuzz sim sim-long sim-scale dist
+.PHONY: help demo test check test-all histories mutants storm soak bench examples fuzz sim sim-audits sim-long sim-scale dist
 
 LOCKED := $(if $(filter true,$(CI)),--locked)
 SIM := cargo run $(LOCKED) --release --package pasture-sim --
 FOLD := --manifest-path examples/fold/Cargo.toml
 # What `make bench` runs; bench/README.md says what each is.
 BENCHES := --package pasture-scheduler --bench placement --package pasture-proofs --bench capacity --package pasture-gpu --bench gpu --package pasture-chain --bench join --package pasture-node --bench ledger --bench zone \
-	--package pasture-runtime --bench latency --bench volumes --package pasture-farm --bench run --bench validators --package pasture-herd --bench tasks
+	--package pasture-runtime --bench latency --bench volumes --package pasture-farm --bench run --bench audits --bench validators --package pasture-herd --bench tasks
 # Crates whose unit tests need nothing but a processor.
 PURE := xtask pasture-types pasture-ledger pasture-scheduler pasture-proofs pasture-light pasture-rt pasture-store pasture-fuzz
 
@@ -59,6 +59,9 @@ examples: ## builds the example programs beside their Dockerfiles
 
 sim: ## a month of a thousand nodes, honest and dishonest, on the real ledger; docs/SIMULATION.md says how to read it
 	$(SIM) people --nodes $(or $(NODES),1000) --days $(or $(DAYS),30) --seed $(or $(SEED),1)
+
+sim-audits: ## a million days of machines under audits, a month of a thousand cheats, the figures of the specs; fails while a cheat gains
+	$(SIM) audits --node-days $(or $(NODEDAYS),1000000) --days $(or $(DAYS),30) --seed $(or $(SEED),1) --rule $(or $(RULE),today)
 
 sim-scale: ## ten thousand nodes and a hundred thousand leases at once on the real ledger: memory and time
 	$(SIM) scale --nodes $(or $(NODES),10000) --leases $(or $(LEASES),100000) --seed $(or $(SEED),1)

@@ -23,7 +23,7 @@ use pasture_api::client::LeaseClient;
 use pasture_rt::{Clock as _, SystemClock};
 use pasture_store::keys;
 use process::{POLL, READY_DEADLINE, STOP_DEADLINE, failed, farm, last_words};
-use production::Production;
+use production::{Production, Shape};
 use report::{Failure, Figure, Goal, Report, Spread, cpu_seconds, quick, resident_mib, say};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -119,7 +119,7 @@ fn main() -> Result<(), Failure> {
     stopped?;
     let folder = scratch.path().join("production");
     std::fs::create_dir(&folder)?;
-    let production = Production::start(&folder, &engine)?;
+    let production = Production::start(&folder, &engine, &Shape { cores: 1, audits: None })?;
     let measured = burden(&production, &engine, &plan, &mut report);
     let stopped = production.stop();
     measured?;

@@ -63,7 +63,7 @@ pub(crate) fn reputation_ppm(s: &dyn StateRead, env: &Env, provider: &AccountId)
 
 /// What stands behind a node's declared capacity in an epoch, besides its heartbeat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Capacity {
+pub enum Capacity {
     /// Its co-signed benchmark only: no audit rule is active, or none was due yet.
     Unaudited,
     /// The last audit stands.

@@ -19,7 +19,7 @@ use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{AccountId, Amount, Millis, Timestamp};
 
 /// A running lease pays what is confirmed and proven so often.
-pub(crate) const INTERIM_EPOCHS: u64 = 15;
+pub const INTERIM_EPOCHS: u64 = 15;
 /// Most epochs that one usage or one timer walks; the rest is walked next time.
 const MAX_EPOCHS_PER_STEP: usize = 512;
 /// An objection reaches back over so many epochs.

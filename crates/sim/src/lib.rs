@@ -1,5 +1,5 @@
 //! Honest and dishonest people on the real ledger, in virtual time: what each strategy gains, and what the other side loses at most;
-//! the same ledger on the real engine under faults ([`network`]), and with very many nodes and leases ([`scale`]).
+//! the same ledger on the real engine under faults ([`network`]), with very many nodes and leases ([`scale`]), and what audits find out ([`audits`]).
 //!
 //! ```text
 //!  world: who acts when, what is really served      chain: blocks on the ledger's state
@@ -11,6 +11,7 @@
 //! a run. Only [`network`] has consensus and a network, and nothing has containers: what is served is a number. For development only;
 //! nothing depends on it. `docs/SIMULATION.md` says how to read it.
 
+pub mod audits;
 pub mod chain;
 pub mod client;
 pub mod config;

@@ -5,6 +5,7 @@ use crate::process::{Process, failed, farm, wait};
 use crate::report::{Failure, cpu_seconds, say};
 use crate::{Engine, IMAGE};
 use pasture_store::keys;
+use pasture_types::audit::AuditParams;
 use serde_json::Value;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,15 @@ use std::time::{Duration, Instant};
 
 /// What user and provider have at the beginning.
 const CREDITS: u64 = 100_000;
+
+/// What a network by production rules is made of.
+#[derive(Clone)]
+pub(crate) struct Shape {
+    /// What its machine offers.
+    pub(crate) cores: usize,
+    /// Audits that run from the beginning.
+    pub(crate) audits: Option<AuditParams>,
+}
 
 /// The network: its user's home, and its processes.
 pub(crate) struct Production {
@@ -23,13 +33,14 @@ pub(crate) struct Production {
 }
 
 /// Processor time of the machine's process and of the validator's, as shares of one core.
+#[allow(dead_code, reason = "each bench uses its part")]
 pub(crate) struct Beside {
     pub(crate) machine: f64,
     pub(crate) validator: f64,
 }
 
 impl Production {
-    pub(crate) fn start(scratch: &Path, engine: &Engine) -> Result<Self, Failure> {
+    pub(crate) fn start(scratch: &Path, engine: &Engine, shape: &Shape) -> Result<Self, Failure> {
         let (home, owner) = (scratch.join("user"), scratch.join("owner"));
         let path = |name: &str| scratch.join(name).to_string_lossy().into_owned();
         let money = |home: &Path| -> Result<String, Failure> {
@@ -46,6 +57,11 @@ impl Production {
         ours(&["validator", "init", "--data", &data, "--address", &format!("127.0.0.1:{port}"), "--out", &said])?;
         ours(&["genesis", "--name", "bench", "--validator", &said, "--account", &users, "--account", &owners, "--out", &out])?;
         let (genesis, network) = (path("launch/genesis"), path("launch/network.toml"));
+        if let Some(audits) = &shape.audits {
+            let mut begins = pasture_node::genesis_in_file(Path::new(&genesis))?;
+            begins.params.audits = audits.clone();
+            pasture_node::write_genesis(Path::new(&genesis), &begins)?;
+        }
         ours(&["validator", "join", "--data", &data, "--genesis", &genesis, "--network", &network])?;
         let mut run = farm(&home);
         run.args(["validator", "run", "--json", "--data", &data, "--listen", "127.0.0.1:0"]);
@@ -57,7 +73,7 @@ impl Production {
         })?;
         let mut up = farm(&owner);
         up.args(["--api-url", &url, "--yes", "up", "--data", &path("machine"), "--engine"]).arg(&engine.socket);
-        up.args(["--cpu", "1", "--memory", "1Gi", "--disk", "2Gi"]);
+        up.args(["--cpu", &shape.cores.to_string(), "--memory", "1Gi", "--disk", "2Gi"]);
         let machine = Process::start(up, scratch, "machine")?;
         let network = Self { home, url, validator, machine };
         wait("the machine", &network.machine, || {
@@ -67,13 +83,32 @@ impl Production {
         Ok(network)
     }
 
-    fn farm(&self, args: &[&str]) -> Command {
+    /// Where its validator answers.
+    #[allow(dead_code, reason = "each bench uses its part")]
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its user's.
+    #[allow(dead_code, reason = "each bench uses its part")]
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The number of its machine's process.
+    #[allow(dead_code, reason = "each bench uses its part")]
+    pub(crate) fn machine(&self) -> String {
+        self.machine.id()
+    }
+
+    pub(crate) fn farm(&self, args: &[&str]) -> Command {
         let mut command = farm(&self.home);
         command.args(["--api-url", &self.url, "--yes"]).args(args).stdin(Stdio::null());
         command
     }
 
     /// What is used beside a job that does nothing, for so long.
+    #[allow(dead_code, reason = "each bench uses its part")]
     pub(crate) fn beside(&self, time: Duration) -> Result<Beside, Failure> {
         let ours = |args: &[&str]| -> Result<(), Failure> {
             let ran = self.farm(args).output()?;
@@ -92,6 +127,7 @@ impl Production {
     }
 
     /// A job, to its end; what it said.
+    #[allow(dead_code, reason = "each bench uses its part")]
     pub(crate) fn says(&self, command: &str) -> Result<String, Failure> {
         let ran = self.farm(&["run", IMAGE, "--egress", "none", "--cpu", "1", "--", "sh", "-c", command]).output()?;
         if ran.status.success() { Ok(String::from_utf8_lossy(&ran.stdout).into_owned()) } else { Err(failed("a job failed", &ran)) }

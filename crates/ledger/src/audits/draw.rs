@@ -10,10 +10,9 @@ use super::{
 };
 use crate::block::Due;
 use crate::env::Env;
-use crate::records::Node;
 use crate::seams;
 use crate::tables::{self, head_number, key, keys_with, mark, tail_id};
-use pasture_types::audit::{AuditEvent, MAX_WITNESSES};
+use pasture_types::audit::{AuditEvent, AuditParams, MAX_WITNESSES};
 use pasture_types::event::{Event, Hash32};
 use pasture_types::ids::derive;
 use pasture_types::state::{StateRead, StateWrite};
@@ -110,13 +109,20 @@ fn number(domain: &str, mix: &[u8; 32], index: u64) -> u64 {
 }
 
 /// How many groups a tick draws: `groups x tick / interval`, the fraction by lot.
-fn draws(env: &Env, groups: u32, mix: &[u8; 32]) -> u32 {
-    let params = &env.zone.params.audits;
+#[must_use]
+pub fn draws(params: &AuditParams, groups: u32, mix: &[u8; 32]) -> u32 {
     let interval = u128::from(params.interval.0.max(1));
     let all = u128::from(groups) * u128::from(params.tick.0);
     let lot = (u128::from(number(COUNT_DOMAIN, mix, 0)) * interval) >> 64;
     let draws = all / interval + u128::from(lot < all % interval);
     u32::try_from(draws).unwrap_or(u32::MAX).min(MAX_GROUPS_PER_TICK)
+}
+
+/// The slot of a tick's draw number `index`.
+#[must_use]
+pub fn drawn_slot(groups: u32, mix: &[u8; 32], index: u32) -> u32 {
+    let slot = (u128::from(number(GROUP_DOMAIN, mix, u64::from(index))) * u128::from(groups)) >> 64;
+    u32::try_from(slot).unwrap_or(u32::MAX)
 }
 
 fn finish_draw(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, events: &mut Vec<Event>) {
@@ -127,15 +133,14 @@ fn finish_draw(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, events: 
         return;
     }
     let Some(mix) = seams::beacon(s, drawing.height) else { return };
-    let wanted = draws(env, drawing.groups, &mix);
+    let wanted = draws(&env.zone.params.audits, drawing.groups, &mix);
     let seated = seams::seated(s);
     let (mut room, mut looks) = (MAX_OPENED_PER_BLOCK, MAX_LOOKED_PER_BLOCK);
     while drawing.drawn < wanted && room > 0 && looks > 0 {
         looks -= 1;
-        let index = u64::from(drawing.drawn);
-        let slot = (u128::from(number(GROUP_DOMAIN, &mix, index)) * u128::from(drawing.groups)) >> 64;
-        let point = derive(GROUP_DOMAIN, &[&mix, &index.to_le_bytes(), b"point"]);
-        for node in roster::group(s, env.zone.params.audits.places, u32::try_from(slot).unwrap_or(u32::MAX), &point) {
+        let slot = drawn_slot(drawing.groups, &mix, drawing.drawn);
+        let point = derive(GROUP_DOMAIN, &[&mix, &u64::from(drawing.drawn).to_le_bytes(), b"point"]);
+        for node in roster::group(s, env.zone.params.audits.places, slot, &point) {
             looks = looks.saturating_sub(1);
             let Some(record) = node_audit(s, &node) else { continue };
             // One that joined after the tick could have known, or bent, what is drawn.
@@ -182,9 +187,10 @@ fn repeat(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, events: &mut 
 }
 
 /// Witnesses of an audit: seated validators of other operators, all or a drawn part; all seated ones if there are no others.
-fn witnesses(seated: &[(NodeId, AccountId)], node: &Node, most: usize, mix: &[u8; 32], audit: u64) -> Vec<NodeId> {
-    let others = seated.iter().any(|(_, operator)| *operator != node.provider);
-    let mut pool: Vec<NodeId> = seated.iter().filter(|(_, o)| !others || *o != node.provider).map(|(key, _)| *key).collect();
+#[must_use]
+pub fn witnesses(seated: &[(NodeId, AccountId)], provider: &AccountId, most: usize, mix: &[u8; 32], audit: u64) -> Vec<NodeId> {
+    let others = seated.iter().any(|(_, operator)| operator != provider);
+    let mut pool: Vec<NodeId> = seated.iter().filter(|(_, o)| !others || o != provider).map(|(key, _)| *key).collect();
     if pool.len() <= most {
         return pool;
     }
@@ -213,7 +219,7 @@ fn open(
     let Some(node) = tables::node(s, &record.node) else { return };
     let most = if attempt == 1 { usize::from(env.zone.params.audits.witnesses).clamp(1, MAX_WITNESSES) } else { MAX_WITNESSES };
     let audit = all.next;
-    let witnesses = witnesses(seated, &node, most, mix, audit);
+    let witnesses = witnesses(seated, &node.provider, most, mix, audit);
     if witnesses.is_empty() {
         record.open = None;
         put_node_audit(s, &record);
@@ -266,31 +272,14 @@ pub(super) fn repeat_key(height: u64, node: &NodeId) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pasture_types::Resources;
     use std::collections::BTreeMap;
-
-    fn node(provider: u8) -> Node {
-        Node {
-            id: NodeId([200; 32]),
-            provider: AccountId([provider; 32]),
-            declaration: pasture_types::tx::NodeDeclaration {
-                resources: Resources::default(),
-                cpu_hashes_per_s: 1_000,
-                cpu_model: String::new(),
-                arch: String::new(),
-            },
-            committed: Resources::default(),
-            open_leases: 0,
-            registered_at: Timestamp(0),
-        }
-    }
 
     #[test]
     fn witnesses_are_of_other_operators_and_each_as_often_as_the_next() {
         let seated: Vec<_> = (0..40u8).map(|n| (NodeId([n; 32]), AccountId([n % 10; 32]))).collect();
         let mut seen: BTreeMap<NodeId, u32> = BTreeMap::new();
         for audit in 0..1_000 {
-            let drawn = witnesses(&seated, &node(3), 16, &[7; 32], audit);
+            let drawn = witnesses(&seated, &AccountId([3; 32]), 16, &[7; 32], audit);
             assert_eq!(drawn.len(), 16);
             assert!(drawn.windows(2).all(|w| w[0] < w[1]), "sorted, each once");
             drawn.iter().for_each(|w| *seen.entry(*w).or_default() += 1);
@@ -303,9 +292,9 @@ mod tests {
     #[test]
     fn where_all_validators_are_the_operators_own_they_watch() {
         let one = vec![(NodeId([1; 32]), AccountId([3; 32]))];
-        assert_eq!(witnesses(&one, &node(3), 16, &[7; 32], 0), vec![NodeId([1; 32])]);
+        assert_eq!(witnesses(&one, &AccountId([3; 32]), 16, &[7; 32], 0), vec![NodeId([1; 32])]);
         let two = [one, vec![(NodeId([2; 32]), AccountId([4; 32]))]].concat();
-        assert_eq!(witnesses(&two, &node(3), 16, &[7; 32], 0), vec![NodeId([2; 32])]);
-        assert_eq!(witnesses(&two, &node(5), 16, &[7; 32], 0).len(), 2);
+        assert_eq!(witnesses(&two, &AccountId([3; 32]), 16, &[7; 32], 0), vec![NodeId([2; 32])]);
+        assert_eq!(witnesses(&two, &AccountId([5; 32]), 16, &[7; 32], 0).len(), 2);
     }
 }

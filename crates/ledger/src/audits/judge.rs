@@ -13,7 +13,7 @@ use pasture_types::audit::{
 };
 use pasture_types::event::Event;
 use pasture_types::state::{StateRead, StateWrite};
-use pasture_types::{Millis, NodeId};
+use pasture_types::{Millis, NodeId, Timestamp};
 
 /// Most audits that one block judges.
 const MAX_JUDGED_PER_BLOCK: usize = 256;
@@ -23,17 +23,30 @@ const MISSED_SAMPLE: u32 = (AUDIT_SHARES as u64 * SAMPLE_UNIT * 3 / 2) as u32;
 
 /// What witnesses said, counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Count {
+pub struct Count {
     /// Who said anything that counts.
-    pub(super) spoke: usize,
+    pub spoke: usize,
     /// Who saw this node's answer in time.
-    pub(super) in_time: usize,
+    pub in_time: usize,
     /// How long the burst counts for, by the witness in the middle.
-    pub(super) charged: Millis,
+    pub charged: Millis,
+}
+
+impl Count {
+    /// Of so many witnesses, so many of whom spoke; `took` is what those saw who saw it in time, in any order.
+    #[must_use]
+    pub fn new(params: &AuditParams, witnesses: usize, spoke: usize, took: &mut [Millis]) -> Self {
+        took.sort_unstable();
+        // Whoever did not see it in time counts as having seen it last, so that less than half of the witnesses move the middle
+        // only between what honest ones saw.
+        let middle = took.get(witnesses / 2).copied().unwrap_or(params.longest());
+        Self { spoke, in_time: took.len(), charged: params.charged(middle) }
+    }
 }
 
 /// Whether a receipt, taken at its word, is within the deadline `T x (1 + slack) + RTT`; how long the burst took then.
-fn in_time(params: &AuditParams, receipt: &Receipt, tag: u64) -> Option<Millis> {
+#[must_use]
+pub fn in_time(params: &AuditParams, receipt: &Receipt, tag: u64) -> Option<Millis> {
     let rtt = u64::from(receipt.rtt_ms).min(params.rtt_cap.0);
     let took = Millis(u64::from(receipt.elapsed_ms).saturating_sub(rtt));
     (receipt.tag != 0 && receipt.tag == tag && took <= params.longest()).then_some(took)
@@ -51,12 +64,7 @@ pub(super) fn count(record: &AuditRecord, params: &AuditParams, digest: Option<&
             _ => None,
         })
         .collect();
-    took.sort_unstable();
-    let in_time = took.len();
-    // Whoever did not see it in time counts as having seen it last, so that less than half of the witnesses move the middle
-    // only between what honest ones saw.
-    let middle = took.get(record.witnesses.len() / 2).copied().unwrap_or(params.longest());
-    Count { spoke, in_time, charged: params.charged(middle) }
+    Count::new(params, record.witnesses.len(), spoke, &mut took)
 }
 
 /// Judges audits whose time is over.
@@ -72,7 +80,8 @@ pub(super) fn judge_due(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState,
 }
 
 /// What an audit's statements amount to.
-pub(super) fn verdict(record: &AuditRecord, params: &AuditParams, count: &Count) -> Verdict {
+#[must_use]
+pub fn verdict(record: &AuditRecord, params: &AuditParams, count: &Count) -> Verdict {
     let witnesses = record.witnesses.len();
     if record.contradicted {
         Verdict::Contradicted
@@ -87,6 +96,56 @@ pub(super) fn verdict(record: &AuditRecord, params: &AuditParams, count: &Count)
     }
 }
 
+/// What comes after a verdict.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Then {
+    /// Nothing more.
+    Nothing,
+    /// A second attempt before all validators.
+    Repeat {
+        /// This one failed for want of an answer in time.
+        missed: bool,
+        /// This one failed with an answer in time that shows too little work.
+        weak: bool,
+    },
+    /// A failure that counts: the deposits are told.
+    Failed {
+        /// Both attempts show too little work.
+        weak: bool,
+    },
+}
+
+/// What follows from a verdict, before anything of it is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Consequence {
+    /// What comes after it.
+    pub then: Then,
+    /// What joins the node's pool, in this order.
+    pub samples: [Option<u32>; 2],
+}
+
+/// What follows from a verdict: takes the node's open audit from it, and notes the verdict unless it is repeated.
+pub fn consequence(record: &AuditRecord, params: &AuditParams, node: &mut NodeAudit, count: &Count, verdict: Verdict) -> Consequence {
+    let repeated =
+        record.attempt == 1 && matches!(verdict, Verdict::Failed | Verdict::Void) && node.declared == record.declared && params.active;
+    let shown = 2 * count.in_time > record.witnesses.len();
+    let (missed_before, weak_before) = node.open.take().map_or((false, false), |open| (open.missed, open.weak));
+    // Shares that its node signed and most witnesses saw in time: nobody but the node can have made them too weak.
+    let weak = verdict == Verdict::Failed && shown;
+    let then = if repeated {
+        Then::Repeat { missed: verdict == Verdict::Failed && !shown, weak }
+    } else {
+        conclude(node, record.epoch, verdict);
+        if verdict == Verdict::Failed { Then::Failed { weak: weak && weak_before } } else { Then::Nothing }
+    };
+    // Work that was shown in time is evidence about the rate, whether it was enough to pay or not.
+    let counts = shown && matches!(verdict, Verdict::Passed | Verdict::Failed);
+    let Some(answer) = record.answer.filter(|_| counts) else { return Consequence { then, samples: [None; 2] } };
+    // Who holds an unlucky answer back and passes the repetition must not be better off for it.
+    let missed = (missed_before && verdict == Verdict::Passed).then_some(MISSED_SAMPLE);
+    Consequence { then, samples: [missed, Some(sample(answer.largest, record.rate, count.charged))] }
+}
+
 fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: AuditRecord, events: &mut Vec<Event>) {
     // The node worked, and its witnesses measured, by what held when it was drawn; whether audits are on is asked now.
     let then = seams::params_at(s, env, record.drawn_at).audits;
@@ -98,33 +157,19 @@ fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: Au
     if node.declared != record.declared && verdict != Verdict::Contradicted {
         verdict = Verdict::Void;
     }
-    let repeated =
-        record.attempt == 1 && matches!(verdict, Verdict::Failed | Verdict::Void) && node.declared == record.declared && params.active;
-    let shown = 2 * count.in_time > record.witnesses.len();
-    let (missed_before, weak_before) = node.open.take().map_or((false, false), |open| (open.missed, open.weak));
-    // Shares that its node signed and most witnesses saw in time: nobody but the node can have made them too weak.
-    let weak = verdict == Verdict::Failed && shown;
-    if repeated {
-        enqueue(s, all, repeat_key(env.clock.height, &record.node));
-        let until_shifted = env.shifted().plus(env.zone.params.epoch);
-        let missed = verdict == Verdict::Failed && !shown;
-        node.open = Some(OpenAudit { audit: None, epoch: record.epoch, until_shifted, missed, weak });
-    } else {
-        conclude(&mut node, record.epoch, verdict);
-        if verdict == Verdict::Failed {
-            seams::audit_failed(s, env, &record.node, node.in_a_row, weak && weak_before, events);
+    let follows = consequence(&record, &params, &mut node, &count, verdict);
+    let repeated = matches!(follows.then, Then::Repeat { .. });
+    match follows.then {
+        Then::Repeat { missed, weak } => {
+            enqueue(s, all, repeat_key(env.clock.height, &record.node));
+            let until_shifted = env.shifted().plus(env.zone.params.epoch);
+            node.open = Some(OpenAudit { audit: None, epoch: record.epoch, until_shifted, missed, weak });
         }
+        Then::Failed { weak } => seams::audit_failed(s, env, &record.node, node.in_a_row, weak, events),
+        Then::Nothing => {}
     }
-    // Work that was shown in time is evidence about the rate, whether it was enough to pay or not.
-    if let Some(answer) = record.answer
-        && shown
-        && matches!(verdict, Verdict::Passed | Verdict::Failed)
-    {
-        // Who holds an unlucky answer back and passes the repetition must not be better off for it.
-        if missed_before && verdict == Verdict::Passed {
-            rate::pool(s, env, all, &mut node, MISSED_SAMPLE, events);
-        }
-        rate::pool(s, env, all, &mut node, sample(answer.largest, record.rate, count.charged), events);
+    for sample in follows.samples.into_iter().flatten() {
+        rate::pool(s, env, all, &mut node, sample, events);
     }
     put_node_audit(s, &node);
     roster::changed(s, &record.node);
@@ -165,6 +210,24 @@ pub(super) fn convict(s: &mut dyn StateWrite, record: &mut AuditRecord) {
 /// What audits say of a node's capacity in an epoch.
 pub(crate) fn capacity(s: &dyn StateRead, env: &Env, node: &NodeId, epoch: u64) -> Capacity {
     let Some(record) = node_audit(s, node) else { return Capacity::Unaudited };
+    let now = Now { epoch: env.epoch(), shifted: env.shifted(), again: env.shifted().plus(env.zone.params.epoch) };
+    standing(&record, &env.zone.params.audits, now, epoch)
+}
+
+/// When it is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// The epoch.
+    pub epoch: u64,
+    /// The time, less halts.
+    pub shifted: Timestamp,
+    /// When to look again where nothing says when, less halts.
+    pub again: Timestamp,
+}
+
+/// [`capacity`] from a node's record alone.
+#[must_use]
+pub fn standing(record: &NodeAudit, params: &AuditParams, now: Now, epoch: u64) -> Capacity {
     if record.failed.iter().any(|(from, after)| (*from..*after).contains(&epoch)) {
         return Capacity::Failed;
     }
@@ -176,26 +239,23 @@ pub(crate) fn capacity(s: &dyn StateRead, env: &Env, node: &NodeId, epoch: u64) 
     }
     // Where audits are active, a benchmark's word is not enough for one that never passed: its epochs wait for the first verdict. If
     // none comes for as long as one would stand, nobody looked, and it is paid as unaudited.
-    let params = &env.zone.params.audits;
+    let soonest = now.shifted.plus(Millis(1));
     if params.active
         && record.last_pass.is_none()
         && record.failing_from.is_none()
-        && env.epoch() < epoch.saturating_add(params.stands_epochs)
+        && now.epoch < epoch.saturating_add(params.stands_epochs)
     {
-        let again = env.shifted().plus(env.zone.params.epoch);
-        return Capacity::Open(
-            record.open.map_or(again, |open| open.until_shifted.plus(Millis(1)).max(env.shifted().plus(Millis(1))).min(again)),
-        );
+        return Capacity::Open(record.open.map_or(now.again, |open| open.until_shifted.plus(Millis(1)).max(soonest).min(now.again)));
     }
     let failing = record.failing_from.is_some_and(|from| epoch >= from);
     if let Some(open) = &record.open
         && !(failing && epoch < open.epoch)
     {
-        return Capacity::Open(open.until_shifted.plus(Millis(1)).max(env.shifted().plus(Millis(1))));
+        return Capacity::Open(open.until_shifted.plus(Millis(1)).max(soonest));
     }
     if failing {
         return Capacity::Failed;
     }
-    let stands = record.last_pass.is_some_and(|last| epoch <= last.saturating_add(env.zone.params.audits.stands_epochs));
+    let stands = record.last_pass.is_some_and(|last| epoch <= last.saturating_add(params.stands_epochs));
     if stands { Capacity::Audited } else { Capacity::Unaudited }
 }

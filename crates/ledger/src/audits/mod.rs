@@ -17,6 +17,7 @@ pub(crate) mod query;
 mod rate;
 pub(crate) mod records;
 mod roster;
+pub mod rules;
 mod say;
 
 pub(crate) use draw::{due, end_block};

@@ -8,7 +8,7 @@ use super::records::{AuditState, NodeAudit};
 use super::{EXCESS, node_audit, put_node_audit, queue_key};
 use crate::env::Env;
 use crate::records::Node;
-use pasture_types::audit::{AuditEvent, full_rate, overclaims, pooled_rate_ppm};
+use pasture_types::audit::{AuditEvent, AuditParams, full_rate, overclaims, pooled_rate_ppm};
 use pasture_types::event::Event;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::tx::NodeDeclaration;
@@ -45,7 +45,25 @@ pub(super) fn proven_cpu(s: &dyn StateRead, node: &Node) -> u32 {
 
 /// Adds a sample to a node's pool, and acts on what the pool shows.
 pub(super) fn pool(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, record: &mut NodeAudit, sample: u32, events: &mut Vec<Event>) {
-    let params = &env.zone.params.audits;
+    let Some(rated) = pooled(record, &env.zone.params.audits, sample) else { return };
+    events.push(Event::Audit(AuditEvent::Rated { node: record.node, proven_ppm: record.proven_ppm }));
+    if rated == Rated::Less {
+        let at = env.shift(env.zone.epoch_start(env.epoch().saturating_add(NOTICE_EPOCHS)));
+        enqueue(s, all, queue_key(EXCESS, at, &record.node.0));
+    }
+}
+
+/// How a node's proven share changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rated {
+    /// The pool convicted it.
+    Less,
+    /// A full pool shows more.
+    More,
+}
+
+/// Adds a sample to a node's pool; whether its proven share changes by what the pool then shows.
+pub fn pooled(record: &mut NodeAudit, params: &AuditParams, sample: u32) -> Option<Rated> {
     let most = usize::from(params.pool).max(1);
     record.pool.push(sample);
     let surplus = record.pool.len().saturating_sub(most);
@@ -55,16 +73,12 @@ pub(super) fn pool(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, reco
     let derated = overclaims(sum, audits, params);
     let regained = !derated && u64::from(record.proven_ppm) < PPM && audits == most && shown >= REGAIN_PPM;
     if !derated && !regained {
-        return;
+        return None;
     }
     let next = u64::from(record.proven_ppm) * u64::from(shown) / PPM;
     record.proven_ppm = u32::try_from(next.min(PPM)).unwrap_or(LEAST_PPM).max(LEAST_PPM);
     record.pool.clear();
-    events.push(Event::Audit(AuditEvent::Rated { node: record.node, proven_ppm: record.proven_ppm }));
-    if derated {
-        let at = env.shift(env.zone.epoch_start(env.epoch().saturating_add(NOTICE_EPOCHS)));
-        enqueue(s, all, queue_key(EXCESS, at, &record.node.0));
-    }
+    Some(if derated { Rated::Less } else { Rated::More })
 }
 
 /// A node was declared anew, without leases: its audits begin again, but what its hashes showed stays with it.

@@ -93,7 +93,9 @@ pub struct NodeAudit {
 }
 
 impl NodeAudit {
-    pub(crate) const fn new(node: NodeId) -> Self {
+    /// Of a node that no audit knows yet.
+    #[must_use]
+    pub const fn new(node: NodeId) -> Self {
         Self {
             node,
             place: None,

@@ -8,7 +8,7 @@ use crate::bank;
 use crate::env::Env;
 use crate::tables::{self, put_provider};
 use pasture_types::event::Event;
-use pasture_types::stake::{DepositEvent, Fault, Forfeit};
+use pasture_types::stake::{DepositEvent, Fault, Forfeit, StakeParams};
 use pasture_types::state::StateWrite;
 use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId};
 
@@ -96,17 +96,33 @@ pub(crate) fn slash(
     take_from_all(s, env, id, Cut::Ppm(amount_ppm), fault, reporter, events)
 }
 
+/// What a failed audit costs a node beside its pay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AuditCosts {
+    /// What its open leases need of the deposits.
+    pub forfeits: bool,
+    /// It takes no leases for a while.
+    pub suspends: bool,
+}
+
+/// What so many failures in a row cost, the last of them by two attempts that show too little work, or not.
+#[must_use]
+pub fn audit_costs(params: &StakeParams, in_a_row: u32, weak: bool) -> AuditCosts {
+    AuditCosts { forfeits: weak, suspends: weak || in_a_row.is_multiple_of(params.failed_audits.max(1)) }
+}
+
 /// A node failed an audit and its repetition. Work that it signed, that was seen in time and that was too little, twice, is fraud:
 /// what its leases need is forfeited, which is what makes the value limit hold. Without that only so many failures in a row
 /// suspend it: being late or silent costs no deposit.
 pub(crate) fn audit_failed(s: &mut dyn StateWrite, env: &Env, id: &NodeId, in_a_row: u32, weak: bool, events: &mut Vec<Event>) {
     let Some(node) = tables::node(s, id) else { return };
     let params = env.zone.params.stake;
-    if weak {
+    let cost = audit_costs(&params, in_a_row, weak);
+    if cost.forfeits {
         let needs = node_bond(s, id).locked;
         let _ = take_from_all(s, env, &node.provider, Cut::Amount(needs), Fault::FailedAudit, None, events);
     }
-    if weak || in_a_row.is_multiple_of(params.failed_audits.max(1)) {
+    if cost.suspends {
         jail(s, env, &node.provider, Some(id), params.suspension, Fault::FailedAudit, events);
     }
 }

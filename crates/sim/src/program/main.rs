@@ -1,8 +1,9 @@
-//! `farm-sim`: people on the ledger for a month, the ledger on the real engine under faults, and very many nodes and leases.
+//! `farm-sim`: people on the ledger for a month, the ledger on the real engine under faults, very many nodes and leases, and audits.
 //!
 //! Results are on stdout, progress on stderr. Exit code 1 if a rule or a bound is broken, 2 for wrong arguments.
 
 mod args;
+mod audits;
 mod network;
 mod people;
 mod scale;
@@ -20,7 +21,9 @@ const USAGE: &str = "usage: farm-sim people  [--nodes N] [--users N] [--days N |
                 [--history-weight N]
        farm-sim network [--seed N] [--seeds N] [--seconds N] [--nodes N] [--jobs N] [--minutes N] [--done FILE] [--revision NAME]
                 [--bug NAME] [--json]
-       farm-sim scale   [--nodes N] [--leases N] [--seed N] [--json]";
+       farm-sim scale   [--nodes N] [--leases N] [--seed N] [--json]
+       farm-sim audits  [--nodes N] [--node-days N] [--days N] [--seed N] [--elsewhere-ppm N] [--rule today|proposed]
+                [--punctual-ppm N] [--confirm-percent N] [--json]";
 
 /// Why the program ends without a result.
 type Wrong = Box<dyn std::error::Error + Send + Sync>;
@@ -32,6 +35,7 @@ fn run() -> Result<ExitCode, Wrong> {
         Some("people") => people::run(args),
         Some("network") => network::run(args),
         Some("scale") => scale::run(args),
+        Some("audits") => audits::run_audits(args),
         Some(other) => Err(args::wrong(format!("there is no command {other}"))),
         None => Err(args::wrong("a command is missing")),
     }
