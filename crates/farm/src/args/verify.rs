@@ -18,14 +18,14 @@ pub(crate) struct VerifyArgs {
 pub(crate) enum VerifyCommand {
     /// A capacity check: what each witness said, the machine's answer hashed again, and whether the verdict follows
     Audit {
-        /// Its number, or a file that --output wrote
+        /// Its number, or a file that --save wrote
         #[arg(value_name = "NUMBER|FILE")]
         what: String,
         /// Write what proves it into a file that anybody can check later; it must not exist
         #[arg(long, value_name = "FILE")]
-        output: Option<PathBuf>,
+        save: Option<PathBuf>,
         /// Check a file against the network's founding file or a checkpoint [default: against whom the context trusts]
-        #[arg(long, value_name = "FILE", conflicts_with = "output")]
+        #[arg(long, value_name = "FILE", conflicts_with = "save")]
         trust: Option<PathBuf>,
     },
 }

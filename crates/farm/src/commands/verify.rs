@@ -19,7 +19,7 @@ use pasture_types::audit::Verdict;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Version of the files that `--output` writes.
+/// Version of the files that `--save` writes.
 const VERSION: u32 = 1;
 /// Largest file that is read: a proof and some changes of validators.
 const MAX_FILE: u64 = 16 << 20;
@@ -28,14 +28,14 @@ const TRUSTED: &str = "that each word came under its witness's signature: the le
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &VerifyArgs) -> Outcome {
-    let VerifyCommand::Audit { what, output, trust } = &args.command;
+    let VerifyCommand::Audit { what, save, trust } = &args.command;
     if app.skip_verification {
         return Err(Failure::usage("--skip-verification checks nothing: leave it away"));
     }
     match what.parse::<u64>() {
         Ok(_) if trust.is_some() => Err(Failure::usage("--trust is for a file; a network is checked against whom the context trusts")),
-        Ok(number) => asked(app, number, output.as_deref()).await,
-        Err(_) if output.is_some() => Err(Failure::usage(format!("`{what}` is no number of a check, so there is nothing to write"))),
+        Ok(number) => asked(app, number, save.as_deref()).await,
+        Err(_) if save.is_some() => Err(Failure::usage(format!("`{what}` is no number of a check, so there is nothing to write"))),
         Err(_) => from_file(app, Path::new(what), trust.as_deref()),
     }
 }
@@ -52,11 +52,11 @@ struct File {
     handovers: Vec<String>,
 }
 
-async fn asked(app: &App, number: u64, output: Option<&Path>) -> Outcome {
+async fn asked(app: &App, number: u64, save: Option<&Path>) -> Outcome {
     let trusted = app.trusted()?.ok_or_else(nobody)?;
     let mut checker = Checker::new(Calls::First(app.out), app.client()?, trusted, 0);
     let (shown, proof) = checker.record(&backend::audit_key(number)).await?;
-    let written = output.map(|path| {
+    let written = save.map(|path| {
         let file = File { pasture_audit_evidence: VERSION, number, proof, handovers: checker.followed().to_vec() };
         write(path, &file)
     });
@@ -147,7 +147,7 @@ fn judge(app: &App, number: u64, shown: &Verified, zone: [u8; 32]) -> Outcome {
 
 fn wrong(number: u64, what: &str) -> Failure {
     Failure::new("verdict-differs", format!("capacity check {number} does not hold: {}", plainly(what)))
-        .next("keep what proves it:  farm verify audit NUMBER --output FILE")
+        .next("keep what proves it:  farm verify audit NUMBER --save FILE")
 }
 
 const fn said(verdict: Verdict) -> &'static str {

@@ -69,7 +69,7 @@ fn counted_again(net: &Net, number: u64) {
     let user = net.user();
     let file = user.home().join("evidence");
     let (number, path) = (number.to_string(), file.to_str().unwrap());
-    let shown = user.farm(&["verify", "audit", &number, "--output", path, "--json"]).exits(0).says(&["✓ verified"]).json();
+    let shown = user.farm(&["verify", "audit", &number, "--save", path, "--json"]).exits(0).says(&["✓ verified"]).json();
     assert_eq!((&shown["follows"], &shown["recount"]["verdict"]), (&true.into(), &"passed".into()), "{shown}");
     let spoke = shown["recount"]["heard"].as_array().unwrap().len();
     assert_eq!(spoke, 4, "{shown}");
