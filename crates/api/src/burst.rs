@@ -134,12 +134,12 @@ pub enum WitnessWord {
     Both,
 }
 
-/// A witness and its word, while the audit is open.
+/// A witness and its word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WitnessView {
     /// Which validator.
     pub witness: NodeId,
-    /// Its word; `None` once the audit is judged, when the ledger keeps the verdict alone.
+    /// Its word; `None` where an older ledger kept the verdict alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub word: Option<WitnessWord>,
 }

@@ -59,6 +59,10 @@ impl App {
 }
 
 impl Trusted {
+    /// Whom it trusts now, by itself.
+    pub(crate) fn point(&self) -> Checkpoint {
+        self.now.clone()
+    }
     /// The validators that are trusted now.
     pub(crate) const fn validators(&self) -> &ValidatorSet {
         self.now.validators()

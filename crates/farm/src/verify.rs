@@ -11,7 +11,7 @@ use crate::render::number::{count, duration};
 use crate::session::{App, Session, now_ms};
 use crate::trust::Trusted;
 use pasture_api::{AccountView, ApiClient, ApiError, MAX_HANDOVERS, StateValue};
-use pasture_light::{Handover, LightError, StateProof, ValidatorSet, Verified};
+use pasture_light::{Checkpoint, Handover, LightError, StateProof, ValidatorSet, Verified};
 use pasture_types::{AccountId, LeaseId, Millis, NodeId, OrderId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -76,6 +76,8 @@ pub(crate) struct Checker {
     trusted: Trusted,
     /// Answers of earlier blocks are refused.
     since: u64,
+    /// The changes of validators that were followed, in hex.
+    followed: Vec<String>,
 }
 
 /// What stands behind an answer.
@@ -159,11 +161,16 @@ pub(crate) fn checker(app: &App, session: &Session) -> Result<Option<Checker>, F
 impl Checker {
     /// A checker of one gateway's answers.
     pub(crate) const fn new(calls: Calls, api: ApiClient, trusted: Trusted, since: u64) -> Self {
-        Self { calls, api, trusted, since }
+        Self { calls, api, trusted, since, followed: Vec::new() }
     }
     /// Who is trusted.
     pub(crate) const fn trusted(&self) -> &ValidatorSet {
         self.trusted.validators()
+    }
+
+    /// The changes of validators that were followed since this checker was made, in hex: who keeps a proof for others keeps them with it.
+    pub(crate) fn followed(&self) -> &[String] {
+        &self.followed
     }
 
     /// A record, or that there is none, with its proof checked; and that proof, in hex.
@@ -211,6 +218,7 @@ impl Checker {
             let handover = Handover::decode(&bytes).map_err(|e| refused(&e))?;
             self.trusted.follow(&handover).map_err(|e| refused(&e))?;
             steps += 1;
+            self.followed.push(digits.clone());
             if self.trusted.validators().hash() == found {
                 return Ok(steps);
             }
@@ -289,6 +297,31 @@ impl Checker {
         }
         Ok(Some((serde_json::from_value(whole).map_err(internal)?, evidence)))
     }
+}
+
+/// What a proof that was kept shows about a key, by those whom a checkpoint trusts and the changes of validators that were kept with
+/// it, all in hex. Nobody is asked.
+pub(crate) fn kept(mut point: Checkpoint, key: &[u8], proof: &str, handovers: &[String]) -> Result<Verified, Failure> {
+    let wrong = |what: &str| Failure::new("unproven", format!("the file proves nothing: {what}"));
+    let light = |e: LightError| wrong(&e.to_string());
+    let proof = hex::decode(proof).map_err(|_| wrong("its proof is not hex"))?;
+    let proof = StateProof::decode(&proof).map_err(light)?;
+    for digits in handovers.iter().take(MAX_FOLLOWED) {
+        let bytes = hex::decode(digits).map_err(|_| wrong("what it says of a change of validators is not hex"))?;
+        let handover = Handover::decode(&bytes).map_err(light)?;
+        // Those before the checkpoint are not needed: it stands behind them.
+        if point.validators().hash() == &handover_by(&handover).map_err(light)? {
+            point = point.follow(&handover).map_err(light)?;
+        }
+    }
+    let shown = point
+        .verify(&proof)
+        .map_err(|e| light(e).next("name the network's founding file, or a checkpoint from before the check was judged:  --trust FILE"))?;
+    shown.about(key).map_err(light)
+}
+
+fn handover_by(handover: &Handover) -> Result<[u8; 32], LightError> {
+    Ok(pasture_light::Header::decode(&handover.header)?.validators)
 }
 
 fn internal(error: serde_json::Error) -> Failure {

@@ -4,7 +4,7 @@
 
 mod accounts;
 
-pub use crate::audits::query::{audit, audit_state, node_audit, open_audits, proven_cpu_millis};
+pub use crate::audits::query::{audit, audit_key, audit_state, node_audit, open_audits, proven_cpu_millis};
 
 use crate::market::records::History;
 use crate::records::{Account, Clock, Counts, Epoch, Lease, Node, Offer, Order, Provider, Zone};

@@ -278,6 +278,47 @@ fn a_witness_that_says_two_things_has_said_nothing() {
 }
 
 #[test]
+fn a_kept_audit_can_be_counted_again_and_no_other_record_of_it_holds() {
+    let mut w = world(4, params());
+    let audit = w.drawn();
+    let words = [Word::InTime, Word::InTime, Word::InTime, Word::Late];
+    w.run(&audit, BURST_HASHES, &|i| words[i]);
+    let record = w.until(audit.number);
+    let zone = w.zone();
+    let again = recount(&record, &zone).unwrap();
+    assert_eq!((Some(again.verdict), again.count.in_time, again.count.spoke), (record.verdict, 3, 4));
+    assert_eq!(again.count.heard[3], Heard::Late);
+    assert!(again.count.heard[..3].iter().all(|h| *h == Heard::InTime { took: Millis(500) }), "{again:?}");
+    assert_eq!(again.largest, record.answer.as_ref().map(|a| a.largest));
+
+    // One that a dishonest majority of validators could have written: each part of it is seen.
+    let with = |change: &dyn Fn(&mut AuditRecord)| {
+        let mut forged = record.clone();
+        change(&mut forged);
+        recount(&forged, &zone)
+    };
+    let answered = |r: &mut AuditRecord, change: &dyn Fn(&mut Answered)| change(r.answer.as_mut().unwrap());
+    assert_eq!(with(&|r| r.said[0] = Said::Nothing).unwrap().count.in_time, 2, "and then");
+    assert_eq!(with(&|r| r.said[0] = Said::Nothing).unwrap().verdict, Verdict::Failed, "two of four are not more than half");
+    assert_eq!(with(&|r| r.said[..2].fill(Said::Both)).unwrap().verdict, Verdict::Void);
+    assert_eq!(with(&|r| r.rate *= 100).unwrap().verdict, Verdict::Failed, "too little work for such a rate");
+    assert_eq!(with(&|r| r.terms.slack_ppm = 0).unwrap().verdict, Verdict::Passed, "500 ms are the burst itself");
+    assert_eq!(with(&|r| r.terms.burst = Millis(300)).unwrap().count.heard[0], Heard::Slow { took: Millis(500) });
+    assert_eq!(
+        with(&|r| answered(r, &|a| a.largest -= 1)),
+        Err(RecountError::Largest { recorded: again.largest.unwrap() - 1, found: again.largest.unwrap() })
+    );
+    assert_eq!(with(&|r| answered(r, &|a| a.answer.signature = key(9).sign(&[1; 32]))), Err(RecountError::Signature));
+    assert_eq!(with(&|r| answered(r, &|a| a.answer.set.nonces[0] ^= 1)), Err(RecountError::Signature), "another set");
+    assert_eq!(with(&|r| answered(r, &|a| a.answer.set.mask = 1)), Err(RecountError::Set));
+    assert_eq!(with(&|r| drop(r.said.pop())), Err(RecountError::Words));
+    let other = w.answer(&audit, BURST_HASHES / 2);
+    let resigned = with(&|r| answered(r, &|a| a.answer = other.clone()));
+    assert!(matches!(resigned, Err(RecountError::Largest { .. })), "{resigned:?}");
+    assert_eq!(recount(&record, &ZoneId([7; 32])), Err(RecountError::Signature), "of another zone");
+}
+
+#[test]
 fn an_answer_held_back_costs_more_than_the_worst_of_luck() {
     let mut w = world(1, params());
     let audit = w.drawn();

@@ -16,6 +16,7 @@ pub mod control;
 mod dev;
 mod engine;
 mod error;
+mod evidence;
 mod gpus;
 mod launch;
 mod leave;
@@ -44,6 +45,7 @@ pub use checkpoint::{trusted_in_file, write_checkpoint};
 pub use dev::{DevOptions, DevReady, dev};
 pub use engine::{Priority, engine, engine_gives_way, engine_probe};
 pub use error::NodeError;
+pub use evidence::{AuditEvidence, audit_evidence, audit_key};
 pub use gpus::{GpuOffer, SUGGESTED_GPU_RATE, look_at_gpus};
 pub use launch::{Announcement, Launch, MAX_FOUNDERS, Place, announce, genesis_in_file, settle, write_genesis};
 pub use leave::Left;
@@ -52,6 +54,7 @@ pub use moving::{Imported, Moved, Progress, export_stopped, import, verify_expor
 pub use offline::ledger_replay;
 pub use pasture_chain::{Failpoint, ReplayReport};
 pub use pasture_chain::{Join, JoinStep};
+pub use pasture_ledger::Heard;
 pub use pasture_machine::LedgerMachine;
 pub use pasture_provider::{
     Cleared, Gauge, Gpus, ImagesSummary, Machine, MissingDeposit, OfferState, Paused, SimulatedGpu, VolumeOptions, detect, gauge,

@@ -7,7 +7,7 @@ use pasture_api::{
     SuspensionView, WitnessView, WitnessWord,
 };
 use pasture_ledger::service::query as service;
-use pasture_ledger::{Jail, NodeAudit, Said, Start, Tranche, query};
+use pasture_ledger::{AuditRecord, Jail, NodeAudit, Said, Start, Tranche, query};
 use pasture_types::audit::{audit_threshold, pooled_rate_ppm};
 use pasture_types::credential::Subject;
 use pasture_types::state::StateRead;
@@ -92,29 +92,32 @@ fn audits(a: &NodeAudit) -> AuditView {
 
 /// An audit whose record is kept.
 pub(crate) fn audit(state: &dyn StateRead, number: u64) -> Option<AuditDetail> {
-    let a = query::audit(state, number)?;
-    // What held when it was drawn is what it is judged by.
-    let burst = query::governance::params_at(state, a.drawn_at)?.audits.burst;
+    Some(detail(query::audit(state, number)?, query::clock(state).halted))
+}
+
+/// An audit's record for people; the network halted for so long.
+pub(crate) fn detail(a: AuditRecord, halted: Millis) -> AuditDetail {
+    let burst = a.terms.burst;
     let said = |i: usize| a.said.get(i).map(word);
-    Some(AuditDetail {
+    AuditDetail {
         number: a.number,
         node: a.node,
         attempt: a.attempt,
         epoch: a.epoch,
         drawn_at: a.drawn_at,
-        until: a.until_shifted.plus(query::clock(state).halted),
+        until: a.until_shifted.plus(halted),
         randomness: a.randomness,
         rate: a.rate,
         burst,
         witnesses: a.witnesses.iter().enumerate().map(|(i, witness)| WitnessView { witness: *witness, word: said(i) }).collect(),
         answer: a.answer.map(|answer| AnswerView {
-            set: answer.statement.set,
-            shares: answer.statement.shares,
+            set: answer.answer.set.digest(),
+            shares: Some(answer.answer.shares.digest()),
             largest: answer.largest,
             most: audit_threshold(a.rate, burst),
         }),
         verdict: a.verdict,
-    })
+    }
 }
 
 fn word(said: &Said) -> WitnessWord {

@@ -114,6 +114,44 @@ impl Tree {
         (rest.is_empty() && path.next().is_none()).then_some(*root)
     }
 
+    /// The path of one of the leaves that another opening opened, made from that opening; `None` if it is none of them.
+    pub(crate) fn single(&self, leaves: Vec<(u32, Digest)>, path: &[u8], place: u32) -> Option<Vec<Digest>> {
+        let (mut known, mut level, mut width, mut at) = (leaves, 0, self.leaves, place);
+        known.binary_search_by_key(&place, |(place, _)| *place).ok()?;
+        let mut path = path.as_chunks::<DIGEST>().0.iter();
+        let mut out = Vec::new();
+        while width > 1 {
+            level += 1;
+            // With what the path brings, every known node of this level has its neighbour beside it.
+            let mut whole: Vec<(u32, Digest)> = Vec::with_capacity(2 * known.len());
+            let mut below = known.iter().peekable();
+            while let Some((place, digest)) = below.next() {
+                if place % 2 == 1 {
+                    whole.push((place - 1, *path.next()?));
+                    whole.push((*place, *digest));
+                } else {
+                    whole.push((*place, *digest));
+                    if let Some(right) = below.next_if(|(next, _)| *next == place + 1) {
+                        whole.push(*right);
+                    } else if place + 1 < width {
+                        whole.push((place + 1, *path.next()?));
+                    }
+                }
+            }
+            out.extend(whole.iter().find(|(place, _)| *place == at ^ 1).map(|(_, digest)| *digest));
+            known = whole
+                .chunk_by(|(a, _), (b, _)| a / 2 == b / 2)
+                .filter_map(|pair| match pair {
+                    [(place, left), (_, right)] => Some((place / 2, self.node(level, place / 2, left, right))),
+                    [(place, alone)] => Some((place / 2, *alone)),
+                    _ => None,
+                })
+                .collect();
+            (width, at) = (width.div_ceil(2), at / 2);
+        }
+        Some(out)
+    }
+
     /// The most hashes that open `places` leaves: each level has at most so many, and at most half its nodes.
     pub(crate) fn longest_path(leaves: u32, places: u32) -> u64 {
         let (mut width, mut hashes) = (u64::from(leaves), 0);
@@ -162,6 +200,10 @@ mod tests {
             let mut other = opened.clone();
             other[0].1[usize::from(bit)] ^= 1;
             prop_assert_ne!(tree.lead(other, &bytes), Some(root));
+            for place in &places {
+                let single = tree.single(opened.clone(), &bytes, *place).unwrap();
+                prop_assert_eq!(&single, &tree.open(&all, &[*place]));
+            }
             prop_assert_ne!(Tree::new(&[8; 32], count).lead(opened, &bytes), Some(root));
         }
     }

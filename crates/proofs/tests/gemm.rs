@@ -5,7 +5,7 @@
 mod naive;
 
 use naive::{Naive, P, challenge, round};
-use pasture_proofs::gemm::{Check, GemmError, OPENED, Prover, Round, Shape};
+use pasture_proofs::gemm::{Check, GemmError, OPENED, Prover, Round, Shape, WrongEntry, find_wrong_entry};
 use pasture_proofs::{Beacon, Challenge};
 use pasture_types::NodeId;
 use pasture_types::proof::ResourceClass;
@@ -215,5 +215,60 @@ proptest! {
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..10_000), root in any::<[u8; 32]>()) {
         prop_assert!(judge(shape(16, 2, 130), &challenge(), &root, &bytes).is_err());
         prop_assert!(judge(shape(8, 1, 64), &challenge(), &root, &bytes).is_err());
+    }
+}
+
+/// One sum of some rows is off by one, in a layer.
+fn off_by_one(naive: &Naive, layer: usize) -> impl Fn(u32) -> Vec<Vec<i32>> + '_ {
+    move |row| {
+        let mut sums = naive.sums(row);
+        if row % 3 == 1 {
+            sums[layer][5] += 1;
+        }
+        sums
+    }
+}
+
+#[test]
+fn a_wrong_row_convicts_and_nothing_convicts_an_honest_one() {
+    for (n, layers, rows, layer) in [(16, 1, 77, 0), (16, 3, 70, 1), (64, 2, 129, 1)] {
+        let shape = shape(n, layers, rows);
+        let naive = Naive::new(shape);
+        let sums = off_by_one(&naive, layer);
+        let leaves = naive.leaves(&sums);
+        let (root, proof) = (naive.root(&leaves), naive.open(&leaves, BEACON, &sums));
+        assert!(matches!(judge(shape, &challenge(), &root, &proof), Err(GemmError::Product { .. })));
+        let wrong = find_wrong_entry(shape, &round(), &challenge(), &root, BEACON, &proof).unwrap();
+        assert_eq!((wrong.row % 3, wrong.layer as usize, wrong.column), (1, layer, 5));
+        assert!(wrong.holds(shape, &round(), &challenge(), &root));
+        // Of another node's challenge, round, root, row, layer or column it says nothing.
+        let other = Challenge { node: NodeId([77; 32]), ..challenge() };
+        assert!(!wrong.holds(shape, &round(), &other, &root) && !wrong.holds(shape, &round(), &challenge(), &[1; 32]));
+        assert!(!wrong.holds(shape, &Round { epoch: 99, ..round() }, &other, &root));
+        for changed in [
+            WrongEntry { row: wrong.row ^ 1, ..wrong.clone() },
+            WrongEntry { row: u32::MAX, ..wrong.clone() },
+            WrongEntry { layer: layers, ..wrong.clone() },
+            WrongEntry { column: wrong.column + 1, ..wrong.clone() },
+            WrongEntry { column: n, ..wrong.clone() },
+            WrongEntry { sums: vec![], ..wrong.clone() },
+            WrongEntry { path: vec![], ..wrong.clone() },
+        ] {
+            assert!(!changed.holds(shape, &round(), &challenge(), &root), "{changed:?}");
+        }
+        // An honest prover: nothing is found, and no entry of any row holds, nor sums that it never committed to.
+        let (root, proof) = honest(shape);
+        assert_eq!(find_wrong_entry(shape, &round(), &challenge(), &root, BEACON, &proof), None);
+        let mut forged = proof.clone();
+        forged[0] ^= 1;
+        assert_eq!(find_wrong_entry(shape, &round(), &challenge(), &root, BEACON, &forged), None, "not what it committed to");
+        assert_eq!(find_wrong_entry(shape, &round(), &challenge(), &root, BEACON, &proof[1..]), None);
+        let leaves = naive.leaves(|row| naive.sums(row));
+        for column in 0..n {
+            let row = column % rows;
+            let sums = naive.sums(row).iter().flatten().flat_map(|sum| sum.to_le_bytes()).collect();
+            let honest = WrongEntry { row, layer: layers - 1, column, sums, path: naive.path(&leaves, row) };
+            assert!(!honest.holds(shape, &round(), &challenge(), &root));
+        }
     }
 }

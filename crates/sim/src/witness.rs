@@ -106,8 +106,7 @@ impl World {
         all.select_nth_unstable(last);
         let smallest: Vec<u64> = all.into_iter().take(AUDIT_SHARES).map(|(_, n)| n).collect();
         let shares = PackedShares::pack(&smallest)?;
-        let mut answer = Answer { audit: number, set, shares, signature: node.node.key.sign(&[0; 32]) };
-        answer.signature = node.node.key.sign(&answer.statement().digest(&self.chain.zone, number, &audit.node));
+        let answer = Answer::signed(&self.chain.zone, number, set, shares, &node.node.key);
         Some((audit, Some(answer)))
     }
 

@@ -5,15 +5,17 @@
 //! ledger does, and it sends nothing: bursts are the machines' affair.
 
 mod shares;
+mod terms;
 mod test_of_rate;
 
 pub use shares::{MAX_NONCE, MAX_PACKED, PackedShares};
+pub use terms::AuditTerms;
 pub use test_of_rate::{AUDIT_SHARES, SAMPLE_UNIT, audit_threshold, full_rate, largest_share, overclaims, pooled_rate_ppm, sample};
 
 use crate::event::Hash32;
 use crate::governance::{OutOfBounds, within};
 use crate::ids::derive;
-use crate::keys::Signature;
+use crate::keys::{Signature, SigningKey};
 use crate::proof::ResourceClass;
 use crate::{Millis, NodeId, Timestamp, ZoneId};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -22,7 +24,6 @@ use serde::{Deserialize, Serialize};
 const SEED_DOMAIN: &str = "pasture 2026-11 audit seed v1";
 const NONCE_DOMAIN: &str = "pasture 2026-11 audit nonce v1";
 const SET_DOMAIN: &str = "pasture 2026-11 audit nonce set v1";
-const SHARES_DOMAIN: &str = "pasture 2026-11 audit shares v1";
 const STATEMENT_DOMAIN: &str = "pasture 2026-11 audit statement v1";
 const TAG_DOMAIN: &str = "pasture 2026-11 audit receipt tag v1";
 const RECEIPTS_DOMAIN: &str = "pasture 2026-11 audit receipts v1";
@@ -119,20 +120,10 @@ impl AuditParams {
         within("audits.error_exponent", self.error_exponent, 8u32, 64u32)?;
         within("audits.stands_epochs", self.stands_epochs, 1u64, 10_080u64)
     }
-    /// The longest burst, without the round trip: `T x (1 + slack)`.
+    /// What an audit is held to from its draw to its verdict.
     #[must_use]
-    pub const fn longest(&self) -> Millis {
-        self.longer_by(self.slack_ppm)
-    }
-    /// How long a burst counts for that took `took` for the witness in the middle: T if it was punctual, whenever within that
-    /// it ended, so that stopping at a lucky moment gains nothing; half as much again as it took if it was not, so that going
-    /// on in the hope of better luck does not either.
-    #[must_use]
-    pub const fn charged(&self, took: Millis) -> Millis {
-        if took.0 <= self.longer_by(self.punctual_ppm).0 { self.burst } else { Millis(took.0.saturating_add(took.0 / 2)) }
-    }
-    const fn longer_by(&self, ppm: u32) -> Millis {
-        Millis(self.burst.0.saturating_add(self.burst.0.saturating_mul(ppm as u64) / 1_000_000))
+    pub const fn terms(&self) -> AuditTerms {
+        AuditTerms { burst: self.burst, slack_ppm: self.slack_ppm, punctual_ppm: self.punctual_ppm, rtt_cap: self.rtt_cap }
     }
 }
 
@@ -232,10 +223,17 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// A node's answer, under its signature.
+    #[must_use]
+    pub fn signed(zone: &ZoneId, audit: u64, set: NonceSet, shares: PackedShares, node: &SigningKey) -> Self {
+        let statement = Statement { set: set.digest(), shares: Some(shares.digest()) };
+        let signature = node.sign(&statement.digest(zone, audit, &node.node_id()));
+        Self { audit, set, shares, signature }
+    }
     /// What the node signed.
     #[must_use]
     pub fn statement(&self) -> Statement {
-        Statement { set: self.set.digest(), shares: Some(Hash32(derive(SHARES_DOMAIN, &[&self.shares.0]))) }
+        Statement { set: self.set.digest(), shares: Some(self.shares.digest()) }
     }
 }
 

@@ -11,6 +11,7 @@ mod own;
 mod provider;
 mod reach;
 mod validator;
+mod verify;
 
 pub(crate) use backup::*;
 pub(crate) use deploy::*;
@@ -21,6 +22,7 @@ pub(crate) use own::*;
 pub(crate) use provider::*;
 pub(crate) use reach::*;
 pub(crate) use validator::*;
+pub(crate) use verify::*;
 
 use crate::project::Language;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -181,6 +183,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Read and check the ledger
     Ledger(LedgerArgs),
+    /// Count again what the network judged, from records that its validators certified
+    Verify(VerifyArgs),
     /// Say what an error's code means, what was charged, and what to do
     Error(ErrorArgs),
     /// Choose between networks

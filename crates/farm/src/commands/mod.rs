@@ -41,6 +41,7 @@ mod tenure;
 mod up;
 mod update;
 mod validator;
+mod verify;
 mod volume;
 mod vote;
 pub(crate) mod watch;
@@ -98,6 +99,7 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Vote(args) => vote::run(app, args).await,
         Command::Doctor(args) => doctor::run(app, args).await,
         Command::Ledger(args) => ledger::run(app, args).await,
+        Command::Verify(args) => verify::run(app, args).await,
         Command::Error(args) => error::run(app, args),
         Command::Context(args) => context::run(app, args),
         Command::Completions(args) => {

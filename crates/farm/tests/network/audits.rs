@@ -61,6 +61,29 @@ fn four_validators_watch_together() {
     });
     assert_eq!((detail.node, detail.witnesses.len()), (node, 4), "{detail:?}");
     assert!(detail.answer.is_some_and(|a| a.largest <= a.most), "{detail:?}");
+    counted_again(&net, detail.number);
+}
+
+/// Its user counts the check again, then from a file alone.
+fn counted_again(net: &Net, number: u64) {
+    let user = net.user();
+    let file = user.home().join("evidence");
+    let (number, path) = (number.to_string(), file.to_str().unwrap());
+    let shown = user.farm(&["verify", "audit", &number, "--save", path, "--json"]).exits(0).says(&["✓ verified"]).json();
+    assert_eq!((&shown["follows"], &shown["recount"]["verdict"]), (&true.into(), &"passed".into()), "{shown}");
+    let spoke = shown["recount"]["heard"].as_array().unwrap().len();
+    assert_eq!(spoke, 4, "{shown}");
+    let _ = user.farm(&["verify", "audit", path]).exits(0).says(&["in time", "counted again", "passed"]);
+    // Without its network: an address at which nobody answers.
+    let _ = user.farm(&["verify", "audit", path, "--api-url", "http://127.0.0.1:1"]).exits(125).says(&["nobody-trusted"]);
+    let mut forged: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let proof = forged["proof"].as_str().unwrap().to_owned();
+    let middle = proof.len() / 2;
+    let other = if &proof[middle..=middle] == "0" { "1" } else { "0" };
+    forged["proof"] = format!("{}{other}{}", &proof[..middle], &proof[middle + 1..]).into();
+    std::fs::write(&file, forged.to_string()).unwrap();
+    let _ = user.farm(&["verify", "audit", path]).exits(125).says(&["unproven"]);
+    let _ = user.farm(&["verify", "audit", "999999"]).exits(125).says(&["not-found"]);
 }
 
 fn user_audit(net: &Net, number: u64) -> Option<AuditDetail> {

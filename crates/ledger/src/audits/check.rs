@@ -3,6 +3,7 @@
 //! Guarantees: reads only; what is broken is named. Not for the path of a block.
 
 use super::records::{AuditRecord, NodeAudit};
+use super::recount::{count, verdict};
 use super::{AUDIT, AUDIT_DUE, EXCESS, GROUP, KEEP, MEMBER, NEIGHBOUR, NODE_AUDIT, REPEAT, rate, roster, state};
 use crate::tables::{self, OFFER_OF_NODE, any, get, key};
 use pasture_types::NodeId;
@@ -60,6 +61,7 @@ pub(crate) fn check(s: &dyn StateRead) -> Vec<(&'static str, String)> {
         let have: BTreeSet<Vec<u8>> = entries(s, table).into_iter().map(|(k, _)| k).collect();
         hold(have == want, "the roster agrees with its nodes", &|| format!("table {table:#04x}"));
     }
+    let zone = tables::zone(s).map(|zone| zone.id);
     for (k, _) in entries(s, AUDIT) {
         let Some(r) = get::<AuditRecord>(s, &k) else {
             hold(false, "every record decodes", &|| format!("table {AUDIT:#04x}"));
@@ -68,8 +70,10 @@ pub(crate) fn check(s: &dyn StateRead) -> Vec<(&'static str, String)> {
         let queue = if r.verdict.is_none() { AUDIT_DUE } else { KEEP };
         let timed = entries(s, queue).iter().any(|(k, _)| k.ends_with(&r.number.to_be_bytes()));
         hold(timed, "an audit has a deadline, then a time to go", &|| format!("audit {}", r.number));
-        let shape = r.verdict.is_some() == r.said.is_empty() && (r.verdict.is_some() || r.said.len() == r.witnesses.len());
-        hold(shape, "an audit's record fits its state", &|| format!("audit {}", r.number));
+        hold(r.said.len() == r.witnesses.len(), "an audit's record fits its state", &|| format!("audit {}", r.number));
+        let follows = |zone| r.verdict.is_none_or(|stands| stands == verdict(&r, &count(&r, zone)));
+        let follows = zone.as_ref().is_none_or(follows);
+        hold(follows, "a verdict follows from what was said", &|| format!("audit {}", r.number));
         let open = get::<NodeAudit>(s, &super::node_audit_key(&NodeId(r.node.0))).and_then(|n| n.open);
         let named = r.verdict.is_some() || open.is_some_and(|o| o.audit == Some(r.number));
         hold(named, "a node has at most one open audit", &|| format!("audit {}", r.number));

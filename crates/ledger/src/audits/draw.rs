@@ -242,11 +242,13 @@ fn open(
         drawn_at: env.now(),
         randomness: Hash32(*mix),
         rate: rate::proven(&node.declaration, record.proven_ppm),
+        terms: env.zone.params.audits.terms(),
         said: vec![Said::Nothing; witnesses.len()],
         witnesses: witnesses.clone(),
         until_shifted,
         answer: None,
         contradicted: false,
+        voided: None,
         verdict: None,
     };
     put_audit(s, &opened);

@@ -1,16 +1,16 @@
 //! Verdicts: what the statements about an audit amount to once its time is over. Spec: `docs/specs/audits.md` §4, §5, §7.
 //!
 //! Guarantees: a verdict depends on the set of statements alone; a third of the witnesses can neither fail an honest node nor
-//! pass one that more than half of the others saw late; timing alone never slashes. It ends no lease: see `excess`.
+//! pass one that more than half of the others saw late; timing alone never slashes. It ends no lease: see `excess`; what is
+//! counted, and how, is in `recount`.
 
 use super::draw::{dequeue, enqueue, repeat_key};
-use super::records::{AuditRecord, AuditState, NodeAudit, OpenAudit, Said};
+use super::records::{AuditRecord, AuditState, NodeAudit, OpenAudit, Voided};
+use super::recount::{Count, count, verdict};
 use super::{AUDIT_DUE, KEEP, KEEP_EPOCHS, audit, due_keys, node_audit, put_audit, put_node_audit, queue_key, rate, roster, tail_number};
 use crate::env::Env;
 use crate::seams::{self, Capacity};
-use pasture_types::audit::{
-    AUDIT_SHARES, AuditEvent, AuditParams, Receipt, SAMPLE_UNIT, Verdict, audit_threshold, quorum, receipt_tag, sample,
-};
+use pasture_types::audit::{AUDIT_SHARES, AuditEvent, AuditParams, SAMPLE_UNIT, Verdict, sample};
 use pasture_types::event::Event;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::{Millis, NodeId, Timestamp};
@@ -21,52 +21,6 @@ const MAX_JUDGED_PER_BLOCK: usize = 256;
 /// What a first attempt without an answer in time adds to the pool once the second one passes: the work of one and a half.
 const MISSED_SAMPLE: u32 = (AUDIT_SHARES as u64 * SAMPLE_UNIT * 3 / 2) as u32;
 
-/// What witnesses said, counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Count {
-    /// Who said anything that counts.
-    pub spoke: usize,
-    /// Who saw this node's answer in time.
-    pub in_time: usize,
-    /// How long the burst counts for, by the witness in the middle.
-    pub charged: Millis,
-}
-
-impl Count {
-    /// Of so many witnesses, so many of whom spoke; `took` is what those saw who saw it in time, in any order.
-    #[must_use]
-    pub fn new(params: &AuditParams, witnesses: usize, spoke: usize, took: &mut [Millis]) -> Self {
-        took.sort_unstable();
-        // Whoever did not see it in time counts as having seen it last, so that less than half of the witnesses move the middle
-        // only between what honest ones saw.
-        let middle = took.get(witnesses / 2).copied().unwrap_or(params.longest());
-        Self { spoke, in_time: took.len(), charged: params.charged(middle) }
-    }
-}
-
-/// Whether a receipt, taken at its word, is within the deadline `T x (1 + slack) + RTT`; how long the burst took then.
-#[must_use]
-pub fn in_time(params: &AuditParams, receipt: &Receipt, tag: u64) -> Option<Millis> {
-    let rtt = u64::from(receipt.rtt_ms).min(params.rtt_cap.0);
-    let took = Millis(u64::from(receipt.elapsed_ms).saturating_sub(rtt));
-    (receipt.tag != 0 && receipt.tag == tag && took <= params.longest()).then_some(took)
-}
-
-/// Counts what was said of an answer.
-pub(super) fn count(record: &AuditRecord, params: &AuditParams, digest: Option<&[u8; 32]>) -> Count {
-    let spoke = record.said.iter().filter(|said| matches!(said, Said::Receipt(_))).count();
-    let mut took: Vec<Millis> = record
-        .witnesses
-        .iter()
-        .zip(&record.said)
-        .filter_map(|(witness, said)| match (said, digest) {
-            (Said::Receipt(r), Some(digest)) => in_time(params, r, receipt_tag(witness, digest)),
-            _ => None,
-        })
-        .collect();
-    Count::new(params, record.witnesses.len(), spoke, &mut took)
-}
-
 /// Judges audits whose time is over.
 pub(super) fn judge_due(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, events: &mut Vec<Event>) {
     // Statements are taken until the deadline itself.
@@ -76,23 +30,6 @@ pub(super) fn judge_due(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState,
         if let Some(record) = tail_number(&k).and_then(|n| audit(s, n)) {
             judge(s, env, all, record, events);
         }
-    }
-}
-
-/// What an audit's statements amount to.
-#[must_use]
-pub fn verdict(record: &AuditRecord, params: &AuditParams, count: &Count) -> Verdict {
-    let witnesses = record.witnesses.len();
-    if record.contradicted {
-        Verdict::Contradicted
-    } else if !params.active || count.spoke < quorum(witnesses) {
-        Verdict::Void
-    } else if 2 * count.in_time > witnesses
-        && record.answer.is_some_and(|answer| answer.largest <= audit_threshold(record.rate, params.burst))
-    {
-        Verdict::Passed
-    } else {
-        Verdict::Failed
     }
 }
 
@@ -125,9 +62,8 @@ pub struct Consequence {
 }
 
 /// What follows from a verdict: takes the node's open audit from it, and notes the verdict unless it is repeated.
-pub fn consequence(record: &AuditRecord, params: &AuditParams, node: &mut NodeAudit, count: &Count, verdict: Verdict) -> Consequence {
-    let repeated =
-        record.attempt == 1 && matches!(verdict, Verdict::Failed | Verdict::Void) && node.declared == record.declared && params.active;
+pub fn consequence(record: &AuditRecord, node: &mut NodeAudit, count: &Count, verdict: Verdict) -> Consequence {
+    let repeated = record.attempt == 1 && matches!(verdict, Verdict::Failed | Verdict::Void) && record.voided.is_none();
     let shown = 2 * count.in_time > record.witnesses.len();
     let (missed_before, weak_before) = node.open.take().map_or((false, false), |open| (open.missed, open.weak));
     // Shares that its node signed and most witnesses saw in time: nobody but the node can have made them too weak.
@@ -140,24 +76,20 @@ pub fn consequence(record: &AuditRecord, params: &AuditParams, node: &mut NodeAu
     };
     // Work that was shown in time is evidence about the rate, whether it was enough to pay or not.
     let counts = shown && matches!(verdict, Verdict::Passed | Verdict::Failed);
-    let Some(answer) = record.answer.filter(|_| counts) else { return Consequence { then, samples: [None; 2] } };
+    let Some(answer) = record.answer.as_ref().filter(|_| counts) else { return Consequence { then, samples: [None; 2] } };
     // Who holds an unlucky answer back and passes the repetition must not be better off for it.
     let missed = (missed_before && verdict == Verdict::Passed).then_some(MISSED_SAMPLE);
     Consequence { then, samples: [missed, Some(sample(answer.largest, record.rate, count.charged))] }
 }
 
 fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: AuditRecord, events: &mut Vec<Event>) {
-    // The node worked, and its witnesses measured, by what held when it was drawn; whether audits are on is asked now.
-    let then = seams::params_at(s, env, record.drawn_at).audits;
-    let params = AuditParams { active: env.zone.params.audits.active, ..then };
-    let digest = record.answer.map(|a| a.statement.digest(&env.zone.id, record.number, &record.node));
-    let count = count(&record, &params, digest.as_ref());
-    let mut verdict = verdict(&record, &params, &count);
     let Some(mut node) = node_audit(s, &record.node) else { return };
-    if node.declared != record.declared && verdict != Verdict::Contradicted {
-        verdict = Verdict::Void;
-    }
-    let follows = consequence(&record, &params, &mut node, &count, verdict);
+    // The node worked, and its witnesses measured, by what held when it was drawn; whether audits are on is asked now.
+    let anew = node.declared != record.declared;
+    record.voided = if anew { Some(Voided::DeclaredAnew) } else { (!env.zone.params.audits.active).then_some(Voided::Off) };
+    let count = count(&record, &env.zone.id);
+    let verdict = verdict(&record, &count);
+    let follows = consequence(&record, &mut node, &count, verdict);
     let repeated = matches!(follows.then, Then::Repeat { .. });
     match follows.then {
         Then::Repeat { missed, weak } => {
@@ -174,7 +106,6 @@ fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: Au
     put_node_audit(s, &node);
     roster::changed(s, &record.node);
     record.verdict = Some(verdict);
-    record.said.clear();
     events.push(Event::Audit(AuditEvent::Judged {
         audit: record.number,
         node: record.node,

@@ -16,6 +16,7 @@ mod judge;
 pub(crate) mod query;
 mod rate;
 pub(crate) mod records;
+pub(crate) mod recount;
 mod roster;
 pub mod rules;
 mod say;

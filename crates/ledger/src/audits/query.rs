@@ -29,6 +29,12 @@ pub fn audit(s: &dyn StateRead, number: u64) -> Option<AuditRecord> {
     load(s, number)
 }
 
+/// Where [`audit`] is kept.
+#[must_use]
+pub fn audit_key(number: u64) -> Vec<u8> {
+    super::audit_key(number)
+}
+
 /// Audits that are open, the first due first.
 #[must_use]
 pub fn open_audits(s: &dyn StateRead) -> Vec<AuditRecord> {

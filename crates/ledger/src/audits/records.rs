@@ -3,7 +3,7 @@
 //! Guarantees: borsh, frozen by golden fixtures; every list is bounded. They hold no money.
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use pasture_types::audit::{Receipt, SAMPLE_UNIT, Statement, Verdict};
+use pasture_types::audit::{Answer, AuditTerms, Receipt, SAMPLE_UNIT, Verdict};
 use pasture_types::event::Hash32;
 use pasture_types::{NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -165,13 +165,23 @@ pub enum Said {
     Both,
 }
 
-/// What a node answered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+/// What a node answered, as it was carried: whoever has the record can hash the shares and check the signature again.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
 pub struct Answered {
     /// What it signed.
-    pub statement: Statement,
+    pub answer: Answer,
     /// The largest hash of its shares.
     pub largest: u64,
+}
+
+/// Why an audit counts for nobody although enough witnesses spoke.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Voided {
+    /// Audits were switched off.
+    Off,
+    /// The node was declared anew since it was drawn.
+    DeclaredAnew,
 }
 
 /// An audit.
@@ -193,16 +203,20 @@ pub struct AuditRecord {
     pub randomness: Hash32,
     /// Hashes per second that it is held to.
     pub rate: u64,
+    /// What held when it was drawn.
+    pub terms: AuditTerms,
     /// Who watches.
     pub witnesses: Vec<NodeId>,
     /// Until when statements are taken, less halts.
     pub until_shifted: Timestamp,
-    /// What each witness said; empty once judged.
+    /// What each witness said.
     pub said: Vec<Said>,
     /// What the node answered.
     pub answer: Option<Answered>,
     /// The node contradicted itself.
     pub contradicted: bool,
+    /// What came in between, besides what was said.
+    pub voided: Option<Voided>,
     /// How it ended.
     pub verdict: Option<Verdict>,
 }

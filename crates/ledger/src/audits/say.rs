@@ -82,7 +82,7 @@ fn take_answers(s: &mut dyn StateWrite, tx: &mut Tx<'_>, answers: &[Answer]) -> 
 fn take_answer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, answer: &Answer) -> Result<bool, TxError> {
     let Some(mut record) = open(s, tx, answer.audit) else { return Ok(false) };
     let statement = answer.statement();
-    if record.answer.is_some_and(|known| known.statement == statement) {
+    if record.answer.as_ref().is_some_and(|known| known.answer.statement() == statement) {
         return Ok(false);
     }
     if !answer.set.is_sound(record.witnesses.len()) {
@@ -94,7 +94,7 @@ fn take_answer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, answer: &Answer) -> Resu
             let seed = audit_seed(&record.randomness.0, record.number, &record.node, record.epoch, ResourceClass::Cpu, 0, &answer.set);
             let largest = answer.shares.unpack().and_then(|nonces| largest_share(&seed, &nonces));
             let largest = largest.ok_or(TxError::Audit("its shares are not the packed nonces of 32 different hashes"))?;
-            record.answer = Some(Answered { statement, largest });
+            record.answer = Some(Answered { answer: answer.clone(), largest });
         }
         // Both are signed and they differ: fraud, whichever came first.
         Some(_) => caught(s, tx, &mut record),

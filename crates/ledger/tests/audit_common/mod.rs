@@ -146,9 +146,7 @@ impl Audits for World {
     fn answer_with(&self, audit: &AuditRecord, set: NonceSet, hashes: u64) -> Answer {
         let seed = audit_seed(&audit.randomness.0, audit.number, &audit.node, audit.epoch, ResourceClass::Cpu, 0, &set);
         let shares = PackedShares::pack(&smallest(&seed, hashes)).unwrap();
-        let mut answer = Answer { audit: audit.number, set, shares, signature: self.node.sign(&[0; 32]) };
-        answer.signature = self.node.sign(&statement_digest(&self.zone(), audit, &answer.statement()));
-        answer
+        Answer::signed(&self.zone(), audit.number, set, shares, &self.node)
     }
 
     /// A burst with the first nonces that are enough.

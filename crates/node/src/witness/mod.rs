@@ -171,20 +171,12 @@ impl Witness {
 
     /// Begins to watch an audit; `false` if there is nothing to be done, or said, about it.
     fn begin(&self, audit: AuditRecord, began: Timestamp, round_trips: &RoundTrips, done: &mpsc::Sender<Visited>) -> bool {
-        let Some(params) = self.chain.state().ok().and_then(|s| query::governance::params_at(&s, audit.drawn_at)) else { return false };
         let (number, node) = (audit.number, audit.node);
         let url = self.addresses.of(&node);
         if url.is_none() && self.now().since(began) < LEARNING {
             return false;
         }
-        let visit = url.map(|url| Visit {
-            zone: self.zone,
-            key: self.key.clone(),
-            audit,
-            params: params.audits,
-            url,
-            round_trip: round_trips.lowest(&node),
-        });
+        let visit = url.map(|url| Visit { zone: self.zone, key: self.key.clone(), audit, url, round_trip: round_trips.lowest(&node) });
         let (done, zone, own) = (done.clone(), self.zone, self.key.node_id());
         pasture_rt::spawn(TaskKind::Audit, async move {
             let (round_trip, seen) = match &visit {
@@ -252,7 +244,7 @@ impl Witness {
 
 /// An audit of which nobody has spoken yet.
 #[cfg(test)]
-fn unspoken(number: u64, node: NodeId, witnesses: Vec<NodeId>) -> AuditRecord {
+pub(crate) fn unspoken(number: u64, node: NodeId, witnesses: Vec<NodeId>) -> AuditRecord {
     AuditRecord {
         number,
         node,
@@ -262,11 +254,13 @@ fn unspoken(number: u64, node: NodeId, witnesses: Vec<NodeId>) -> AuditRecord {
         drawn_at: Timestamp(1),
         randomness: pasture_types::event::Hash32([2; 32]),
         rate: 1,
+        terms: pasture_types::audit::AuditParams::production().terms(),
         said: vec![pasture_ledger::Said::Nothing; witnesses.len()],
         witnesses,
         until_shifted: Timestamp(9),
         answer: None,
         contradicted: false,
+        voided: None,
         verdict: None,
     }
 }

@@ -7,7 +7,7 @@
 use futures::StreamExt as _;
 use pasture_api::{ApiClient, ApiError, BurstWord, NonceOffer, SignedSet, SignedShares};
 use pasture_ledger::AuditRecord;
-use pasture_types::audit::{Answer, AuditParams, NonceSet, Statement, audit_seed, largest_share, nonce_digest};
+use pasture_types::audit::{Answer, NonceSet, Statement, audit_seed, largest_share, nonce_digest};
 use pasture_types::ids::derive;
 use pasture_types::proof::ResourceClass;
 use pasture_types::{Millis, NodeId, PublicKey, SigningKey, ZoneId};
@@ -25,7 +25,6 @@ pub(super) struct Visit {
     pub(super) zone: ZoneId,
     pub(super) key: SigningKey,
     pub(super) audit: AuditRecord,
-    pub(super) params: AuditParams,
     /// Where the node's door is.
     pub(super) url: String,
     /// The lowest round trip that is known of the node.
@@ -66,8 +65,8 @@ impl Visit {
                 let took = millis(node.round_trip().await?);
                 round_trip = Some(round_trip.map_or(took, |known| known.min(took)));
             }
-            let on_the_way = round_trip.unwrap_or_default().min(self.params.rtt_cap);
-            let most = Millis(self.params.longest().0.saturating_add(on_the_way.0));
+            let on_the_way = round_trip.unwrap_or_default().min(self.audit.terms.rtt_cap);
+            let most = Millis(self.audit.terms.longest().0.saturating_add(on_the_way.0));
             let watched = tokio::time::timeout(Duration::from_millis(most.0), self.watch(&node)).await;
             watched.unwrap_or(Err(Unseen::Late(most)))
         }
@@ -164,7 +163,7 @@ mod tests {
     fn visit() -> Visit {
         let witnesses: Vec<NodeId> = (1..=4).map(|n| key(n).node_id()).collect();
         let audit = super::super::unspoken(7, key(9).node_id(), witnesses);
-        Visit { zone: ZONE, key: key(1), audit, params: AuditParams::production(), url: String::new(), round_trip: None }
+        Visit { zone: ZONE, key: key(1), audit, url: String::new(), round_trip: None }
     }
 
     fn signed_nonce(v: &Visit, witness: u8, nonce: u64) -> pasture_types::keys::Signature {
@@ -210,9 +209,9 @@ mod tests {
         let nonces: Vec<u64> = all.iter().take(AUDIT_SHARES).map(|(_, n)| *n).collect();
         let answer = |nonces: &[u64], signer: u8| {
             let shares = PackedShares::pack(nonces).unwrap();
-            let unsigned = Answer { audit: a.number, set: own.clone(), shares, signature: key(9).sign(&[0; 32]) };
-            let digest = unsigned.statement().digest(&ZONE, a.number, &a.node);
-            Answer { signature: key(signer).sign(&digest), ..unsigned }
+            let good = Answer::signed(&ZONE, a.number, own.clone(), shares, &key(9));
+            let signature = key(signer).sign(&good.statement().digest(&ZONE, a.number, &a.node));
+            Answer { signature, ..good }
         };
         let good = answer(&nonces, 9);
         assert_eq!(v.read_shares(&SignedShares::new(&good), own.clone()).unwrap(), good);

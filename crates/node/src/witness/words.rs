@@ -74,8 +74,7 @@ mod tests {
     use super::*;
     use pasture_ledger::Answered;
     use pasture_types::SigningKey;
-    use pasture_types::audit::{NonceSet, PackedShares, Statement, Verdict};
-    use pasture_types::event::Hash32;
+    use pasture_types::audit::{NonceSet, PackedShares, Verdict};
 
     const OWN: NodeId = NodeId([1; 32]);
 
@@ -106,7 +105,7 @@ mod tests {
             let mut r = record(n);
             r.said[1] = if n == 5 { Said::Receipt(receipt(1)) } else { Said::Nothing };
             r.verdict = (n == 9).then_some(Verdict::Failed);
-            r.answer = (n == 70_000).then_some(Answered { statement: Statement { set: Hash32([0; 32]), shares: None }, largest: 1 });
+            r.answer = (n == 70_000).then(|| Answered { answer: answer(n), largest: 1 });
             Some(r)
         };
         words.forget(&OWN, known);

@@ -128,6 +128,12 @@ impl Naive {
         out
     }
 
+    /// The hashes from one leaf to the root.
+    pub(crate) fn path(&self, leaves: &[[u8; 32]], row: u32) -> Vec<[u8; 32]> {
+        let levels = self.levels(leaves);
+        (0..levels.len() - 1).filter_map(|level| levels[level].get((row as usize >> level) ^ 1)).copied().collect()
+    }
+
     fn r(&self, beacon: Beacon) -> Vec<i64> {
         let (round, n) = (round(), self.shape.n());
         let key =

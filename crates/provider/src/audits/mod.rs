@@ -297,9 +297,7 @@ impl Bursts {
         self.tell_leases(took);
         let Some((mut signed, until)) = self.open.get(&number).and_then(|o| Some((o.signed.clone()?, o.audit.until))) else { return };
         let Some(shares) = PackedShares::pack(&nonces) else { return };
-        let unsigned = Answer { audit: number, set, shares, signature: self.ctx.options.node_key.sign(&[0; 32]) };
-        let digest = unsigned.statement().digest(&self.ctx.facts.zone, number, &self.ctx.node);
-        let answer = Answer { signature: self.ctx.options.node_key.sign(&digest), ..unsigned };
+        let answer = Answer::signed(&self.ctx.facts.zone, number, set, shares, &self.ctx.options.node_key);
         signed.shares = Some(SignedShares::new(&answer));
         if let Err(error) = self.write(signed.clone()).await {
             self.give_up(number, &error);

@@ -6,9 +6,11 @@
 use super::chance::{largest, largest_twice, real, waiting, whole};
 use super::who::{Habit, Power};
 use crate::dice::Dice;
+use pasture_ledger::Answered;
 use pasture_ledger::audit_rules::{Count, in_time};
 use pasture_types::Millis;
-use pasture_types::audit::{AuditParams, Receipt, quorum, sample};
+use pasture_types::audit::{Answer, AuditParams, NonceSet, PackedShares, Receipt, quorum, sample};
+use pasture_types::keys::Signature;
 
 /// Witnesses of an audit: as many as are drawn where more are seated.
 pub const WITNESSES: usize = 16;
@@ -72,12 +74,12 @@ pub fn burst(dice: &mut Dice, habit: &Habit, machine: Machine, params: &AuditPar
 fn cunning(dice: &mut Dice, params: &AuditParams, held_to: u64, hashes: impl Fn(f64) -> u64) -> Option<Burst> {
     let (burst, faked) = (real(params.burst.0), real(params.rtt_cap.0));
     let punctual = burst * (1.0 + f64::from(params.punctual_ppm) / 1e6);
-    let longest = real(params.longest().0);
+    let longest = real(params.terms().longest().0);
     // Its own trips.
     let margin = SHORT_MS;
     let (early, late) = (punctual + faked - margin, longest + faked - margin);
     let (first, second) = largest_twice(dice, hashes(early), hashes(late) - hashes(early))?;
-    let shows = |largest: u64, took: f64| sample(largest, held_to, params.charged(Millis(whole(took))));
+    let shows = |largest: u64, took: f64| sample(largest, held_to, params.terms().charged(Millis(whole(took))));
     let stay = shows(first, punctual - margin) <= shows(second, longest - margin);
     Some(if stay { Burst { largest: first, took: early } } else { Burst { largest: second, took: late } })
 }
@@ -104,7 +106,7 @@ pub fn witnessed(dice: &mut Dice, habit: &Habit, params: &AuditParams, burst: Op
             spoke += 1;
             let word = |x: f64| u16::try_from(whole(x)).unwrap_or(u16::MAX);
             let receipt = Receipt { offset: 0, elapsed_ms: word(elapsed), rtt_ms: word(rtt), tag };
-            if let (Some(in_time), Some(slot)) = (in_time(params, &receipt, 1), took.get_mut(seen)) {
+            if let (Some(in_time), Some(slot)) = (in_time(&params.terms(), &receipt, 1), took.get_mut(seen)) {
                 *slot = in_time;
                 seen += 1;
             }
@@ -115,7 +117,7 @@ pub fn witnessed(dice: &mut Dice, habit: &Habit, params: &AuditParams, burst: Op
                 (false, Some(_), _) => say(0.0, 0.0, 1),
                 (false, None, _) | (true, _, 0) => say(0.0, 0.0, 0),
                 // Against an honest node: as late as still counts.
-                (true, _, 1) => say(real(params.longest().0), 0.0, 1),
+                (true, _, 1) => say(real(params.terms().longest().0), 0.0, 1),
                 (true, ..) => {}
             }
             continue;
@@ -134,7 +136,14 @@ pub fn witnessed(dice: &mut Dice, habit: &Habit, params: &AuditParams, burst: Op
             None => say(0.0, 0.0, 0),
         }
     }
-    Count::new(params, WITNESSES, spoke, took.get_mut(..seen).unwrap_or_default())
+    Count::new(&params.terms(), WITNESSES, spoke, took.get_mut(..seen).unwrap_or_default())
+}
+
+/// An answer of which nothing counts but its largest hash.
+#[must_use]
+pub fn answered(largest: u64) -> Answered {
+    let set = NonceSet { mask: 0, nonces: Vec::new() };
+    Answered { answer: Answer { audit: 0, set, shares: PackedShares(Vec::new()), signature: Signature::Ed25519([0; 64]) }, largest }
 }
 
 /// When the set is complete.

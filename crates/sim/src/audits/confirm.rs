@@ -3,14 +3,14 @@
 //! Guarantees: each row names its spec, says how many trials it rests on, and holds only if the derived figure is within (or, for a bound, not
 //! below) what the trials leave open with a doubt of 1 in 10,000. Thresholds, tests and draws are the product's functions.
 
-use super::burst::{Burst, RATE, WITNESSES, witnessed};
+use super::burst::{Burst, RATE, WITNESSES, answered, witnessed};
 use super::chance::{gamma_above, largest, marked_at_least, real, whole};
 use super::who::{Habit, honest};
 use crate::dice::Dice;
+use pasture_ledger::AuditRecord;
 use pasture_ledger::NodeAudit;
-use pasture_ledger::audit_rules::{Count, Rated, chance_before_payout_ppm, drawn_slot, draws, pooled, verdict, witnesses};
-use pasture_ledger::{Answered, AuditRecord};
-use pasture_types::audit::{AUDIT_SHARES, AuditParams, Statement, Verdict, audit_threshold, overclaims, sample};
+use pasture_ledger::audit_rules::{Rated, chance_before_payout_ppm, drawn_slot, draws, pooled, verdict, witnesses};
+use pasture_types::audit::{AUDIT_SHARES, AuditParams, Verdict, audit_threshold, overclaims, sample};
 use pasture_types::event::Hash32;
 use pasture_types::genesis::Params;
 use pasture_types::{AccountId, Millis, NodeId, Timestamp};
@@ -271,11 +271,10 @@ impl Trials {
     /// `audits.md` §4: less than a third of sixteen lies.
     fn lying(&mut self, out: &mut Vec<Figure>) {
         let params = self.params.audits.clone();
-        let (trials, mut record) = (self.many(300_000), record());
+        let (trials, record) = (self.many(300_000), record());
         let good = Habit { liars: 5, loss: 0.0, ..quiet() };
         let on_time = Burst { largest: 0, took: 4_003.0 };
-        let failed =
-            self.hits(trials, |dice| says(&mut record, &params, &witnessed(dice, &good, &params, Some(&on_time))) != Verdict::Passed);
+        let failed = self.hits(trials, |dice| verdict(&record, &witnessed(dice, &good, &params, Some(&on_time))) != Verdict::Passed);
         out.push(Figure::new(
             "honest, 5 of 16 lie against it: first attempt not passed",
             "audits.md §4",
@@ -286,7 +285,7 @@ impl Trials {
         ));
         let late = Burst { largest: 0, took: 5_800.0 };
         let bad = Habit { honest: false, liars: 5, loss: 0.0, ..quiet() };
-        let passed = self.hits(trials, |dice| says(&mut record, &params, &witnessed(dice, &bad, &params, Some(&late))) == Verdict::Passed);
+        let passed = self.hits(trials, |dice| verdict(&record, &witnessed(dice, &bad, &params, Some(&late))) == Verdict::Passed);
         out.push(Figure::new("0.3 s too late, 5 of 16 lie for it: passed", "audits.md §4", Claim::AtMost, 0.0, passed, trials));
     }
 
@@ -428,17 +427,15 @@ fn record() -> AuditRecord {
         drawn_at: Timestamp(0),
         randomness: zero,
         rate: RATE,
+        terms: AuditParams::production().terms(),
         witnesses: vec![NodeId([0; 32]); WITNESSES],
         until_shifted: Timestamp(0),
         said: Vec::new(),
-        answer: Some(Answered { statement: Statement { set: zero, shares: Some(zero) }, largest: 0 }),
+        answer: Some(answered(0)),
         contradicted: false,
+        voided: None,
         verdict: None,
     }
-}
-
-fn says(record: &mut AuditRecord, params: &AuditParams, count: &Count) -> Verdict {
-    verdict(record, params, count)
 }
 
 /// A key by its number.

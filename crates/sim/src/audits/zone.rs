@@ -4,7 +4,7 @@
 //! functions (`pasture_ledger::audit_rules`); this file calls them when the ledger would. It signs nothing and has no blocks: actions,
 //! signatures and the state's tables are what `farm-sim people` and the ledger's own tests go through.
 
-use super::burst::{Machine, RATE, WITNESSES, burst, witnessed};
+use super::burst::{Machine, RATE, WITNESSES, answered, burst, witnessed};
 use super::chance::{real, waiting, whole};
 use super::who::{Away, Habit, Power};
 use super::{Fault, Rule};
@@ -12,8 +12,8 @@ use crate::dice::Dice;
 use pasture_ledger::audit_rules::{
     Capacity, Count, INTERIM_EPOCHS, Now, Rated, Then, audit_costs, consequence, deposit_for, drawn_slot, draws, pooled, standing, verdict,
 };
-use pasture_ledger::{Answered, AuditRecord, NodeAudit, OpenAudit};
-use pasture_types::audit::{Statement, Verdict};
+use pasture_ledger::{AuditRecord, NodeAudit, OpenAudit};
+use pasture_types::audit::Verdict;
 use pasture_types::event::Hash32;
 use pasture_types::genesis::Params;
 use pasture_types::{Amount, NodeId, Timestamp};
@@ -147,11 +147,13 @@ impl Zone {
             drawn_at: Timestamp(0),
             randomness: Hash32([0; 32]),
             rate: RATE,
+            terms: params.audits.terms(),
             witnesses: vec![NodeId([0; 32]); WITNESSES],
             until_shifted: Timestamp(0),
             said: Vec::new(),
             answer: None,
             contradicted: false,
+            voided: None,
             verdict: None,
         };
         let due = [Vec::new(), Vec::new(), Vec::new()];
@@ -269,15 +271,14 @@ impl Zone {
     }
 
     fn judge(&mut self, open: &Open) {
-        let zero = Hash32([0; 32]);
         let record = &mut self.record;
         (record.attempt, record.epoch, record.rate) = (open.attempt, open.epoch, open.rate);
-        record.answer = open.largest.map(|largest| Answered { statement: Statement { set: zero, shares: Some(zero) }, largest });
+        record.answer = open.largest.map(answered);
         let params = &self.params.audits;
         let Some(node) = self.nodes.get_mut(open.node) else { return };
         let before = (node.audit.last_pass, node.audit.open);
-        let said = verdict(record, params, &open.count);
-        let follows = consequence(record, params, &mut node.audit, &open.count, said);
+        let said = verdict(record, &open.count);
+        let follows = consequence(record, &mut node.audit, &open.count, said);
         let mut forfeits = false;
         match follows.then {
             Then::Repeat { missed, weak } => {

@@ -2,6 +2,8 @@
 //!
 //! Guarantees: a set of nonces has one encoding, so that digests of it agree; distinct by construction. It hashes nothing.
 
+use crate::event::Hash32;
+use crate::ids::derive;
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// Largest nonce: 2^42 - 1 is more than any device hashes in a burst, and six bytes of seven bits.
@@ -9,11 +11,18 @@ pub const MAX_NONCE: u64 = (1 << 42) - 1;
 /// Longest encoding of a set of shares, in bytes.
 pub const MAX_PACKED: usize = 192;
 
+const SHARES_DOMAIN: &str = "pasture 2026-11 audit shares v1";
+
 /// Packed shares.
 #[derive(Clone, PartialEq, Eq, Default, Debug, BorshSerialize, BorshDeserialize)]
 pub struct PackedShares(pub Vec<u8>);
 
 impl PackedShares {
+    /// Names them in what a node signs.
+    #[must_use]
+    pub fn digest(&self) -> Hash32 {
+        Hash32(derive(SHARES_DOMAIN, &[&self.0]))
+    }
     /// Packs nonces, in any order; `None` if one comes twice, is above [`MAX_NONCE`], or there are too many.
     #[must_use]
     pub fn pack(nonces: &[u64]) -> Option<Self> {

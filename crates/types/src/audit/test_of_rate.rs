@@ -161,7 +161,7 @@ mod tests {
     /// uses every slack, and goes on past the punctual end whenever that looks better.
     fn cunning(seed: u64, claim: u64) -> u32 {
         let (claimed, long) = (claim, |ms: u64| burst(seed, 1_000 * ms / 4_000).1);
-        let charged = |took: u64| Millis(P.charged(Millis(took)).0 / 4);
+        let charged = |took: u64| Millis(P.terms().charged(Millis(took)).0 / 4);
         let punctual = sample(long(4_100 + 300), claimed, charged(4_100));
         let late = sample(long(5_200 + 300), claimed, charged(5_200));
         punctual.min(late)
