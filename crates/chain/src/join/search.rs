@@ -300,15 +300,13 @@ where
         if asked.is_empty() {
             search.over();
             if !std::mem::replace(&mut said, true) {
-                tracing::info!("waiting for a validator that lets this one in");
                 on_join.inspect(|say| say(JoinStep::Waiting));
             }
             context.sleep(CONNECT_WITHIN).await;
             continue;
         }
         let (mut best, mut answered, mut young): (Option<Box<Begin>>, BTreeSet<PublicKey>, usize) = (None, BTreeSet::new(), 0);
-        let mut over = Box::pin(context.sleep(ANSWER_WITHIN));
-        let mut news = false;
+        let (mut over, mut news) = (Box::pin(context.sleep(ANSWER_WITHIN)), false);
         while !news && !asked.is_subset(&answered) {
             let (from, message) = tokio::select! {
                 biased;
@@ -341,9 +339,8 @@ where
                 Ok(Heard::Young) => young = young.saturating_add(1),
                 Ok(Heard::Nothing) => {}
                 Err(lie) => {
-                    tracing::warn!(%lie, "a validator showed a joining one what its seats did not certify");
                     let _ = blocker.block(from);
-                    on_join.inspect(|say| say(JoinStep::Lied { why: lie.0 }));
+                    lied(&lie, on_join);
                 }
             }
         }
@@ -359,6 +356,11 @@ where
             context.sleep(CONNECT_WITHIN).await;
         }
     }
+}
+
+fn lied(lie: &Lie, on_join: Option<&OnJoin>) {
+    tracing::warn!(%lie, "a validator showed a joining one what its seats did not certify");
+    on_join.inspect(|say| say(JoinStep::Lied { why: lie.0 }));
 }
 
 /// Keeps changes on disk, and in mind.

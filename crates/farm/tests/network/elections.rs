@@ -97,7 +97,7 @@ fn joins_past_a_checkpoint(user: &User, launch: &Path, checkpoint: &Path) -> u64
         seventh.stderr().contains("no change where the checkpoint has one")
     });
     assert!(!seventh.stderr().contains("the state after block"));
-    all.map(kill);
+    all.into_iter().for_each(kill);
     trusted.since()
 }
 

@@ -215,6 +215,21 @@ fn stroke(user: &User, wires: &Wires, validators: &mut [Validator], seed: &mut u
     }
 }
 
+/// Everything that was done to them is undone.
+fn mend(user: &User, wires: &Wires, validators: &mut [Validator]) {
+    for validator in validators {
+        if validator.still {
+            validator.signal(Signal::CONT);
+            validator.still = false;
+        }
+        wires.mend(validator.machine);
+        validator.cut = false;
+        if validator.process.is_none() {
+            validator.up(user, wires);
+        }
+    }
+}
+
 #[test]
 fn validators_that_die_stand_still_and_are_cut_off_lose_no_payment_and_make_one_history() {
     if !alone("soaks::validators_that_die_stand_still_and_are_cut_off_lose_no_payment_and_make_one_history") {
@@ -262,17 +277,7 @@ fn validators_that_die_stand_still_and_are_cut_off_lose_no_payment_and_make_one_
         let share = lasts.mul_f64(n as f64 / strokes as f64);
         eventually("it is time for the next stroke", lasts + PATIENCE, || (began.elapsed() >= share).then(&made));
     }
-    for validator in &mut validators {
-        if validator.still {
-            validator.signal(Signal::CONT);
-            validator.still = false;
-        }
-        wires.mend(validator.machine);
-        validator.cut = false;
-        if validator.process.is_none() {
-            validator.up(&user, &wires);
-        }
-    }
+    mend(&user, &wires, &mut validators);
     let enough = made() + 2 * PAYERS as u64;
     eventually("payments go on", GOES_ON_WITHIN, || (made() >= enough).then_some(()));
     shared.over.store(true, Ordering::SeqCst);
