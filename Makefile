@@ -33,7 +33,7 @@ check: ## formatting, lints, repository checks, unit tests of the pure crates, s
 	cargo test $(LOCKED) --quiet $(PURE:%=--package %)
 	cargo test $(LOCKED) --quiet $(FOLD)
 
-test-all: test demo histories mutants storm soak sim ## test, all random histories, seeded faults, 200 deaths, 200 strokes on validators, wasm, the simulation of a month, the demo
+test-all: test demo histories mutants storm soak sim ## test, all random histories, seeded faults, 200 deaths, 200 strokes on validators in an hour, wasm, the simulation of a month, the demo
 	@scripts/wasm.sh
 
 histories: ## 12,000 random histories of the ledger; HISTORIES=n for fewer or more
