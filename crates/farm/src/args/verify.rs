@@ -16,8 +16,9 @@ pub(crate) struct VerifyArgs {
 /// What can be checked.
 #[derive(Subcommand, Debug)]
 pub(crate) enum VerifyCommand {
-    /// A capacity check: what each witness said, the machine's answer hashed again, and whether the verdict follows
-    Audit {
+    /// A capacity check: what each witness said, the machine's answer hashed again, and whether the result follows
+    #[command(alias = "audit")]
+    Check {
         /// Its number, or a file that --save wrote
         #[arg(value_name = "NUMBER|FILE")]
         what: String,

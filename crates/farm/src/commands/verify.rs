@@ -28,7 +28,7 @@ const TRUSTED: &str = "that each word came under its witness's signature: the le
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &VerifyArgs) -> Outcome {
-    let VerifyCommand::Audit { what, save, trust } = &args.command;
+    let VerifyCommand::Check { what, save, trust } = &args.command;
     if app.skip_verification {
         return Err(Failure::usage("--skip-verification checks nothing: leave it away"));
     }
@@ -107,7 +107,7 @@ fn judge(app: &App, number: u64, shown: &Verified, zone: [u8; 32]) -> Outcome {
         return Err(Failure::new(
             "not-found",
             format!(
-                "there is no capacity check {number}, as the validators certified at block {height}: it is kept for 15 periods after its verdict"
+                "there is no capacity check {number}, as the validators certified at block {height}: it is kept for 15 periods after its result"
             ),
         ));
     };
@@ -140,14 +140,14 @@ fn judge(app: &App, number: u64, shown: &Verified, zone: [u8; 32]) -> Outcome {
             ),
         )),
         (None, Ok(_)) => {
-            Err(Failure::new("not-judged", format!("capacity check {number} has no verdict yet")).next("ask again when its time is over"))
+            Err(Failure::new("not-judged", format!("capacity check {number} has no result yet")).next("ask again when its time is over"))
         }
     }
 }
 
 fn wrong(number: u64, what: &str) -> Failure {
     Failure::new("verdict-differs", format!("capacity check {number} does not hold: {}", plainly(what)))
-        .next("keep what proves it:  farm verify audit NUMBER --save FILE")
+        .next("keep what proves it:  farm verify check NUMBER --save FILE")
 }
 
 const fn said(verdict: Verdict) -> &'static str {
@@ -166,7 +166,8 @@ fn heard(word: &Heard) -> String {
         Heard::Late => "no answer in time".into(),
         Heard::Other => "an answer in time, but another one than the machine put on the ledger".into(),
         Heard::Slow { took } => format!("too late: after {} ms", took.0),
-        Heard::InTime { took } => format!("in time: after {} ms", took.0),
+        Heard::InTime { took, proven: false } => format!("in time: after {} ms", took.0),
+        Heard::InTime { took, proven: true } => format!("in time: after {} ms, and its GPUs were proven", took.0),
     }
 }
 

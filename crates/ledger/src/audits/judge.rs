@@ -6,7 +6,7 @@
 
 use super::draw::{dequeue, enqueue, repeat_key};
 use super::records::{AuditRecord, AuditState, NodeAudit, OpenAudit, Voided};
-use super::recount::{count, verdict};
+use super::recount::{Count, count, gpu_verdict, verdict};
 use super::{AUDIT_DUE, KEEP, KEEP_EPOCHS, audit, due_keys, node_audit, put_audit, put_node_audit, queue_key, rate, roster, tail_number};
 use crate::env::Env;
 use crate::seams::{self, Capacity};
@@ -40,21 +40,39 @@ fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: Au
     record.voided = if anew { Some(Voided::DeclaredAnew) } else { (!env.zone.params.audits.active).then_some(Voided::Off) };
     let count = count(&record, &env.zone.id);
     let verdict = verdict(&record, &count);
-    let repeated = record.attempt == 1 && matches!(verdict, Verdict::Failed | Verdict::Void) && record.voided.is_none();
+    let gpus = gpu_verdict(&record, &count);
+    let repeats = |v| record.attempt == 1 && matches!(v, Verdict::Failed | Verdict::Void) && record.voided.is_none();
+    let (repeated, gpus_repeated) = (repeats(verdict), gpus.is_some_and(repeats));
     let shown = 2 * count.in_time > record.witnesses.len();
-    let (missed_before, weak_before) = node.open.take().map_or((false, false), |open| (open.missed, open.weak));
+    let before = node.open.take();
+    let (missed_before, weak_before) = before.map_or((false, false), |open| (open.missed, open.weak));
+    let (cpu_settled, gpu_settled) = before.map_or((false, false), |open| (open.cpu_settled, open.gpu_settled));
     // Shares that its node signed and most witnesses saw in time: nobody but the node can have made them too weak.
     let weak = verdict == Verdict::Failed && shown;
-    if repeated {
+    if repeated || gpus_repeated {
         enqueue(s, all, repeat_key(env.clock.height, &record.node));
         let until_shifted = env.shifted().plus(env.zone.params.epoch);
         let missed = verdict == Verdict::Failed && !shown;
-        node.open = Some(OpenAudit { audit: None, epoch: record.epoch, until_shifted, missed, weak });
-    } else {
+        node.open = Some(OpenAudit {
+            audit: None,
+            epoch: record.epoch,
+            until_shifted,
+            missed,
+            weak,
+            cpu_settled: !repeated,
+            gpu_settled: !gpus_repeated,
+        });
+    }
+    // A contradiction is one in whichever attempt.
+    let contradicted = verdict == Verdict::Contradicted;
+    if !repeated && (!cpu_settled || contradicted) {
         conclude(&mut node, record.epoch, verdict);
         if verdict == Verdict::Failed {
             seams::audit_failed(s, env, &record.node, node.in_a_row, weak && weak_before, events);
         }
+    }
+    if let Some(verdict) = gpus.filter(|_| !gpus_repeated && (!gpu_settled || contradicted)) {
+        conclude_gpus(&mut node, &record, verdict);
     }
     // Work that was shown in time is evidence about the rate, whether it was enough to pay or not.
     if let Some(answer) = &record.answer
@@ -69,18 +87,32 @@ fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: Au
     }
     put_node_audit(s, &node);
     roster::changed(s, &record.node);
-    record.verdict = Some(verdict);
-    events.push(Event::Audit(AuditEvent::Judged {
-        audit: record.number,
-        node: record.node,
-        verdict,
-        in_time: u8::try_from(count.in_time).unwrap_or(u8::MAX),
-        witnesses: u8::try_from(record.witnesses.len()).unwrap_or(u8::MAX),
-        repeated,
-    }));
+    (record.verdict, record.gpu_verdict) = (Some(verdict), gpus);
+    tell(&record, &count, (repeated, gpus_repeated), events);
     put_audit(s, &record);
     let gone = env.shifted().plus(env.epochs(KEEP_EPOCHS));
     enqueue(s, all, queue_key(KEEP, gone, &record.number.to_be_bytes()));
+}
+
+fn tell(record: &AuditRecord, count: &Count, repeated: (bool, bool), events: &mut Vec<Event>) {
+    let (audit, node) = (record.number, record.node);
+    let short = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+    let (in_time, proven, witnesses) = (short(count.in_time), short(count.proven), short(record.witnesses.len()));
+    if let Some(verdict) = record.verdict {
+        events.push(Event::Audit(AuditEvent::Judged { audit, node, verdict, in_time, witnesses, repeated: repeated.0 }));
+    }
+    if let Some(verdict) = record.gpu_verdict {
+        events.push(Event::Audit(AuditEvent::GpusJudged { audit, node, verdict, proven, witnesses, repeated: repeated.1 }));
+    }
+}
+
+/// The same for the GPUs that it asked.
+fn conclude_gpus(node: &mut NodeAudit, record: &AuditRecord, verdict: Verdict) {
+    match verdict {
+        Verdict::Passed => node.gpu.get_or_insert_default().pass(record.epoch, &record.gpus),
+        Verdict::Failed | Verdict::Contradicted => node.gpu.get_or_insert_default().fail(),
+        Verdict::Void => {}
+    }
 }
 
 /// Notes a verdict that is not repeated.
@@ -96,39 +128,60 @@ fn conclude(node: &mut NodeAudit, epoch: u64, verdict: Verdict) {
 /// A contradiction that came to light after the verdict.
 pub(super) fn convict(s: &mut dyn StateWrite, record: &mut AuditRecord) {
     record.verdict = Some(Verdict::Contradicted);
+    record.gpu_verdict = (!record.gpus.is_empty()).then_some(Verdict::Contradicted);
     if let Some(mut node) = node_audit(s, &record.node).filter(|node| node.declared == record.declared) {
         conclude(&mut node, record.epoch, Verdict::Contradicted);
+        if record.gpu_verdict.is_some() {
+            conclude_gpus(&mut node, record, Verdict::Contradicted);
+        }
         put_node_audit(s, &node);
     }
+}
+
+/// What is known of a class of a node.
+pub(super) struct Stand<'a> {
+    /// Epoch of the first passed audit.
+    pub(super) first_pass: Option<u64>,
+    /// Epoch of the last one.
+    pub(super) last_pass: Option<u64>,
+    /// From which epoch on it counts as failed.
+    pub(super) failing_from: Option<u64>,
+    /// Stretches of failed epochs.
+    pub(super) failed: &'a [(u64, u64)],
 }
 
 /// What audits say of a node's capacity in an epoch.
 pub(crate) fn capacity(s: &dyn StateRead, env: &Env, node: &NodeId, epoch: u64) -> Capacity {
     let Some(record) = node_audit(s, node) else { return Capacity::Unaudited };
-    if record.failed.iter().any(|(from, after)| (*from..*after).contains(&epoch)) {
+    let known =
+        Stand { first_pass: record.first_pass, last_pass: record.last_pass, failing_from: record.failing_from, failed: &record.failed };
+    stands(env, epoch, &known, record.open.filter(|open| !open.cpu_settled).as_ref())
+}
+
+/// What they say of a class of it; `open` is an audit that is not over for that class.
+pub(super) fn stands(env: &Env, epoch: u64, known: &Stand<'_>, open: Option<&OpenAudit>) -> Capacity {
+    if known.failed.iter().any(|(from, after)| (*from..*after).contains(&epoch)) {
         return Capacity::Failed;
     }
-    let judged = record.last_pass.is_some_and(|last| epoch <= last);
+    let judged = known.last_pass.is_some_and(|last| epoch <= last);
     if judged {
         // What came before the first audit was paid, or waits, on the benchmark's word.
-        let audited = record.first_pass.is_some_and(|first| epoch >= first);
+        let audited = known.first_pass.is_some_and(|first| epoch >= first);
         return if audited { Capacity::Audited } else { Capacity::Unaudited };
     }
     // Where audits are active, a benchmark's word is not enough for one that never passed: its epochs wait for the first verdict. If
     // none comes for as long as one would stand, nobody looked, and it is paid as unaudited.
     let params = &env.zone.params.audits;
     if params.active
-        && record.last_pass.is_none()
-        && record.failing_from.is_none()
+        && known.last_pass.is_none()
+        && known.failing_from.is_none()
         && env.epoch() < epoch.saturating_add(params.stands_epochs)
     {
         let again = env.shifted().plus(env.zone.params.epoch);
-        return Capacity::Open(
-            record.open.map_or(again, |open| open.until_shifted.plus(Millis(1)).max(env.shifted().plus(Millis(1))).min(again)),
-        );
+        return Capacity::Open(open.map_or(again, |open| open.until_shifted.plus(Millis(1)).max(env.shifted().plus(Millis(1))).min(again)));
     }
-    let failing = record.failing_from.is_some_and(|from| epoch >= from);
-    if let Some(open) = &record.open
+    let failing = known.failing_from.is_some_and(|from| epoch >= from);
+    if let Some(open) = open
         && !(failing && epoch < open.epoch)
     {
         return Capacity::Open(open.until_shifted.plus(Millis(1)).max(env.shifted().plus(Millis(1))));
@@ -136,6 +189,6 @@ pub(crate) fn capacity(s: &dyn StateRead, env: &Env, node: &NodeId, epoch: u64) 
     if failing {
         return Capacity::Failed;
     }
-    let stands = record.last_pass.is_some_and(|last| epoch <= last.saturating_add(env.zone.params.audits.stands_epochs));
+    let stands = known.last_pass.is_some_and(|last| epoch <= last.saturating_add(params.stands_epochs));
     if stands { Capacity::Audited } else { Capacity::Unaudited }
 }
