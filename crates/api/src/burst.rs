@@ -6,11 +6,15 @@
 //!     │  POST /audits/{n}/nonce  (NonceOffer) ───►│  the clock of the witness begins
 //!     │◄─── event `set`     (SignedSet)           │  once more than two thirds of the witnesses have sent theirs
 //!     │◄─── event `shares`  (SignedShares)        │  after the burst: the clock stops
+//!     │  POST /audits/{n}/open   (BeaconWord) ───►│  only where GPUs are asked: which rows of their products
+//!     │◄─── the opened rows of each device        │
 //! ```
 //! Guarantees: sizes are checked before anything is allocated; what decodes is well formed, and no more: whose signatures these
 //! are is the reader's to check. Nothing here is a secret but the nonce, until it is sent.
 
-use pasture_types::audit::{Answer, MAX_PACKED, MAX_WITNESSES, NonceSet, PackedShares, Statement, Verdict};
+use pasture_types::audit::{
+    Answer, BeaconOffer, GpuClaim, MAX_AUDITED_GPUS, MAX_PACKED, MAX_WITNESSES, NonceSet, PackedShares, Statement, Verdict,
+};
 use pasture_types::event::Hash32;
 use pasture_types::keys::{Signature, SignatureText};
 use pasture_types::{Millis, NodeId, Timestamp, codec};
@@ -29,6 +33,43 @@ const MAX_SET: usize = 8 + 4 + 8 * MAX_WITNESSES;
 #[must_use]
 pub fn nonce_path(audit: u64) -> String {
     format!("/audits/{audit}/nonce")
+}
+
+/// Where a node's door opens its GPUs' products.
+#[must_use]
+pub fn open_path(audit: u64) -> String {
+    format!("/audits/{audit}/open")
+}
+
+/// What a witness draws the rows with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BeaconWord {
+    /// Its secret.
+    pub offer: BeaconOffer,
+    /// Its signature over [`BeaconOffer::digest`].
+    pub signature: SignatureText,
+}
+
+/// The opened rows of each device as one answer: each with its length before it.
+#[must_use]
+pub fn join_opened(devices: &[Vec<u8>]) -> Vec<u8> {
+    let with_length = |bytes: &Vec<u8>| [&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes(), bytes.as_slice()].concat();
+    devices.iter().flat_map(with_length).collect()
+}
+
+/// What [`join_opened`] joined; `None` if it is not so many devices' rows.
+#[must_use]
+pub fn split_opened(mut bytes: &[u8], devices: usize) -> Option<Vec<&[u8]>> {
+    let mut all = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
+        let (rows, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        all.push(rows);
+        bytes = rest;
+        if all.len() > devices {
+            return None;
+        }
+    }
+    (bytes.is_empty() && all.len() == devices).then_some(all)
 }
 
 /// A witness's secret nonce.
@@ -92,7 +133,10 @@ impl SignedSet {
 pub struct SignedShares {
     /// The packed nonces, in hex.
     pub shares: String,
-    /// The node's signature over the statement with set and shares.
+    /// The roots of the products of its GPUs, if they were asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roots: Vec<Hash32>,
+    /// The node's signature over the statement with set, shares and roots.
     pub signature: SignatureText,
 }
 
@@ -100,16 +144,16 @@ impl SignedShares {
     /// For the wire.
     #[must_use]
     pub fn new(answer: &Answer) -> Self {
-        Self { shares: hex::encode(&answer.shares.0), signature: (&answer.signature).into() }
+        Self { shares: hex::encode(&answer.shares.0), roots: answer.roots.clone(), signature: (&answer.signature).into() }
     }
     /// The answer that it makes with its set; `None` if it is not well formed.
     #[must_use]
     pub fn read(&self, audit: u64, set: NonceSet) -> Option<Answer> {
-        if self.shares.len() > 2 * MAX_PACKED {
+        if self.shares.len() > 2 * MAX_PACKED || self.roots.len() > usize::from(MAX_AUDITED_GPUS) {
             return None;
         }
         let shares = PackedShares(hex::decode(&self.shares).ok()?);
-        Some(Answer { audit, set, shares, signature: Signature::try_from(&self.signature).ok()? })
+        Some(Answer { audit, set, shares, roots: self.roots.clone(), signature: Signature::try_from(&self.signature).ok()? })
     }
 }
 
@@ -165,6 +209,9 @@ pub struct AuditDetail {
     pub rate: u64,
     /// How long the burst is.
     pub burst: Millis,
+    /// The GPUs that are asked, and what of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuClaim>,
     /// Who watches, in the order of the set's bits.
     pub witnesses: Vec<WitnessView>,
     /// What the node signed: digests of its set and of its shares.
@@ -173,6 +220,9 @@ pub struct AuditDetail {
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+    /// And for the GPUs that it asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_verdict: Option<Verdict>,
 }
 
 /// What the ledger keeps of a node's answer.
@@ -213,8 +263,15 @@ mod tests {
         assert_eq!(fewer.read(), None);
         let long = SignedSet { set: "00".repeat(MAX_SET + 1), ..sent.clone() };
         assert_eq!(long.read(), None);
-        let answer = Answer { audit: 7, set: set.clone(), shares: PackedShares(vec![1, 2, 3]), signature: key.sign(&[3; 32]) };
+        let answer =
+            Answer { audit: 7, set: set.clone(), shares: PackedShares(vec![1, 2, 3]), roots: vec![], signature: key.sign(&[3; 32]) };
         assert_eq!(SignedShares::new(&answer).read(7, set.clone()), Some(answer.clone()));
+        let opened = vec![vec![1, 2, 3], vec![], vec![4]];
+        let joined = join_opened(&opened);
+        assert_eq!(split_opened(&joined, 3).unwrap(), opened);
+        for (bytes, devices) in [(&joined[..], 2), (&joined[..], 4), (&joined[1..], 3), (&joined[..joined.len() - 1], 3), (&[], 1)] {
+            assert_eq!(split_opened(bytes, devices), None);
+        }
         let long = SignedShares { shares: "00".repeat(MAX_PACKED + 1), ..SignedShares::new(&answer) };
         assert_eq!(long.read(7, set), None);
     }

@@ -3,7 +3,7 @@
 //! Guarantees: amounts are nano-credits as decimal strings, times are milliseconds and include the halts so far. What a
 //! deposit may carry is the ledger's to say (`docs/specs/stake.md` §3); nothing is worked out here.
 
-use pasture_types::audit::Verdict;
+use pasture_types::audit::{GpuClaim, Verdict};
 use pasture_types::stake::Fault;
 use pasture_types::{AccountId, Amount, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -130,6 +130,27 @@ pub struct AuditView {
     /// What the last checks show of the declared rate, in parts per million; `None` before the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured_ppm: Option<u32>,
+    /// Its GPUs, once a check asked them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<GpuAuditView>,
+}
+
+/// What audits know of a machine's GPUs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GpuAuditView {
+    /// Period of the last check that they passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_pass: Option<u64>,
+    /// From which period on they count as failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_from: Option<u64>,
+    /// What the last passed check proved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proven: Vec<GpuClaim>,
+    /// How many they passed.
+    pub passes: u32,
+    /// How many they failed, repeated ones once.
+    pub failures: u32,
 }
 
 impl AuditView {

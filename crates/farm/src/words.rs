@@ -310,6 +310,7 @@ mod tests {
             failures: 1,
             last: None,
             measured_ppm: Some(1_230_000),
+            gpus: None,
         }
     }
 

@@ -39,7 +39,7 @@ impl Standing {
     pub(crate) fn load(s: &dyn StateRead, env: &Env, id: &OfferId, asker: &Asker<'_>) -> Option<Self> {
         let mut offer = tables::offer(s, id)?;
         let node = tables::node(s, &offer.node)?;
-        seams::within_proven(s, &node, &mut offer.terms.resources);
+        seams::within_proven(s, env, &node, &mut offer.terms.resources);
         let (provider, on) = (offer.provider, offer.node);
         let own = asker.account.map(|account| history::of(s, &account, &provider)).unwrap_or_default();
         let mut credentials = 0;

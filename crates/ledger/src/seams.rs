@@ -158,8 +158,8 @@ pub(crate) fn node_declared_anew(s: &mut dyn StateWrite, node: &NodeId, old: &No
 }
 
 /// Asked at each match and by `explain`: cuts what a node offers to what its audits have left.
-pub(crate) fn within_proven(s: &dyn StateRead, node: &Node, offered: &mut Resources) {
-    audits::within_proven(s, node, offered);
+pub(crate) fn within_proven(s: &dyn StateRead, env: &Env, node: &Node, offered: &mut Resources) {
+    audits::within_proven(s, env, node, offered);
 }
 
 /// Told a while after a node was de-rated: ends its youngest leases until the rest fits; whether another block must go on.
@@ -168,8 +168,8 @@ pub(crate) fn end_youngest(s: &mut dyn StateWrite, env: &Env, node: &NodeId, eve
 }
 
 /// Asked by settlement for each epoch of a lease with GPUs: what stands behind the GPUs. A CPU's verdict says nothing of them.
-pub(crate) fn gpu_capacity(_s: &dyn StateRead, _env: &Env, _node: &NodeId, _epoch: u64) -> Capacity {
-    Capacity::Unaudited
+pub(crate) fn gpu_capacity(s: &dyn StateRead, env: &Env, node: &NodeId, epoch: u64) -> Capacity {
+    audits::gpu_capacity(s, env, node, epoch)
 }
 
 /// Asked when observers and standbys are drawn for what block `height` committed: the mix of f+1 proposers after it, `None` while they

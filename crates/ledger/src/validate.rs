@@ -12,7 +12,7 @@ use pasture_types::market::{
 };
 use pasture_types::resources::{MAX_GPU_LINES, MAX_GPU_MODEL, MAX_SERVICE_CLASS, MAX_SERVICE_LINES};
 use pasture_types::tx::NodeDeclaration;
-use pasture_types::{Amount, Millis, Resources, Timestamp};
+use pasture_types::{Amount, GpuLine, Millis, Resources, Timestamp};
 
 /// Longest name of a provider, in bytes.
 pub(crate) const MAX_NAME: usize = 64;
@@ -104,10 +104,17 @@ pub(crate) fn region(text: &str) -> Result<(), TxError> {
     Ok(())
 }
 
+/// Whether the zone leases these GPUs: all, or those of models that audits prove.
+fn gpus_are_leased(r: &Resources, env: &Env) -> bool {
+    let (market, audits) = (&env.zone.params.market, &env.zone.params.audits);
+    let proven = |line: &GpuLine| audits.active && audits.gpus.iter().any(|rate| rate.model == line.model);
+    market.gpu_leases || r.gpus.iter().all(proven)
+}
+
 pub(crate) fn offer(t: &OfferTerms, env: &Env) -> Result<(), TxError> {
     resources(&t.resources)?;
-    if !t.resources.gpus.is_empty() && !env.zone.params.market.gpu_leases {
-        return Err(TxError::NotActive("GPU offers are"));
+    if !gpus_are_leased(&t.resources, env) {
+        return Err(TxError::NotActive("offers of these GPUs are"));
     }
     if t.rates.gpus.len() != t.resources.gpus.len() || t.rates.services.len() != t.resources.services.len() {
         return Err(invalid("each GPU line and each service line of an offer needs its own rate, in the same order"));
@@ -151,8 +158,8 @@ fn windows(windows: &[Window]) -> Result<(), TxError> {
 
 pub(crate) fn order(t: &OrderTerms, env: &Env, now: Timestamp) -> Result<(), TxError> {
     order_form(t)?;
-    if !t.resources.gpus.is_empty() && !env.zone.params.market.gpu_leases {
-        return Err(TxError::NotActive("GPU jobs are"));
+    if !gpus_are_leased(&t.resources, env) {
+        return Err(TxError::NotActive("jobs with these GPUs are"));
     }
     service::modes::order(t, &env.zone.params.service)?;
     order_term(t, env)?;

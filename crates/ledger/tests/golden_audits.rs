@@ -50,13 +50,15 @@ fn actions() -> Vec<(&'static str, AuditAction)> {
     let one = SignedStatement { statement: Statement { set: Hash32([1; 32]), shares: None }, signature };
     let other = SignedStatement { statement: Statement { set: Hash32([2; 32]), shares: Some(Hash32([3; 32])) }, signature };
     let placement = Placement { node, place: Some(Hash32([4; 32])), epoch: 9 };
+    let wrong = WrongProduct { audit: 7, device: 1, row: 2, layer: 3, column: 4, sums: vec![5, 6], path: vec![Hash32([7; 32])] };
     let beats = vec![PackedShares::default(), PackedShares::pack(&(0..16).collect::<Vec<_>>()).unwrap()];
     vec![
         ("receipts", AuditAction::Receipts { batch, signature }),
-        ("answers", AuditAction::Answers(vec![Answer { audit: 7, set: set(), shares, signature }])),
+        ("answers", AuditAction::Answers(vec![Answer { audit: 7, set: set(), shares, roots: vec![Hash32([6; 32])], signature }])),
         ("contradiction", AuditAction::Contradiction { audit: 7, one, other }),
         ("place", AuditAction::Place { placement, signatures: vec![(node, signature)] }),
         ("heartbeats", AuditAction::Heartbeats(HeartbeatBundle { node, class: ResourceClass::Cpu, device: 0, first: 5, shares: beats })),
+        ("wrong_product", AuditAction::WrongProduct(wrong)),
     ]
 }
 
@@ -65,11 +67,13 @@ fn events() -> Vec<(&'static str, AuditEvent)> {
     let (randomness, witnesses) = (Hash32([1; 32]), vec![NodeId([4; 32])]);
     let drawn = AuditEvent::Drawn { audit: 7, node, attempt: 1, epoch: 8, randomness, witnesses, until: Timestamp(START) };
     let judged = AuditEvent::Judged { audit: 7, node, verdict: Verdict::Contradicted, in_time: 9, witnesses: 16, repeated: false };
-    vec![("drawn", drawn), ("judged", judged), ("rated", AuditEvent::Rated { node, proven_ppm: 800_000 })]
+    let gpus = AuditEvent::GpusJudged { audit: 7, node, verdict: Verdict::Passed, proven: 9, witnesses: 16, repeated: false };
+    vec![("drawn", drawn), ("judged", judged), ("rated", AuditEvent::Rated { node, proven_ppm: 800_000 }), ("gpus_judged", gpus)]
 }
 
 /// Records as a real run leaves them.
 fn records(book: &mut Book) {
+    let claims = vec![GpuClaim { model: "H100".into(), count: 2, macs_per_s: 1 << 40 }];
     let mut w = world(4, params());
     let audit = w.drawn();
     book.add("record.audit.open", &audit);
@@ -78,8 +82,12 @@ fn records(book: &mut Book) {
     book.add("record.audit.said", &query::audit(&w.state, audit.number).unwrap());
     book.add("record.audit.over", &w.until(audit.number));
     book.add("record.node_audit", &w.of_node());
+    book.add("record.gpu_audit", &GpuAudit { first_pass: Some(1), failed: vec![(2, 3)], proven: claims.clone(), ..GpuAudit::default() });
     book.add("record.drawing", &Drawing { height: 1, groups: 2, drawn: 3 });
-    book.add("record.open_audit", &OpenAudit { audit: None, epoch: 4, until_shifted: Timestamp(5), missed: true, weak: true });
+    book.add(
+        "record.open_audit",
+        &OpenAudit { audit: None, epoch: 4, until_shifted: Timestamp(5), missed: true, weak: true, cpu_settled: false, gpu_settled: true },
+    );
     book.add("record.said.both", &Said::Both);
 }
 

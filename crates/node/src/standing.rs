@@ -3,8 +3,8 @@
 //! Guarantees: reads one snapshot; what the ledger keeps less halts is shown as it will be unless the network halts again.
 
 use pasture_api::{
-    AnswerView, AuditDetail, AuditView, Beginning, CredentialView, DepositView, LastAudit, Leaving, PauseView, SponsorView, StandingView,
-    SuspensionView, WitnessView, WitnessWord,
+    AnswerView, AuditDetail, AuditView, Beginning, CredentialView, DepositView, GpuAuditView, LastAudit, Leaving, PauseView, SponsorView,
+    StandingView, SuspensionView, WitnessView, WitnessWord,
 };
 use pasture_ledger::service::query as service;
 use pasture_ledger::{AuditRecord, Jail, NodeAudit, Said, Start, Tranche, query};
@@ -87,6 +87,13 @@ fn audits(a: &NodeAudit) -> AuditView {
             let shown = u64::from(pooled_rate_ppm(a.pooled(), a.pool.len()));
             u32::try_from(u64::from(a.proven_ppm).saturating_mul(shown) / 1_000_000).unwrap_or(u32::MAX)
         }),
+        gpus: a.gpu.as_ref().map(|gpu| GpuAuditView {
+            last_pass: gpu.last_pass,
+            failing_from: gpu.failing_from,
+            proven: gpu.proven.clone(),
+            passes: gpu.passes,
+            failures: gpu.failures,
+        }),
     }
 }
 
@@ -112,11 +119,13 @@ pub(crate) fn detail(a: AuditRecord, halted: Millis) -> AuditDetail {
         witnesses: a.witnesses.iter().enumerate().map(|(i, witness)| WitnessView { witness: *witness, word: said(i) }).collect(),
         answer: a.answer.map(|answer| AnswerView {
             set: answer.answer.set.digest(),
-            shares: Some(answer.answer.shares.digest()),
+            shares: answer.answer.statement().shares,
             largest: answer.largest,
             most: audit_threshold(a.rate, burst),
         }),
+        gpus: a.gpus,
         verdict: a.verdict,
+        gpu_verdict: a.gpu_verdict,
     }
 }
 

@@ -12,12 +12,14 @@
 //! refused (but for 2^-30), and none makes the verifier panic or allocate more than the shape says. It knows no clock: that the
 //! root came in time, and the beacon after it, is the caller's to see.
 
+mod audited;
 mod fraud;
 mod kernel;
 mod prove;
 mod shape;
 mod verify;
 
+pub use audited::{Audited, Product};
 pub use fraud::{WrongEntry, find as find_wrong_entry};
 pub use prove::{Plan, Prover, Rows, benchmark_gemm};
 pub use shape::{MAX_LAYERS, MAX_N, MAX_ROWS, MIN_N, OPENED, Round, Shape};

@@ -4,10 +4,15 @@
 //! declared rate live here, in exact integers, so that node, witness and ledger cannot disagree. It judges no audit: the
 //! ledger does, and it sends nothing: bursts are the machines' affair.
 
+mod gpu;
 mod shares;
 mod terms;
 mod test_of_rate;
 
+pub use gpu::{
+    BeaconOffer, GpuClaim, GpuRate, MAX_AUDITED_GPUS, MAX_GPU_RATE, MAX_GPU_RATES, MAX_PATH, MAX_SUMS, WrongProduct, gpu_claims,
+    gpu_devices, proven_tag, roots_digest,
+};
 pub use shares::{MAX_NONCE, MAX_PACKED, PackedShares};
 pub use terms::AuditTerms;
 pub use test_of_rate::{AUDIT_SHARES, SAMPLE_UNIT, audit_threshold, full_rate, largest_share, overclaims, pooled_rate_ppm, sample};
@@ -67,18 +72,21 @@ pub struct AuditParams {
     pub stands_epochs: u64,
     /// Whether nodes are also grouped by where they are (address range, round trips), not only by operator.
     pub places: bool,
+    /// What GPUs have to show, by model in ascending order; others are not audited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuRate>,
 }
 
 impl AuditParams {
     /// Of a development zone: short bursts, off.
     #[must_use]
-    pub const fn dev() -> Self {
+    pub fn dev() -> Self {
         Self { interval: Millis(100_000), burst: Millis(1_000), places: false, ..Self::production() }
     }
     /// Of a development zone that tries them out: each machine about once in 100 s, the first time at once. Twice the burst is still in
     /// time, since such a machine does much else.
     #[must_use]
-    pub const fn trial() -> Self {
+    pub fn trial() -> Self {
         Self { active: true, tick: Millis(100_000), burst: Millis(2_000), slack_ppm: 1_000_000, ..Self::dev() }
     }
     /// Of a production zone: 4 s every 7.5 minutes on average, 0.9 % of the time.
@@ -98,6 +106,7 @@ impl AuditParams {
             error_exponent: 16,
             stands_epochs: 60,
             places: true,
+            gpus: Vec::new(),
         }
     }
     /// Checks the bounds of each and of the set, in a zone with this epoch.
@@ -118,7 +127,8 @@ impl AuditParams {
         within("audits.tolerance_ppm", self.tolerance_ppm, 0u32, 500_000u32)?;
         // Below, honest nodes would be convicted; above, nobody.
         within("audits.error_exponent", self.error_exponent, 8u32, 64u32)?;
-        within("audits.stands_epochs", self.stands_epochs, 1u64, 10_080u64)
+        within("audits.stands_epochs", self.stands_epochs, 1u64, 10_080u64)?;
+        gpu::check(&self.gpus, self.burst)
     }
     /// What an audit is held to from its draw to its verdict.
     #[must_use]
@@ -218,6 +228,8 @@ pub struct Answer {
     pub set: NonceSet,
     /// The smallest hashes' nonces, [`AUDIT_SHARES`] of them.
     pub shares: PackedShares,
+    /// The roots of the products of the GPUs that were asked, in the order of devices; none if it does not prove them.
+    pub roots: Vec<Hash32>,
     /// The node's signature over the digest of [`Answer::statement`].
     pub signature: Signature,
 }
@@ -226,14 +238,19 @@ impl Answer {
     /// A node's answer, under its signature.
     #[must_use]
     pub fn signed(zone: &ZoneId, audit: u64, set: NonceSet, shares: PackedShares, node: &SigningKey) -> Self {
-        let statement = Statement { set: set.digest(), shares: Some(shares.digest()) };
+        Self::with_roots(zone, audit, set, shares, Vec::new(), node)
+    }
+    /// The same with the products of its GPUs.
+    #[must_use]
+    pub fn with_roots(zone: &ZoneId, audit: u64, set: NonceSet, shares: PackedShares, roots: Vec<Hash32>, node: &SigningKey) -> Self {
+        let statement = Statement { set: set.digest(), shares: Some(gpu::found_digest(&shares, &roots)) };
         let signature = node.sign(&statement.digest(zone, audit, &node.node_id()));
-        Self { audit, set, shares, signature }
+        Self { audit, set, shares, roots, signature }
     }
     /// What the node signed.
     #[must_use]
     pub fn statement(&self) -> Statement {
-        Statement { set: self.set.digest(), shares: Some(self.shares.digest()) }
+        Statement { set: self.set.digest(), shares: Some(gpu::found_digest(&self.shares, &self.roots)) }
     }
 }
 
@@ -341,6 +358,8 @@ pub enum AuditAction {
     },
     /// Up to five epochs of heartbeats.
     Heartbeats(HeartbeatBundle),
+    /// A product that a node signed the root of and that is wrong; anyone may carry it.
+    WrongProduct(WrongProduct),
 }
 
 /// How an audit ended.
@@ -400,6 +419,21 @@ pub enum AuditEvent {
         /// Its proven share of what it declared, in parts per million.
         proven_ppm: u32,
     },
+    /// An audit ended for the node's GPUs.
+    GpusJudged {
+        /// The audit's number.
+        audit: u64,
+        /// Which node.
+        node: NodeId,
+        /// How.
+        verdict: Verdict,
+        /// Witnesses that had the products opened, and found them right and in time.
+        proven: u8,
+        /// Of so many.
+        witnesses: u8,
+        /// Whether it is repeated before all validators.
+        repeated: bool,
+    },
 }
 
 impl AuditEvent {
@@ -407,7 +441,7 @@ impl AuditEvent {
     #[must_use]
     pub const fn node(&self) -> &NodeId {
         match self {
-            Self::Drawn { node, .. } | Self::Judged { node, .. } | Self::Rated { node, .. } => node,
+            Self::Drawn { node, .. } | Self::Judged { node, .. } | Self::Rated { node, .. } | Self::GpusJudged { node, .. } => node,
         }
     }
 }

@@ -205,6 +205,7 @@ fn audit(action: &AuditAction) -> String {
         AuditAction::Heartbeats(bundle) => {
             format!("prove capacity of node {} in {} periods from {} on", bundle.node, bundle.shares.len(), bundle.first)
         }
+        AuditAction::WrongProduct(wrong) => format!("show that a node signed a wrong product in capacity check {}", wrong.audit),
     }
 }
 

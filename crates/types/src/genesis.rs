@@ -103,7 +103,7 @@ pub struct Params {
 impl Params {
     /// Parameters of a development zone: 5 s epochs, short windows, test credits.
     #[must_use]
-    pub const fn dev() -> Self {
+    pub fn dev() -> Self {
         Self {
             dev: true,
             epoch: Millis(5_000),

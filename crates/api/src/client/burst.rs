@@ -1,7 +1,7 @@
 //! Audits: the ledger's record of one, and a witness's words with a node.
 
 use super::{ApiClient, ApiError, EventStream, parse};
-use crate::burst::{self, AuditDetail, NonceOffer, SET_EVENT, SHARES_EVENT, SignedSet, SignedShares};
+use crate::burst::{self, AuditDetail, BeaconWord, NonceOffer, SET_EVENT, SHARES_EVENT, SignedSet, SignedShares};
 use futures::StreamExt as _;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,23 @@ impl ApiClient {
         let begun = Instant::now();
         self.answer(self.http.get(self.url(burst::PING)).timeout(PING_DEADLINE)).await?;
         Ok(begun.elapsed())
+    }
+    /// Has a node open the products of its GPUs: no more than `most` bytes, within a time.
+    ///
+    /// # Errors
+    /// [`ApiError`]; what comes is not checked but for its size.
+    pub async fn open_products(&self, audit: u64, word: &BeaconWord, within: Duration, most: u64) -> Result<Vec<u8>, ApiError> {
+        let request = self.http.post(self.url(&burst::open_path(audit))).json(word).timeout(within);
+        let mut answer = self.answer(request).await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|e| self.failed(e))? {
+            if (bytes.len() + chunk.len()) as u64 > most {
+                let detail = format!("more than the {most} bytes that were opened");
+                return Err(ApiError::Malformed { url: self.base.clone(), detail });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
     }
     /// Hands a node a nonce, and hears what it has to say about its burst. The stream ends when it has said all.
     ///

@@ -166,7 +166,8 @@ fn heard(word: &Heard) -> String {
         Heard::Late => "no answer in time".into(),
         Heard::Other => "an answer in time, but another one than the machine put on the ledger".into(),
         Heard::Slow { took } => format!("too late: after {} ms", took.0),
-        Heard::InTime { took } => format!("in time: after {} ms", took.0),
+        Heard::InTime { took, proven: false } => format!("in time: after {} ms", took.0),
+        Heard::InTime { took, proven: true } => format!("in time: after {} ms, and its GPUs were proven", took.0),
     }
 }
 

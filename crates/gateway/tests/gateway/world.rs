@@ -269,6 +269,8 @@ impl Backend for Ledger {
             witnesses: vec![],
             answer: None,
             verdict: None,
+            gpus: vec![],
+            gpu_verdict: None,
         }))
     }
     fn proposals(&self) -> Result<Vec<ProposalView>, Problem> {

@@ -3,9 +3,9 @@
 //! Guarantees: reads only; what is broken is named. Not for the path of a block.
 
 use super::records::{AuditRecord, NodeAudit};
-use super::recount::{count, verdict};
+use super::recount::{count, gpu_verdict, verdict};
 use super::{AUDIT, AUDIT_DUE, EXCESS, GROUP, KEEP, MEMBER, NEIGHBOUR, NODE_AUDIT, REPEAT, rate, roster, state};
-use crate::tables::{self, OFFER_OF_NODE, any, get, key};
+use crate::tables::{self, get, key};
 use pasture_types::NodeId;
 use pasture_types::state::StateRead;
 use std::collections::BTreeSet;
@@ -39,7 +39,7 @@ pub(crate) fn check(s: &dyn StateRead) -> Vec<(&'static str, String)> {
         };
         hold(k == super::node_audit_key(&r.node), "a record lies under its key", &|| format!("node {}", r.node));
         let Some(node) = tables::node(s, &r.node) else { continue };
-        let wanted = node.open_leases > 0 || (r.first_pass.is_none() && any(s, &key(OFFER_OF_NODE, &[&r.node.0])));
+        let wanted = roster::wanted(s, &node, r.first_pass.is_some());
         hold(r.roster.is_some() == wanted, "who holds leases or waits for a first one is on the roster", &|| format!("node {}", r.node));
         if r.roster.is_some() {
             members.insert(key(MEMBER, &[&node.provider.0, &r.node.0]));
@@ -71,7 +71,10 @@ pub(crate) fn check(s: &dyn StateRead) -> Vec<(&'static str, String)> {
         let timed = entries(s, queue).iter().any(|(k, _)| k.ends_with(&r.number.to_be_bytes()));
         hold(timed, "an audit has a deadline, then a time to go", &|| format!("audit {}", r.number));
         hold(r.said.len() == r.witnesses.len(), "an audit's record fits its state", &|| format!("audit {}", r.number));
-        let follows = |zone| r.verdict.is_none_or(|stands| stands == verdict(&r, &count(&r, zone)));
+        let follows = |zone| {
+            let count = count(&r, zone);
+            r.verdict.is_none_or(|stands| stands == verdict(&r, &count) && r.gpu_verdict == gpu_verdict(&r, &count))
+        };
         let follows = zone.as_ref().is_none_or(follows);
         hold(follows, "a verdict follows from what was said", &|| format!("audit {}", r.number));
         let open = get::<NodeAudit>(s, &super::node_audit_key(&NodeId(r.node.0))).and_then(|n| n.open);

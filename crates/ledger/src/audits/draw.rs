@@ -12,7 +12,7 @@ use crate::block::Due;
 use crate::env::Env;
 use crate::seams;
 use crate::tables::{self, head_number, key, keys_with, mark, tail_id};
-use pasture_types::audit::{AuditEvent, AuditParams, MAX_WITNESSES};
+use pasture_types::audit::{AuditEvent, AuditParams, MAX_WITNESSES, gpu_claims};
 use pasture_types::event::{Event, Hash32};
 use pasture_types::ids::derive;
 use pasture_types::state::{StateRead, StateWrite};
@@ -230,7 +230,15 @@ fn open(
     // The whole next epoch is left for statements.
     let until = env.zone.epoch_start(epoch.saturating_add(2));
     let until_shifted = env.shift(until);
-    let first = record.open.unwrap_or(OpenAudit { audit: None, epoch, until_shifted, missed: false, weak: false });
+    let first = record.open.unwrap_or(OpenAudit {
+        audit: None,
+        epoch,
+        until_shifted,
+        missed: false,
+        weak: false,
+        cpu_settled: false,
+        gpu_settled: false,
+    });
     record.open = Some(OpenAudit { audit: Some(audit), until_shifted, ..first });
     put_node_audit(s, &record);
     let opened = AuditRecord {
@@ -243,6 +251,7 @@ fn open(
         randomness: Hash32(*mix),
         rate: rate::proven(&node.declaration, record.proven_ppm),
         terms: env.zone.params.audits.terms(),
+        gpus: gpu_claims(&node.declaration.resources.gpus, &env.zone.params.audits.gpus),
         said: vec![Said::Nothing; witnesses.len()],
         witnesses: witnesses.clone(),
         until_shifted,
@@ -250,6 +259,7 @@ fn open(
         contradicted: false,
         voided: None,
         verdict: None,
+        gpu_verdict: None,
     };
     put_audit(s, &opened);
     enqueue(s, all, queue_key(AUDIT_DUE, until_shifted, &audit.to_be_bytes()));

@@ -6,7 +6,7 @@
 
 use super::draw::{dequeue, enqueue, repeat_key};
 use super::records::{AuditRecord, AuditState, NodeAudit, OpenAudit, Voided};
-use super::recount::{Count, count, verdict};
+use super::recount::{Count, count, gpu_verdict, verdict};
 use super::{AUDIT_DUE, KEEP, KEEP_EPOCHS, audit, due_keys, node_audit, put_audit, put_node_audit, queue_key, rate, roster, tail_number};
 use crate::env::Env;
 use crate::seams::{self, Capacity};
@@ -61,15 +61,24 @@ pub struct Consequence {
     pub samples: [Option<u32>; 2],
 }
 
+/// Whether a verdict is one that a second attempt may mend.
+fn repeats(record: &AuditRecord, verdict: Verdict) -> bool {
+    record.attempt == 1 && matches!(verdict, Verdict::Failed | Verdict::Void) && record.voided.is_none()
+}
+
 /// What follows from a verdict: takes the node's open audit from it, and notes the verdict unless it is repeated.
 pub fn consequence(record: &AuditRecord, node: &mut NodeAudit, count: &Count, verdict: Verdict) -> Consequence {
-    let repeated = record.attempt == 1 && matches!(verdict, Verdict::Failed | Verdict::Void) && record.voided.is_none();
     let shown = 2 * count.in_time > record.witnesses.len();
-    let (missed_before, weak_before) = node.open.take().map_or((false, false), |open| (open.missed, open.weak));
+    let before = node.open.take();
+    let (missed_before, weak_before) = before.map_or((false, false), |open| (open.missed, open.weak));
+    // What is repeated for the GPUs' sake alone has its verdict; a contradiction is one in whichever attempt.
+    let settled = before.is_some_and(|open| open.cpu_settled) && verdict != Verdict::Contradicted;
     // Shares that its node signed and most witnesses saw in time: nobody but the node can have made them too weak.
     let weak = verdict == Verdict::Failed && shown;
-    let then = if repeated {
+    let then = if repeats(record, verdict) {
         Then::Repeat { missed: verdict == Verdict::Failed && !shown, weak }
+    } else if settled {
+        Then::Nothing
     } else {
         conclude(node, record.epoch, verdict);
         if verdict == Verdict::Failed { Then::Failed { weak: weak && weak_before } } else { Then::Nothing }
@@ -89,34 +98,56 @@ fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: Au
     record.voided = if anew { Some(Voided::DeclaredAnew) } else { (!env.zone.params.audits.active).then_some(Voided::Off) };
     let count = count(&record, &env.zone.id);
     let verdict = verdict(&record, &count);
+    let gpus = gpu_verdict(&record, &count);
+    let gpu_settled = node.open.is_some_and(|open| open.gpu_settled);
     let follows = consequence(&record, &mut node, &count, verdict);
     let repeated = matches!(follows.then, Then::Repeat { .. });
-    match follows.then {
-        Then::Repeat { missed, weak } => {
-            enqueue(s, all, repeat_key(env.clock.height, &record.node));
-            let until_shifted = env.shifted().plus(env.zone.params.epoch);
-            node.open = Some(OpenAudit { audit: None, epoch: record.epoch, until_shifted, missed, weak });
-        }
-        Then::Failed { weak } => seams::audit_failed(s, env, &record.node, node.in_a_row, weak, events),
-        Then::Nothing => {}
+    let gpus_repeated = gpus.is_some_and(|verdict| repeats(&record, verdict));
+    if repeated || gpus_repeated {
+        let (missed, weak) = if let Then::Repeat { missed, weak } = follows.then { (missed, weak) } else { (false, false) };
+        enqueue(s, all, repeat_key(env.clock.height, &record.node));
+        let until_shifted = env.shifted().plus(env.zone.params.epoch);
+        let (cpu_settled, gpu_settled) = (!repeated, !gpus_repeated);
+        node.open = Some(OpenAudit { audit: None, epoch: record.epoch, until_shifted, missed, weak, cpu_settled, gpu_settled });
+    }
+    if let Then::Failed { weak } = follows.then {
+        seams::audit_failed(s, env, &record.node, node.in_a_row, weak, events);
+    }
+    // A contradiction is one in whichever attempt.
+    if let Some(verdict) = gpus.filter(|verdict| !gpus_repeated && (!gpu_settled || *verdict == Verdict::Contradicted)) {
+        conclude_gpus(&mut node, &record, verdict);
     }
     for sample in follows.samples.into_iter().flatten() {
         rate::pool(s, env, all, &mut node, sample, events);
     }
     put_node_audit(s, &node);
     roster::changed(s, &record.node);
-    record.verdict = Some(verdict);
-    events.push(Event::Audit(AuditEvent::Judged {
-        audit: record.number,
-        node: record.node,
-        verdict,
-        in_time: u8::try_from(count.in_time).unwrap_or(u8::MAX),
-        witnesses: u8::try_from(record.witnesses.len()).unwrap_or(u8::MAX),
-        repeated,
-    }));
+    (record.verdict, record.gpu_verdict) = (Some(verdict), gpus);
+    tell(&record, &count, (repeated, gpus_repeated), events);
     put_audit(s, &record);
     let gone = env.shifted().plus(env.epochs(KEEP_EPOCHS));
     enqueue(s, all, queue_key(KEEP, gone, &record.number.to_be_bytes()));
+}
+
+fn tell(record: &AuditRecord, count: &Count, repeated: (bool, bool), events: &mut Vec<Event>) {
+    let (audit, node) = (record.number, record.node);
+    let short = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+    let (in_time, proven, witnesses) = (short(count.in_time), short(count.proven), short(record.witnesses.len()));
+    if let Some(verdict) = record.verdict {
+        events.push(Event::Audit(AuditEvent::Judged { audit, node, verdict, in_time, witnesses, repeated: repeated.0 }));
+    }
+    if let Some(verdict) = record.gpu_verdict {
+        events.push(Event::Audit(AuditEvent::GpusJudged { audit, node, verdict, proven, witnesses, repeated: repeated.1 }));
+    }
+}
+
+/// The same for the GPUs that it asked.
+fn conclude_gpus(node: &mut NodeAudit, record: &AuditRecord, verdict: Verdict) {
+    match verdict {
+        Verdict::Passed => node.gpu.get_or_insert_default().pass(record.epoch, &record.gpus),
+        Verdict::Failed | Verdict::Contradicted => node.gpu.get_or_insert_default().fail(),
+        Verdict::Void => {}
+    }
 }
 
 /// Notes a verdict that is not repeated.
@@ -132,17 +163,37 @@ fn conclude(node: &mut NodeAudit, epoch: u64, verdict: Verdict) {
 /// A contradiction that came to light after the verdict.
 pub(super) fn convict(s: &mut dyn StateWrite, record: &mut AuditRecord) {
     record.verdict = Some(Verdict::Contradicted);
+    record.gpu_verdict = (!record.gpus.is_empty()).then_some(Verdict::Contradicted);
     if let Some(mut node) = node_audit(s, &record.node).filter(|node| node.declared == record.declared) {
         conclude(&mut node, record.epoch, Verdict::Contradicted);
+        if record.gpu_verdict.is_some() {
+            conclude_gpus(&mut node, record, Verdict::Contradicted);
+        }
         put_node_audit(s, &node);
     }
+}
+
+/// What is known of a class of a node.
+pub(super) struct Stand<'a> {
+    /// Epoch of the first passed audit.
+    pub(super) first_pass: Option<u64>,
+    /// Epoch of the last one.
+    pub(super) last_pass: Option<u64>,
+    /// From which epoch on it counts as failed.
+    pub(super) failing_from: Option<u64>,
+    /// Stretches of failed epochs.
+    pub(super) failed: &'a [(u64, u64)],
 }
 
 /// What audits say of a node's capacity in an epoch.
 pub(crate) fn capacity(s: &dyn StateRead, env: &Env, node: &NodeId, epoch: u64) -> Capacity {
     let Some(record) = node_audit(s, node) else { return Capacity::Unaudited };
-    let now = Now { epoch: env.epoch(), shifted: env.shifted(), again: env.shifted().plus(env.zone.params.epoch) };
-    standing(&record, &env.zone.params.audits, now, epoch)
+    standing(&record, &env.zone.params.audits, now(env), epoch)
+}
+
+/// When it is asked: in this block.
+pub(super) fn now(env: &Env) -> Now {
+    Now { epoch: env.epoch(), shifted: env.shifted(), again: env.shifted().plus(env.zone.params.epoch) }
 }
 
 /// When it is asked.
@@ -159,27 +210,34 @@ pub struct Now {
 /// [`capacity`] from a node's record alone.
 #[must_use]
 pub fn standing(record: &NodeAudit, params: &AuditParams, now: Now, epoch: u64) -> Capacity {
-    if record.failed.iter().any(|(from, after)| (*from..*after).contains(&epoch)) {
+    let known =
+        Stand { first_pass: record.first_pass, last_pass: record.last_pass, failing_from: record.failing_from, failed: &record.failed };
+    stands(params, now, epoch, &known, record.open.filter(|open| !open.cpu_settled).as_ref())
+}
+
+/// What they say of a class of it; `open` is an audit that is not over for that class.
+pub(super) fn stands(params: &AuditParams, now: Now, epoch: u64, known: &Stand<'_>, open: Option<&OpenAudit>) -> Capacity {
+    if known.failed.iter().any(|(from, after)| (*from..*after).contains(&epoch)) {
         return Capacity::Failed;
     }
-    let judged = record.last_pass.is_some_and(|last| epoch <= last);
+    let judged = known.last_pass.is_some_and(|last| epoch <= last);
     if judged {
         // What came before the first audit was paid, or waits, on the benchmark's word.
-        let audited = record.first_pass.is_some_and(|first| epoch >= first);
+        let audited = known.first_pass.is_some_and(|first| epoch >= first);
         return if audited { Capacity::Audited } else { Capacity::Unaudited };
     }
     // Where audits are active, a benchmark's word is not enough for one that never passed: its epochs wait for the first verdict. If
     // none comes for as long as one would stand, nobody looked, and it is paid as unaudited.
     let soonest = now.shifted.plus(Millis(1));
     if params.active
-        && record.last_pass.is_none()
-        && record.failing_from.is_none()
+        && known.last_pass.is_none()
+        && known.failing_from.is_none()
         && now.epoch < epoch.saturating_add(params.stands_epochs)
     {
-        return Capacity::Open(record.open.map_or(now.again, |open| open.until_shifted.plus(Millis(1)).max(soonest).min(now.again)));
+        return Capacity::Open(open.map_or(now.again, |open| open.until_shifted.plus(Millis(1)).max(soonest).min(now.again)));
     }
-    let failing = record.failing_from.is_some_and(|from| epoch >= from);
-    if let Some(open) = &record.open
+    let failing = known.failing_from.is_some_and(|from| epoch >= from);
+    if let Some(open) = open
         && !(failing && epoch < open.epoch)
     {
         return Capacity::Open(open.until_shifted.plus(Millis(1)).max(soonest));
@@ -187,6 +245,6 @@ pub fn standing(record: &NodeAudit, params: &AuditParams, now: Now, epoch: u64) 
     if failing {
         return Capacity::Failed;
     }
-    let stands = record.last_pass.is_some_and(|last| epoch <= last.saturating_add(params.stands_epochs));
+    let stands = known.last_pass.is_some_and(|last| epoch <= last.saturating_add(params.stands_epochs));
     if stands { Capacity::Audited } else { Capacity::Unaudited }
 }

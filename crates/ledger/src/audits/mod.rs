@@ -12,6 +12,7 @@
 pub(crate) mod check;
 mod draw;
 mod excess;
+mod gpu;
 mod judge;
 pub(crate) mod query;
 mod rate;
@@ -23,6 +24,7 @@ mod say;
 
 pub(crate) use draw::{due, end_block};
 pub(crate) use excess::end_youngest;
+pub(crate) use gpu::gpu_capacity;
 pub(crate) use judge::capacity;
 pub(crate) use rate::{declared_anew, within_proven};
 pub(crate) use roster::changed;
@@ -142,6 +144,8 @@ pub(crate) const fn cost_us(action: &AuditAction) -> u32 {
     const ANSWER_US: u32 = 20;
     /// What a heartbeat costs by itself.
     const HEARTBEAT_US: u32 = 10;
+    /// One entry of a product: 8,192 places of a stream, 40 KB of hashing, at the most.
+    const ENTRY_US: u32 = 3_000;
     /// A batch is at most 64 KiB, so that its length fits.
     #[allow(clippy::cast_possible_truncation, reason = "lengths are bounded by the size of a transaction")]
     const fn times(n: usize, us: u32) -> u32 {
@@ -153,6 +157,7 @@ pub(crate) const fn cost_us(action: &AuditAction) -> u32 {
         AuditAction::Contradiction { .. } => 2 * SIGNATURE_US + ANSWER_US,
         AuditAction::Place { signatures, .. } => ANSWER_US + times(signatures.len(), SIGNATURE_US),
         AuditAction::Heartbeats(bundle) => times(bundle.shares.len(), HEARTBEAT_US),
+        AuditAction::WrongProduct(_) => ENTRY_US,
     }
 }
 

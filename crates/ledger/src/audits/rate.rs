@@ -5,7 +5,7 @@
 
 use super::draw::enqueue;
 use super::records::{AuditState, NodeAudit};
-use super::{EXCESS, node_audit, put_node_audit, queue_key};
+use super::{EXCESS, gpu, node_audit, put_node_audit, queue_key};
 use crate::env::Env;
 use crate::records::Node;
 use pasture_types::audit::{AuditEvent, AuditParams, full_rate, overclaims, pooled_rate_ppm};
@@ -32,8 +32,11 @@ pub(super) fn proven(declaration: &NodeDeclaration, proven_ppm: u32) -> u64 {
 }
 
 /// Cuts resources of a node to what audits have left of its CPU.
-pub(crate) fn within_proven(s: &dyn StateRead, node: &Node, resources: &mut Resources) {
+pub(crate) fn within_proven(s: &dyn StateRead, env: &Env, node: &Node, resources: &mut Resources) {
     resources.cpu_millis = resources.cpu_millis.min(proven_cpu(s, node));
+    if !env.zone.params.market.gpu_leases {
+        gpu::within_proven(s, env, node, resources);
+    }
 }
 
 /// The CPU that a node may lease out.
@@ -98,6 +101,7 @@ pub(crate) fn declared_anew(s: &mut dyn StateWrite, id: &NodeId, old: &NodeDecla
     record.declared = record.declared.saturating_add(1);
     (record.first_pass, record.last_pass, record.failing_from, record.last) = (None, None, None, None);
     record.failed.clear();
+    record.gpu = None;
     put_node_audit(s, &record);
     super::roster::changed(s, id);
 }

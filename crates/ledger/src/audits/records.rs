@@ -3,7 +3,7 @@
 //! Guarantees: borsh, frozen by golden fixtures; every list is bounded. They hold no money.
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use pasture_types::audit::{Answer, AuditTerms, Receipt, SAMPLE_UNIT, Verdict};
+use pasture_types::audit::{Answer, AuditTerms, GpuClaim, Receipt, SAMPLE_UNIT, Verdict};
 use pasture_types::event::Hash32;
 use pasture_types::{NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,65 @@ pub struct OpenAudit {
     pub missed: bool,
     /// Its first attempt failed with an answer in time that shows too little work.
     pub weak: bool,
+    /// The CPU's part is settled by the first attempt; the repetition is for the GPUs.
+    pub cpu_settled: bool,
+    /// The GPUs' part is.
+    pub gpu_settled: bool,
+}
+
+/// What audits know of a node's GPUs.
+#[derive(Clone, PartialEq, Eq, Default, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct GpuAudit {
+    /// Epoch of the first audit that they passed.
+    pub first_pass: Option<u64>,
+    /// Epoch of the last one.
+    pub last_pass: Option<u64>,
+    /// From which epoch on they count as failed, until they pass again.
+    pub failing_from: Option<u64>,
+    /// Stretches of failed epochs: from, and the first one after.
+    pub failed: Vec<(u64, u64)>,
+    /// What the last passed audit proved.
+    pub proven: Vec<GpuClaim>,
+    /// Audits passed.
+    pub passes: u32,
+    /// Audits failed, repeated ones once.
+    pub failures: u32,
+}
+
+impl GpuAudit {
+    /// They passed an audit of an epoch.
+    pub(crate) fn pass(&mut self, epoch: u64, proven: &[GpuClaim]) {
+        end_failing(&mut self.failing_from, &mut self.failed, epoch);
+        self.first_pass.get_or_insert(epoch);
+        self.last_pass = self.last_pass.max(Some(epoch));
+        self.proven = proven.to_vec();
+        self.passes = self.passes.saturating_add(1);
+    }
+    /// They failed, after repetition.
+    pub(crate) fn fail(&mut self) {
+        self.failing_from = Some(failing_since(self.failing_from, self.last_pass));
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
+/// Ends a stretch of failed epochs.
+fn end_failing(failing_from: &mut Option<u64>, failed: &mut Vec<(u64, u64)>, epoch: u64) {
+    let Some(from) = failing_from.take() else { return };
+    failed.push((from, epoch.max(from)));
+    if failed.len() > MAX_FAILED
+        && let Some((oldest, _)) = failed.first().copied()
+    {
+        failed.remove(0);
+        if let Some(next) = failed.first_mut() {
+            next.0 = oldest;
+        }
+    }
+}
+
+/// Nothing since the last pass is proven.
+fn failing_since(failing_from: Option<u64>, last_pass: Option<u64>) -> u64 {
+    let from = last_pass.map_or(0, |e| e.saturating_add(1));
+    failing_from.map_or(from, |f| f.min(from))
 }
 
 /// What audits know of a node's CPU.
@@ -90,6 +149,8 @@ pub struct NodeAudit {
     pub voids: u32,
     /// Epoch and verdict of the last audit.
     pub last: Option<(u64, Verdict)>,
+    /// Its GPUs, once an audit asked them.
+    pub gpu: Option<GpuAudit>,
 }
 
 impl NodeAudit {
@@ -114,21 +175,12 @@ impl NodeAudit {
             in_a_row: 0,
             voids: 0,
             last: None,
+            gpu: None,
         }
     }
     /// It passed an audit of an epoch.
     pub(crate) fn pass(&mut self, epoch: u64) {
-        if let Some(from) = self.failing_from.take() {
-            self.failed.push((from, epoch.max(from)));
-            if self.failed.len() > MAX_FAILED
-                && let Some((oldest, _)) = self.failed.first().copied()
-            {
-                self.failed.remove(0);
-                if let Some(next) = self.failed.first_mut() {
-                    next.0 = oldest;
-                }
-            }
-        }
+        end_failing(&mut self.failing_from, &mut self.failed, epoch);
         self.in_a_row = 0;
         self.first_pass.get_or_insert(epoch);
         self.last_pass = self.last_pass.max(Some(epoch));
@@ -136,8 +188,7 @@ impl NodeAudit {
     }
     /// It failed, after repetition: nothing since the last pass is proven.
     pub(crate) fn fail(&mut self) {
-        let from = self.last_pass.map_or(0, |e| e.saturating_add(1));
-        self.failing_from = Some(self.failing_from.map_or(from, |f| f.min(from)));
+        self.failing_from = Some(failing_since(self.failing_from, self.last_pass));
         self.failures = self.failures.saturating_add(1);
         self.in_a_row = self.in_a_row.saturating_add(1);
     }
@@ -205,6 +256,8 @@ pub struct AuditRecord {
     pub rate: u64,
     /// What held when it was drawn.
     pub terms: AuditTerms,
+    /// The GPUs that are asked.
+    pub gpus: Vec<GpuClaim>,
     /// Who watches.
     pub witnesses: Vec<NodeId>,
     /// Until when statements are taken, less halts.
@@ -217,8 +270,10 @@ pub struct AuditRecord {
     pub contradicted: bool,
     /// What came in between, besides what was said.
     pub voided: Option<Voided>,
-    /// How it ended.
+    /// How it ended for the CPU.
     pub verdict: Option<Verdict>,
+    /// And for the GPUs, if any were asked.
+    pub gpu_verdict: Option<Verdict>,
 }
 
 #[cfg(test)]

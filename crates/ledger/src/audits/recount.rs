@@ -5,7 +5,7 @@
 //! they cannot see again: that each receipt came under its witness's signature, which the ledger checked when it took it.
 
 use super::records::{AuditRecord, Said, Voided};
-use pasture_types::audit::{AuditTerms, Receipt, Verdict, audit_seed, audit_threshold, largest_share, quorum, receipt_tag};
+use pasture_types::audit::{AuditTerms, Receipt, Verdict, audit_seed, audit_threshold, largest_share, proven_tag, quorum, receipt_tag};
 use pasture_types::proof::ResourceClass;
 use pasture_types::{Millis, PublicKey, ZoneId};
 use serde::Serialize;
@@ -31,20 +31,31 @@ pub enum Heard {
     InTime {
         /// So long after the nonce, round trip taken off.
         took: Millis,
+        /// The products of its GPUs were opened for this witness, and are right.
+        proven: bool,
     },
+}
+
+/// What a witness's tag may be.
+#[derive(Clone, Copy)]
+struct Tags {
+    /// The answer came.
+    arrived: u64,
+    /// It came, and its products are right.
+    proven: u64,
 }
 
 /// Whether a receipt, taken at its word, is within the deadline `T x (1 + slack) + RTT`; how long the burst took then.
 #[must_use]
 pub fn in_time(terms: &AuditTerms, receipt: &Receipt, tag: u64) -> Option<Millis> {
-    match Heard::of(terms, &Said::Receipt(*receipt), Some(tag)) {
-        Heard::InTime { took } => Some(took),
+    match Heard::of(terms, &Said::Receipt(*receipt), Some(Tags { arrived: tag, proven: 0 })) {
+        Heard::InTime { took, .. } => Some(took),
         _ => None,
     }
 }
 
 impl Heard {
-    const fn of(terms: &AuditTerms, said: &Said, tag: Option<u64>) -> Self {
+    const fn of(terms: &AuditTerms, said: &Said, tags: Option<Tags>) -> Self {
         let receipt: &Receipt = match said {
             Said::Nothing => return Self::Nothing,
             Said::Both => return Self::Both,
@@ -52,11 +63,16 @@ impl Heard {
         };
         let rtt = if (receipt.rtt_ms as u64) < terms.rtt_cap.0 { receipt.rtt_ms as u64 } else { terms.rtt_cap.0 };
         let took = Millis((receipt.elapsed_ms as u64).saturating_sub(rtt));
-        match tag {
-            _ if receipt.tag == 0 => Self::Late,
-            Some(tag) if receipt.tag == tag && took.0 <= terms.longest().0 => Self::InTime { took },
-            Some(tag) if receipt.tag == tag => Self::Slow { took },
-            _ => Self::Other,
+        let Some(tags) = tags else { return if receipt.tag == 0 { Self::Late } else { Self::Other } };
+        let proven = receipt.tag == tags.proven;
+        if receipt.tag == 0 {
+            Self::Late
+        } else if receipt.tag != tags.arrived && !proven {
+            Self::Other
+        } else if took.0 <= terms.longest().0 {
+            Self::InTime { took, proven }
+        } else {
+            Self::Slow { took }
         }
     }
 }
@@ -70,6 +86,8 @@ pub struct Count {
     pub spoke: usize,
     /// Who saw this node's answer in time.
     pub in_time: usize,
+    /// Who found the products of its GPUs right besides.
+    pub proven: usize,
     /// How long the burst counts for, by the witness in the middle.
     pub charged: Millis,
 }
@@ -82,7 +100,7 @@ impl Count {
         // Whoever did not see it in time counts as having seen it last, so that less than half of the witnesses move the middle
         // only between what honest ones saw.
         let middle = took.get(witnesses / 2).copied().unwrap_or(terms.longest());
-        Self { heard: Vec::new(), spoke, in_time: took.len(), charged: terms.charged(middle) }
+        Self { heard: Vec::new(), spoke, in_time: took.len(), proven: 0, charged: terms.charged(middle) }
     }
 }
 
@@ -90,12 +108,13 @@ impl Count {
 #[must_use]
 pub(super) fn count(record: &AuditRecord, zone: &ZoneId) -> Count {
     let digest = record.answer.as_ref().map(|a| a.answer.statement().digest(zone, record.number, &record.node));
-    let tag = |witness| digest.as_ref().map(|digest| receipt_tag(witness, digest));
+    let tags = |witness| digest.as_ref().map(|digest| Tags { arrived: receipt_tag(witness, digest), proven: proven_tag(witness, digest) });
     let heard: Vec<Heard> =
-        record.witnesses.iter().zip(&record.said).map(|(witness, said)| Heard::of(&record.terms, said, tag(witness))).collect();
+        record.witnesses.iter().zip(&record.said).map(|(witness, said)| Heard::of(&record.terms, said, tags(witness))).collect();
     let spoke = heard.iter().filter(|h| !matches!(h, Heard::Nothing | Heard::Both)).count();
-    let mut took: Vec<Millis> = heard.iter().filter_map(|h| if let Heard::InTime { took } = h { Some(*took) } else { None }).collect();
-    Count { heard, ..Count::new(&record.terms, record.witnesses.len(), spoke, &mut took) }
+    let mut took: Vec<Millis> = heard.iter().filter_map(|h| if let Heard::InTime { took, .. } = h { Some(*took) } else { None }).collect();
+    let proven = heard.iter().filter(|h| matches!(h, Heard::InTime { proven: true, .. })).count();
+    Count { heard, proven, ..Count::new(&record.terms, record.witnesses.len(), spoke, &mut took) }
 }
 
 /// What an audit's statements amount to.
@@ -112,6 +131,22 @@ pub fn verdict(record: &AuditRecord, count: &Count) -> Verdict {
     } else {
         Verdict::Failed
     }
+}
+
+/// And for the GPUs that it asked, apart from the CPU.
+#[must_use]
+pub(super) fn gpu_verdict(record: &AuditRecord, count: &Count) -> Option<Verdict> {
+    let witnesses = record.witnesses.len();
+    let answered = record.answer.as_ref().is_some_and(|answer| !answer.answer.roots.is_empty());
+    (!record.gpus.is_empty()).then_some(if record.contradicted {
+        Verdict::Contradicted
+    } else if record.voided.is_some() || count.spoke < quorum(witnesses) {
+        Verdict::Void
+    } else if answered && 2 * count.proven > witnesses {
+        Verdict::Passed
+    } else {
+        Verdict::Failed
+    })
 }
 
 /// Why a kept audit does not say what it should.
@@ -151,8 +186,11 @@ pub struct Recount {
     pub most: u64,
     /// Why it counts for nobody, whatever was said: the ledger's word.
     pub voided: Option<Voided>,
-    /// What follows from it.
+    /// What follows from it for the CPU.
     pub verdict: Verdict,
+    /// And for the GPUs that it asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_verdict: Option<Verdict>,
 }
 
 /// Counts a kept audit again, with the answer's signature and each of its hashes.
@@ -179,7 +217,7 @@ pub fn recount(record: &AuditRecord, zone: &ZoneId) -> Result<Recount, RecountEr
         largest = Some(found);
     }
     let count = count(record, zone);
-    let verdict = verdict(record, &count);
+    let (verdict, gpu_verdict) = (verdict(record, &count), gpu_verdict(record, &count));
     let most = audit_threshold(record.rate, record.terms.burst);
-    Ok(Recount { count, largest, most, voided: record.voided, verdict })
+    Ok(Recount { count, largest, most, voided: record.voided, verdict, gpu_verdict })
 }

@@ -5,6 +5,7 @@
 
 use super::records::{AuditState, NodeAudit};
 use super::{GROUP, MEMBER, NEIGHBOUR, SLOT, node_audit, put_node_audit, put_state, state};
+use crate::records::Node;
 use crate::tables::{self, OFFER_OF_NODE, any, get, key, keys_between, mark, prefix_end, put, tail_id};
 use pasture_types::event::Hash32;
 use pasture_types::state::{StateRead, StateWrite};
@@ -19,7 +20,7 @@ pub(crate) fn changed(s: &mut dyn StateWrite, id: &NodeId) {
     let found = node_audit(s, id);
     let passed = found.as_ref().is_some_and(|r| r.first_pass.is_some());
     let on = found.as_ref().is_some_and(|r| r.roster.is_some());
-    let wanted = node.open_leases > 0 || (!passed && any(s, &key(OFFER_OF_NODE, &[&id.0])));
+    let wanted = wanted(s, &node, passed);
     if wanted == on {
         return;
     }
@@ -32,6 +33,13 @@ pub(crate) fn changed(s: &mut dyn StateWrite, id: &NodeId) {
         leave(s, &node.provider, &record);
     }
     put_node_audit(s, &record);
+}
+
+/// Who is watched: nodes with open leases, and of those on offer who never passed, or declares GPUs, which are matched only while a
+/// proof of them stands.
+pub(super) fn wanted(s: &dyn StateRead, node: &Node, passed: bool) -> bool {
+    let unproven = !passed || !node.declaration.resources.gpus.is_empty();
+    node.open_leases > 0 || (unproven && any(s, &key(OFFER_OF_NODE, &[&node.id.0])))
 }
 
 fn slot_key(slot: u32) -> Vec<u8> {

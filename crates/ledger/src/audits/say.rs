@@ -4,14 +4,14 @@
 //! passed over, and a transaction that brings nothing new fails. Who carries a statement does not matter.
 
 use super::records::{Answered, AuditRecord, NodeAudit, Said};
-use super::{audit, judge, node_audit, put_audit, put_node_audit, roster};
+use super::{audit, gpu, judge, node_audit, put_audit, put_node_audit, roster};
 use crate::apply::Tx;
 use crate::error::TxError;
 use crate::validate::at_most;
 use crate::{proofs, seams, tables};
 use pasture_types::audit::{
-    Answer, AuditAction, HeartbeatBundle, MAX_ANSWERS, MAX_BUNDLED_EPOCHS, MAX_RECEIPTS, MAX_WITNESSES, Placement, ReceiptBatch,
-    SignedStatement, audit_seed, largest_share,
+    Answer, AuditAction, HeartbeatBundle, MAX_ANSWERS, MAX_BUNDLED_EPOCHS, MAX_PATH, MAX_RECEIPTS, MAX_SUMS, MAX_WITNESSES, Placement,
+    ReceiptBatch, SignedStatement, WrongProduct, audit_seed, gpu_devices, largest_share,
 };
 use pasture_types::keys::Signature;
 use pasture_types::proof::{Heartbeat, ResourceClass, heartbeat_seed, share_hash};
@@ -27,6 +27,7 @@ pub(crate) fn act(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &AuditAction)
         AuditAction::Contradiction { audit, one, other } => contradiction(s, tx, *audit, one, other),
         AuditAction::Place { placement, signatures } => place(s, tx, placement, signatures),
         AuditAction::Heartbeats(bundle) => heartbeats(s, tx, bundle),
+        AuditAction::WrongProduct(wrong) => wrong_product(s, tx, wrong),
     }
 }
 
@@ -85,6 +86,9 @@ fn take_answer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, answer: &Answer) -> Resu
     if record.answer.as_ref().is_some_and(|known| known.answer.statement() == statement) {
         return Ok(false);
     }
+    if !answer.roots.is_empty() && answer.roots.len() != gpu_devices(&record.gpus).len() {
+        return Err(TxError::Audit("it does not have one product for each GPU that was asked"));
+    }
     if !answer.set.is_sound(record.witnesses.len()) {
         return Err(TxError::Audit("its set does not hold one nonce each of more than two thirds of the witnesses"));
     }
@@ -132,6 +136,22 @@ fn contradiction(
     }
     for said in [one, other] {
         signed(&record.node, &said.statement.digest(&tx.env.zone.id, number, &record.node), &said.signature, "the node's statement")?;
+    }
+    caught(s, tx, &mut record);
+    put_audit(s, &record);
+    Ok(())
+}
+
+/// Convicts a node of a product that it signed the root of.
+fn wrong_product(s: &mut dyn StateWrite, tx: &mut Tx<'_>, wrong: &WrongProduct) -> Result<(), TxError> {
+    at_most("bytes of sums", wrong.sums.len() as u64, MAX_SUMS as u64)?;
+    at_most("hashes of a path", wrong.path.len() as u64, MAX_PATH as u64)?;
+    let mut record = audit(s, wrong.audit).ok_or_else(|| TxError::unknown("audit", &wrong.audit))?;
+    if record.contradicted {
+        return Err(NOTHING_NEW);
+    }
+    if !gpu::is_wrong(&record, wrong) {
+        return Err(TxError::Audit("this entry is not in the product that the node signed, or it is what it must be"));
     }
     caught(s, tx, &mut record);
     put_audit(s, &record);

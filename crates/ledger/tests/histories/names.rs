@@ -78,6 +78,7 @@ pub(crate) fn action(action: &Action) -> &'static str {
             AuditAction::Contradiction { .. } => "audit contradiction",
             AuditAction::Place { .. } => "audit place",
             AuditAction::Heartbeats(_) => "heartbeats",
+            AuditAction::WrongProduct(_) => "audit wrong product",
         },
         Action::Market(a) => match a {
             MarketAction::PauseOffer { .. } => "pause offer",
@@ -236,6 +237,7 @@ fn audit(event: &AuditEvent) -> String {
             format!("audit {}{}", plain(verdict), if *repeated { ", to be repeated" } else { "" })
         }
         AuditEvent::Rated { .. } => "node rated".into(),
+        AuditEvent::GpusJudged { verdict, .. } => format!("GPUs' audit {}", plain(verdict)),
     }
 }
 

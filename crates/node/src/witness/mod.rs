@@ -7,6 +7,7 @@
 //! Guarantees: it speaks only of audits that were drawn while this process ran, once of each, so that no restart makes it say two
 //! different things; a node that is slow or gone holds up no other. The operator's account pays. It judges nothing.
 
+mod products;
 mod visit;
 mod words;
 
@@ -16,10 +17,11 @@ use pasture_gateway::Addresses;
 use pasture_ledger::{AuditRecord, query};
 use pasture_machine::decode_events;
 use pasture_rt::{Clock, TaskHandle, TaskKind};
-use pasture_types::audit::{Answer, AuditAction, AuditEvent, Receipt, receipt_tag};
+use pasture_types::audit::{Answer, AuditAction, AuditEvent, Receipt, WrongProduct, proven_tag, receipt_tag};
 use pasture_types::event::Event;
 use pasture_types::tx::Action;
 use pasture_types::{Millis, NodeId, SigningKey, Timestamp, ZoneId};
+use products::Frauds;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +39,8 @@ const MAX_VISITS: usize = 512;
 const FRESH: Millis = Millis(10_000);
 /// An epoch has so many times at which what waits goes on the ledger; half of the time is left to whoever carries it then.
 const FLUSHES_PER_EPOCH: u64 = 8;
+/// Opening products may take this part of the time that an audit has.
+const OPENING_PART: u64 = 4;
 /// The most often that happens.
 const LEAST_FLUSH: Duration = Duration::from_millis(250);
 /// How long after the start an unknown address is this validator's own fault: nodes announce themselves again within it.
@@ -84,6 +88,7 @@ struct Visited {
     round_trip: Option<Millis>,
     receipt: Receipt,
     answer: Option<Answer>,
+    wrong: Option<WrongProduct>,
 }
 
 impl Witness {
@@ -107,7 +112,8 @@ impl Witness {
         let mut blocks = self.chain.subscribe();
         let (height, began) = (self.chain.status().height, self.now());
         let (done, mut visited) = mpsc::channel(MAX_VISITS);
-        let (mut words, mut round_trips, mut visits) = (Words::default(), RoundTrips::default(), 0usize);
+        let (mut words, mut frauds) = (Words::default(), Frauds::default());
+        let (mut round_trips, mut visits) = (RoundTrips::default(), 0usize);
         let mut flush = tokio::time::interval(self.flush_every());
         flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut saying: Option<TaskHandle<()>> = None;
@@ -131,9 +137,10 @@ impl Witness {
                         round_trips.learn(seen.node, took, self.now());
                     }
                     words.note(seen.audit, seen.receipt, seen.answer);
+                    frauds.note(seen.wrong);
                 }
-                _ = flush.tick(), if !words.is_empty() && saying.as_ref().is_none_or(TaskHandle::is_finished) => {
-                    saying = self.say(&mut words);
+                _ = flush.tick(), if !(words.is_empty() && frauds.is_empty()) && saying.as_ref().is_none_or(TaskHandle::is_finished) => {
+                    saying = self.say(&mut words, &mut frauds);
                 }
             }
         }
@@ -176,7 +183,11 @@ impl Witness {
         if url.is_none() && self.now().since(began) < LEARNING {
             return false;
         }
-        let visit = url.map(|url| Visit { zone: self.zone, key: self.key.clone(), audit, url, round_trip: round_trips.lowest(&node) });
+        // A witness that waits for products must still have its receipt there in time.
+        let halted = self.chain.state().map_or(Millis::default(), |state| query::clock(&state).halted);
+        let open_within = Duration::from_millis(audit.until_shifted.plus(halted).since(audit.drawn_at).0 / OPENING_PART);
+        let (zone, key, round_trip) = (self.zone, self.key.clone(), round_trips.lowest(&node));
+        let visit = url.map(|url| Visit { zone, key, audit, url, round_trip, open_within });
         let (done, zone, own) = (done.clone(), self.zone, self.key.node_id());
         pasture_rt::spawn(TaskKind::Audit, async move {
             let (round_trip, seen) = match &visit {
@@ -184,33 +195,35 @@ impl Witness {
                 None => (None, Err(visit::Unseen::Wrong("the node has not said where it is"))),
             };
             let rtt_ms = round_trip.map_or(0, |ms| u16::try_from(ms.0).unwrap_or(u16::MAX));
-            let (receipt, answer) = match seen {
+            let (receipt, answer, wrong) = match seen {
                 Ok(seen) => {
                     let elapsed_ms = u16::try_from(seen.elapsed.0).unwrap_or(u16::MAX);
-                    let tag = receipt_tag(&own, &seen.answer.statement().digest(&zone, number, &node));
+                    let digest = seen.answer.statement().digest(&zone, number, &node);
+                    let tag = if seen.opened.proven { proven_tag(&own, &digest) } else { receipt_tag(&own, &digest) };
                     tracing::debug!(number, node = %node.short(), elapsed_ms, rtt_ms, "watched a capacity check");
-                    (Receipt { offset: 0, elapsed_ms, rtt_ms, tag }, Some(seen.answer))
+                    (Receipt { offset: 0, elapsed_ms, rtt_ms, tag }, Some(seen.answer), seen.opened.wrong)
                 }
                 Err(why) => {
                     tracing::info!(number, node = %node.short(), %why, "a capacity check was not answered in time");
-                    (Receipt { offset: 0, elapsed_ms: 0, rtt_ms, tag: 0 }, None)
+                    (Receipt { offset: 0, elapsed_ms: 0, rtt_ms, tag: 0 }, None, None)
                 }
             };
             // The witness is gone with its chain.
-            let _ = done.send(Visited { audit: number, node, round_trip, receipt, answer }).await;
+            let _ = done.send(Visited { audit: number, node, round_trip, receipt, answer, wrong }).await;
         });
         true
     }
 
     /// Puts what waits on the ledger; what does not get there is tried again with the next round.
-    fn say(&self, words: &mut Words) -> Option<TaskHandle<()>> {
+    fn say(&self, words: &mut Words, frauds: &mut Frauds) -> Option<TaskHandle<()>> {
         let state = self.chain.state().ok()?;
         let own = self.key.node_id();
         let record = |number| query::audit(&state, number);
         words.forget(&own, record);
         let batch = words.batch(&own, record);
         let answers = words.answers(|number| record(number).is_some_and(|audit| self.carries(&state, &audit)));
-        if batch.is_none() && answers.is_empty() {
+        let wrong = frauds.shown(record);
+        if batch.is_none() && answers.is_empty() && wrong.is_empty() {
             return None;
         }
         // Apart: an answer that another carried meanwhile must not take the receipts with it.
@@ -222,6 +235,7 @@ impl Witness {
         if !answers.is_empty() {
             transactions.push(AuditAction::Answers(answers));
         }
+        transactions.extend(wrong.into_iter().map(AuditAction::WrongProduct));
         let purse = self.purse.clone();
         Some(pasture_rt::spawn(TaskKind::Audit, async move {
             for action in transactions {
@@ -255,6 +269,7 @@ pub(crate) fn unspoken(number: u64, node: NodeId, witnesses: Vec<NodeId>) -> Aud
         randomness: pasture_types::event::Hash32([2; 32]),
         rate: 1,
         terms: pasture_types::audit::AuditParams::production().terms(),
+        gpus: vec![],
         said: vec![pasture_ledger::Said::Nothing; witnesses.len()],
         witnesses,
         until_shifted: Timestamp(9),
@@ -262,6 +277,7 @@ pub(crate) fn unspoken(number: u64, node: NodeId, witnesses: Vec<NodeId>) -> Aud
         contradicted: false,
         voided: None,
         verdict: None,
+        gpu_verdict: None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! set that holds no nonce which its witness did not sign, and for this witness's own nonce if that is in it. Whether the work
 //! is enough is the ledger's to say.
 
+use super::products::{self, Opened};
 use futures::StreamExt as _;
 use pasture_api::{ApiClient, ApiError, BurstWord, NonceOffer, SignedSet, SignedShares};
 use pasture_ledger::AuditRecord;
@@ -29,6 +30,8 @@ pub(super) struct Visit {
     pub(super) url: String,
     /// The lowest round trip that is known of the node.
     pub(super) round_trip: Option<Millis>,
+    /// How long the opening of its GPUs' products may take.
+    pub(super) open_within: Duration,
 }
 
 /// What a witness saw.
@@ -36,6 +39,7 @@ pub(super) struct Visit {
 pub(super) struct Seen {
     pub(super) answer: Answer,
     pub(super) elapsed: Millis,
+    pub(super) opened: Opened,
 }
 
 /// Why nothing that counts was seen.
@@ -68,7 +72,9 @@ impl Visit {
             let on_the_way = round_trip.unwrap_or_default().min(self.audit.terms.rtt_cap);
             let most = Millis(self.audit.terms.longest().0.saturating_add(on_the_way.0));
             let watched = tokio::time::timeout(Duration::from_millis(most.0), self.watch(&node)).await;
-            watched.unwrap_or(Err(Unseen::Late(most)))
+            let mut seen = watched.unwrap_or(Err(Unseen::Late(most)))?;
+            seen.opened = products::open(self, &node, &seen.answer).await;
+            Ok(seen)
         }
         .await;
         (round_trip, outcome)
@@ -101,7 +107,7 @@ impl Visit {
                 (BurstWord::Set(signed), _) => set = Some(self.read_set(&signed, nonce)?),
                 (BurstWord::Shares(shares), Some(set)) => {
                     let elapsed = millis(begun.elapsed());
-                    return Ok(Seen { answer: self.read_shares(&shares, set)?, elapsed });
+                    return Ok(Seen { answer: self.read_shares(&shares, set)?, elapsed, opened: Opened::default() });
                 }
                 (BurstWord::Shares(_), None) => return Err(Unseen::Wrong("the node sent shares of no set")),
             }
@@ -163,7 +169,7 @@ mod tests {
     fn visit() -> Visit {
         let witnesses: Vec<NodeId> = (1..=4).map(|n| key(n).node_id()).collect();
         let audit = super::super::unspoken(7, key(9).node_id(), witnesses);
-        Visit { zone: ZONE, key: key(1), audit, url: String::new(), round_trip: None }
+        Visit { zone: ZONE, key: key(1), audit, url: String::new(), round_trip: None, open_within: Duration::ZERO }
     }
 
     fn signed_nonce(v: &Visit, witness: u8, nonce: u64) -> pasture_types::keys::Signature {

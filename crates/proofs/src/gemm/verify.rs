@@ -72,6 +72,12 @@ impl Check {
         Self { n: shape.n(), beacon, r, v, sum_r, sum_v }
     }
 
+    /// The width of the products that it checks.
+    #[must_use]
+    pub const fn n(&self) -> u32 {
+        self.n
+    }
+
     /// Checks a proof's bytes against the root that was fixed before the beacon.
     ///
     /// # Errors

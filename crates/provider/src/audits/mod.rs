@@ -8,19 +8,23 @@
 //! nothing. What leases lose by it is told to each. It judges nothing.
 
 mod burst;
+mod products;
 mod state;
 
 use crate::context::Context;
 use crate::detect;
 use crate::lease::Event;
 use pasture_api::data::Phase;
-use pasture_api::{BurstWord, Problem, SignedSet, SignedShares};
+use pasture_api::{BeaconWord, BurstWord, Problem, SignedSet, SignedShares};
+use pasture_proofs::Beacon;
 use pasture_rt::{ShutdownToken, TaskHandle, TaskKind};
 use pasture_store::{RecordFile, StoreError};
-use pasture_types::audit::{Answer, AuditAction, NonceSet, PackedShares, Statement};
+use pasture_types::audit::{Answer, AuditAction, NonceSet, PackedShares, Statement, roots_digest};
+use pasture_types::event::Hash32;
 use pasture_types::keys::Signature;
 use pasture_types::tx::Action;
-use pasture_types::{Millis, NodeId, Timestamp};
+use pasture_types::{Millis, NodeId, PublicKey, Timestamp};
+use products::{ProductEngine, Products};
 use serde::{Deserialize, Serialize};
 use state::{Audit, Taken};
 use std::collections::{BTreeMap, VecDeque};
@@ -40,6 +44,10 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 const LOOK_DEADLINE: Duration = Duration::from_secs(2);
 /// A witness hears a set and shares, and no more.
 const WORDS: usize = 2;
+/// Times that one witness may have products opened: its answer may break off on the way.
+const OPENINGS: u8 = 3;
+/// GPUs may take this part of the burst longer than the CPU, whose answer waits for them.
+const PRODUCTS_LATER: u32 = 8;
 
 /// What was signed about an audit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -58,7 +66,15 @@ struct Offer {
     reply: oneshot::Sender<Result<mpsc::Receiver<BurstWord>, Problem>>,
 }
 
+/// A witness that has the roots asks for rows.
+struct Opening {
+    audit: u64,
+    word: BeaconWord,
+    reply: oneshot::Sender<Result<Vec<u8>, Problem>>,
+}
+
 enum Request {
+    Open(Opening),
     /// The ledger told of an audit of this node.
     Drawn(u64),
     Offer(Offer),
@@ -95,6 +111,13 @@ impl BurstHandle {
         self.0.try_send(Request::Offer(Offer { audit, witness, nonce, signature, reply })).map_err(busy)?;
         answer.await.unwrap_or_else(|_| Err(Problem::unavailable("this node is stopping")))
     }
+    /// Opens the products of an audit's GPUs for a witness.
+    pub(crate) async fn open(&self, audit: u64, word: BeaconWord) -> Result<Vec<u8>, Problem> {
+        let (reply, answer) = oneshot::channel();
+        let busy = |_| Problem::unavailable("too many requests wait here");
+        self.0.try_send(Request::Open(Opening { audit, word, reply })).map_err(busy)?;
+        answer.await.unwrap_or_else(|_| Err(Problem::unavailable("this node is stopping")))
+    }
 }
 
 /// An audit and those who listen to it.
@@ -104,13 +127,23 @@ struct Open {
     signed: Option<Signed>,
     /// A former process signed its set: there will be no more than is on disk.
     spent: bool,
+    /// Its GPUs' products with what names their roots, and how often each witness had them opened.
+    products: Option<(Products, Hash32)>,
+    opened: BTreeMap<NodeId, u8>,
+}
+
+/// What a burst found.
+struct Found {
+    nonces: Vec<u64>,
+    took: Duration,
+    products: Option<Products>,
 }
 
 /// A burst that is computed.
 struct Computing {
     number: u64,
     set: NonceSet,
-    work: TaskHandle<Option<(Vec<u64>, Duration)>>,
+    work: TaskHandle<Option<Found>>,
 }
 
 struct Bursts {
@@ -123,6 +156,7 @@ struct Bursts {
     computing: Option<Computing>,
     looked: Option<Instant>,
     threads: u64,
+    engine: Option<Arc<dyn ProductEngine>>,
 }
 
 /// Runs until shutdown.
@@ -137,12 +171,13 @@ pub(crate) async fn run(ctx: Arc<Context>, queue: BurstQueue, cancel: ShutdownTo
         }
     };
     let threads = u64::from(detect::cpu_cores());
-    let bursts = Bursts { ctx, file, log, open: BTreeMap::new(), ready: VecDeque::new(), computing: None, looked: None, threads };
+    let engine = products::engine(ctx.options.gpus.as_ref());
+    let bursts = Bursts { engine, ctx, file, log, open: BTreeMap::new(), ready: VecDeque::new(), computing: None, looked: None, threads };
     let _ = cancel.guard(bursts.serve(queue)).await;
 }
 
 /// The end of the burst that is computed; never, if there is none.
-async fn ended(computing: &mut Option<Computing>) -> Option<(Vec<u64>, Duration)> {
+async fn ended(computing: &mut Option<Computing>) -> Option<Found> {
     match computing {
         Some(computing) => computing.work.ended().await.flatten(),
         None => std::future::pending().await,
@@ -155,6 +190,7 @@ impl Bursts {
             tokio::select! {
                 request = queue.0.recv() => match request {
                     Some(Request::Offer(offer)) => self.take(offer).await,
+                    Some(Request::Open(opening)) => self.open_products(opening),
                     Some(Request::Drawn(number)) => {
                         self.looked = None;
                         if let Err(problem) = self.known(number).await {
@@ -200,7 +236,7 @@ impl Bursts {
         self.looked = None;
         let signed = self.log.iter().find(|s| s.audit == number).cloned();
         let spent = signed.is_some();
-        self.open.insert(number, Open { audit, listeners: vec![], signed, spent });
+        self.open.insert(number, Open { audit, listeners: vec![], signed, spent, products: None, opened: BTreeMap::new() });
         while self.open.len() > KEPT {
             self.open.pop_first();
         }
@@ -243,7 +279,11 @@ impl Bursts {
         // The hashing begins at once; what it is computed from is signed meanwhile.
         let (seed, time) = (open.audit.seed(&set), Duration::from_millis(open.audit.burst.0));
         let (threads, cancel) = (self.threads, self.ctx.cancel.clone());
-        let work = pasture_rt::spawn(TaskKind::Audit, burst::compute(seed, threads, time, cancel));
+        let products = products::compute(self.engine.clone(), open.audit.products(&set), time + time / PRODUCTS_LATER, cancel.clone());
+        let work = pasture_rt::spawn(TaskKind::Audit, async move {
+            let (hashed, products) = tokio::join!(burst::compute(seed, threads, time, cancel), products);
+            hashed.map(|(nonces, took)| Found { nonces, took, products })
+        });
         let statement = Statement { set: set.digest(), shares: None };
         let signature = self.ctx.options.node_key.sign(&statement.digest(&self.ctx.facts.zone, number, &self.ctx.node));
         let signed = Signed { audit: number, set: SignedSet::new(&set, &signature, &signatures), shares: None };
@@ -290,22 +330,63 @@ impl Bursts {
     }
 
     /// A burst is over.
-    async fn found(&mut self, found: Option<(Vec<u64>, Duration)>) {
+    async fn found(&mut self, found: Option<Found>) {
         let Some(Computing { number, set, .. }) = self.computing.take() else { return };
-        let Some((nonces, took)) = found else { return };
+        let Some(Found { nonces, took, products }) = found else { return };
         let took = Millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         self.tell_leases(took);
         let Some((mut signed, until)) = self.open.get(&number).and_then(|o| Some((o.signed.clone()?, o.audit.until))) else { return };
         let Some(shares) = PackedShares::pack(&nonces) else { return };
-        let answer = Answer::signed(&self.ctx.facts.zone, number, set, shares, &self.ctx.options.node_key);
+        let roots: Vec<Hash32> = products.iter().flat_map(|all| all.iter()).map(|made| Hash32(made.root())).collect();
+        let named = roots_digest(&roots);
+        let answer = Answer::with_roots(&self.ctx.facts.zone, number, set, shares, roots, &self.ctx.options.node_key);
         signed.shares = Some(SignedShares::new(&answer));
         if let Err(error) = self.write(signed.clone()).await {
             self.give_up(number, &error);
             return;
         }
+        if let Some(open) = self.open.get_mut(&number) {
+            open.products = products.map(|made| (made, named));
+        }
         self.tell(number, signed);
         tracing::info!(number, ms = took.0, "a capacity check was answered");
         self.carry_later(answer, until);
+    }
+
+    /// Opens products for a witness; the rows are computed again beside the loop.
+    fn open_products(&mut self, opening: Opening) {
+        let Opening { audit, word, reply } = opening;
+        match self.may_open(audit, &word) {
+            Ok((products, beacon)) => {
+                pasture_rt::spawn_blocking(TaskKind::Audit, move || {
+                    let opened: Vec<Vec<u8>> = products.iter().map(|made| made.open(beacon)).collect();
+                    // A witness that went away again is no error.
+                    let _ = reply.send(Ok(pasture_api::join_opened(&opened)));
+                });
+            }
+            Err(problem) => {
+                let _ = reply.send(Err(problem));
+            }
+        }
+    }
+
+    fn may_open(&mut self, number: u64, word: &BeaconWord) -> Result<(Products, Beacon), Problem> {
+        let (zone, node) = (self.ctx.facts.zone, self.ctx.node);
+        let open = self.open.get_mut(&number).ok_or_else(|| Problem::not_found("audit of this node"))?;
+        let witness = word.offer.witness;
+        if !open.audit.is_watched_by(&witness) {
+            return Err(Problem::forbidden("this key is not one of the audit's witnesses"));
+        }
+        let (products, named) = open.products.clone().ok_or_else(|| Problem::conflict("this machine proved no GPUs in this audit"))?;
+        let bad = |_| Problem::unauthorized("this is not signed by the witness that it names");
+        let signature = Signature::try_from(&word.signature).map_err(bad)?;
+        PublicKey::from(witness).verify(&word.offer.digest(&zone, number, &node, &named), &signature).map_err(bad)?;
+        let times = open.opened.entry(witness).or_default();
+        if *times >= OPENINGS {
+            return Err(Problem::conflict("this witness had them opened often enough"));
+        }
+        *times += 1;
+        Ok((products, Beacon(word.offer.beacon(&zone, number, &node, &named))))
     }
 
     /// The burst took this from those who run here.

@@ -4,7 +4,8 @@
 //! changed again; who is no witness of the audit is refused. No clock, no I/O.
 
 use pasture_api::AuditDetail;
-use pasture_types::audit::{MAX_WITNESSES, NonceSet, audit_seed, quorum};
+use pasture_proofs::gemm::{Audited, Product};
+use pasture_types::audit::{MAX_AUDITED_GPUS, MAX_WITNESSES, NonceSet, audit_seed, gpu_devices, quorum};
 use pasture_types::keys::Signature;
 use pasture_types::proof::ResourceClass;
 use pasture_types::{Millis, NodeId, Timestamp};
@@ -23,6 +24,8 @@ pub(super) struct Audit {
     witnesses: Vec<NodeId>,
     /// How long its burst is.
     pub(super) burst: Millis,
+    /// What each GPU that is asked has to show, in the order of devices.
+    rates: Vec<u64>,
     /// Until when statements about it are taken.
     pub(super) until: Timestamp,
     offers: BTreeMap<usize, (u64, Signature)>,
@@ -45,7 +48,9 @@ pub(super) enum Taken {
 impl Audit {
     /// `None` if it is another node's, or over, or nothing that a ledger draws.
     pub(super) fn new(detail: &AuditDetail, node: &NodeId) -> Option<Self> {
-        let sound = (1..=MAX_WITNESSES).contains(&detail.witnesses.len()) && detail.burst <= MAX_BURST;
+        let devices: u32 = detail.gpus.iter().map(|claim| u32::from(claim.count)).sum();
+        let sound =
+            (1..=MAX_WITNESSES).contains(&detail.witnesses.len()) && detail.burst <= MAX_BURST && devices <= u32::from(MAX_AUDITED_GPUS);
         (sound && detail.node == *node && detail.verdict.is_none()).then(|| Self {
             number: detail.number,
             node: detail.node,
@@ -53,6 +58,7 @@ impl Audit {
             randomness: detail.randomness.0,
             witnesses: detail.witnesses.iter().map(|w| w.witness).collect(),
             burst: detail.burst,
+            rates: gpu_devices(&detail.gpus),
             until: detail.until,
             offers: BTreeMap::new(),
             closed: false,
@@ -78,6 +84,14 @@ impl Audit {
         let mask = self.offers.keys().fold(0u64, |mask, at| mask | 1 << at);
         let (nonces, signatures) = self.offers.values().copied().unzip();
         Taken::Complete(NonceSet { mask, nonces }, signatures)
+    }
+
+    /// What its GPUs compute.
+    pub(super) fn products(&self, set: &NonceSet) -> Vec<Product> {
+        let Self { randomness, epoch, node, burst, .. } = *self;
+        let audited = Audited { randomness, epoch, node, nonces: set.digest().0, burst };
+        let product = |(device, rate): (u16, &u64)| audited.product(device, *rate);
+        (0u16..).zip(&self.rates).map(product).collect::<Option<_>>().unwrap_or_default()
     }
 
     /// What the burst is computed from.
@@ -106,8 +120,10 @@ mod tests {
             rate: 1,
             burst: Millis(100),
             witnesses: (0..witnesses).map(|n| WitnessView { witness: NodeId([n; 32]), word: None }).collect(),
+            gpus: vec![],
             answer: None,
             verdict: None,
+            gpu_verdict: None,
         }
     }
 

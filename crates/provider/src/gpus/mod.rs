@@ -176,17 +176,22 @@ pub(crate) fn lines(devices: &[HeldGpu]) -> Vec<GpuLine> {
     counted.into_iter().map(line).take(MAX_GPU_LINES).collect()
 }
 
-/// Whether a zone lets these GPUs be offered: nothing proves GPUs yet, so that only development zones lease them.
+/// Whether a zone lets these GPUs be offered: all, or those of models that its audits prove.
 pub(crate) fn allowed(gpus: Option<&Gpus>, params: &Params) -> Result<(), ProviderError> {
     match gpus {
         Some(gpus) if gpus.are_simulated() && !params.dev => {
             Err(ProviderError::Gpus("simulated GPUs are for trying things out: only a development network takes them, and this is none"))
         }
-        Some(_) if !params.market.gpu_leases => {
-            Err(ProviderError::Gpus("this network leases no GPUs: only development networks do, until a machine can prove its GPUs"))
-        }
+        Some(_) if !leased(params) => Err(ProviderError::Gpus(
+            "this network leases no GPUs: it neither is for development nor says what machines have to prove of them",
+        )),
         _ => Ok(()),
     }
+}
+
+/// Whether a zone leases any GPUs.
+fn leased(params: &Params) -> bool {
+    params.market.gpu_leases || (params.audits.active && !params.audits.gpus.is_empty())
 }
 
 /// The devices for a lease with these resources; empty if it wants none, `None` if they cannot be had.
@@ -194,7 +199,7 @@ pub(crate) fn reserve(ctx: &Context, resources: &Resources) -> Option<Vec<HeldGp
     if resources.gpus.is_empty() {
         return Some(vec![]);
     }
-    let gpus = ctx.options.gpus.as_ref().filter(|_| ctx.facts.params.market.gpu_leases)?;
+    let gpus = ctx.options.gpus.as_ref().filter(|_| leased(&ctx.facts.params))?;
     assign::assign(gpus.devices(), &ctx.leases.held_gpus(), &resources.gpus)
 }
 

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use futures::StreamExt as _;
 use pasture_api::burst::{SET_EVENT, SHARES_EVENT};
-use pasture_api::{BurstWord, NonceOffer, Problem};
+use pasture_api::{BeaconWord, BurstWord, NonceOffer, Problem};
 use pasture_types::PublicKey;
 use pasture_types::audit::nonce_digest;
 use pasture_types::keys::Signature;
@@ -26,7 +26,18 @@ use tokio_stream::wrappers::ReceiverStream;
 const MAX_OFFER: usize = 1_024;
 
 pub(super) fn routes() -> Router<Arc<Context>> {
-    Router::new().route("/audits/ping", get(|| async { StatusCode::NO_CONTENT })).route("/audits/{number}/nonce", post(nonce))
+    Router::new()
+        .route("/audits/ping", get(|| async { StatusCode::NO_CONTENT }))
+        .route("/audits/{number}/nonce", post(nonce))
+        .route("/audits/{number}/open", post(open))
+}
+
+async fn open(State(ctx): Ctx, Path(number): Path<u64>, body: Bytes) -> Result<Response, Problem> {
+    if body.len() > MAX_OFFER {
+        return Err(Problem::bad_request("this is too long for a beacon"));
+    }
+    let word: BeaconWord = serde_json::from_slice(&body).map_err(|e| Problem::bad_request(e.to_string()))?;
+    Ok(ctx.bursts.open(number, word).await?.into_response())
 }
 
 async fn nonce(State(ctx): Ctx, Path(number): Path<u64>, body: Bytes) -> Result<Response, Problem> {

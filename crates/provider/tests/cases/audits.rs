@@ -32,6 +32,8 @@ fn draw(bench: &Bench, number: u64, until: Timestamp) {
         witnesses: (0..4).map(|n| WitnessView { witness: witness(n).node_id(), word: None }).collect(),
         answer: None,
         verdict: None,
+        gpus: vec![],
+        gpu_verdict: None,
     };
     bench.network.ledger.lock().unwrap().audits.insert(number, detail);
 }

@@ -255,7 +255,7 @@ impl Zone {
         let Some(node) = self.nodes.get_mut(at) else { return };
         let Some(habit) = self.habits.get(node.habit) else { return };
         let until_shifted = Timestamp((epoch + 2) * self.params.epoch.0);
-        let first = node.audit.open.unwrap_or(OpenAudit { audit: None, epoch, until_shifted, missed: false, weak: false });
+        let first = node.audit.open.unwrap_or(OpenAudit { audit: None, epoch, until_shifted, missed: false, weak: false, cpu_settled: false, gpu_settled: true });
         node.audit.open = Some(OpenAudit { audit: Some(0), until_shifted, ..first });
         node.account.audits += u64::from(attempt == 1);
         let declared = real(RATE) * habit.claim;
@@ -283,7 +283,7 @@ impl Zone {
         match follows.then {
             Then::Repeat { missed, weak } => {
                 let again = now_of(self.epoch, &self.params).again;
-                node.audit.open = Some(OpenAudit { audit: None, epoch: open.epoch, until_shifted: again, missed, weak });
+                node.audit.open = Some(OpenAudit { audit: None, epoch: open.epoch, until_shifted: again, missed, weak, cpu_settled: false, gpu_settled: true });
                 node.lacking = weak || (missed && 3 * open.count.in_time <= WITNESSES);
                 forfeits = self.fault == Some(Fault::SlashAtOnce) && said == Verdict::Failed;
             }

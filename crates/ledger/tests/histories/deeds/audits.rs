@@ -51,9 +51,7 @@ fn answer(zone: &Zone, audit: &AuditRecord, nonce: u64, percent: u64) -> Option<
     let mut all: Vec<(u64, u64)> = (0..(full * percent / 100).max(AUDIT_SHARES as u64)).map(|n| (share_hash(&seed, n), n)).collect();
     all.sort_unstable();
     let nonces: Vec<u64> = all.into_iter().take(AUDIT_SHARES).map(|(_, n)| n).collect();
-    let mut answer = Answer { audit: audit.number, set, shares: PackedShares::pack(&nonces)?, signature: Signature::Ed25519([0; 64]) };
-    answer.signature = key.sign(&answer.statement().digest(&zone.genesis.zone(), audit.number, &audit.node));
-    Some(answer)
+    Some(Answer::signed(&zone.genesis.zone(), audit.number, set, PackedShares::pack(&nonces)?, key))
 }
 
 fn receipt(zone: &Zone, audit: &AuditRecord, witness: &NodeId, receipt: Receipt) -> Option<Action> {
