@@ -209,13 +209,8 @@ pub fn settle(
     checkpoint: Option<&Checkpoint>,
 ) -> Result<Place, NodeError> {
     let held = DataDir::open(dir)?;
-    if let Some(checkpoint) = checkpoint {
-        if *checkpoint.validators().zone() != genesis.zone().0 {
-            return Err(NodeError::Options("the checkpoint is another network's than the genesis".into()));
-        }
-        if read_genesis(&held.path().join(GENESIS))?.is_none() {
-            crate::checkpoint::replace_checkpoint(&held.path().join(CHECKPOINT), checkpoint)?;
-        }
+    if checkpoint.is_some_and(|checkpoint| *checkpoint.validators().zone() != genesis.zone().0) {
+        return Err(NodeError::Options("the checkpoint is another network's than the genesis".into()));
     }
     let mut network = network.clone();
     if let Some(address) = address {
@@ -229,11 +224,11 @@ pub fn settle(
         network.validators.retain(|peer| peer.key != key);
         network.validators.push(Peer { key, address });
     }
-    settle_in(held.path(), genesis, &network)
+    settle_in(held.path(), genesis, &network, checkpoint)
 }
 
 /// As [`settle`], in a directory that is held.
-pub(crate) fn settle_in(dir: &Path, genesis: &Genesis, network: &NetworkFile) -> Result<Place, NodeError> {
+pub(crate) fn settle_in(dir: &Path, genesis: &Genesis, network: &NetworkFile, checkpoint: Option<&Checkpoint>) -> Result<Place, NodeError> {
     if read_genesis(&dir.join(GENESIS))?.is_some() {
         return Err(NodeError::Options(format!("{} belongs to a network already: take another folder", dir.display())));
     }
@@ -252,6 +247,9 @@ pub(crate) fn settle_in(dir: &Path, genesis: &Genesis, network: &NetworkFile) ->
         if network.validators.iter().all(|peer| peer.key.0 == own) {
             return Err(NodeError::Options("the file of addresses names no other validator, so that there is nobody to follow".into()));
         }
+    }
+    if let Some(checkpoint) = checkpoint {
+        crate::checkpoint::replace_checkpoint(&dir.join(CHECKPOINT), checkpoint)?;
     }
     write_atomic(&dir.join(NETWORK), network.text()?.as_bytes())?;
     // Last: from here on the directory has a zone.

@@ -126,7 +126,7 @@ pub(crate) fn prepare(dir: &Path, count: usize, audits: bool, clock: &dyn Clock)
     let launch = Launch { name: "dev".into(), dev: true, audits, founders, accounts: vec![] };
     let (genesis, network) = launch.make(clock)?;
     // The first one last: where it has a zone, all have.
-    dirs.iter().rev().try_for_each(|dir| settle_in(dir, &genesis, &network).map(|_| ()))
+    dirs.iter().rev().try_for_each(|dir| settle_in(dir, &genesis, &network, None).map(|_| ()))
 }
 
 fn free_ports(count: usize) -> Result<Vec<u16>, NodeError> {
@@ -324,7 +324,9 @@ async fn watch(mut child: Child, what: &'static str, pid: u32, over: mpsc::Sende
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::zone::trusted_by;
     use crate::{NetworkFile, Place, announce, settle};
+    use pasture_light::Checkpoint;
     use pasture_rt::ManualClock;
 
     #[test]
@@ -379,8 +381,14 @@ mod tests {
         };
         // Whom the genesis does not name must say where it is.
         assert!(refused(2, None).contains("--address"));
-        let place = settle(dirs[2].path(), &genesis, &network, Some("127.0.0.1:7".parse().unwrap()), None).unwrap();
-        assert_eq!(place, Place::Candidate);
+        let (other, _) = launch(said[1..].to_vec()).make(&clock).unwrap();
+        let checkpoint = |genesis| Checkpoint::genesis(trusted_by(genesis).unwrap(), 0, 0);
+        let candidate = |given: &Checkpoint| settle(dirs[2].path(), &genesis, &network, Some("127.0.0.1:7".parse().unwrap()), Some(given));
+        assert!(candidate(&checkpoint(&other)).unwrap_err().to_string().contains("another network's"));
+        assert_eq!(candidate(&checkpoint(&genesis)).unwrap(), Place::Candidate);
+        let anchor = crate::checkpoint::anchor_in(dirs[2].path()).unwrap().unwrap();
+        assert_eq!((anchor.since, &anchor.validators), (0, trusted_by(&genesis).unwrap().hash()));
+        assert!(crate::checkpoint::anchor_in(dirs[1].path()).unwrap().is_none());
         let book = NetworkFile::load(dirs[2].path()).unwrap().unwrap();
         assert_eq!(book.validators.len(), network.validators.len() + 1);
         assert!(LocalZone::load(dirs[2].path()).unwrap().unwrap().genesis == genesis);

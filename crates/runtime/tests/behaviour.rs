@@ -41,6 +41,7 @@ on_an_engine!(
     no_network_means_loopback_only,
     an_open_network_does_not_reach_the_host,
     many_networks_at_once,
+    a_creation_that_is_cut_off_is_in_no_later_ones_way,
     logs_are_exact_binary_and_followed_from_before_the_start,
     a_log_resumed_anywhere_repeats_and_loses_nothing,
     a_log_dropped_in_mid_flow_resumes,
@@ -259,6 +260,19 @@ async fn many_networks_at_once(bench: Bench) {
     assert_eq!(bench.engine_networks().await.len(), count);
     let swept = bench.rt.sweep(&bench.owner, &BTreeSet::new()).await.unwrap();
     assert_eq!(swept.instances.len(), count);
+    assert_eq!(bench.engine_networks().await, Vec::<String>::new());
+}
+
+async fn a_creation_that_is_cut_off_is_in_no_later_ones_way(bench: Bench) {
+    let mut workload = bench.shell("true");
+    workload.network = Network::Open;
+    for cut_ms in (0..120).step_by(6) {
+        // The engine goes on with what it was asked for, beside what comes next.
+        let _ = timeout(Duration::from_millis(cut_ms), bench.rt.create(&workload)).await;
+        bench.rt.create(&workload).await.unwrap_or_else(|error| panic!("after {cut_ms} ms: {error}"));
+        let swept = bench.rt.sweep(&bench.owner, &BTreeSet::new()).await.unwrap();
+        assert_eq!(swept.instances.len(), 1, "after {cut_ms} ms");
+    }
     assert_eq!(bench.engine_networks().await, Vec::<String>::new());
 }
 

@@ -70,6 +70,9 @@ impl Inner {
             tries -= 1;
             match found(self.docker.remove_image(reference, None::<RemoveImageOptions>, None).await) {
                 Ok(_) => return Ok(()),
+                // What was built upon its layers went while the engine looked. The name is gone, which the next try finds; the image is not removed
+                // by its id, which may have another build's name by now.
+                Err(Error::DockerResponseServerError { status_code: 409, message }) if tries > 0 && message.contains(CHILDREN) => {}
                 Err(Error::DockerResponseServerError { status_code: 409, message }) => return Err(RuntimeError::Conflict(message)),
                 // A removal of another image that was built upon the same layers was faster.
                 Err(Error::DockerResponseServerError { status_code: 500, message }) if tries > 0 && message.contains("sha256:") => {}
@@ -78,6 +81,9 @@ impl Inner {
         }
     }
 }
+
+/// Part of what an engine says when other images are built upon one.
+const CHILDREN: &str = "dependent child images";
 
 impl Inner {
     /// What an image asks for when it runs, if it can run here at all: an engine only warns of another machine's programs.

@@ -167,18 +167,25 @@ impl Inner {
             }
         }
         let options = CreateContainerOptionsBuilder::default().name(&names.object).build();
-        match self.docker.create_container(Some(options), body).await.map_err(podman::as_docker) {
-            Ok(made) if bounded => self.bound_root(InstanceId(made.id)).await,
-            Ok(made) => Ok(InstanceId(made.id)),
-            Err(Error::DockerResponseServerError { status_code: 409, .. }) => self.existing(&names.object, owner, key).await,
-            Err(Error::DockerResponseServerError { status_code: 404, .. }) => {
-                Err(RuntimeError::NotFound { what: "image", name: workload.image.clone() })
+        for _ in 0..BETWEEN_LOOKS {
+            match self.docker.create_container(Some(options.clone()), body.clone()).await.map_err(podman::as_docker) {
+                Ok(made) if bounded => return self.bound_root(InstanceId(made.id)).await,
+                Ok(made) => return Ok(InstanceId(made.id)),
+                Err(Error::DockerResponseServerError { status_code: 409, .. }) => match self.existing(&names.object, owner, key).await? {
+                    Some(id) => return Ok(id),
+                    // Taken and not there: the engine still makes it, or removes it, for a call that was cut off.
+                    None => tokio::time::sleep(BETWEEN_PAUSE).await,
+                },
+                Err(Error::DockerResponseServerError { status_code: 404, .. }) => {
+                    return Err(RuntimeError::NotFound { what: "image", name: workload.image.clone() });
+                }
+                Err(Error::DockerResponseServerError { status_code: 400, message }) => {
+                    return Err(RuntimeError::Invalid { field: "workload", why: message });
+                }
+                Err(error) => return Err(self.engine_error(error)),
             }
-            Err(Error::DockerResponseServerError { status_code: 400, message }) => {
-                Err(RuntimeError::Invalid { field: "workload", why: message })
-            }
-            Err(error) => Err(self.engine_error(error)),
         }
+        Err(RuntimeError::Conflict(format!("the name {} stays taken by a container that the engine does not show", names.object)))
     }
 
     /// A network of this instance's own with the filter in place (or known not to be).
@@ -192,11 +199,12 @@ impl Inner {
         network
     }
 
-    async fn existing(&self, name: &str, owner: &Owner, key: &InstanceKey) -> Result<InstanceId, RuntimeError> {
-        let container = self.container(name).await?;
-        let id = container.as_ref().and_then(|container| container.id.clone());
-        match (container.map(seen).and_then(|seen| seen.key()), id) {
-            (Some((its_owner, its_key)), Some(id)) if its_owner == *owner && its_key == *key => Ok(InstanceId(id)),
+    /// The instance of this key, if the engine shows a container of that name.
+    async fn existing(&self, name: &str, owner: &Owner, key: &InstanceKey) -> Result<Option<InstanceId>, RuntimeError> {
+        let Some(container) = self.container(name).await? else { return Ok(None) };
+        let id = container.id.clone();
+        match (seen(container).key(), id) {
+            (Some((its_owner, its_key)), Some(id)) if its_owner == *owner && its_key == *key => Ok(Some(InstanceId(id))),
             _ => Err(RuntimeError::Conflict(format!("the name {name} is taken by a container that is not ours"))),
         }
     }

@@ -1,7 +1,7 @@
 //! A network for each instance. Guarantees: its own bridge, its own small subnet, never shared, found again by name.
 //! Does not: filter what leaves it (see [`super::firewall`]), offer IPv6, connect two instances.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
 
 use bollard::{
     errors::Error,
@@ -22,6 +22,14 @@ use crate::{InstanceKey, LABEL_INSTANCE, LABEL_OWNER, Owner, RuntimeError};
 const SUBNET_PREFIX: u8 = 28;
 /// Subnets tried before giving up; each is as likely to be free as the pool is empty.
 const MAX_SUBNET_ATTEMPTS: u32 = 64;
+/// Looks at a network that the engine is still making, or still removing, for a call that was cut off.
+const MAX_HALF_MADE_LOOKS: u32 = 100;
+/// Pause between these looks.
+const HALF_MADE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Part of what an engine says when it has a bridge for a name that it does not show yet, or no longer: the bridge is made before the
+/// network can be seen, and outlives it for a moment.
+const SAME_BRIDGE: &str = "networks have same bridge name";
 
 impl Inner {
     /// The network of this instance, made if missing; returns its name.
@@ -30,7 +38,8 @@ impl Inner {
         if self.network_exists(&names.object).await? {
             return Ok(names.object);
         }
-        for attempt in 0..MAX_SUBNET_ATTEMPTS {
+        let (mut attempt, mut looks) = (0, 0);
+        while attempt < MAX_SUBNET_ATTEMPTS && looks < MAX_HALF_MADE_LOOKS {
             let request = NetworkCreateRequest {
                 name: names.object.clone(),
                 driver: Some("bridge".into()),
@@ -53,7 +62,12 @@ impl Inner {
                     if self.network_exists(&names.object).await? {
                         return Ok(names.object);
                     }
-                    if !message.to_ascii_lowercase().contains("overlap") && !podman::is_taken(&message) {
+                    if message.to_ascii_lowercase().contains("overlap") || podman::is_taken(&message) {
+                        attempt += 1;
+                    } else if message.contains(SAME_BRIDGE) {
+                        looks += 1;
+                        tokio::time::sleep(HALF_MADE_PAUSE).await;
+                    } else {
                         return Err(RuntimeError::Engine { status: 403, message });
                     }
                 }
@@ -61,7 +75,7 @@ impl Inner {
             }
         }
         Err(RuntimeError::Conflict(format!(
-            "no free network in {}/{} after {MAX_SUBNET_ATTEMPTS} attempts",
+            "no free network in {}/{} after {attempt} attempts and {looks} looks at one of the same name",
             self.config.subnet_pool.0, self.config.subnet_pool.1
         )))
     }
