@@ -112,6 +112,23 @@ fn a_third_of_lying_witnesses_cannot_save_a_late_node() {
 }
 
 #[test]
+fn who_is_seen_at_the_repetition_only_is_not_paid_for_a_while() {
+    // Of four witnesses: so many saw the first attempt in time. A third of liars can make it two, and costs nobody anything.
+    for (seen, lapses) in [(0, true), (1, true), (2, false)] {
+        let mut w = world(4, params());
+        let first = w.drawn();
+        w.run(&first, BURST_HASHES, &|i| if i < seen { Word::InTime } else { Word::Late });
+        assert_eq!(w.until(first.number).verdict, Some(Verdict::Failed));
+        let second = w.drawn();
+        w.run(&second, BURST_HASHES, &|_| Word::InTime);
+        assert_eq!(w.until(second.number).verdict, Some(Verdict::Passed));
+        let lapse = audit_rules::lapse(&params().audits, params().epoch);
+        let after = w.of_node().failed.first().map(|(from, after)| after - from);
+        assert_eq!(after, lapses.then_some(lapse), "{seen} of 4 saw the first attempt");
+    }
+}
+
+#[test]
 fn in_time_means_burst_slack_and_a_capped_round_trip() {
     // T = 500, slack 30 %, round trips up to 300: the last elapsed time that is in time, and the first that is not.
     for (rtt, elapsed, verdict) in

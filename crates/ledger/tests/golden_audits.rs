@@ -86,7 +86,17 @@ fn records(book: &mut Book) {
     book.add("record.drawing", &Drawing { height: 1, groups: 2, drawn: 3 });
     book.add(
         "record.open_audit",
-        &OpenAudit { audit: None, epoch: 4, until_shifted: Timestamp(5), missed: true, weak: true, cpu_settled: false, gpu_settled: true },
+        &OpenAudit {
+            audit: None,
+            epoch: 4,
+            until_shifted: Timestamp(5),
+            missed: true,
+            weak: true,
+            cpu_settled: false,
+            gpu_settled: true,
+            lacking: true,
+            gpu_lacking: false,
+        },
     );
     book.add("record.said.both", &Said::Both);
 }

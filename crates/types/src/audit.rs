@@ -98,7 +98,7 @@ impl AuditParams {
             interval: Millis(450_000),
             burst: Millis(4_000),
             slack_ppm: 300_000,
-            punctual_ppm: 25_000,
+            punctual_ppm: 75_000,
             rtt_cap: Millis(300),
             witnesses: 16,
             pool: 128,

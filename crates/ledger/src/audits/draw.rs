@@ -230,15 +230,7 @@ fn open(
     // The whole next epoch is left for statements.
     let until = env.zone.epoch_start(epoch.saturating_add(2));
     let until_shifted = env.shift(until);
-    let first = record.open.unwrap_or(OpenAudit {
-        audit: None,
-        epoch,
-        until_shifted,
-        missed: false,
-        weak: false,
-        cpu_settled: false,
-        gpu_settled: false,
-    });
+    let first = record.open.unwrap_or(OpenAudit::new(None, epoch, until_shifted));
     record.open = Some(OpenAudit { audit: Some(audit), until_shifted, ..first });
     put_node_audit(s, &record);
     let opened = AuditRecord {

@@ -44,12 +44,26 @@ pub enum Then {
         missed: bool,
         /// This one failed with an answer in time that shows too little work.
         weak: bool,
+        /// At most a third of the witnesses saw an answer in time, or it shows too little work.
+        lacking: bool,
     },
     /// A failure that counts: the deposits are told.
     Failed {
         /// Both attempts show too little work.
         weak: bool,
     },
+}
+
+impl Then {
+    /// The audit of an epoch that waits for its repetition until then.
+    #[must_use]
+    pub const fn reopened(self, epoch: u64, until_shifted: Timestamp) -> OpenAudit {
+        let (missed, weak, lacking) = match self {
+            Self::Repeat { missed, weak, lacking } => (missed, weak, lacking),
+            Self::Nothing | Self::Failed { .. } => (false, false, false),
+        };
+        OpenAudit { missed, weak, lacking, ..OpenAudit::new(None, epoch, until_shifted) }
+    }
 }
 
 /// What follows from a verdict, before anything of it is written.
@@ -59,6 +73,16 @@ pub struct Consequence {
     pub then: Then,
     /// What joins the node's pool, in this order.
     pub samples: [Option<u32>; 2],
+    /// It passed, and its first attempt was lacking: [`lapse`] epochs from the next one on are not paid.
+    pub lapses: bool,
+}
+
+/// How long a machine is not paid that passed at the repetition only, after a first attempt that was lacking, in epochs: what lies between two
+/// audits on average, and two epochs in which one is open. A machine that is away in a part of the time loses that part of its pay at
+/// least, as nobody can foresee a draw.
+#[must_use]
+pub fn lapse(params: &AuditParams, epoch: Millis) -> u64 {
+    params.interval.0.div_ceil(epoch.0.max(1)).saturating_add(2)
 }
 
 /// Whether a verdict is one that a second attempt may mend.
@@ -71,12 +95,14 @@ pub fn consequence(record: &AuditRecord, node: &mut NodeAudit, count: &Count, ve
     let shown = 2 * count.in_time > record.witnesses.len();
     let before = node.open.take();
     let (missed_before, weak_before) = before.map_or((false, false), |open| (open.missed, open.weak));
+    let lapses = verdict == Verdict::Passed && before.is_some_and(|open| open.lacking && !open.cpu_settled);
     // What is repeated for the GPUs' sake alone has its verdict; a contradiction is one in whichever attempt.
     let settled = before.is_some_and(|open| open.cpu_settled) && verdict != Verdict::Contradicted;
     // Shares that its node signed and most witnesses saw in time: nobody but the node can have made them too weak.
     let weak = verdict == Verdict::Failed && shown;
     let then = if repeats(record, verdict) {
-        Then::Repeat { missed: verdict == Verdict::Failed && !shown, weak }
+        let unseen = verdict == Verdict::Failed && lacks(count.in_time, record);
+        Then::Repeat { missed: verdict == Verdict::Failed && !shown, weak, lacking: weak || unseen }
     } else if settled {
         Then::Nothing
     } else {
@@ -85,10 +111,15 @@ pub fn consequence(record: &AuditRecord, node: &mut NodeAudit, count: &Count, ve
     };
     // Work that was shown in time is evidence about the rate, whether it was enough to pay or not.
     let counts = shown && matches!(verdict, Verdict::Passed | Verdict::Failed);
-    let Some(answer) = record.answer.as_ref().filter(|_| counts) else { return Consequence { then, samples: [None; 2] } };
+    let Some(answer) = record.answer.as_ref().filter(|_| counts) else { return Consequence { then, samples: [None; 2], lapses } };
     // Who holds an unlucky answer back and passes the repetition must not be better off for it.
     let missed = (missed_before && verdict == Verdict::Passed).then_some(MISSED_SAMPLE);
-    Consequence { then, samples: [missed, Some(sample(answer.largest, record.rate, count.charged))] }
+    Consequence { then, samples: [missed, Some(sample(answer.largest, record.rate, count.charged))], lapses }
+}
+
+/// Whether so few witnesses saw what was asked that no third of them can have made it so by lying.
+const fn lacks(seen: usize, record: &AuditRecord) -> bool {
+    3 * seen <= record.witnesses.len()
 }
 
 fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: AuditRecord, events: &mut Vec<Event>) {
@@ -99,16 +130,18 @@ fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: Au
     let count = count(&record, &env.zone.id);
     let verdict = verdict(&record, &count);
     let gpus = gpu_verdict(&record, &count);
-    let gpu_settled = node.open.is_some_and(|open| open.gpu_settled);
+    let (gpu_settled, gpu_lacking) = node.open.map_or((false, false), |open| (open.gpu_settled, open.gpu_lacking));
     let follows = consequence(&record, &mut node, &count, verdict);
     let repeated = matches!(follows.then, Then::Repeat { .. });
     let gpus_repeated = gpus.is_some_and(|verdict| repeats(&record, verdict));
     if repeated || gpus_repeated {
-        let (missed, weak) = if let Then::Repeat { missed, weak } = follows.then { (missed, weak) } else { (false, false) };
         enqueue(s, all, repeat_key(env.clock.height, &record.node));
-        let until_shifted = env.shifted().plus(env.zone.params.epoch);
-        let (cpu_settled, gpu_settled) = (!repeated, !gpus_repeated);
-        node.open = Some(OpenAudit { audit: None, epoch: record.epoch, until_shifted, missed, weak, cpu_settled, gpu_settled });
+        node.open = Some(OpenAudit {
+            cpu_settled: !repeated,
+            gpu_settled: !gpus_repeated,
+            gpu_lacking: gpus == Some(Verdict::Failed) && lacks(count.proven, &record),
+            ..follows.then.reopened(record.epoch, env.shifted().plus(env.zone.params.epoch))
+        });
     }
     if let Then::Failed { weak } = follows.then {
         seams::audit_failed(s, env, &record.node, node.in_a_row, weak, events);
@@ -116,6 +149,12 @@ fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: Au
     // A contradiction is one in whichever attempt.
     if let Some(verdict) = gpus.filter(|verdict| !gpus_repeated && (!gpu_settled || *verdict == Verdict::Contradicted)) {
         conclude_gpus(&mut node, &record, verdict);
+        if verdict == Verdict::Passed && gpu_lacking {
+            node.gpu.get_or_insert_default().lapse(env.epoch().saturating_add(1), lapse(&env.zone.params.audits, env.zone.params.epoch));
+        }
+    }
+    if follows.lapses {
+        node.lapse(env.epoch().saturating_add(1), lapse(&env.zone.params.audits, env.zone.params.epoch));
     }
     for sample in follows.samples.into_iter().flatten() {
         rate::pool(s, env, all, &mut node, sample, events);
@@ -229,10 +268,7 @@ pub(super) fn stands(params: &AuditParams, now: Now, epoch: u64, known: &Stand<'
     // Where audits are active, a benchmark's word is not enough for one that never passed: its epochs wait for the first verdict. If
     // none comes for as long as one would stand, nobody looked, and it is paid as unaudited.
     let soonest = now.shifted.plus(Millis(1));
-    if params.active
-        && known.last_pass.is_none()
-        && known.failing_from.is_none()
-        && now.epoch < epoch.saturating_add(params.stands_epochs)
+    if params.active && known.last_pass.is_none() && known.failing_from.is_none() && now.epoch < epoch.saturating_add(params.stands_epochs)
     {
         return Capacity::Open(open.map_or(now.again, |open| open.until_shifted.plus(Millis(1)).max(soonest).min(now.again)));
     }

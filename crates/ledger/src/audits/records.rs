@@ -55,6 +55,19 @@ pub struct OpenAudit {
     pub cpu_settled: bool,
     /// The GPUs' part is.
     pub gpu_settled: bool,
+    /// Its first attempt was lacking: a pass of the repetition pays, but not for a while.
+    pub lacking: bool,
+    /// The same of the GPUs.
+    pub gpu_lacking: bool,
+}
+
+impl OpenAudit {
+    /// One that was drawn, or waits, in this epoch.
+    #[must_use]
+    pub const fn new(audit: Option<u64>, epoch: u64, until_shifted: Timestamp) -> Self {
+        let [missed, weak, cpu_settled, gpu_settled, lacking, gpu_lacking] = [false; 6];
+        Self { audit, epoch, until_shifted, missed, weak, cpu_settled, gpu_settled, lacking, gpu_lacking }
+    }
 }
 
 /// What audits know of a node's GPUs.
@@ -85,6 +98,10 @@ impl GpuAudit {
         self.proven = proven.to_vec();
         self.passes = self.passes.saturating_add(1);
     }
+    /// They passed only when asked again: so many epochs from this one on are not paid.
+    pub(crate) fn lapse(&mut self, from: u64, epochs: u64) {
+        add_lapse(&mut self.failed, from, epochs);
+    }
     /// They failed, after repetition.
     pub(crate) fn fail(&mut self) {
         self.failing_from = Some(failing_since(self.failing_from, self.last_pass));
@@ -95,7 +112,24 @@ impl GpuAudit {
 /// Ends a stretch of failed epochs.
 fn end_failing(failing_from: &mut Option<u64>, failed: &mut Vec<(u64, u64)>, epoch: u64) {
     let Some(from) = failing_from.take() else { return };
-    failed.push((from, epoch.max(from)));
+    add_failed(failed, (from, epoch.max(from)));
+}
+
+/// Adds failed epochs that are still to come: after those that are known already, so that what is lacking twice costs twice.
+fn add_lapse(failed: &mut Vec<(u64, u64)>, from: u64, epochs: u64) {
+    let from = failed.iter().map(|(_, after)| *after).max().unwrap_or(0).max(from);
+    add_failed(failed, (from, from.saturating_add(epochs)));
+}
+
+/// Adds failed epochs in their order; stretches that touch are one.
+fn add_failed(failed: &mut Vec<(u64, u64)>, stretch: (u64, u64)) {
+    failed.push(stretch);
+    failed.sort_unstable();
+    failed.dedup_by(|next, last| {
+        let touch = next.0 <= last.1;
+        last.1 = if touch { last.1.max(next.1) } else { last.1 };
+        touch
+    });
     if failed.len() > MAX_FAILED
         && let Some((oldest, _)) = failed.first().copied()
     {
@@ -185,6 +219,10 @@ impl NodeAudit {
         self.first_pass.get_or_insert(epoch);
         self.last_pass = self.last_pass.max(Some(epoch));
         self.passes = self.passes.saturating_add(1);
+    }
+    /// It passed only when asked again: so many epochs from this one on are not paid.
+    pub fn lapse(&mut self, from: u64, epochs: u64) {
+        add_lapse(&mut self.failed, from, epochs);
     }
     /// It failed, after repetition: nothing since the last pass is proven.
     pub(crate) fn fail(&mut self) {
@@ -292,5 +330,19 @@ mod tests {
         assert_eq!(r.failed[0], (0, 10 * 24 + 5));
         assert_eq!(r.failed[15], (10 * 38 + 9, 10 * 39 + 5));
         assert_eq!((r.first_pass, r.last_pass, r.failing_from), (Some(5), Some(398), None));
+    }
+
+    #[test]
+    fn lapses_come_one_after_another() {
+        let mut r = NodeAudit::new(NodeId([1; 32]));
+        r.lapse(7, 10);
+        r.lapse(9, 10);
+        r.lapse(40, 10);
+        assert_eq!(r.failed, [(7, 27), (40, 50)]);
+        // It fails meanwhile, and passes before and after the lapse ends.
+        r.pass(29);
+        r.fail();
+        r.pass(45);
+        assert_eq!(r.failed, [(7, 27), (30, 50)]);
     }
 }

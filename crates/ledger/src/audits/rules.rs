@@ -4,7 +4,7 @@
 //! Guarantees: they read and write no state. When they are asked, and with what, is the ledger's to say.
 
 pub use super::draw::{drawn_slot, draws, witnesses};
-pub use super::judge::{Consequence, Now, Then, consequence, standing};
+pub use super::judge::{Consequence, Now, Then, consequence, lapse, standing};
 pub use super::rate::{Rated, pooled};
 pub use super::recount::{Count, in_time, verdict};
 pub use crate::seams::Capacity;

@@ -250,7 +250,7 @@ impl Trials {
             let what = format!("claims {claim:.3} of its rate, {what}: one full pool convicts");
             out.push(Figure::new(what, "audits.md §6", Claim::Equal, derived, convicted, trials));
         }
-        for (claim, claimed, stated) in [(1.30, Claim::AtLeast, 0.9), (1.20, Claim::AtMost, 0.1)] {
+        for (claim, claimed, stated) in [(1.36, Claim::AtLeast, 0.9), (1.26, Claim::AtMost, 0.1)] {
             let habit = Habit {
                 honest: false,
                 cunning: true,

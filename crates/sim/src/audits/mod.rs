@@ -22,26 +22,16 @@ pub use report::{Audits, Row};
 
 use pasture_types::audit::AuditParams;
 use pasture_types::genesis::Params;
-use serde::Serialize;
 use who::{DAY, Habit};
 use zone::Zone;
-
-/// What is done with a verdict.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Rule {
-    /// What the ledger does.
-    Today,
-    /// An epoch waits for the verdict of an audit drawn after it, and is not paid if at that one's first attempt no more than a
-    /// third of the witnesses saw an answer in time, or it shows too little work.
-    Proposed,
-}
 
 /// Faults that can be built in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
     /// The first failure forfeits a deposit.
     SlashAtOnce,
+    /// A first attempt that is missed costs nothing if the repetition passes.
+    NoLapse,
 }
 
 /// A run.
@@ -57,8 +47,6 @@ pub struct Config {
     pub seed: u64,
     /// What a machine's hour is worth elsewhere, in parts per million of its hour here.
     pub elsewhere_ppm: u64,
-    /// What is done with a verdict.
-    pub rule: Rule,
     /// A fault that is built in.
     pub fault: Option<Fault>,
     /// How it audits.
@@ -75,7 +63,6 @@ impl Config {
             days: 30,
             seed,
             elsewhere_ppm: 500_000,
-            rule: Rule::Today,
             fault: None,
             audits: AuditParams { active: true, places: false, ..AuditParams::production() },
         }
@@ -84,7 +71,7 @@ impl Config {
     fn zone(&self, habits: Vec<Habit>, each: u64, seed: u64) -> Zone {
         let params = Params { audits: self.audits.clone(), ..Params::production() };
         let mut zone = Zone::new(params, habits, usize::try_from(each.max(1)).unwrap_or(1), seed);
-        (zone.rule, zone.fault, zone.elsewhere) = (self.rule, self.fault, chance::real(self.elsewhere_ppm) / 1e6);
+        (zone.fault, zone.elsewhere) = (self.fault, chance::real(self.elsewhere_ppm) / 1e6);
         zone
     }
 }

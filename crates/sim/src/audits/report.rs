@@ -2,16 +2,16 @@
 //!
 //! Guarantees: a finding is a number that the specs or the promise exclude. It changes nothing.
 
+use super::Config;
 use super::chance::real;
 use super::who::{Away, DAY, Habit};
 use super::zone::{Account, Zone};
-use super::{Config, Rule};
 use pasture_types::genesis::Params;
 use serde::Serialize;
 use std::fmt::Write as _;
 
 /// What an over-claim may gain, of the truth (`docs/specs/audits.md` §6 and §7).
-const STATED_OVERCLAIM: f64 = 1.26;
+const STATED_OVERCLAIM: f64 = 1.32;
 /// Honest machines that did what they declared may be de-rated less often than once in so many tests (`docs/specs/audits.md` §6).
 const DERATED_AT_EDGE: f64 = 1.1e-7;
 
@@ -67,8 +67,6 @@ pub struct Row {
 pub struct Audits {
     /// How it came about, for whoever reads the figures alone.
     pub method: &'static str,
-    /// What was done with a verdict.
-    pub rule: Rule,
     /// The seed.
     pub seed: u64,
     /// What a machine's hour was worth elsewhere, of its hour here.
@@ -161,15 +159,7 @@ pub fn report(config: &Config, honest: &Zone, cheats: &Zone) -> Audits {
             findings.push(format!("{}: gains {:.1} % of what honest work does", row.name, row.profit / fair * 100.0));
         }
     }
-    Audits {
-        method: METHOD,
-        rule: config.rule,
-        seed: config.seed,
-        elsewhere: real(config.elsewhere_ppm) / 1e6,
-        honest: ours,
-        cheats: theirs,
-        findings,
-    }
+    Audits { method: METHOD, seed: config.seed, elsewhere: real(config.elsewhere_ppm) / 1e6, honest: ours, cheats: theirs, findings }
 }
 
 fn named(row: &Row) -> String {
@@ -182,7 +172,7 @@ impl Audits {
     pub fn tables(&self) -> String {
         let mut out = String::new();
         let days: f64 = self.honest.iter().map(|row| row.node_days).sum();
-        let _ = writeln!(out, "{}\nrule: {:?}; seed {}\n\n{days:.0} days of honest machines\n", self.method, self.rule, self.seed);
+        let _ = writeln!(out, "{}\nseed {}\n\n{days:.0} days of honest machines\n", self.method, self.seed);
         out.push_str("| honest machine | node-days | audits | passed at the repetition | failed | void | epochs unpaid, ppm | de-rated | suspended | slashed |\n");
         out.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
         for row in self.honest.iter().chain(self.cheats.iter().filter(|row| row.honest)) {

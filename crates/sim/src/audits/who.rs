@@ -142,6 +142,7 @@ pub fn cheats() -> Vec<Habit> {
         Habit { returns: true, ..away("away in 0.1 of the epochs, back for repetitions", 0.1) },
         Habit { returns: true, ..away("away in 0.01 of the epochs, back for repetitions", 0.01) },
         Habit { away: Away::BeforePayout(3), returns: true, ..cheat("away 3 epochs before each payout, back for repetitions") },
+        Habit { returns: true, renames: true, ..away("away in 0.1 of the epochs, back for repetitions; new name when caught", 0.1) },
         Habit { power: Power::Steady(0.5), ..cheat("half the power") },
         claims("claims 1.1 of what it has", 1.1),
         claims("claims 1.2", 1.2),

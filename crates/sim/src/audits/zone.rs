@@ -4,13 +4,14 @@
 //! functions (`pasture_ledger::audit_rules`); this file calls them when the ledger would. It signs nothing and has no blocks: actions,
 //! signatures and the state's tables are what `farm-sim people` and the ledger's own tests go through.
 
+use super::Fault;
 use super::burst::{Machine, RATE, WITNESSES, answered, burst, witnessed};
 use super::chance::{real, waiting, whole};
 use super::who::{Away, Habit, Power};
-use super::{Fault, Rule};
 use crate::dice::Dice;
 use pasture_ledger::audit_rules::{
-    Capacity, Count, INTERIM_EPOCHS, Now, Rated, Then, audit_costs, consequence, deposit_for, drawn_slot, draws, pooled, standing, verdict,
+    Capacity, Count, INTERIM_EPOCHS, Now, Rated, Then, audit_costs, consequence, deposit_for, drawn_slot, draws, lapse, pooled, standing,
+    verdict,
 };
 use pasture_ledger::{AuditRecord, NodeAudit, OpenAudit};
 use pasture_types::audit::Verdict;
@@ -70,10 +71,6 @@ pub struct Node {
     hot: bool,
     /// When that, or an outage, changes next.
     turns: u64,
-    /// Epochs that are not paid because a first attempt failed, under the rule that is proposed.
-    missed: Vec<(u64, u64)>,
-    /// The first attempt of its open audit was seen in time by no more than a third, or shows too little work.
-    lacking: bool,
     /// What it sells, and sold before the epoch beside it.
     sold: f64,
     sold_before: (f64, u64),
@@ -93,8 +90,6 @@ struct Open {
 pub struct Zone {
     /// Its rules.
     pub params: Params,
-    /// What of them is tried out.
-    pub rule: Rule,
     /// A fault that is built in, so that tests see that it is found.
     pub fault: Option<Fault>,
     /// What a machine's hour is worth elsewhere, of its hour here.
@@ -122,20 +117,7 @@ impl Zone {
                 let phase = dice.below(INTERIM_EPOCHS);
                 let audit = NodeAudit::new(NodeId([0; 32]));
                 let (sold, sold_before) = (claim, (claim, 0));
-                Node {
-                    habit,
-                    account,
-                    audit,
-                    cursor: 0,
-                    phase,
-                    there: 1.0,
-                    hot: false,
-                    turns: 0,
-                    missed: Vec::new(),
-                    lacking: false,
-                    sold,
-                    sold_before,
-                }
+                Node { habit, account, audit, cursor: 0, phase, there: 1.0, hot: false, turns: 0, sold, sold_before }
             })
             .collect();
         let record = AuditRecord {
@@ -157,7 +139,7 @@ impl Zone {
             verdict: None,
         };
         let due = [Vec::new(), Vec::new(), Vec::new()];
-        Self { params, rule: Rule::Today, fault: None, elsewhere: 0.5, nodes, habits, dice, epoch: 0, due, record }
+        Self { params, fault: None, elsewhere: 0.5, nodes, habits, dice, epoch: 0, due, record }
     }
 
     /// Its habits.
@@ -255,7 +237,7 @@ impl Zone {
         let Some(node) = self.nodes.get_mut(at) else { return };
         let Some(habit) = self.habits.get(node.habit) else { return };
         let until_shifted = Timestamp((epoch + 2) * self.params.epoch.0);
-        let first = node.audit.open.unwrap_or(OpenAudit { audit: None, epoch, until_shifted, missed: false, weak: false, cpu_settled: false, gpu_settled: true });
+        let first = node.audit.open.unwrap_or(OpenAudit::new(None, epoch, until_shifted));
         node.audit.open = Some(OpenAudit { audit: Some(0), until_shifted, ..first });
         node.account.audits += u64::from(attempt == 1);
         let declared = real(RATE) * habit.claim;
@@ -276,15 +258,13 @@ impl Zone {
         record.answer = open.largest.map(answered);
         let params = &self.params.audits;
         let Some(node) = self.nodes.get_mut(open.node) else { return };
-        let before = (node.audit.last_pass, node.audit.open);
         let said = verdict(record, &open.count);
         let follows = consequence(record, &mut node.audit, &open.count, said);
         let mut forfeits = false;
         match follows.then {
-            Then::Repeat { missed, weak } => {
+            Then::Repeat { .. } => {
                 let again = now_of(self.epoch, &self.params).again;
-                node.audit.open = Some(OpenAudit { audit: None, epoch: open.epoch, until_shifted: again, missed, weak, cpu_settled: false, gpu_settled: true });
-                node.lacking = weak || (missed && 3 * open.count.in_time <= WITNESSES);
+                node.audit.open = Some(follows.then.reopened(open.epoch, again));
                 forfeits = self.fault == Some(Fault::SlashAtOnce) && said == Verdict::Failed;
             }
             Then::Failed { weak } => {
@@ -296,15 +276,12 @@ impl Zone {
             }
             Then::Nothing => {
                 node.account.void += u64::from(said == Verdict::Void);
-                let second = said == Verdict::Passed && open.attempt == 2;
-                node.account.second += u64::from(second);
-                if let Some(first) = before.1.filter(|_| second && node.lacking) {
-                    node.missed.push((before.0.map_or(0, |e| e + 1), first.epoch + 1));
-                    if self.rule == Rule::Proposed {
-                        node.account.until_caught.get_or_insert(node.account.cheated);
-                    }
-                }
+                node.account.second += u64::from(said == Verdict::Passed && open.attempt == 2);
             }
+        }
+        if follows.lapses && self.fault != Some(Fault::NoLapse) {
+            node.audit.lapse(self.epoch + 1, lapse(params, self.params.epoch));
+            node.account.until_caught.get_or_insert(node.account.cheated);
         }
         if forfeits {
             node.account.slashed += 1;
@@ -324,7 +301,7 @@ impl Zone {
             }
         }
         let renames = self.habits.get(node.habit).is_some_and(|h| h.renames);
-        if matches!(follows.then, Then::Failed { .. }) && renames {
+        if (matches!(follows.then, Then::Failed { .. }) || follows.lapses) && renames {
             self.rename(open.node);
         } else if matches!(follows.then, Then::Repeat { .. }) {
             self.open(open.node, 2);
@@ -339,7 +316,6 @@ impl Zone {
             let claim = self.habits.get(node.habit).map_or(1.0, |h| h.claim);
             node.audit = NodeAudit::new(NodeId([0; 32]));
             (node.cursor, node.sold, node.sold_before) = (epoch, claim, (claim, 0));
-            node.missed.clear();
             node.account.names += 1;
         }
     }
@@ -354,15 +330,11 @@ impl Zone {
 
     /// Pays whole epochs, one after another, until one is open.
     fn settle(&mut self, at: usize) {
-        let (now, rule) = (now_of(self.epoch, &self.params), self.rule);
+        let now = now_of(self.epoch, &self.params);
         let Some(node) = self.nodes.get_mut(at) else { return };
         while node.cursor < now.epoch {
             let epoch = node.cursor;
-            let capacity = match standing(&node.audit, &self.params.audits, now, epoch) {
-                Capacity::Audited | Capacity::Unaudited if rule == Rule::Proposed => proposed(node, &self.params, now, epoch),
-                other => other,
-            };
-            match capacity {
+            match standing(&node.audit, &self.params.audits, now, epoch) {
                 Capacity::Open(_) => break,
                 Capacity::Failed => node.account.unpaid += 1,
                 Capacity::Audited | Capacity::Unaudited => {
@@ -371,8 +343,6 @@ impl Zone {
             }
             node.cursor += 1;
         }
-        let cursor = node.cursor;
-        node.missed.retain(|(_, after)| *after > cursor);
     }
 
     /// Settles what can be at the end, and leaves the rest unpaid.
@@ -384,19 +354,6 @@ impl Zone {
 fn now_of(epoch: u64, params: &Params) -> Now {
     let shifted = Timestamp(epoch * params.epoch.0);
     Now { epoch, shifted, again: shifted.plus(params.epoch) }
-}
-
-/// The rule that is proposed (`docs/SIMULATION.md` §9): an epoch waits for the verdict of an audit drawn after it, and is not paid if that
-/// one's first attempt was seen in time by no more than a third of its witnesses, or shows too little work.
-fn proposed(node: &Node, params: &Params, now: Now, epoch: u64) -> Capacity {
-    if node.missed.iter().any(|(from, after)| (*from..*after).contains(&epoch)) {
-        return Capacity::Failed;
-    }
-    let judged = node.audit.last_pass.is_some_and(|last| epoch <= last);
-    if !judged && now.epoch < epoch.saturating_add(params.audits.stands_epochs) {
-        return Capacity::Open(now.again);
-    }
-    Capacity::Audited
 }
 
 /// The deposit that so much of a machine needs, in epochs of a whole machine's pay.

@@ -2,7 +2,7 @@
 
 use crate::args::{Args, unknown, wrong};
 use crate::{Wrong, usage};
-use pasture_sim::audits::{Config, Rule, confirm, run};
+use pasture_sim::audits::{Config, confirm, run};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -17,13 +17,6 @@ fn arguments(mut args: Args) -> Result<(Config, u64, bool), Wrong> {
             "--elsewhere-ppm" => config.elsewhere_ppm = args.number::<u64>(&name)?.min(1_000_000),
             "--punctual-ppm" => config.audits.punctual_ppm = args.number::<u32>(&name)?.clamp(1_000, config.audits.slack_ppm),
             "--confirm-percent" => scale = args.number::<u64>(&name)?.min(1_000),
-            "--rule" => {
-                config.rule = match args.value(&name)?.as_str() {
-                    "today" => Rule::Today,
-                    "proposed" => Rule::Proposed,
-                    other => return Err(wrong(format!("there is no rule {other}: today, proposed"))),
-                }
-            }
             "--json" => json = true,
             other => return Err(unknown(other)),
         }

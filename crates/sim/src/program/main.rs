@@ -22,7 +22,7 @@ const USAGE: &str = "usage: farm-sim people  [--nodes N] [--users N] [--days N |
        farm-sim network [--seed N] [--seeds N] [--seconds N] [--nodes N] [--jobs N] [--minutes N] [--done FILE] [--revision NAME]
                 [--bug NAME] [--json]
        farm-sim scale   [--nodes N] [--leases N] [--seed N] [--json]
-       farm-sim audits  [--nodes N] [--node-days N] [--days N] [--seed N] [--elsewhere-ppm N] [--rule today|proposed]
+       farm-sim audits  [--nodes N] [--node-days N] [--days N] [--seed N] [--elsewhere-ppm N]
                 [--punctual-ppm N] [--confirm-percent N] [--json]";
 
 /// Why the program ends without a result.
