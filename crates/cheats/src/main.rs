@@ -2,10 +2,11 @@
 //!
 //! It is the honest provider around a dishonest runtime ([`lying::LyingRuntime`]), a separate implementation, so that no
 //! failure injection lives in the product. Or, with `--declare-cores`, it serves its tenants and declares more than it has
-//! ([`boastful`]). For tests and the demo's third act; never shipped.
+//! ([`boastful`]); or, with `--gpus`, it offers simulated GPUs that do not compute what they are asked ([`products`]). For tests and the demo's third act; never shipped.
 
 mod boastful;
 mod lying;
+mod products;
 
 use clap::Parser;
 use lying::LyingRuntime;
@@ -32,9 +33,18 @@ struct Args {
     /// Declare so many cores, and kill nothing.
     #[arg(long)]
     declare_cores: Option<u32>,
+    /// Offer a simulated GPU that cheats in this way, and kill nothing.
+    #[arg(long, conflicts_with = "declare_cores")]
+    gpus: Option<products::Way>,
     /// Region to claim.
     #[arg(long, default_value = "local-cheat")]
     region: String,
+}
+
+/// What it offers for it.
+fn cheating_gpu() -> pasture_node::SimulatedGpu {
+    const GIB: u64 = 1 << 30;
+    pasture_node::SimulatedGpu { model: "H100".into(), count: 1, vram_bytes: 80 * GIB, shows_bytes: 80 * GIB }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -48,6 +58,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let honest = pasture_node::engine(args.engine.as_deref(), &args.data.join("runtime")).await?;
     let account_key = pasture_store::keys::load_or_create(&args.data.join("account.key"))?;
     let runtime: Arc<dyn Runtime> = match args.declare_cores {
+        None if args.gpus.is_some() => honest,
         Some(cores) => {
             boastful::register(&args.api_url, &args.data, &account_key, cores).await?;
             honest
@@ -61,14 +72,16 @@ async fn run(args: Args) -> anyhow::Result<()> {
         engine_socket: args.engine,
         resources: None,
         rates: None,
-        gpus: None,
+        gpus: args.gpus.map(|_| pasture_node::GpuOffer::Simulated(vec![cheating_gpu()])),
+        product_engine: args.gpus.map(|way| Arc::new(products::CheatingGpus(way)) as Arc<dyn pasture_node::ProductEngine>),
         gpu_rate: None,
         region: args.region,
         limits: pasture_node::OfferLimits::default(),
         volumes: pasture_node::VolumeOptions::default(),
         name: "cheat".into(),
         missing_deposit: pasture_node::MissingDeposit::Post,
-        declared_percent: 100,
+        // Where its GPUs are the lie, its processor is honest, beside whoever else works here.
+        declared_percent: if args.gpus.is_some() { 10 } else { 100 },
         account_key,
         image_bytes: None,
         priority: pasture_node::Priority::Usual,

@@ -22,10 +22,10 @@ use tokio::sync::oneshot;
 pub(crate) use pasture_node::About as BackupAbout;
 pub(crate) use pasture_node::control::{Answer, LeaveTerms, Load, MachineStatus, Request, Talk, Used, WaitsFor, is_running};
 pub(crate) use pasture_node::{
-    Announcement, AuditEvidence, Capabilities, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, GpuOffer, GpuSupport, Heard, Imported,
-    Join, JoinStep, Launch, Left, LocalProvider, LocalValidator, Machine, MissingDeposit, Moved, OfferLimits, OfferState, Paused, Place,
-    Priority, Proven, RecordKind, Registration, ReplayReport, Restored, SUGGESTED_GPU_RATE, Scope, SimulatedGpu, Suggestion, UpOptions,
-    UpReady, VolumeOptions, audit_evidence, audit_key, suggested_rates, unheld,
+    Announcement, Asked, AuditEvidence, Capabilities, Committed, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, GpuOffer,
+    GpuSupport, Heard, Imported, Join, JoinStep, Launch, Left, LocalProvider, LocalValidator, Machine, MissingDeposit, Moved, OfferLimits,
+    OfferState, Paused, Place, Priority, ProductEngine, Proven, RecordKind, Registration, ReplayReport, Restored, SUGGESTED_GPU_RATE,
+    Scope, SimulatedGpu, Suggestion, UpOptions, UpReady, VolumeOptions, audit_evidence, audit_key, suggested_rates, unheld,
 };
 
 impl From<NodeError> for Failure {

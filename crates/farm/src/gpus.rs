@@ -4,36 +4,51 @@
 //! listed. It looks at no device.
 
 use crate::args::GpuArgs;
-use crate::backend::{GpuOffer, SimulatedGpu};
+use crate::backend::{GpuOffer, ProductEngine, SimulatedGpu};
 use crate::exit::Failure;
+use crate::products::Cards;
 use pasture_types::Resources;
 use pasture_types::genesis::Params;
 use pasture_types::gpu::{RESERVED_LABELS, SIMULATED};
+use std::sync::Arc;
 
-/// Refuses a job with GPUs on a network that leases none.
+/// Refuses a job with GPUs on a network that leases none of that model.
 pub(crate) fn can_be_leased(resources: &Resources, params: &Params) -> Result<(), Failure> {
-    if resources.gpus.is_empty() || params.market.gpu_leases {
+    if resources.gpus.iter().all(|line| params.leases_gpu(&line.model)) {
         return Ok(());
     }
-    Err(not_here("this network leases no GPUs; nothing was charged").next("leave --gpu out to run on a CPU"))
+    let what = if leases_some(params) { "this network leases no GPUs of this model" } else { "this network leases no GPUs" };
+    Err(not_here(&format!("{what}; nothing was charged"), params).next("leave --gpu out to run on a CPU"))
+}
+
+/// Whether a network leases GPUs of any model.
+fn leases_some(params: &Params) -> bool {
+    params.market.gpu_leases || (params.audits.active && !params.audits.gpus.is_empty())
 }
 
 /// Refuses to offer GPUs where they are not leased, and simulated ones outside of development.
 pub(crate) fn can_be_offered(offer: Option<&GpuOffer>, params: &Params) -> Result<(), Failure> {
     match offer {
         Some(GpuOffer::Simulated(_)) if !params.dev => {
-            Err(not_here("simulated GPUs are for trying things out: only a development network takes them, and this is none")
+            Err(not_here("simulated GPUs are for trying things out: only a development network takes them, and this is none", params)
                 .next("a network of your own:  farm dev --simulated-gpu H100:2:80GB"))
         }
-        Some(_) if !params.market.gpu_leases => {
-            Err(not_here("this network leases no GPUs; nothing was offered").next("leave --gpus out to offer the rest of the machine"))
+        Some(_) if !leases_some(params) => {
+            Err(not_here("this network leases no GPUs; nothing was offered", params)
+                .next("leave --gpus out to offer the rest of the machine"))
         }
         _ => Ok(()),
     }
 }
 
-fn not_here(what: &str) -> Failure {
-    Failure::new("no-gpu", format!("{what}\nonly development networks lease GPUs, until a machine can prove that it has them"))
+fn not_here(what: &str, params: &Params) -> Failure {
+    let models: Vec<&str> = params.audits.gpus.iter().map(|rate| rate.model.as_str()).collect();
+    let why = match &models[..] {
+        _ if !params.audits.active => "only development networks lease GPUs that no capacity check has proven".to_owned(),
+        [] => "its capacity checks ask nothing of GPUs".to_owned(),
+        models => format!("those that its capacity checks prove: {}", models.join(", ")),
+    };
+    Failure::new("no-gpu", format!("{what}\n{why}"))
 }
 
 /// What a machine is told to offer.
@@ -52,6 +67,11 @@ pub(crate) fn offer(args: &GpuArgs) -> Result<Option<GpuOffer>, Failure> {
         return Err(Failure::usage(format!("--gpus: `{bad}` is neither all nor the id of a GPU; nvidia-smi -L lists them")));
     }
     Ok(Some(GpuOffer::Real(ids)))
+}
+
+/// What computes the products that capacity checks ask of them: this machine's own cards, where it offers those.
+pub(crate) fn engine(offer: Option<&GpuOffer>) -> Option<Arc<dyn ProductEngine>> {
+    matches!(offer, Some(GpuOffer::Real(_))).then(Cards::engine)
 }
 
 /// Refuses what an owner may not say of a machine: its driver speaks for itself.
@@ -81,6 +101,7 @@ pub(crate) fn condition(name: &str) -> Option<String> {
 mod tests {
     use super::*;
     use pasture_types::GpuLine;
+    use pasture_types::audit::GpuRate;
 
     fn args(gpus: Option<&str>, simulated: &[&str]) -> GpuArgs {
         GpuArgs { gpus: gpus.map(str::to_owned), simulated_gpu: simulated.iter().map(|s| (*s).to_owned()).collect() }
@@ -113,5 +134,11 @@ mod tests {
             assert_eq!(can_be_offered(Some(&offer), &production).unwrap_err().code, "no-gpu");
         }
         assert!(can_be_offered(None, &production).is_ok());
+        // Where capacity checks prove a model, it is leased, and no other.
+        let mut proving = production.audited();
+        proving.audits.gpus = vec![GpuRate { model: "H100".into(), macs_per_s: 1 << 40 }];
+        assert!(can_be_leased(&job, &proving).is_ok() && can_be_offered(Some(&GpuOffer::Real(vec![])), &proving).is_ok());
+        let other = Resources { gpus: vec![GpuLine { model: "T4".into(), count: 1, vram_bytes: 0 }], ..Resources::default() };
+        assert!(can_be_leased(&other, &proving).unwrap_err().message.ends_with("prove: H100"));
     }
 }

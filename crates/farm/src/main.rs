@@ -24,6 +24,7 @@ mod machine;
 mod pack;
 mod passphrase;
 mod patience;
+mod products;
 mod project;
 mod reach;
 mod receipt;

@@ -3,9 +3,9 @@
 //! Guarantees: whatever a lease, an order or a settlement can say has one plain sentence here. `cargo xtask tidy` reads the
 //! table and holds every other text of this crate to it.
 
-use crate::render::number::{count, credits, duration, per_hour};
+use crate::render::number::{count, credits, duration, each_second, per_hour};
 use pasture_api::data::Phase;
-use pasture_api::{AuditView, JobView, OrderState, RelaxationView, SuspensionView};
+use pasture_api::{AuditView, GpuAuditView, JobView, OrderState, RelaxationView, SuspensionView};
 use pasture_types::credential::Assertion;
 use pasture_types::event::{ConfirmedBy, Settlement};
 use pasture_types::governance::PauseKind;
@@ -238,7 +238,25 @@ pub(crate) fn capacity(audits: Option<&AuditView>) -> String {
         Some(shown) => format!(", {} % of what it declared was measured", shown / 10_000),
         None => String::new(),
     };
-    format!("{state}{share} ({} passed, {} failed)", a.passes, a.failures)
+    // A stretch that ends after the last pass can only be one that began with it: it was not there at first.
+    let lapsed = a.failed.last().filter(|(_, after)| a.failing_from.is_none() && a.last_pass.is_some_and(|last| *after > last));
+    let lapse = lapsed.map_or_else(String::new, |(from, after)| {
+        format!("; not paid from period {from} to {}: it passed only when asked again", after.saturating_sub(1))
+    });
+    let gpus = a.gpus.as_ref().map_or_else(String::new, |gpus| format!("; {}", proven_gpus(gpus)));
+    format!("{state}{share} ({} passed, {} failed){lapse}{gpus}", a.passes, a.failures)
+}
+
+/// What capacity checks say of a machine's GPUs.
+fn proven_gpus(a: &GpuAuditView) -> String {
+    let shown: Vec<String> =
+        a.proven.iter().map(|c| format!("{}x {} at {} of multiply-adds", c.count, c.model, each_second(c.macs_per_s))).collect();
+    let state = match (a.failing_from, a.last_pass) {
+        (Some(from), _) => format!("GPUs failed: from period {from} on they are not paid until they pass again"),
+        (None, Some(last)) => format!("GPUs proven, {}, last in period {last}", shown.join(", ")),
+        (None, None) => "GPUs not proven yet".into(),
+    };
+    format!("{state} ({} passed, {} failed)", a.passes, a.failures)
 }
 
 /// Why some periods of a settled job were not paid; `None` if all were.
@@ -287,6 +305,7 @@ pub(crate) fn certificate(claim: &Assertion) -> String {
 mod tests {
     use super::*;
     use pasture_types::Amount;
+    use pasture_types::audit::GpuClaim;
 
     #[test]
     fn what_the_ledger_says_is_said_plainly() {
@@ -323,6 +342,12 @@ mod tests {
             capacity(Some(&failed)),
             "failed: from period 10 on it is not paid until it passes again, held to 40 % of what it declared (4 passed, 1 failed)"
         );
+        let lapsed = AuditView { failed: vec![(0, 2), (12, 22)], measured_ppm: None, ..checks() };
+        assert!(capacity(Some(&lapsed)).ends_with("(4 passed, 1 failed); not paid from period 12 to 21: it passed only when asked again"));
+        let proven = vec![GpuClaim { model: "H100".into(), count: 2, macs_per_s: 2_000_000_000_000 }];
+        let gpus = GpuAuditView { last_pass: Some(9), failing_from: None, proven, passes: 3, failures: 0 };
+        let shown = capacity(Some(&AuditView { gpus: Some(gpus), ..checks() }));
+        assert!(shown.ends_with("; GPUs proven, 2x H100 at 2000.0G/s of multiply-adds, last in period 9 (3 passed, 0 failed)"), "{shown}");
         assert!(failed.has_failed(1) && !failed.has_failed(2) && !failed.has_failed(9) && failed.has_failed(10));
     }
 

@@ -12,7 +12,7 @@ use pasture_types::market::{
 };
 use pasture_types::resources::{MAX_GPU_LINES, MAX_GPU_MODEL, MAX_SERVICE_CLASS, MAX_SERVICE_LINES};
 use pasture_types::tx::NodeDeclaration;
-use pasture_types::{Amount, GpuLine, Millis, Resources, Timestamp};
+use pasture_types::{Amount, Millis, Resources, Timestamp};
 
 /// Longest name of a provider, in bytes.
 pub(crate) const MAX_NAME: usize = 64;
@@ -104,11 +104,9 @@ pub(crate) fn region(text: &str) -> Result<(), TxError> {
     Ok(())
 }
 
-/// Whether the zone leases these GPUs: all, or those of models that audits prove.
+/// Whether the zone leases these GPUs.
 fn gpus_are_leased(r: &Resources, env: &Env) -> bool {
-    let (market, audits) = (&env.zone.params.market, &env.zone.params.audits);
-    let proven = |line: &GpuLine| audits.active && audits.gpus.iter().any(|rate| rate.model == line.model);
-    market.gpu_leases || r.gpus.iter().all(proven)
+    r.gpus.iter().all(|line| env.zone.params.leases_gpu(&line.model))
 }
 
 pub(crate) fn offer(t: &OfferTerms, env: &Env) -> Result<(), TxError> {

@@ -10,12 +10,14 @@ use crate::up::{OfferLimits, UpOptions, UpReady, half_of, up};
 use crate::validator::{Validator, ValidatorOptions};
 use crate::{Failpoint, NodeError};
 use pasture_light::ValidatorSet;
-use pasture_provider::{MissingDeposit, VolumeOptions};
+use pasture_provider::{MissingDeposit, ProductEngine, VolumeOptions};
 use pasture_rt::{Shutdown, ShutdownToken, SystemClock};
 use pasture_store::{DataDir, keys};
+use pasture_types::audit::GpuRate;
 use pasture_types::{Millis, Resources, ZoneId};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// For how long the machine of a local network keeps a price.
@@ -24,6 +26,8 @@ const DEV_PRICE_LOCK: Millis = Millis(366 * 24 * 3_600_000);
 /// What the machine of an audited local network declares of its speed, in percent: it shares the computer with the validators, and with
 /// whoever works at it.
 const DEV_DECLARED_PERCENT: u8 = 10;
+/// Multiply-adds a second that an audited local network asks of each simulated GPU: the least that can be asked.
+const SIMULATED_MACS_PER_S: u64 = 100_000_000;
 
 /// A local network.
 #[derive(Clone)]
@@ -46,6 +50,8 @@ pub struct DevOptions {
     pub resources: Option<Resources>,
     /// The GPUs that it offers, if any.
     pub gpus: Option<GpuOffer>,
+    /// What computes the products that audits ask of them; without it the CPU does for simulated ones.
+    pub product_engine: Option<Arc<dyn ProductEngine>>,
     /// Its region.
     pub region: String,
     /// What its machine keeps of volumes.
@@ -81,7 +87,8 @@ pub struct DevReady {
 /// Why it could not start, or why it ended.
 pub async fn dev(options: DevOptions, shutdown: ShutdownToken, ready: oneshot::Sender<DevReady>) -> Result<(), NodeError> {
     let dir = DataDir::open(&options.data)?;
-    local::prepare(dir.path(), options.validators, options.audits, &SystemClock)?;
+    let rates = simulated_rates(options.gpus.as_ref());
+    local::prepare(dir.path(), options.validators, options.audits.then_some(&rates[..]), &SystemClock)?;
     let others = match options.validators {
         0 | 1 => Others::none(),
         count => Others::start(&options.program, dir.path(), count).await?,
@@ -95,6 +102,12 @@ pub async fn dev(options: DevOptions, shutdown: ShutdownToken, ready: oneshot::S
     let stopped = validator.stop().await;
     others.stop().await;
     outcome.and(stopped)
+}
+
+/// What a local network asks of simulated GPUs, which the processor stands in for: little.
+fn simulated_rates(offer: Option<&GpuOffer>) -> Vec<GpuRate> {
+    let Some(GpuOffer::Simulated(kinds)) = offer else { return vec![] };
+    kinds.iter().map(|kind| GpuRate { model: kind.model.clone(), macs_per_s: SIMULATED_MACS_PER_S }).collect()
 }
 
 /// Runs the provider role, if there is one, and waits for shutdown.
@@ -128,6 +141,7 @@ async fn with_provider(
         resources: resources.clone(),
         rates: None,
         gpus: options.gpus.clone(),
+        product_engine: options.product_engine.clone(),
         gpu_rate: None,
         region: options.region.clone(),
         // A playground: rentals by the month can be tried out as well.

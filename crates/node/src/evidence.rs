@@ -26,7 +26,8 @@ impl AuditEvidence {
     #[must_use]
     pub fn follows(&self) -> Option<bool> {
         let verdict = self.audit.verdict?;
-        Some(self.recount.as_ref().is_ok_and(|again| again.verdict == verdict))
+        let gpus = self.audit.gpu_verdict;
+        Some(self.recount.as_ref().is_ok_and(|again| again.verdict == verdict && again.gpu_verdict == gpus))
     }
 }
 

@@ -14,12 +14,13 @@ use crate::zone::{CHECKPOINT, GENESIS, LocalZone, NETWORK, dev_operator, genesis
 use pasture_light::Checkpoint;
 use pasture_rt::Clock;
 use pasture_store::{DataDir, write_atomic};
+use pasture_types::audit::GpuRate;
 use pasture_types::genesis::{Genesis, GenesisAccount, GenesisValidator, Params, RULES_VERSION};
 use pasture_types::keys::ParseKeyError;
 use pasture_types::validator::ValidatorParams;
 use pasture_types::{NodeId, PublicKey, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -68,10 +69,20 @@ pub struct Launch {
     pub dev: bool,
     /// Whether machines are audited from the beginning.
     pub audits: bool,
+    /// What GPUs have to show then, by model; none are asked else.
+    pub gpus: Vec<GpuRate>,
     /// Its validators.
     pub founders: Vec<Announcement>,
     /// Who has money at the beginning.
     pub accounts: Vec<GenesisAccount>,
+}
+
+/// A zone's parameters with audits that ask these rates of GPUs, each model once.
+pub(crate) fn audited(params: Params, gpus: &[GpuRate]) -> Params {
+    let mut params = params.audited();
+    let rates: BTreeMap<&String, u64> = gpus.iter().map(|rate| (&rate.model, rate.macs_per_s)).collect();
+    params.audits.gpus = rates.into_iter().map(|(model, macs_per_s)| GpuRate { model: model.clone(), macs_per_s }).collect();
+    params
 }
 
 impl Launch {
@@ -87,7 +98,7 @@ impl Launch {
     #[must_use]
     pub fn params(&self) -> Params {
         let params = if self.dev { Params::dev() } else { Params::production() };
-        if self.audits { params.audited() } else { params }
+        if self.audits { audited(params, &self.gpus) } else { params }
     }
 
     /// As [`Launch::make`], with other rules for seats and deposits of validators.

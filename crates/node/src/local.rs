@@ -9,10 +9,11 @@
 //! outlives the one that started it: each ends when its standard input does.
 
 use crate::NodeError;
-use crate::launch::{Launch, announcement, settle_in};
+use crate::launch::{Launch, announcement, audited, settle_in};
 use crate::zone::LocalZone;
 use pasture_rt::{Clock, TaskKind, spawn};
 use pasture_store::StoreError;
+use pasture_types::audit::GpuRate;
 use pasture_types::genesis::Params;
 use pasture_types::{NodeId, Resources};
 use serde::Deserialize;
@@ -99,14 +100,14 @@ fn folder(dir: &Path, number: usize) -> PathBuf {
 }
 
 /// Makes the directories of a network of `count` validators, or finds that they are there. `dir` is held; the others are of nobody but it.
-/// `audits`: whether its machines are audited.
-pub(crate) fn prepare(dir: &Path, count: usize, audits: bool, clock: &dyn Clock) -> Result<(), NodeError> {
+/// `audits`: whether its machines are audited, and what is asked of their GPUs.
+pub(crate) fn prepare(dir: &Path, count: usize, audits: Option<&[GpuRate]>, clock: &dyn Clock) -> Result<(), NodeError> {
     if !(1..=MAX_LOCAL_VALIDATORS).contains(&count) {
         return Err(NodeError::Options(format!("a local network has 1 to {MAX_LOCAL_VALIDATORS} validators")));
     }
     if let Some(zone) = LocalZone::load(dir)? {
         let has = zone.genesis.validators.len();
-        if audits && !zone.genesis.params.audits.active {
+        if audits.is_some() && !zone.genesis.params.audits.active {
             let what = "was made without capacity checks: take another folder, or have its validators vote for them";
             return Err(NodeError::Options(format!("the network in {} {what}", dir.display())));
         }
@@ -116,14 +117,15 @@ pub(crate) fn prepare(dir: &Path, count: usize, audits: bool, clock: &dyn Clock)
         };
     }
     if count == 1 {
-        let params = if audits { Params::dev().audited() } else { Params::dev() };
+        let params = audits.map_or_else(Params::dev, |gpus| audited(Params::dev(), gpus));
         return LocalZone::create(dir, params, clock).map(|_| ());
     }
     let ports = free_ports(count)?;
     let dirs: Vec<PathBuf> = (1..=count).map(|n| if n == 1 { dir.into() } else { folder(dir, n) }).collect();
     let at = |port: &u16| SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
     let founders = dirs.iter().zip(&ports).map(|(dir, port)| announcement(dir, at(port))).collect::<Result<Vec<_>, _>>()?;
-    let launch = Launch { name: "dev".into(), dev: true, audits, founders, accounts: vec![] };
+    let gpus = audits.unwrap_or_default().to_vec();
+    let launch = Launch { name: "dev".into(), dev: true, audits: audits.is_some(), gpus, founders, accounts: vec![] };
     let (genesis, network) = launch.make(clock)?;
     // The first one last: where it has a zone, all have.
     dirs.iter().rev().try_for_each(|dir| settle_in(dir, &genesis, &network, None).map(|_| ()))
@@ -333,7 +335,7 @@ mod tests {
     fn a_directory_keeps_its_validators() {
         let dir = tempfile::tempdir().unwrap();
         let clock = ManualClock::new(5_000);
-        prepare(dir.path(), 4, false, &clock).unwrap();
+        prepare(dir.path(), 4, None, &clock).unwrap();
         let zones: Vec<_> = (2..=4).map(|n| LocalZone::load(&folder(dir.path(), n)).unwrap().unwrap()).collect();
         let first = LocalZone::load(dir.path()).unwrap().unwrap();
         assert_eq!((first.genesis.validators.len(), first.genesis.accounts.len()), (4, 4));
@@ -344,15 +346,15 @@ mod tests {
             let own = network.peers.iter().find(|(key, _)| *key == zone.identity.public_key()).unwrap();
             assert_eq!((network.listen, network.private), (own.1, true));
         }
-        prepare(dir.path(), 4, false, &clock).unwrap();
-        let error = prepare(dir.path(), 1, false, &clock).unwrap_err().to_string();
+        prepare(dir.path(), 4, None, &clock).unwrap();
+        let error = prepare(dir.path(), 1, None, &clock).unwrap_err().to_string();
         assert!(error.contains("has 4 validators, not 1"), "{error}");
-        let error = prepare(dir.path(), 4, true, &clock).unwrap_err().to_string();
+        let error = prepare(dir.path(), 4, Some(&[]), &clock).unwrap_err().to_string();
         assert!(error.contains("without capacity checks"), "{error}");
         let audited = tempfile::tempdir().unwrap();
-        prepare(audited.path(), 1, true, &clock).unwrap();
+        prepare(audited.path(), 1, Some(&[]), &clock).unwrap();
         assert!(LocalZone::load(audited.path()).unwrap().unwrap().genesis.params.audits.active);
-        assert!(prepare(dir.path(), 17, false, &clock).is_err() && prepare(dir.path(), 0, false, &clock).is_err());
+        assert!(prepare(dir.path(), 17, None, &clock).is_err() && prepare(dir.path(), 0, None, &clock).is_err());
     }
 
     #[test]
@@ -361,7 +363,14 @@ mod tests {
         let clock = ManualClock::new(5_000);
         let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let said: Vec<_> = dirs.iter().zip(1..).map(|(dir, port)| announce(dir.path(), at(port)).unwrap()).collect();
-        let launch = |founders: Vec<crate::Announcement>| Launch { name: "n".into(), dev: true, audits: false, founders, accounts: vec![] };
+        let launch = |founders: Vec<crate::Announcement>| Launch {
+            name: "n".into(),
+            dev: true,
+            audits: false,
+            gpus: vec![],
+            founders,
+            accounts: vec![],
+        };
         let refused = |launch: Launch| launch.make(&clock).unwrap_err().to_string();
         assert!(launch(said.clone()).make(&clock).is_ok());
         assert!(refused(launch(vec![])).contains("1 to 64"));

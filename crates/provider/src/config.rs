@@ -1,6 +1,7 @@
 //! Options of a provider: documented fields with units, and a check.
 
 use crate::ProviderError;
+use crate::audits::ProductEngine;
 use crate::failpoint::Failpoint;
 use crate::gpus::Gpus;
 use pasture_api::{ANNOUNCE_EVERY, ANNOUNCED_FOR};
@@ -10,6 +11,7 @@ use pasture_types::{Amount, SigningKey};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Lanes of a node's own key that lifecycle transactions use; one transaction at a time in each.
@@ -44,6 +46,8 @@ pub struct Options {
     pub offer: OfferTerms,
     /// The GPUs that are assigned to leases, if it offers some.
     pub gpus: Option<Gpus>,
+    /// What computes the products that capacity audits ask of its GPUs; without it the CPU does for simulated ones, and nothing for others.
+    pub product_engine: Option<Arc<dyn ProductEngine>>,
     /// What it does about a deposit that is missing.
     pub missing_deposit: MissingDeposit,
     /// How much of the speed that its benchmark shows it declares, in percent: capacity audits hold it to that.
@@ -93,6 +97,7 @@ impl Options {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             offer,
             gpus: None,
+            product_engine: None,
             missing_deposit: MissingDeposit::default(),
             declared_percent: 100,
             max_fee: Amount(100_000_000),

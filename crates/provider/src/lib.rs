@@ -43,6 +43,7 @@ mod server;
 mod submit;
 mod volumes;
 
+pub use audits::{Asked, Committed, ProductEngine};
 pub use config::{MissingDeposit, Options};
 pub use detect::{Machine, detect};
 pub use error::ProviderError;

@@ -7,7 +7,7 @@ use pasture_types::audit::AuditParams;
 
 /// A tenth of the machines, for days instead of years.
 fn config() -> Config {
-    Config { nodes: 100, node_days: 500, days: 10, ..Config::full(1) }
+    Config { nodes: 100, node_days: 500, days: 14, ..Config::full(1) }
 }
 
 fn audits(config: &Config) -> Audits {

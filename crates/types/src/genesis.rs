@@ -142,6 +142,12 @@ impl Params {
         Self { audits, ..self }
     }
 
+    /// Whether GPUs of this model can be leased: all, or those that audits ask for a proof.
+    #[must_use]
+    pub fn leases_gpu(&self, model: &str) -> bool {
+        self.market.gpu_leases || (self.audits.active && self.audits.gpus.iter().any(|rate| rate.model == model))
+    }
+
     /// Parameters of a production zone.
     #[must_use]
     pub fn production() -> Self {

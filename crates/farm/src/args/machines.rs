@@ -153,7 +153,7 @@ pub(crate) struct MachineArgs {
 /// GPUs that a machine offers.
 #[derive(Args, Debug)]
 pub(crate) struct GpuArgs {
-    /// Offer GPUs of this machine: all, or those with these ids; on development networks only
+    /// Offer GPUs of this machine: all, or those with these ids, where the network leases them
     #[arg(long, value_name = "all|ID,ID")]
     pub(crate) gpus: Option<String>,
     /// Offer simulated GPUs, which compute nothing: H100:2:80GB, with ,shows=40GB for some that lie to jobs about their memory; can

@@ -28,6 +28,9 @@ pub(crate) struct GenesisArgs {
     /// Have the validators check the capacity of machines from the beginning
     #[arg(long)]
     pub(crate) audits: bool,
+    /// Lease GPUs of this model where a capacity check showed so many int8 multiply-adds a second of each, as H100=2T; once for each
+    #[arg(long, value_name = "MODEL=RATE", requires = "audits")]
+    pub(crate) gpu_rate: Vec<String>,
     /// Most seats of a term; from four on they are elected by deposit
     #[arg(long, value_name = "N")]
     pub(crate) seats: Option<u32>,

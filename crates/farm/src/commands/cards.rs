@@ -3,8 +3,8 @@
 //! Guarantees: nothing is offered or left behind; one adapter after another, a few seconds each; one that fails does not hide the others. An adapter in
 //! software is called that, in the text and in JSON: it is the processor once more, and no card.
 
-use super::provider::each_second;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::render::number::each_second;
 use crate::render::{Progress, Table};
 use crate::session::App;
 use pasture_gpu::{Adapter, Gauge, GpuError, Kind, adapters, gauge};

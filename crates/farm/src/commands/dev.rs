@@ -96,6 +96,7 @@ fn temporary(app: &App) -> Result<tempfile::TempDir, Failure> {
 }
 
 async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, Failure> {
+    let offered_gpus = gpus::offer(&args.machine.gpus)?;
     Ok(DevOptions {
         data: data.into(),
         listen: args.listen,
@@ -105,7 +106,8 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
         program: program()?,
         providers: if args.no_provider { 0 } else { args.providers },
         resources: offered(&args.machine, &app.paths.data_dir).await?,
-        gpus: gpus::offer(&args.machine.gpus)?,
+        product_engine: gpus::engine(offered_gpus.as_ref()),
+        gpus: offered_gpus,
         region: args.machine.region.clone(),
         volumes: volumes(&args.machine.volumes)?,
         image_bytes: ConfigFile::load(&app.paths.config_file())?.images.limit_bytes()?,
@@ -132,6 +134,7 @@ pub(crate) fn passing(app: &App) -> Result<(tempfile::TempDir, DevOptions), Fail
         providers: 1,
         resources: None,
         gpus: None,
+        product_engine: None,
         region: "local".into(),
         volumes: VolumeOptions::default(),
         image_bytes: None,

@@ -7,6 +7,7 @@ use crate::backend::{self, Announcement, Launch};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::render::number::{count, credits, duration};
 use crate::session::App;
+use pasture_types::audit::GpuRate;
 use pasture_types::genesis::{Genesis, GenesisAccount};
 use pasture_types::keys::ParseKeyError;
 use pasture_types::spec::parse_duration;
@@ -29,7 +30,8 @@ pub(crate) fn run(app: &App, args: &GenesisArgs) -> Outcome {
     };
     let founders = args.validator.iter().map(|path| announcement(path)).collect::<Result<Vec<_>, _>>()?;
     let accounts = args.account.iter().map(|text| account(text)).collect::<Result<Vec<_>, _>>()?;
-    let launch = Launch { name: name.clone(), dev: args.dev, audits: args.audits, founders, accounts };
+    let gpus = args.gpu_rate.iter().map(|text| gpu_rate(text)).collect::<Result<Vec<_>, _>>()?;
+    let launch = Launch { name: name.clone(), dev: args.dev, audits: args.audits, gpus, founders, accounts };
     let rules = rules(args, launch.params().validators)?;
     let (genesis, network) = backend::make_genesis(&launch, rules)?;
     let guide = guide(&genesis, backend::quorum(&genesis)?);
@@ -54,6 +56,24 @@ fn announcement(path: &Path) -> Result<Announcement, Failure> {
     }
     let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
     serde_json::from_str(&text).map_err(|e| wrong(format!("it is not what a validator announces ({e})")))
+}
+
+/// `H100=2T`: what each GPU of a model has to show.
+fn gpu_rate(text: &str) -> Result<GpuRate, Failure> {
+    let wrong =
+        || Failure::usage(format!("--gpu-rate {text}: write MODEL=RATE, for example H100=2T or T4=500G, in multiply-adds a second"));
+    let (model, rate) = text.split_once('=').filter(|(model, _)| !model.is_empty()).ok_or_else(wrong)?;
+    let digits = rate.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match rate.get(digits.len()..).unwrap_or_default() {
+        "" => 1,
+        "k" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let macs_per_s = digits.parse().ok().and_then(|n: u64| n.checked_mul(unit)).ok_or_else(wrong)?;
+    Ok(GpuRate { model: model.to_owned(), macs_per_s })
 }
 
 fn account(text: &str) -> Result<GenesisAccount, Failure> {

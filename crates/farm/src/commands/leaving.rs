@@ -233,6 +233,7 @@ async fn leave_here(
         resources: None,
         rates: None,
         gpus: None,
+        product_engine: None,
         gpu_rate: None,
         region: "local".into(),
         limits: OfferLimits::default(),

@@ -8,7 +8,7 @@ use crate::args::{ProviderArgs, ProviderCommand, SelfTestArgs};
 use crate::backend::{self, Capabilities, Gauge, Suggestion};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::machine;
-use crate::render::number::{credits, duration};
+use crate::render::number::{credits, duration, each_second};
 use crate::render::{Progress, Table};
 use crate::session::App;
 use crate::watching::{View, show};
@@ -112,15 +112,6 @@ async fn suggestion(app: &App, core_hashes: u64) -> (Rates, String) {
     }
 }
 
-/// So many a second, with a unit that leaves few digits.
-pub(super) fn each_second(n: u64) -> String {
-    match n {
-        0..10_000 => format!("{n}/s"),
-        10_000..10_000_000 => format!("{}k/s", n / 1_000),
-        _ => format!("{}.{}M/s", n / 1_000_000, n / 100_000 % 10),
-    }
-}
-
 /// Work below this share of the declared, in percent, fails a check: its threshold lets 40 % of the work pass.
 const FAILS_BELOW: u64 = 40;
 /// Below this share many checks together show that too much was declared (`AuditParams::tolerance_ppm`).
@@ -168,16 +159,4 @@ fn text(report: &Report, engine: Option<&Capabilities>) -> String {
     row("price an hour", price);
     row("", report.rates_from.clone());
     table.text().trim_end().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_are_short() {
-        for (n, text) in [(7, "7/s"), (9_999, "9999/s"), (4_123_456, "4123k/s"), (12_345_678, "12.3M/s")] {
-            assert_eq!(each_second(n), text);
-        }
-    }
 }

@@ -52,6 +52,7 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
         announce_to: args.announce.clone(),
         engine_socket: args.machine.engine.clone(),
         rates: Some(rates),
+        product_engine: gpus::engine(gpus.as_ref()),
         gpus,
         gpu_rate: Some(gpu_rate),
         region: args.machine.region.clone(),

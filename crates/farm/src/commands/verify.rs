@@ -9,7 +9,7 @@ use crate::backend::{self, AuditEvidence, Heard};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::patience::Calls;
 use crate::render::Table;
-use crate::render::number::count;
+use crate::render::number::{count, each_second};
 use crate::session::App;
 use crate::verify::{Checker, Evidence, kept};
 use crate::words::plainly;
@@ -177,6 +177,12 @@ fn text(evidence: &AuditEvidence) -> String {
     let row = |name: &str, value: String| [name.to_owned(), value];
     table.row(row("capacity check", format!("{} of machine {}, attempt {}", audit.number, audit.node.short(), audit.attempt)));
     table.row(row("verdict", audit.verdict.map_or("not yet", said).into()));
+    for claim in &audit.gpus {
+        table.row(row("GPUs asked", format!("{}x {} at {} of multiply-adds", claim.count, claim.model, each_second(claim.macs_per_s))));
+    }
+    if let Some(verdict) = audit.gpu_verdict {
+        table.row(row("of its GPUs", said(verdict).into()));
+    }
     let Ok(again) = &evidence.recount else { return table.text() };
     let answer = match again.largest {
         Some(largest) if largest <= again.most => "signed by the machine; its hashes, counted again, show enough work",
@@ -190,6 +196,9 @@ fn text(evidence: &AuditEvidence) -> String {
     let (seen, all) = (again.count.in_time, audit.witnesses.len() as u64);
     table.row(row("in time", format!("by {seen} of {}", count(all, "witness"))));
     table.row(row("counted again", format!("{}{}", said(again.verdict), again.voided.map_or("", |_| ", as the network set it aside"))));
+    if let Some(verdict) = again.gpu_verdict {
+        table.row(row("GPUs, again", format!("{}: proven to {} of {}", said(verdict), again.count.proven, count(all, "witness"))));
+    }
     table.row(row("taken on trust", TRUSTED.into()));
     table.text()
 }

@@ -39,6 +39,16 @@ pub(crate) fn count(n: u64, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
 }
 
+/// So many a second, with a unit that leaves few digits.
+pub(crate) fn each_second(n: u64) -> String {
+    match n {
+        0..10_000 => format!("{n}/s"),
+        10_000..10_000_000 => format!("{}k/s", n / 1_000),
+        10_000_000..10_000_000_000 => format!("{}.{}M/s", n / 1_000_000, n / 100_000 % 10),
+        _ => format!("{}.{}G/s", n / 1_000_000_000, n / 100_000_000 % 10),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +61,14 @@ mod tests {
         assert_eq!(credits(Amount(50_000)), "0.0001");
         assert_eq!(credits(Amount::ZERO), "0.0000");
         assert_eq!(credits(Amount::credits(1000)), "1000.0000");
+    }
+
+    #[test]
+    fn figures_are_short() {
+        let figures = [(7, "7/s"), (9_999, "9999/s"), (4_123_456, "4123k/s"), (12_345_678, "12.3M/s"), (12_095_400_000, "12.0G/s")];
+        for (n, text) in figures {
+            assert_eq!(each_second(n), text);
+        }
     }
 
     #[test]

@@ -57,6 +57,8 @@ mod operator;
 #[cfg(test)]
 mod projects;
 #[cfg(test)]
+mod proven;
+#[cfg(test)]
 mod reach;
 #[cfg(test)]
 mod refusals;

@@ -5,7 +5,7 @@
 //! counted, and how, is in `recount`.
 
 use super::draw::{dequeue, enqueue, repeat_key};
-use super::records::{AuditRecord, AuditState, NodeAudit, OpenAudit, Voided};
+use super::records::{AuditRecord, AuditState, NodeAudit, OpenAudit, Voided, behind};
 use super::recount::{Count, count, gpu_verdict, verdict};
 use super::{AUDIT_DUE, KEEP, KEEP_EPOCHS, audit, due_keys, node_audit, put_audit, put_node_audit, queue_key, rate, roster, tail_number};
 use crate::env::Env;
@@ -73,8 +73,8 @@ pub struct Consequence {
     pub then: Then,
     /// What joins the node's pool, in this order.
     pub samples: [Option<u32>; 2],
-    /// It passed, and its first attempt was lacking: [`lapse`] epochs from the next one on are not paid.
-    pub lapses: bool,
+    /// It passed, and its first attempt was lacking: these epochs are not paid, nor [`lapse`] ones from the next one on.
+    pub lapses: Option<(u64, u64)>,
 }
 
 /// How long a machine is not paid that passed at the repetition only, after a first attempt that was lacking, in epochs: what lies between two
@@ -95,7 +95,8 @@ pub fn consequence(record: &AuditRecord, node: &mut NodeAudit, count: &Count, ve
     let shown = 2 * count.in_time > record.witnesses.len();
     let before = node.open.take();
     let (missed_before, weak_before) = before.map_or((false, false), |open| (open.missed, open.weak));
-    let lapses = verdict == Verdict::Passed && before.is_some_and(|open| open.lacking && !open.cpu_settled);
+    let lacking = before.filter(|open| verdict == Verdict::Passed && open.lacking && !open.cpu_settled);
+    let lapses = lacking.map(|open| behind(node.last_pass, open.epoch));
     // What is repeated for the GPUs' sake alone has its verdict; a contradiction is one in whichever attempt.
     let settled = before.is_some_and(|open| open.cpu_settled) && verdict != Verdict::Contradicted;
     // Shares that its node signed and most witnesses saw in time: nobody but the node can have made them too weak.
@@ -130,7 +131,8 @@ fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: Au
     let count = count(&record, &env.zone.id);
     let verdict = verdict(&record, &count);
     let gpus = gpu_verdict(&record, &count);
-    let (gpu_settled, gpu_lacking) = node.open.map_or((false, false), |open| (open.gpu_settled, open.gpu_lacking));
+    let gpu_settled = node.open.is_some_and(|open| open.gpu_settled);
+    let gpu_lacking = node.open.filter(|open| open.gpu_lacking).map(|open| open.epoch);
     let follows = consequence(&record, &mut node, &count, verdict);
     let repeated = matches!(follows.then, Then::Repeat { .. });
     let gpus_repeated = gpus.is_some_and(|verdict| repeats(&record, verdict));
@@ -146,15 +148,17 @@ fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: Au
     if let Then::Failed { weak } = follows.then {
         seams::audit_failed(s, env, &record.node, node.in_a_row, weak, events);
     }
+    let (next, long) = (env.epoch().saturating_add(1), lapse(&env.zone.params.audits, env.zone.params.epoch));
     // A contradiction is one in whichever attempt.
     if let Some(verdict) = gpus.filter(|verdict| !gpus_repeated && (!gpu_settled || *verdict == Verdict::Contradicted)) {
+        let last_pass = node.gpu.as_ref().and_then(|gpu| gpu.last_pass);
         conclude_gpus(&mut node, &record, verdict);
-        if verdict == Verdict::Passed && gpu_lacking {
-            node.gpu.get_or_insert_default().lapse(env.epoch().saturating_add(1), lapse(&env.zone.params.audits, env.zone.params.epoch));
+        if let Some(missed) = gpu_lacking.filter(|_| verdict == Verdict::Passed) {
+            node.gpu.get_or_insert_default().lapse(behind(last_pass, missed), next, long);
         }
     }
-    if follows.lapses {
-        node.lapse(env.epoch().saturating_add(1), lapse(&env.zone.params.audits, env.zone.params.epoch));
+    if let Some(behind) = follows.lapses {
+        node.lapse(behind, next, long);
     }
     for sample in follows.samples.into_iter().flatten() {
         rate::pool(s, env, all, &mut node, sample, events);

@@ -98,9 +98,9 @@ impl GpuAudit {
         self.proven = proven.to_vec();
         self.passes = self.passes.saturating_add(1);
     }
-    /// They passed only when asked again: so many epochs from this one on are not paid.
-    pub(crate) fn lapse(&mut self, from: u64, epochs: u64) {
-        add_lapse(&mut self.failed, from, epochs);
+    /// They passed only when asked again: what is behind is not paid, nor so many epochs from this one on.
+    pub(crate) fn lapse(&mut self, behind: (u64, u64), from: u64, epochs: u64) {
+        add_lapse(&mut self.failed, behind, from, epochs);
     }
     /// They failed, after repetition.
     pub(crate) fn fail(&mut self) {
@@ -115,8 +115,9 @@ fn end_failing(failing_from: &mut Option<u64>, failed: &mut Vec<(u64, u64)>, epo
     add_failed(failed, (from, epoch.max(from)));
 }
 
-/// Adds failed epochs that are still to come: after those that are known already, so that what is lacking twice costs twice.
-fn add_lapse(failed: &mut Vec<(u64, u64)>, from: u64, epochs: u64) {
+/// Adds failed epochs, and such as are still to come: those after what is known already, so that what is lacking twice costs twice.
+fn add_lapse(failed: &mut Vec<(u64, u64)>, behind: (u64, u64), from: u64, epochs: u64) {
+    add_failed(failed, behind);
     let from = failed.iter().map(|(_, after)| *after).max().unwrap_or(0).max(from);
     add_failed(failed, (from, from.saturating_add(epochs)));
 }
@@ -138,6 +139,12 @@ fn add_failed(failed: &mut Vec<(u64, u64)>, stretch: (u64, u64)) {
             next.0 = oldest;
         }
     }
+}
+
+/// What a lapse leaves unproven: the epochs after the last pass, up to the audit that it missed.
+pub(super) fn behind(last_pass: Option<u64>, missed: u64) -> (u64, u64) {
+    let from = last_pass.map_or(0, |epoch| epoch.saturating_add(1));
+    (from, missed.saturating_add(1).max(from))
 }
 
 /// Nothing since the last pass is proven.
@@ -220,9 +227,9 @@ impl NodeAudit {
         self.last_pass = self.last_pass.max(Some(epoch));
         self.passes = self.passes.saturating_add(1);
     }
-    /// It passed only when asked again: so many epochs from this one on are not paid.
-    pub fn lapse(&mut self, from: u64, epochs: u64) {
-        add_lapse(&mut self.failed, from, epochs);
+    /// It passed only when asked again: what is behind is not paid, nor so many epochs from this one on.
+    pub fn lapse(&mut self, behind: (u64, u64), from: u64, epochs: u64) {
+        add_lapse(&mut self.failed, behind, from, epochs);
     }
     /// It failed, after repetition: nothing since the last pass is proven.
     pub(crate) fn fail(&mut self) {
@@ -335,14 +342,14 @@ mod tests {
     #[test]
     fn lapses_come_one_after_another() {
         let mut r = NodeAudit::new(NodeId([1; 32]));
-        r.lapse(7, 10);
-        r.lapse(9, 10);
-        r.lapse(40, 10);
-        assert_eq!(r.failed, [(7, 27), (40, 50)]);
+        r.lapse((2, 4), 7, 10);
+        r.lapse((5, 6), 9, 10);
+        r.lapse((30, 38), 40, 10);
+        assert_eq!(r.failed, [(2, 4), (5, 6), (7, 27), (30, 38), (40, 50)]);
         // It fails meanwhile, and passes before and after the lapse ends.
         r.pass(29);
         r.fail();
         r.pass(45);
-        assert_eq!(r.failed, [(7, 27), (30, 50)]);
+        assert_eq!(r.failed, [(2, 4), (5, 6), (7, 27), (30, 50)]);
     }
 }

@@ -11,6 +11,8 @@ mod burst;
 mod products;
 mod state;
 
+pub use products::{Asked, Committed, ProductEngine};
+
 use crate::context::Context;
 use crate::detect;
 use crate::lease::Event;
@@ -24,7 +26,7 @@ use pasture_types::event::Hash32;
 use pasture_types::keys::Signature;
 use pasture_types::tx::Action;
 use pasture_types::{Millis, NodeId, PublicKey, Timestamp};
-use products::{ProductEngine, Products};
+use products::Products;
 use serde::{Deserialize, Serialize};
 use state::{Audit, Taken};
 use std::collections::{BTreeMap, VecDeque};
@@ -171,7 +173,7 @@ pub(crate) async fn run(ctx: Arc<Context>, queue: BurstQueue, cancel: ShutdownTo
         }
     };
     let threads = u64::from(detect::cpu_cores());
-    let engine = products::engine(ctx.options.gpus.as_ref());
+    let engine = products::engine(ctx.options.product_engine.as_ref(), ctx.options.gpus.as_ref());
     let bursts = Bursts { engine, ctx, file, log, open: BTreeMap::new(), ready: VecDeque::new(), computing: None, looked: None, threads };
     let _ = cancel.guard(bursts.serve(queue)).await;
 }
@@ -359,9 +361,10 @@ impl Bursts {
         match self.may_open(audit, &word) {
             Ok((products, beacon)) => {
                 pasture_rt::spawn_blocking(TaskKind::Audit, move || {
-                    let opened: Vec<Vec<u8>> = products.iter().map(|made| made.open(beacon)).collect();
+                    let opened: Option<Vec<Vec<u8>>> = products.iter().map(|made| made.open(beacon)).collect();
+                    let opened = opened.ok_or_else(|| Problem::unavailable("its GPUs could not compute the rows again"));
                     // A witness that went away again is no error.
-                    let _ = reply.send(Ok(pasture_api::join_opened(&opened)));
+                    let _ = reply.send(opened.map(|opened| pasture_api::join_opened(&opened)));
                 });
             }
             Err(problem) => {

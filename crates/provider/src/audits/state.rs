@@ -3,9 +3,10 @@
 //! Guarantees: the first nonce of each witness counts, and the first of more than two thirds of them make the set, which is never
 //! changed again; who is no witness of the audit is refused. No clock, no I/O.
 
+use super::products::Asked;
 use pasture_api::AuditDetail;
-use pasture_proofs::gemm::{Audited, Product};
-use pasture_types::audit::{MAX_AUDITED_GPUS, MAX_WITNESSES, NonceSet, audit_seed, gpu_devices, quorum};
+use pasture_proofs::gemm::Audited;
+use pasture_types::audit::{GpuClaim, MAX_AUDITED_GPUS, MAX_WITNESSES, NonceSet, audit_seed, quorum};
 use pasture_types::keys::Signature;
 use pasture_types::proof::ResourceClass;
 use pasture_types::{Millis, NodeId, Timestamp};
@@ -24,8 +25,8 @@ pub(super) struct Audit {
     witnesses: Vec<NodeId>,
     /// How long its burst is.
     pub(super) burst: Millis,
-    /// What each GPU that is asked has to show, in the order of devices.
-    rates: Vec<u64>,
+    /// The GPUs that are asked, and what of each.
+    gpus: Vec<GpuClaim>,
     /// Until when statements about it are taken.
     pub(super) until: Timestamp,
     offers: BTreeMap<usize, (u64, Signature)>,
@@ -58,7 +59,7 @@ impl Audit {
             randomness: detail.randomness.0,
             witnesses: detail.witnesses.iter().map(|w| w.witness).collect(),
             burst: detail.burst,
-            rates: gpu_devices(&detail.gpus),
+            gpus: detail.gpus.clone(),
             until: detail.until,
             offers: BTreeMap::new(),
             closed: false,
@@ -86,12 +87,16 @@ impl Audit {
         Taken::Complete(NonceSet { mask, nonces }, signatures)
     }
 
-    /// What its GPUs compute.
-    pub(super) fn products(&self, set: &NonceSet) -> Vec<Product> {
+    /// What its GPUs compute, in the order of devices: claim after claim.
+    pub(super) fn products(&self, set: &NonceSet) -> Vec<Asked> {
         let Self { randomness, epoch, node, burst, .. } = *self;
         let audited = Audited { randomness, epoch, node, nonces: set.digest().0, burst };
-        let product = |(device, rate): (u16, &u64)| audited.product(device, *rate);
-        (0u16..).zip(&self.rates).map(product).collect::<Option<_>>().unwrap_or_default()
+        let each = self.gpus.iter().flat_map(|claim| (0..claim.count).map(move |number| (claim, number)));
+        let asked = |(device, (claim, number)): (u16, (&GpuClaim, u16))| {
+            let product = audited.product(device, claim.macs_per_s)?;
+            Some(Asked { model: claim.model.clone(), number, product })
+        };
+        (0u16..).zip(each).map(asked).collect::<Option<_>>().unwrap_or_default()
     }
 
     /// What the burst is computed from.

@@ -182,16 +182,11 @@ pub(crate) fn allowed(gpus: Option<&Gpus>, params: &Params) -> Result<(), Provid
         Some(gpus) if gpus.are_simulated() && !params.dev => {
             Err(ProviderError::Gpus("simulated GPUs are for trying things out: only a development network takes them, and this is none"))
         }
-        Some(_) if !leased(params) => Err(ProviderError::Gpus(
-            "this network leases no GPUs: it neither is for development nor says what machines have to prove of them",
+        Some(gpus) if !gpus.lines().iter().any(|line| params.leases_gpu(&line.model)) => Err(ProviderError::Gpus(
+            "this network leases no such GPUs: it neither is for development nor says what machines have to prove of them",
         )),
         _ => Ok(()),
     }
-}
-
-/// Whether a zone leases any GPUs.
-fn leased(params: &Params) -> bool {
-    params.market.gpu_leases || (params.audits.active && !params.audits.gpus.is_empty())
 }
 
 /// The devices for a lease with these resources; empty if it wants none, `None` if they cannot be had.
@@ -199,7 +194,10 @@ pub(crate) fn reserve(ctx: &Context, resources: &Resources) -> Option<Vec<HeldGp
     if resources.gpus.is_empty() {
         return Some(vec![]);
     }
-    let gpus = ctx.options.gpus.as_ref().filter(|_| leased(&ctx.facts.params))?;
+    if !resources.gpus.iter().all(|line| ctx.facts.params.leases_gpu(&line.model)) {
+        return None;
+    }
+    let gpus = ctx.options.gpus.as_ref()?;
     assign::assign(gpus.devices(), &ctx.leases.held_gpus(), &resources.gpus)
 }
 

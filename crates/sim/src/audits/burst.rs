@@ -143,7 +143,10 @@ pub fn witnessed(dice: &mut Dice, habit: &Habit, params: &AuditParams, burst: Op
 #[must_use]
 pub fn answered(largest: u64) -> Answered {
     let set = NonceSet { mask: 0, nonces: Vec::new() };
-    Answered { answer: Answer { audit: 0, set, shares: PackedShares(Vec::new()), signature: Signature::Ed25519([0; 64]) }, largest }
+    Answered {
+        answer: Answer { audit: 0, set, shares: PackedShares(Vec::new()), roots: Vec::new(), signature: Signature::Ed25519([0; 64]) },
+        largest,
+    }
 }
 
 /// When the set is complete.

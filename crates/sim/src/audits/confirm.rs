@@ -435,6 +435,8 @@ fn record() -> AuditRecord {
         contradicted: false,
         voided: None,
         verdict: None,
+        gpu_verdict: None,
+        gpus: Vec::new(),
     }
 }
 

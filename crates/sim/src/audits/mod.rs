@@ -56,7 +56,7 @@ pub struct Config {
 impl Config {
     /// A thousand machines, a month of cheats, a million days of honest ones.
     #[must_use]
-    pub const fn full(seed: u64) -> Self {
+    pub fn full(seed: u64) -> Self {
         Self {
             nodes: 1_000,
             node_days: 1_000_000,

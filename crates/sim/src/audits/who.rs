@@ -54,6 +54,8 @@ pub enum Away {
     Part(f64),
     /// In so many epochs before each payout.
     BeforePayout(u64),
+    /// In so many epochs after each payout, when little is left to be withheld.
+    AfterPayout(u64),
     /// From this epoch on.
     From(u64),
     /// As soon as it passed an audit.
@@ -142,6 +144,8 @@ pub fn cheats() -> Vec<Habit> {
         Habit { returns: true, ..away("away in 0.1 of the epochs, back for repetitions", 0.1) },
         Habit { returns: true, ..away("away in 0.01 of the epochs, back for repetitions", 0.01) },
         Habit { away: Away::BeforePayout(3), returns: true, ..cheat("away 3 epochs before each payout, back for repetitions") },
+        Habit { away: Away::AfterPayout(4), returns: true, ..cheat("away 4 epochs after each payout, back for repetitions") },
+        Habit { away: Away::AfterPayout(4), returns: true, renames: true, ..cheat("the same; new name when caught") },
         Habit { returns: true, renames: true, ..away("away in 0.1 of the epochs, back for repetitions; new name when caught", 0.1) },
         Habit { power: Power::Steady(0.5), ..cheat("half the power") },
         claims("claims 1.1 of what it has", 1.1),

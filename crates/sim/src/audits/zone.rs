@@ -137,6 +137,8 @@ impl Zone {
             contradicted: false,
             voided: None,
             verdict: None,
+            gpu_verdict: None,
+            gpus: Vec::new(),
         };
         let due = [Vec::new(), Vec::new(), Vec::new()];
         Self { params, fault: None, elsewhere: 0.5, nodes, habits, dice, epoch: 0, due, record }
@@ -184,6 +186,7 @@ impl Zone {
                 Away::Never => false,
                 Away::Part(part) => part >= 1.0 || self.dice.unit() < part,
                 Away::BeforePayout(epochs) => (epoch + node.phase) % INTERIM_EPOCHS >= INTERIM_EPOCHS - epochs,
+                Away::AfterPayout(epochs) => (epoch + node.phase) % INTERIM_EPOCHS < epochs,
                 Away::From(from) => epoch >= from,
                 Away::OncePassed => node.audit.last_pass.is_some(),
             };
@@ -279,8 +282,8 @@ impl Zone {
                 node.account.second += u64::from(said == Verdict::Passed && open.attempt == 2);
             }
         }
-        if follows.lapses && self.fault != Some(Fault::NoLapse) {
-            node.audit.lapse(self.epoch + 1, lapse(params, self.params.epoch));
+        if let Some(behind) = follows.lapses.filter(|_| self.fault != Some(Fault::NoLapse)) {
+            node.audit.lapse(behind, self.epoch + 1, lapse(params, self.params.epoch));
             node.account.until_caught.get_or_insert(node.account.cheated);
         }
         if forfeits {
@@ -301,7 +304,7 @@ impl Zone {
             }
         }
         let renames = self.habits.get(node.habit).is_some_and(|h| h.renames);
-        if (matches!(follows.then, Then::Failed { .. }) || follows.lapses) && renames {
+        if (matches!(follows.then, Then::Failed { .. }) || follows.lapses.is_some()) && renames {
             self.rename(open.node);
         } else if matches!(follows.then, Then::Repeat { .. }) {
             self.open(open.node, 2);
