@@ -310,6 +310,8 @@ fn ports_of_a_job_without_a_network_are_reached_and_no_others() {
     let (echo, count) = (door(&mut forward, 7000), door(&mut forward, 7001));
     // The answer comes after the end of the question: a half-closed connection stays one.
     until("the port answers", || say(count, b"12345").is_ok_and(|answer| answer == b"5\n"));
+    // The job starts both listeners side by side: this one may be the later.
+    until("the other one answers", || say(echo, b"there").is_ok_and(|answer| answer == b"there"));
     // Many at once. One after the other they are let in: the listener in the job, busybox's `nc`, has room for two that wait, and loses
     // one in thirty beyond that also where nobody is between.
     let open = (0..24).map(|_| {
