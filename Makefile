@@ -61,7 +61,7 @@ sim: ## a month of a thousand nodes, honest and dishonest, on the real ledger; d
 	$(SIM) people --nodes $(or $(NODES),1000) --days $(or $(DAYS),30) --seed $(or $(SEED),1)
 
 sim-audits: ## a million days of machines under audits, a month of a thousand cheats, the figures of the specs; fails while a cheat gains
-	$(SIM) audits --node-days $(or $(NODEDAYS),1000000) --days $(or $(DAYS),30) --seed $(or $(SEED),1) --rule $(or $(RULE),today)
+	$(SIM) audits --node-days $(or $(NODEDAYS),1000000) --days $(or $(DAYS),30) --seed $(or $(SEED),1)
 
 sim-scale: ## ten thousand nodes and a hundred thousand leases at once on the real ledger: memory and time
 	$(SIM) scale --nodes $(or $(NODES),10000) --leases $(or $(LEASES),100000) --seed $(or $(SEED),1)
