@@ -182,8 +182,8 @@ pub(crate) fn allowed(gpus: Option<&Gpus>, params: &Params) -> Result<(), Provid
         Some(gpus) if gpus.are_simulated() && !params.dev => {
             Err(ProviderError::Gpus("simulated GPUs are for trying things out: only a development network takes them, and this is none"))
         }
-        Some(gpus) if !gpus.lines().iter().any(|line| params.leases_gpu(&line.model)) => Err(ProviderError::Gpus(
-            "this network leases no such GPUs: it neither is for development nor says what machines have to prove of them",
+        Some(gpus) if !gpus.lines().iter().all(|line| params.leases_gpu(&line.model)) => Err(ProviderError::Gpus(
+            "this network does not lease all of these GPUs: it neither is for development nor says what each model has to prove",
         )),
         _ => Ok(()),
     }
@@ -204,6 +204,7 @@ pub(crate) fn reserve(ctx: &Context, resources: &Resources) -> Option<Vec<HeldGp
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pasture_types::audit::GpuRate;
 
     async fn simulated(kinds: &[&str], only: &[String]) -> Result<Gpus, GpuError> {
         let dir = tempfile::tempdir().unwrap();
@@ -237,7 +238,12 @@ mod tests {
         let mut leased = Params::production();
         leased.market.gpu_leases = true;
         assert!(allowed(Some(&gpus), &leased).is_err(), "simulated ones are for development even where real ones are leased");
-        let real = Gpus { source: Arc::new(NvidiaGpus::default()), inventory: Inventory::default() };
+        let real = Gpus { source: Arc::new(NvidiaGpus::default()), inventory: gpus.inventory.clone() };
         assert!(allowed(Some(&real), &leased).is_ok() && allowed(Some(&real), &production).is_err());
+        // Where audits prove a model, real ones of it are.
+        let mut proving = Params::production().audited();
+        assert!(allowed(Some(&real), &proving).is_err());
+        proving.audits.gpus = vec![GpuRate { model: "T4".into(), macs_per_s: 1 << 40 }];
+        assert!(allowed(Some(&real), &proving).is_ok() && allowed(Some(&gpus), &proving).is_err());
     }
 }
