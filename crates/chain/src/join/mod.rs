@@ -201,11 +201,12 @@ where
 }
 
 async fn tell(core: &Core, marshal: &Marshal, known: u64) -> Said {
+    // First the end: a change that comes meanwhile must be in an answer that ends with it, or it looks like a lie.
+    let end = end(core, marshal).await;
     let all = core.terms.changes(known);
     let more = all.len() > MAX_CHANGES;
     let changes = all.iter().take(MAX_CHANGES).map(|change| change.as_ref().clone()).collect();
-    let end = if more { None } else { end(core, marshal).await };
-    Said::Tell(Box::new(Told { changes, more, end }))
+    Said::Tell(Box::new(Told { changes, more, end: end.filter(|_| !more) }))
 }
 
 /// The last block that ended a term, with its certificate.

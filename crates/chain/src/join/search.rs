@@ -212,6 +212,8 @@ impl<'a> Search<'a> {
     /// A checkpoint that was passed before this start is not asked for again.
     fn new(roster: &'a Roster, terms: &'a Terms, anchor: Option<Anchor>) -> Result<Self, Lie> {
         let at = Place::kept(roster, terms).ok_or(Lie("nobody"))?;
+        // A start that was cut off may have kept changes, and begun with no block.
+        terms.reach(at.from);
         let anchor = match anchor {
             Some(anchor) if anchor.is_behind(roster, terms, &at)? => None,
             other => other,
@@ -599,6 +601,18 @@ mod tests {
         assert_eq!(start(&terms, anchor(&world, &back)), Ok(None));
         assert!(start(&terms, anchor(&world, &there)).is_err(), "others sat then");
         assert!(start(&terms, Anchor { since: back.header.height - 1, ..founders }).is_err(), "nobody was seated there");
+    }
+
+    #[test]
+    fn who_was_cut_off_after_it_kept_changes_begins_with_the_last_of_them() {
+        let world = World::new();
+        let terms = world.terms();
+        let last = world.change(2, FIRST, SECOND, MOST);
+        // As they are read from disk.
+        terms.add(last.from(), Arc::new(world.seats(SECOND)), Some(Arc::new(last.clone())));
+        let mut search = Search::new(&world.roster, &terms, None).unwrap();
+        let end = End { header: last.header, certificate: last.certificate };
+        assert!(matches!(hear(&world, &mut search, 1, told(vec![], Some(end))), Ok(Heard::End(_))));
     }
 
     #[test]
