@@ -54,7 +54,7 @@ use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
 /// What a node logs unless FARM_LOG says otherwise: the storage engine warns when a store is new.
-const NODE_LOG: &str = "warn,commonware=error";
+const NODE_LOG: &str = "warn,commonware=error,iroh=error,iroh_relay=error,noq=error,noq_proto=error";
 
 fn main() -> ExitCode {
     let mut env = Env::read();
@@ -91,6 +91,8 @@ fn work(cli: &Cli, env: Env, out: Output) -> Outcome {
         api_url: g.api_url.clone(),
         context: g.context.clone(),
         keyring: Arc::default(),
+        ticket: None,
+        door: Arc::default(),
     };
     if g.skip_verification {
         out.warn("! --skip-verification: nothing is checked that the network's gateway says");
@@ -99,7 +101,11 @@ fn work(cli: &Cli, env: Env, out: Output) -> Outcome {
         .enable_all()
         .build()
         .map_err(|e| Failure::new("runtime", format!("cannot start threads: {e}")))?;
-    let outcome = runtime.block_on(commands::dispatch(&app, &cli.command));
+    let outcome = runtime.block_on(async {
+        let outcome = commands::dispatch(&app, &cli.command).await;
+        app.close().await;
+        outcome
+    });
     // A question that nobody answered still waits for a line; it must not keep the process.
     runtime.shutdown_background();
     outcome

@@ -5,6 +5,7 @@
 //! do not wait for each other; a lost race for a number is tried once more. A network that goes away is waited for, and that is
 //! said; a transaction whose answer was lost is looked up by its id before it is sent again.
 
+use crate::backend;
 use crate::config::{ConfigFile, Env, Paths, Target, target};
 use crate::device::Right;
 use crate::exit::{Failure, LEDGER};
@@ -18,6 +19,7 @@ use crate::sealed::texts;
 use crate::words::plainly;
 use pasture_api::client::{HttpCall, LeaseClient};
 use pasture_api::{AccountView, ApiClient, ApiError, JobView, LeaseView, NetworkStatus, OrderView, Problem, TxResult, newcomer};
+use pasture_net::{Doorway, Place, Ticket};
 use pasture_rt::{Clock as _, SystemClock};
 use pasture_store::Vault;
 use pasture_store::sealed::ReaderKey;
@@ -61,11 +63,19 @@ pub(crate) struct App {
     pub(crate) context: Option<String>,
     /// Our keys, once somebody needed one.
     pub(crate) keyring: Arc<OnceLock<Keyring>>,
+    /// The network that is being joined.
+    pub(crate) ticket: Option<Ticket>,
+    /// The way to nodes, once somebody needed it.
+    pub(crate) door: Arc<OnceLock<Doorway>>,
 }
 
 impl App {
     /// The network that is meant.
     pub(crate) fn target(&self) -> Result<Target, Failure> {
+        if let Some(ticket) = &self.ticket {
+            let api_url = Doorway::api_url(&ticket.zone);
+            return Ok(Target { api_url, context: None, validators: None, ticket: Some(ticket.to_text()) });
+        }
         let file = ConfigFile::load(&self.paths.config_file())?;
         target(self.api_url.as_deref(), self.context.as_deref(), &self.env, &file)
     }
@@ -96,9 +106,41 @@ impl App {
     pub(crate) fn vault(&self) -> Result<Vault, Failure> {
         self.keyring()?.vault(&self.paths)
     }
+    /// The same for a network that is reached with this ticket.
+    pub(crate) fn joining(&self, ticket: Ticket) -> Self {
+        Self { ticket: Some(ticket), api_url: None, context: None, door: Arc::default(), ..self.clone() }
+    }
+    /// What the network is reached with, if that is peer to peer.
+    pub(crate) fn network_ticket(&self) -> Result<Option<Ticket>, Failure> {
+        let Some(text) = self.target()?.ticket else { return Ok(None) };
+        let unreadable = |e| Failure::new("config", format!("the ticket of this context cannot be read: {e}"));
+        Ticket::parse(&text).map(Some).map_err(|e| unreadable(e).next("join again:  farm join TICKET"))
+    }
+    /// The way to nodes, where the network is reached peer to peer. Its endpoint lives as long as this process, under a key of its own.
+    fn door(&self) -> Result<Option<Doorway>, Failure> {
+        let Some(ticket) = self.network_ticket()? else { return Ok(None) };
+        if let Some(door) = self.door.get() {
+            return Ok(Some(door.clone()));
+        }
+        let door = backend::door_to(&ticket, SigningKey::from_seed(random()?))?;
+        // The gateway says where a machine is; who answers there has to be it.
+        let api = ApiClient::by(&self.target()?.api_url, Some(door.url()))?;
+        door.finding(move |node| {
+            let api = api.clone();
+            Box::pin(async move { Some(Place::parse(&api.place(&node).await.ok()?.address).ok()?.1) })
+        });
+        Ok(Some(self.door.get_or_init(|| door).clone()))
+    }
+    /// Ends what was opened to reach nodes.
+    pub(crate) async fn close(&self) {
+        if let Some(door) = self.door.get() {
+            door.close().await;
+        }
+    }
     /// A client of the network's API, which may not answer.
     pub(crate) fn client(&self) -> Result<ApiClient, Failure> {
-        let client = ApiClient::new(&self.target()?.api_url)?;
+        let door = self.door()?;
+        let client = ApiClient::by(&self.target()?.api_url, door.as_ref().map(Doorway::url))?;
         if !self.show_http {
             return Ok(client);
         }

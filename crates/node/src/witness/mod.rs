@@ -187,7 +187,7 @@ impl Witness {
         let halted = self.chain.state().map_or(Millis::default(), |state| query::clock(&state).halted);
         let open_within = Duration::from_millis(audit.until_shifted.plus(halted).since(audit.drawn_at).0 / OPENING_PART);
         let (zone, key, round_trip) = (self.zone, self.key.clone(), round_trips.lowest(&node));
-        let visit = url.map(|url| Visit { zone, key, audit, url, round_trip, open_within });
+        let visit = url.map(|url| Visit { zone, key, audit, url, door: self.addresses.door(), round_trip, open_within });
         let (done, zone, own) = (done.clone(), self.zone, self.key.node_id());
         pasture_rt::spawn(TaskKind::Audit, async move {
             let (round_trip, seen) = match &visit {
