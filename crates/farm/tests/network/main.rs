@@ -41,6 +41,8 @@ mod keys;
 #[cfg(test)]
 mod kills;
 #[cfg(test)]
+mod lab;
+#[cfg(test)]
 mod leaving;
 #[cfg(test)]
 mod ledger;
