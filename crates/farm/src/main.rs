@@ -54,7 +54,10 @@ use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
 /// What a node logs unless FARM_LOG says otherwise: the storage engine warns when a store is new.
-const NODE_LOG: &str = "warn,commonware=error,iroh=error,iroh_relay=error,noq=error,noq_proto=error";
+const NODE_LOG: &str = "warn,commonware=error,iroh=off,iroh_relay=off,noq=off,noq_proto=off,noq_udp=off";
+
+/// The same of what does not run for long: whatever the library beneath has to say while it ends means nothing.
+const CLIENT_LOG: &str = "error,iroh=off,iroh_relay=off,noq=off,noq_proto=off,noq_udp=off";
 
 fn main() -> ExitCode {
     let mut env = Env::read();
@@ -131,7 +134,7 @@ fn log_to_stderr(command: &Command, env: &Env) -> Result<(), Failure> {
     };
     let (default, json) = match long_running {
         Some(log) => (NODE_LOG, log_format(log.log_format, env)? == LogFormat::Json),
-        None => ("error", false),
+        None => (CLIENT_LOG, false),
     };
     let filter = EnvFilter::try_new(env.log.as_deref().unwrap_or(default))
         .map_err(|e| Failure::usage(format!("FARM_LOG: {e}")).next("write for example FARM_LOG=info"))?;

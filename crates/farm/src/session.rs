@@ -19,13 +19,14 @@ use crate::sealed::texts;
 use crate::words::plainly;
 use pasture_api::client::{HttpCall, LeaseClient};
 use pasture_api::{AccountView, ApiClient, ApiError, JobView, LeaseView, NetworkStatus, OrderView, Problem, TxResult, newcomer};
-use pasture_net::{Doorway, Place, Ticket};
+use pasture_net::{Doorway, Path, Place, Ticket, Way};
 use pasture_rt::{Clock as _, SystemClock};
 use pasture_store::Vault;
 use pasture_store::sealed::ReaderKey;
 use pasture_types::tx::{Action, ENVELOPE_VERSION, Envelope, MAX_LANES, TxBody};
-use pasture_types::{AccountId, Amount, AssetId, Millis, OrderId, SigningKey, Timestamp, TxId};
+use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId, OrderId, SigningKey, Timestamp, TxId};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// What a new account gets on a development network.
 pub(crate) const FIRST_CREDITS: Amount = Amount::credits(1_000);
@@ -33,6 +34,9 @@ pub(crate) const FIRST_CREDITS: Amount = Amount::credits(1_000);
 const VALID_FOR: Millis = Millis(600_000);
 /// The ledger's numbers for a sequence number that was used, and for one that is ahead.
 const SEQUENCE_CODES: [u16; 2] = [12, 13];
+/// How long is waited for a direct path to be found before it is said that there is none, and between two looks.
+const DIRECT_WITHIN: Duration = Duration::from_secs(2);
+const DIRECT_LOOK: Duration = Duration::from_millis(50);
 /// HTTP's word for "not now", which nothing was done after.
 const TOO_MANY: u16 = 429;
 /// HTTP's word for "there is none".
@@ -184,6 +188,8 @@ pub(crate) struct Session {
     pub(crate) keyring: Keyring,
     /// Which lane of the account, or of a grant, is ours.
     pub(crate) lane: u8,
+    /// The way to nodes, where the network is reached peer to peer.
+    pub(crate) door: Option<Doorway>,
 }
 
 impl Session {
@@ -193,8 +199,8 @@ impl Session {
         let status = first_call(app.out, || api.status()).await?;
         let [chance] = random::<1>()?;
         let keyring = app.keyring()?.clone();
-        let (out, paths, key) = (app.out, app.paths.clone(), keyring.signer()?);
-        Ok(Self { out, api, status, paths, key, keyring, lane: chance % MAX_LANES })
+        let (out, paths, key, door) = (app.out, app.paths.clone(), keyring.signer()?, app.door()?);
+        Ok(Self { out, api, status, paths, key, keyring, lane: chance % MAX_LANES, door })
     }
     /// The same on another lane, for work beside this one's.
     pub(crate) fn beside(&self, number: u8) -> Self {
@@ -364,6 +370,19 @@ impl Session {
     /// The data plane of a lease of ours.
     pub(crate) fn lease_client(&self, lease: &LeaseView) -> LeaseClient {
         LeaseClient::new(self.api.clone(), self.key.clone(), lease.id, lease.node, now_ms).opening(texts(self.reader().ok()))
+    }
+
+    /// How a machine that was just called is reached, where that is peer to peer; a direct path has a moment to be found.
+    pub(crate) async fn path(&self, node: &NodeId) -> Option<Path> {
+        let door = self.door.as_ref()?;
+        let until = tokio::time::Instant::now() + DIRECT_WITHIN;
+        loop {
+            let path = door.path(node);
+            if path.is_some_and(|path| matches!(path.way, Way::Direct(_))) || tokio::time::Instant::now() >= until {
+                return path;
+            }
+            tokio::time::sleep(DIRECT_LOOK).await;
+        }
     }
 
     /// The names of jobs that we have records of.

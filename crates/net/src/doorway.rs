@@ -95,6 +95,12 @@ impl Doorway {
         Ok(this)
     }
 
+    /// How a node is reached through it now; `None` if it is not.
+    #[must_use]
+    pub fn path(&self, node: &NodeId) -> Option<crate::Path> {
+        self.door.endpoint.get()?.path(node)
+    }
+
     /// Ends the endpoint, if one was opened: those who were called hear of it, and need not wait until they notice.
     pub async fn close(&self) {
         if let Some(endpoint) = self.door.endpoint.get() {

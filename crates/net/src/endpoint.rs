@@ -176,8 +176,21 @@ impl Listener for Arrivals {
     }
 }
 
-/// A connection that is being made, or is there.
-type Line = Arc<tokio::sync::Mutex<Option<Connection>>>;
+/// The connection to a service of a node.
+#[derive(Debug, Default)]
+struct Line {
+    /// Held by whoever makes it.
+    making: tokio::sync::Mutex<()>,
+    /// The last one that was made.
+    made: Mutex<Option<Connection>>,
+}
+
+impl Line {
+    /// The connection, if it is there.
+    fn open(&self) -> Option<Connection> {
+        lock(&self.made).clone().filter(|connection| connection.close_reason().is_none())
+    }
+}
 
 /// A node's endpoint; clones are the same one.
 #[derive(Clone, Debug)]
@@ -187,7 +200,7 @@ pub struct Endpoint {
     relays: Arc<Mutex<Vec<Relay>>>,
     pins: Pins,
     /// Who is called. A lock and no owner task: it is held for one look-up; each line has a lock of its own, held while it is made.
-    lines: Arc<Mutex<HashMap<(NodeId, Service), Line>>>,
+    lines: Arc<Mutex<HashMap<(NodeId, Service), Arc<Line>>>>,
     doors: Arc<Mutex<HashMap<Service, mpsc::Sender<Stream>>>>,
     /// Nodes that serve the network's API, the one that answered last first.
     gates: Arc<Mutex<Vec<NodeId>>>,
@@ -324,17 +337,20 @@ impl Endpoint {
     /// [`NetError::Unreachable`], [`NetError::Version`].
     pub async fn dial(&self, node: NodeId, service: Service) -> Result<Stream, NetError> {
         let line = Arc::clone(lock(&self.lines).entry((node, service)).or_default());
-        // Whoever calls at the same time waits for one connection instead of making a second.
-        let mut line = line.lock().await;
-        if let Some(connection) = line.as_ref().filter(|connection| connection.close_reason().is_none())
-            && let Ok(stream) = open(connection, node).await
+        if let Some(connection) = line.open()
+            && let Ok(stream) = open(&connection, node).await
         {
             return Ok(stream);
         }
-        let connection = self.connect(node, service).await?;
-        let stream = open(&connection, node).await.map_err(|e| NetError::Unreachable { node, why: e.to_string() })?;
-        *line = Some(connection);
-        Ok(stream)
+        // Whoever calls at the same time waits for one connection instead of making a second.
+        let making = line.making.lock().await;
+        let connection = match line.open() {
+            Some(made) => made,
+            None => self.connect(node, service).await?,
+        };
+        *lock(&line.made) = Some(connection.clone());
+        drop(making);
+        open(&connection, node).await.map_err(|e| NetError::Unreachable { node, why: e.to_string() })
     }
 
     /// From now on this node is known to serve the network's API, and to be there.
@@ -394,11 +410,8 @@ impl Endpoint {
     /// How a node is reached that is called, or was of late; `None` if it is not.
     #[must_use]
     pub fn path(&self, node: &NodeId) -> Option<Path> {
-        let lines: Vec<Line> =
-            Service::ALL.iter().filter_map(|service| lock(&self.lines).get(&(*node, *service)).map(Arc::clone)).collect();
-        lines.iter().find_map(|line| {
-            let line = line.try_lock().ok()?;
-            let connection = line.as_ref().filter(|connection| connection.close_reason().is_none())?;
+        let lines = Service::ALL.iter().filter_map(|service| lock(&self.lines).get(&(*node, *service)).map(Arc::clone));
+        lines.filter_map(|line| line.open()).find_map(|connection| {
             let paths = connection.paths();
             let used = paths.iter().find(|path| path.is_selected())?;
             let way = match used.remote_addr() {

@@ -10,6 +10,7 @@ use crate::feeds::{self, FromNode, Signals};
 use crate::reach::{Reached, Talk, broken, problem, refused};
 use crate::render::Output;
 use crate::session::App;
+use crate::words;
 use bytes::BytesMut;
 use pasture_api::channel::{Frame, MAX_FRAME, Purpose};
 use pasture_api::client::LeaseClient;
@@ -283,9 +284,16 @@ pub(crate) async fn run(app: &App, args: &ForwardArgs) -> Outcome {
     });
     let _open = open(out, handle, &reached.client, doors);
     let mut events = feeds::node(&reached.client);
+    let (node, mut said) = (reached.client.node(), false);
+    let path = reached.session.path(&node);
+    tokio::pin!(path);
     loop {
         tokio::select! {
             _ = signals.next() => return Ok(Exit::Ok),
+            path = &mut path, if !said => {
+                said = true;
+                path.inspect(|path| out.note(&format!("{handle} is reached {}", words::path(*path))));
+            }
             event = events.recv() => match event {
                 Some(FromNode::Event(NodeEvent::Status { status })) if status.phase == Phase::Ended => {
                     out.note(&format!("{handle} has ended, and so have its ports here"));

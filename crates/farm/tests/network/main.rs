@@ -51,6 +51,8 @@ mod limits;
 #[cfg(test)]
 mod machines;
 #[cfg(test)]
+mod nat;
+#[cfg(test)]
 mod newcomers;
 #[cfg(test)]
 mod operate;
