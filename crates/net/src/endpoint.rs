@@ -9,6 +9,8 @@ use crate::place::Place;
 use crate::relay::Relay;
 use crate::trust::Pins;
 use axum::serve::Listener;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use iroh::address_lookup::memory::MemoryLookup;
 use iroh::endpoint::{Connection, ConnectionError, Incoming, QuicTransportConfig, RecvStream, SendStream, VarInt, presets};
 use iroh::{EndpointId, RelayMap, RelayMode, SecretKey, Watcher as _};
@@ -30,6 +32,8 @@ const MAX_CONNECTIONS: usize = 2_048;
 const MAX_OF_PEER: usize = 8;
 /// Streams of one connection at once: what a gateway forwards to one machine goes through one.
 const MAX_STREAMS: u32 = 256;
+/// How much later than the one before a gate is tried.
+const NEXT_GATE: Duration = Duration::from_millis(1_500);
 /// Most gates that are remembered.
 const MAX_GATES: usize = 64;
 /// Streams that arrived and were not taken yet; more wait with their senders.
@@ -185,6 +189,9 @@ struct Line {
     made: Mutex<Option<Connection>>,
 }
 
+/// Who is called, and for what.
+type Lines = HashMap<(NodeId, Service), Arc<Line>>;
+
 impl Line {
     /// The connection, if it is there.
     fn open(&self) -> Option<Connection> {
@@ -200,7 +207,7 @@ pub struct Endpoint {
     relays: Arc<Mutex<Vec<Relay>>>,
     pins: Pins,
     /// Who is called. A lock and no owner task: it is held for one look-up; each line has a lock of its own, held while it is made.
-    lines: Arc<Mutex<HashMap<(NodeId, Service), Arc<Line>>>>,
+    lines: Arc<Mutex<Lines>>,
     doors: Arc<Mutex<HashMap<Service, mpsc::Sender<Stream>>>>,
     /// Nodes that serve the network's API, the one that answered last first.
     gates: Arc<Mutex<Vec<NodeId>>>,
@@ -369,14 +376,18 @@ impl Endpoint {
     pub async fn dial_gate(&self) -> Result<Stream, NetError> {
         let gates = lock(&self.gates).clone();
         let mut last = NetError::Unreachable { node: self.me, why: "no node is known that serves the network's API".into() };
-        for (at, gate) in gates.into_iter().enumerate() {
-            match self.dial(gate, Service::Api).await {
+        // One that is away must not hold up the others: each is tried a moment after the one before.
+        let calls = gates.into_iter().zip(0u32..).map(|(gate, at)| async move {
+            tokio::time::sleep(NEXT_GATE * at).await;
+            (gate, self.dial(gate, Service::Api).await)
+        });
+        let mut calls: FuturesUnordered<_> = calls.collect();
+        while let Some((gate, called)) = calls.next().await {
+            match called {
                 Ok(stream) => {
-                    if at > 0 {
-                        let mut gates = lock(&self.gates);
-                        gates.retain(|known| *known != gate);
-                        gates.insert(0, gate);
-                    }
+                    let mut gates = lock(&self.gates);
+                    gates.retain(|known| *known != gate);
+                    gates.insert(0, gate);
                     return Ok(stream);
                 }
                 Err(error) => last = error,

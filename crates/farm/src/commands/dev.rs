@@ -101,7 +101,10 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
     Ok(DevOptions {
         data: data.into(),
         listen: args.listen,
-        public: public(args.listen, args.host.clone()),
+        public: match !args.listen.ip().is_loopback() || args.host.is_some() {
+            true => Some(public(args.listen, args.host.clone())?),
+            false => None,
+        },
         engine_socket: args.machine.engine.clone(),
         validators: args.validators,
         audits: args.audits,
@@ -118,14 +121,13 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
     })
 }
 
-/// How others reach a network whose API listens at this address, if that is more than this machine.
-pub(crate) fn public(listen: SocketAddr, host: Option<String>) -> Option<PublicOptions> {
+/// How others reach a node at this address: its endpoint there, and a relay one port higher.
+pub(crate) fn public(listen: SocketAddr, host: Option<String>) -> Result<PublicOptions, Failure> {
     let relay = match listen.port() {
         0 => 0,
-        port => port.checked_add(1)?,
+        port => port.checked_add(1).ok_or_else(|| Failure::usage(format!("{listen}: the relay takes the next port, and there is none")))?,
     };
-    let open = !listen.ip().is_loopback() || host.is_some();
-    open.then(|| PublicOptions { listen, relay: Some(SocketAddr::new(listen.ip(), relay)), host })
+    Ok(PublicOptions { listen, relay: Some(SocketAddr::new(listen.ip(), relay)), host })
 }
 
 /// This program, which runs the other validators.
