@@ -100,10 +100,7 @@ impl Ticket {
     /// The ticket as one word.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let gates = self.gates.iter().map(|gate| (gate.node.0, gate.direct.iter().map(|at| (at.ip(), at.port())).collect())).collect();
-        let relays = self.relays.iter().map(|relay| (relay.url.clone(), relay.pin)).collect();
-        let invite = self.invite.as_ref().map(|invite| [invite.grant.0, invite.account.0, invite.seed]);
-        let mut bytes = pasture_types::codec::encode(&Content::V1 { zone: self.zone.0, gates, relays, invite });
+        let mut bytes = self.content();
         let sum = derive(DOMAIN, &[&bytes]);
         bytes.extend(sum.iter().take(CHECKSUM));
         format!("{PREFIX}{}", BASE32.encode(&bytes))
@@ -123,6 +120,23 @@ impl Ticket {
         if !derive(DOMAIN, &[content]).starts_with(sum) {
             return Err(TicketError::Checksum);
         }
+        Self::read(content)
+    }
+
+    /// What [`Ticket::to_text`] writes before the checksum.
+    #[must_use]
+    pub fn content(&self) -> Vec<u8> {
+        let gates = self.gates.iter().map(|gate| (gate.node.0, gate.direct.iter().map(|at| (at.ip(), at.port())).collect())).collect();
+        let relays = self.relays.iter().map(|relay| (relay.url.clone(), relay.pin)).collect();
+        let invite = self.invite.as_ref().map(|invite| [invite.grant.0, invite.account.0, invite.seed]);
+        pasture_types::codec::encode(&Content::V1 { zone: self.zone.0, gates, relays, invite })
+    }
+
+    /// Reads a ticket's content.
+    ///
+    /// # Errors
+    /// [`TicketError`], but for a checksum.
+    pub fn read(content: &[u8]) -> Result<Self, TicketError> {
         let Content::V1 { zone, gates, relays, invite } = borsh::from_slice(content).map_err(|_| TicketError::Version)?;
         let zone = ZoneId(zone);
         let fits = |count: usize| count <= MAX_LIST;
