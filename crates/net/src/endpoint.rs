@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Connections from others at once.
 const MAX_CONNECTIONS: usize = 2_048;
@@ -32,6 +32,8 @@ const MAX_CONNECTIONS: usize = 2_048;
 const MAX_OF_PEER: usize = 8;
 /// Streams of one connection at once: what a gateway forwards to one machine goes through one.
 const MAX_STREAMS: u32 = 256;
+/// Streams of one service that are served at once, of all peers; more wait with their senders.
+const MAX_SERVED: usize = 1_024;
 /// How much later than the one before a gate is tried.
 const NEXT_GATE: Duration = Duration::from_millis(1_500);
 /// Most gates that are remembered.
@@ -126,6 +128,8 @@ pub struct Stream {
     receive: RecvStream,
     send: SendStream,
     peer: NodeId,
+    /// Its place among those that arrived and are served.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Stream {
@@ -158,6 +162,7 @@ impl AsyncWrite for Stream {
 #[derive(Debug)]
 pub struct Arrivals {
     streams: mpsc::Receiver<Stream>,
+    served: Arc<Semaphore>,
     me: NodeId,
 }
 
@@ -166,13 +171,14 @@ impl Listener for Arrivals {
     type Addr = NodeId;
 
     async fn accept(&mut self) -> (Stream, NodeId) {
-        match self.streams.recv().await {
-            Some(stream) => {
+        let place = Arc::clone(&self.served).acquire_owned().await;
+        match (self.streams.recv().await, place) {
+            (Some(stream), Ok(place)) => {
                 let peer = stream.peer;
-                (stream, peer)
+                (Stream { _place: Some(place), ..stream }, peer)
             }
             // The endpoint is closed: nobody comes any more.
-            None => std::future::pending().await,
+            _ => std::future::pending().await,
         }
     }
     fn local_addr(&self) -> io::Result<NodeId> {
@@ -297,10 +303,13 @@ impl Endpoint {
         self.inner.bound_sockets().first().map(SocketAddr::port)
     }
 
-    /// Where another one may be; forgets nothing, and believes nothing either.
+    /// Where another one may be; forgets nothing, and believes nothing either. Of relays only those that this one was given are kept: nobody
+    /// makes it call elsewhere.
     pub fn learn(&self, node: &NodeId, place: &Place) {
+        let own = lock(&self.relays).clone();
+        let relays = place.relays.iter().filter(|url| own.iter().any(|relay| relay.url == **url)).cloned().collect();
         if let Ok(id) = id(node) {
-            self.places.add_endpoint_info(place.address(id));
+            self.places.add_endpoint_info(Place { direct: place.direct.clone(), relays }.address(id));
         }
     }
 
@@ -335,7 +344,7 @@ impl Endpoint {
     pub fn arrivals(&self, service: Service) -> Arrivals {
         let (door, streams) = mpsc::channel(MAX_ARRIVED);
         lock(&self.doors).insert(service, door);
-        Arrivals { streams, me: self.me }
+        Arrivals { streams, served: Arc::new(Semaphore::new(MAX_SERVED)), me: self.me }
     }
 
     /// Opens a stream to a service of another node.
@@ -519,7 +528,7 @@ async fn serve(incoming: Incoming, doors: &Mutex<HashMap<Service, mpsc::Sender<S
         let Some(door) = door else {
             return connection.close(BUSY, b"this service is not served here");
         };
-        if door.send(Stream { receive, send, peer }).await.is_err() {
+        if door.send(Stream { receive, send, peer, _place: None }).await.is_err() {
             return connection.close(LEAVING, b"the service has ended");
         }
     }
@@ -527,7 +536,7 @@ async fn serve(incoming: Incoming, doors: &Mutex<HashMap<Service, mpsc::Sender<S
 
 async fn open(connection: &Connection, peer: NodeId) -> Result<Stream, ConnectionError> {
     let (send, receive) = connection.open_bi().await?;
-    Ok(Stream { receive, send, peer })
+    Ok(Stream { receive, send, peer, _place: None })
 }
 
 fn id(node: &NodeId) -> Result<EndpointId, NetError> {

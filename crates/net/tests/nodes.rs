@@ -156,6 +156,11 @@ async fn who_is_not_there_and_what_is_not_served_is_an_error_soon() {
     let (home, caller) = (world.serving(1).await, world.endpoint(2, vec![]).await);
     let nowhere = caller.dial(key(77).node_id(), Service::Node).await.unwrap_err();
     assert!(matches!(nowhere, NetError::Unreachable { .. }), "{nowhere}");
+    // Who announces a relay of its own choice makes nobody call there.
+    let elsewhere = key(78).node_id();
+    caller.learn(&elsewhere, &Place { direct: vec![], relays: vec!["https://127.0.0.1:1".into()] });
+    let uncalled = caller.dial(elsewhere, Service::Node).await.unwrap_err();
+    assert!(uncalled.to_string().contains("nobody said where it is"), "{uncalled}");
     // It answers, but not for this; the stream ends at once.
     caller.learn(&home.node(), &direct(&home));
     let mut stream = caller.dial(home.node(), Service::Api).await.unwrap();
