@@ -409,6 +409,13 @@ impl ApiClient {
     pub async fn ticket(&self) -> Result<TicketView, ApiError> {
         self.get("/v1/ticket").await
     }
+    /// Who serves this network's API and at which relays its nodes wait, as far as the one that answers knows: up to sixteen, as a ticket.
+    ///
+    /// # Errors
+    /// [`ApiError`]; the problem `not-found` where nobody is let in peer to peer.
+    pub async fn gates(&self) -> Result<TicketView, ApiError> {
+        self.get("/v1/gates").await
+    }
     /// Where a machine can be called peer to peer.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use crate::execute::{Executed, Mode, execute};
 use crate::genesis::{Identity, Roster, Seats, public_key};
 use crate::machine::{BlockContext, Due, Machine, TxOutcome};
 use crate::mempool::{Inserted, Limits, Mempool, Origin, Refused, TxId};
+use crate::notices::Notices;
 use crate::stack::Sizes;
 use crate::terms::Terms;
 use crate::view::View;
@@ -136,6 +137,8 @@ pub(crate) struct Core {
     pub(crate) contradictions: broadcast::Sender<Contradicted>,
     /// Transactions for the other validators; none with one validator.
     outbox: Option<mpsc::Sender<Bytes>>,
+    /// What validators tell each other beside the ledger.
+    pub(crate) notices: Notices,
     failpoint: Option<Failpoint>,
 }
 
@@ -172,6 +175,7 @@ impl Core {
             let_in: Mutex::default(),
             contradictions: broadcast::Sender::new(CONTRADICTIONS),
             outbox,
+            notices: Notices::new(),
             failpoint,
         }
     }

@@ -1,4 +1,4 @@
-//! Spreads waiting transactions among validators, so that whoever leads next has them.
+//! Spreads waiting transactions among validators, so that whoever leads next has them; and what they tell each other beside the ledger.
 //!
 //! ```text
 //!  submit ─► Core ─► outbox ─► bundle ─► every validator ─► admit there ─► its pool
@@ -14,6 +14,7 @@ use crate::app::Rt;
 use crate::core::Core;
 use crate::error::SubmitError;
 use crate::genesis::raw;
+use crate::notices::{self, Notices};
 use bytes::Bytes;
 use commonware_codec::{Decode as _, Encode as _, RangeCfg};
 use commonware_cryptography::ed25519::PublicKey;
@@ -52,6 +53,9 @@ where
     R: Receiver<PublicKey = PublicKey>,
     B: Blocker<PublicKey = PublicKey>,
 {
+    let telling = Arc::clone(core);
+    let voice = mouth.clone();
+    context.child("notices").spawn(move |context| tell(context, telling, voice));
     let sending = Arc::clone(core);
     context.child("spread").spawn(move |context| spread(context, sending, outbox, mouth));
     let receiving = Arc::clone(core);
@@ -82,6 +86,23 @@ async fn spread<E: Rt, S: Sender<PublicKey = PublicKey>>(context: E, core: Arc<C
             let _ = mouth.send(Recipients::All, IoBuf::from(part.encode()), false);
             // What comes meanwhile goes together: more bundles than the network takes from one validator would be lost for a second.
             context.sleep(BETWEEN).await;
+        }
+    }
+}
+
+/// Says this validator's notice to whoever is connected: when it is new, and again and again.
+async fn tell<E: Rt, S: Sender<PublicKey = PublicKey>>(context: E, core: Arc<Core>, mut mouth: S) {
+    let mut own = core.notices.own();
+    loop {
+        let notice = own.borrow_and_update().clone();
+        let said = notice.is_some();
+        if let Some(notice) = notice {
+            let _ = mouth.send(Recipients::All, IoBuf::from(vec![notice].encode()), false);
+        }
+        tokio::select! {
+            biased;
+            changed = own.changed() => if changed.is_err() { return },
+            () = context.sleep(notices::AGAIN), if said => {}
         }
     }
 }
@@ -170,6 +191,10 @@ fn take(core: &Core, from: &PublicKey, txs: Vec<Bytes>, taken: &mut Taken) -> u3
     let from = raw(from);
     let mut refused = 0u32;
     for tx in txs {
+        if let Some(notice) = Notices::read(&tx) {
+            refused = refused.saturating_add(u32::from(!core.notices.hear(from, notice)));
+            continue;
+        }
         let hash = blake3::hash(&tx);
         if taken.has(&hash) {
             continue;

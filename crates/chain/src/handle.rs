@@ -305,6 +305,23 @@ impl Chain {
         Ok(Pending { id, receiver })
     }
 
+    /// From now on tells the other validators this, beside the ledger: at most [`crate::MAX_NOTICE`] bytes, which mean nothing here.
+    pub fn say(&self, notice: &[u8]) {
+        self.0.core.notices.say(notice);
+    }
+
+    /// The last that each of the others said so, by their public keys.
+    #[must_use]
+    pub fn heard(&self) -> Vec<([u8; 32], Bytes)> {
+        self.0.core.notices.heard()
+    }
+
+    /// Changes whenever one of them says something new.
+    #[must_use]
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.0.core.notices.news()
+    }
+
     /// The latest final state.
     ///
     /// # Errors

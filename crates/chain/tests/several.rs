@@ -40,6 +40,27 @@ async fn four_validators_make_one_history_of_what_each_is_handed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn validators_hear_the_last_that_each_said_beside_the_ledger() {
+    let zone = start(4);
+    let keys: Vec<[u8; 32]> = (0..4).map(|index| zone.options(index).identity.public_key()).collect();
+    let mut news = zone.chain(3).news();
+    for index in 0..3u8 {
+        zone.chain(usize::from(index)).say(b"first");
+        zone.chain(usize::from(index)).say(&[index; 9]);
+    }
+    let all = |heard: &[([u8; 32], bytes::Bytes)]| {
+        (0..3u8).all(|index| heard.iter().any(|(from, word)| *from == keys[usize::from(index)] && word[..] == [index; 9]))
+    };
+    let waiting = async {
+        while !all(&zone.chain(3).heard()) {
+            news.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(SOON, waiting).await.expect("the fourth hears of the others");
+    assert_eq!(zone.chain(3).heard().len(), 3, "of each the last");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_one_of_four_gone_it_goes_on_and_with_two_it_waits() {
     let mut zone = start(4);
     zone.add(0, 1, 0).await;

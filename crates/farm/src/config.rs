@@ -13,6 +13,7 @@
 
 use crate::exit::Failure;
 use pasture_store::write_atomic;
+use pasture_types::ZoneId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -117,6 +118,10 @@ impl Paths {
     /// Where the machine that was started last has its files.
     pub(crate) fn machine_note(&self) -> PathBuf {
         self.data_dir.join("machine.path")
+    }
+    /// What was learned of a network that was joined: who serves it, beyond its ticket.
+    pub(crate) fn learned(&self, zone: &ZoneId) -> PathBuf {
+        self.data_dir.join("networks").join(zone.to_string())
     }
     /// The folder of the user's secrets, each locked.
     pub(crate) fn secrets(&self) -> PathBuf {

@@ -37,6 +37,9 @@ const SEQUENCE_CODES: [u16; 2] = [12, 13];
 /// How long is waited for a direct path to be found before it is said that there is none, and between two looks.
 const DIRECT_WITHIN: Duration = Duration::from_secs(2);
 const DIRECT_LOOK: Duration = Duration::from_millis(50);
+/// How old what was learned of a network may be, and how long asking again may take.
+const LEARN_EVERY: Duration = Duration::from_secs(3_600);
+const LEARN_WITHIN: Duration = Duration::from_secs(3);
 /// HTTP's word for "not now", which nothing was done after.
 const TOO_MANY: u16 = 429;
 /// HTTP's word for "there is none".
@@ -114,8 +117,12 @@ impl App {
     pub(crate) fn joining(&self, ticket: Ticket) -> Self {
         Self { ticket: Some(ticket), api_url: None, context: None, door: Arc::default(), ..self.clone() }
     }
-    /// What the network is reached with, if that is peer to peer.
+    /// What the network is reached with, if that is peer to peer: the ticket, and what was learned since.
     pub(crate) fn network_ticket(&self) -> Result<Option<Ticket>, Failure> {
+        Ok(self.given_ticket()?.map(|ticket| backend::with_learned(&ticket, &self.paths.learned(&ticket.zone))))
+    }
+    /// The ticket that this machine was given.
+    fn given_ticket(&self) -> Result<Option<Ticket>, Failure> {
         let Some(text) = self.target()?.ticket else { return Ok(None) };
         let unreadable = |e| Failure::new("config", format!("the ticket of this context cannot be read: {e}"));
         Ticket::parse(&text).map(Some).map_err(|e| unreadable(e).next("join again:  farm join TICKET"))
@@ -134,6 +141,16 @@ impl App {
             Box::pin(async move { Some(Place::parse(&api.place(&node).await.ok()?.address).ok()?.1) })
         });
         Ok(Some(self.door.get_or_init(|| door).clone()))
+    }
+    /// Asks who else serves the network, if that was long ago: it is reached tomorrow, too, when all that the ticket named are gone.
+    pub(crate) async fn learn(&self, client: &ApiClient) {
+        let Ok(Some(ticket)) = self.given_ticket() else { return };
+        let file = self.paths.learned(&ticket.zone);
+        let age = std::fs::metadata(&file).and_then(|about| about.modified()).ok().and_then(|at| at.elapsed().ok());
+        if age.is_none_or(|age| age > LEARN_EVERY) {
+            // Whoever does not answer in that time is asked with the next command.
+            let _ = tokio::time::timeout(LEARN_WITHIN, backend::learn(client, &ticket, &file)).await;
+        }
     }
     /// Ends what was opened to reach nodes.
     pub(crate) async fn close(&self) {
@@ -196,7 +213,8 @@ impl Session {
     /// Connects.
     pub(crate) async fn open(app: &App) -> Result<Self, Failure> {
         let api = app.client()?;
-        let status = first_call(app.out, || api.status()).await?;
+        let (status, ()) = futures::join!(first_call(app.out, || api.status()), app.learn(&api));
+        let status = status?;
         let [chance] = random::<1>()?;
         let keyring = app.keyring()?.clone();
         let (out, paths, key, door) = (app.out, app.paths.clone(), keyring.signer()?, app.door()?);

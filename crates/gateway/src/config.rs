@@ -1,9 +1,9 @@
 //! How a gateway is set up.
 
-use pasture_net::{Doorway, Endpoint, Gate, Ticket};
-use pasture_types::ZoneId;
+use pasture_net::{Doorway, Endpoint, Ticket};
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Connections served at once unless said otherwise. With the streams' own connections to nodes, this stays below the
 /// 1,024 open files that many systems grant a process.
@@ -18,6 +18,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const FINALITY_DEADLINE: Duration = Duration::from_secs(25);
 /// How long open requests may take to end when the gateway stops.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(3);
+/// How many gates a ticket names that is handed on: one that is there in a year is enough.
+const TICKET_GATES: usize = 3;
 /// The longest interval and deadline that makes sense here.
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -52,16 +54,15 @@ pub struct Peers {
     pub endpoint: Endpoint,
     /// The way through it for HTTP.
     pub door: Doorway,
-    /// The network that its tickets are for.
-    pub zone: ZoneId,
+    /// All gates and relays of the network that are known, its own first.
+    pub network: watch::Receiver<Ticket>,
 }
 
 impl Peers {
-    /// What a machine needs to reach this network through this gateway.
+    /// What a machine needs to reach this network, in a word that can be copied: this gateway, and two others if they are known.
     #[must_use]
     pub fn ticket(&self) -> Ticket {
-        let gate = Gate { node: self.endpoint.node(), direct: self.endpoint.place().direct };
-        Ticket { zone: self.zone, gates: vec![gate], relays: self.endpoint.relays(), invite: None }
+        self.network.borrow().clone().first(TICKET_GATES)
     }
 }
 

@@ -32,7 +32,7 @@ type Shared = State<Arc<App>>;
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let views: [(&'static str, MethodRouter<Arc<App>>); 27] = [
+    let views: [(&'static str, MethodRouter<Arc<App>>); 28] = [
         ("/healthz", get(healthz)),
         ("/readyz", get(readyz)),
         ("/metrics", get(show_metrics)),
@@ -51,6 +51,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         ("/v1/nodes/{id}/place", get(place)),
         ("/v1/genesis", get(genesis)),
         ("/v1/ticket", get(ticket)),
+        ("/v1/gates", get(gates)),
         ("/v1/offers", get(offers)),
         ("/v1/orders/{id}", get(order)),
         ("/v1/leases/{id}", get(lease)),
@@ -216,6 +217,11 @@ async fn genesis(State(app): Shared) -> Answer<GenesisView> {
 async fn ticket(State(app): Shared) -> Answer<TicketView> {
     let peers = app.options.peers.as_ref().ok_or_else(|| Problem::not_found("ticket"))?;
     Ok(Json(TicketView { ticket: peers.ticket().to_text() }))
+}
+
+async fn gates(State(app): Shared) -> Answer<TicketView> {
+    let peers = app.options.peers.as_ref().ok_or_else(|| Problem::not_found("ticket"))?;
+    Ok(Json(TicketView { ticket: peers.network.borrow().to_text() }))
 }
 
 async fn offers(State(app): Shared) -> Answer<Vec<OfferView>> {

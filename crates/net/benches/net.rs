@@ -210,7 +210,11 @@ async fn streams(scene: &mut Scene, report: &mut Report, (rounds, count, pieces)
         door_mib.push(flood(scene.through(&door).await?, pieces).await?);
     }
     let at = |part: f64, samples: &[f64]| Spread::quantile(samples, part);
-    report.add(Figure::new("200 bytes there and back on an open stream", "ms", at(0.5, &raw_ms)).against("TCP, not sealed", "ms", at(0.5, &tcp_ms)));
+    report.add(Figure::new("200 bytes there and back on an open stream", "ms", at(0.5, &raw_ms)).against(
+        "TCP, not sealed",
+        "ms",
+        at(0.5, &tcp_ms),
+    ));
     let through = Figure::new("the same through the doorway", "ms", at(0.5, &door_ms));
     report.add(through.against("TCP, not sealed", "ms", at(0.5, &tcp_ms)).goal(Goal::Over(0.3)));
     let slow = Figure::new("the same through the doorway, the slowest of a hundred", "ms", at(0.99, &door_ms));

@@ -5,8 +5,9 @@
 //! to another node is shared by all who call it, and made anew when it is gone.
 
 use crate::error::NetError;
-use crate::place::Place;
+use crate::place::{Place, relay_url};
 use crate::relay::Relay;
+use crate::ticket::Ticket;
 use crate::trust::Pins;
 use axum::serve::Listener;
 use futures::StreamExt as _;
@@ -24,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Connections from others at once.
 const MAX_CONNECTIONS: usize = 2_048;
@@ -36,8 +37,6 @@ const MAX_STREAMS: u32 = 256;
 const MAX_SERVED: usize = 1_024;
 /// How much later than the one before a gate is tried.
 const NEXT_GATE: Duration = Duration::from_millis(1_500);
-/// Most gates that are remembered.
-const MAX_GATES: usize = 64;
 /// Streams that arrived and were not taken yet; more wait with their senders.
 const MAX_ARRIVED: usize = 64;
 /// Within which a handshake ends.
@@ -217,6 +216,7 @@ pub struct Endpoint {
     doors: Arc<Mutex<HashMap<Service, mpsc::Sender<Stream>>>>,
     /// Nodes that serve the network's API, the one that answered last first.
     gates: Arc<Mutex<Vec<NodeId>>>,
+    changes: Arc<watch::Sender<u64>>,
     me: NodeId,
 }
 
@@ -244,7 +244,7 @@ impl Endpoint {
         let builder = iroh::Endpoint::builder(presets::Minimal)
             .secret_key(SecretKey::from_bytes(&key.seed()))
             .alpns(Service::ALL.map(|service| service.alpn().to_vec()).to_vec())
-            .relay_mode(if map.is_empty() { RelayMode::Disabled } else { RelayMode::Custom(map) })
+            .relay_mode(RelayMode::Custom(map))
             .ca_tls_config(pins.config())
             .address_lookup(places.clone())
             .transport_config(transport)
@@ -260,8 +260,15 @@ impl Endpoint {
             lines: Arc::default(),
             doors: Arc::default(),
             gates: Arc::default(),
+            changes: Arc::new(watch::Sender::new(0)),
             me: key.node_id(),
         };
+        let (changes, mut moves, moving) = (Arc::clone(&endpoint.changes), endpoint.inner.watch_addr(), stop.clone());
+        pasture_rt::spawn(TaskKind::Server, async move {
+            while let Some(Ok(_)) = moving.guard(moves.updated()).await {
+                changes.send_modify(|count| *count = count.wrapping_add(1));
+            }
+        });
         pasture_rt::spawn(TaskKind::Server, endpoint.clone().receive(stop));
         Ok(endpoint)
     }
@@ -285,16 +292,10 @@ impl Endpoint {
         }
     }
 
-    /// Returns when where it can be reached has changed.
-    pub async fn moved(&self) {
-        let mut watch = self.inner.watch_addr();
-        let before = watch.get();
-        while let Ok(now) = watch.updated().await {
-            if now != before {
-                return;
-            }
-        }
-        std::future::pending().await
+    /// Changes whenever where it can be reached has changed, or who serves its network.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// The port of its socket.
@@ -325,18 +326,46 @@ impl Endpoint {
         lock(&self.relays).clone()
     }
 
-    /// From now on waits at this relay too.
-    pub async fn add_relay(&self, relay: Relay) {
-        let Some(config) = relay.config() else { return };
-        self.pins.add(&relay);
-        {
-            let mut known = lock(&self.relays);
-            if known.contains(&relay) {
-                return;
-            }
-            known.push(relay);
+    /// From now on these are the gates and the relays of its network, and no others; those that answered last stay the first to be asked.
+    pub async fn set_network(&self, network: &Ticket) {
+        for gate in &network.gates {
+            self.learn(&gate.node, &Place { direct: gate.direct.clone(), relays: vec![] });
         }
-        self.inner.insert_relay(config.url.clone(), Arc::new(config)).await;
+        let named: Vec<NodeId> = network.gates.iter().map(|gate| gate.node).filter(|node| *node != self.me).collect();
+        let mut changed = false;
+        {
+            let mut gates = lock(&self.gates);
+            let before = gates.clone();
+            gates.retain(|gate| named.contains(gate));
+            gates.extend(named.into_iter().filter(|gate| !before.contains(gate)));
+            changed |= *gates != before;
+        }
+        let (new, gone) = {
+            let mut known = lock(&self.relays);
+            let new: Vec<Relay> = network.relays.iter().filter(|relay| !known.contains(relay)).cloned().collect();
+            let gone: Vec<Relay> = known.iter().filter(|relay| !network.relays.contains(relay)).cloned().collect();
+            known.clone_from(&network.relays);
+            (new, gone)
+        };
+        changed |= !(new.is_empty() && gone.is_empty());
+        for url in gone.iter().filter(|relay| network.relays.iter().all(|kept| kept.url != relay.url)).filter_map(|r| relay_url(&r.url)) {
+            self.inner.remove_relay(&url).await;
+        }
+        for relay in new {
+            self.pins.add(&relay);
+            if let Some(config) = relay.config() {
+                self.inner.insert_relay(config.url.clone(), Arc::new(config)).await;
+            }
+        }
+        if changed {
+            self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    /// The nodes that serve its network's API, as far as it knows, the one that answered last first.
+    #[must_use]
+    pub fn gates(&self) -> Vec<NodeId> {
+        lock(&self.gates).clone()
     }
 
     /// The streams that others open for a service from now on. Asked a second time, the first one hears of no more.
@@ -367,15 +396,6 @@ impl Endpoint {
         *lock(&line.made) = Some(connection.clone());
         drop(making);
         open(&connection, node).await.map_err(|e| NetError::Unreachable { node, why: e.to_string() })
-    }
-
-    /// From now on this node is known to serve the network's API, and to be there.
-    pub fn add_gate(&self, gate: &crate::Gate, place: &Place) {
-        self.learn(&gate.node, place);
-        let mut gates = lock(&self.gates);
-        if !gates.contains(&gate.node) && gates.len() < MAX_GATES {
-            gates.push(gate.node);
-        }
     }
 
     /// Opens a stream to the API of any node that serves it: the one that answered last, or else the others in turn.
@@ -409,7 +429,7 @@ impl Endpoint {
         let mut address =
             self.places.get_endpoint_info(id(&node)?).map_or_else(|| id(&node).map(Into::into), |info| Ok(info.into_endpoint_addr()))?;
         // Whoever is of this network waits at one of its relays, also if nobody said at which.
-        for relay in lock(&self.relays).iter().filter_map(|relay| crate::place::relay_url(&relay.url)) {
+        for relay in lock(&self.relays).iter().filter_map(|relay| relay_url(&relay.url)) {
             address = address.with_relay_url(relay);
         }
         let unreachable = |why: String| NetError::Unreachable { node, why };

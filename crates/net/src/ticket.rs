@@ -97,6 +97,39 @@ impl Ticket {
         Place { direct: gate.direct.clone(), relays: self.relays.iter().map(|relay| relay.url.clone()).collect() }
     }
 
+    /// This one's gates and relays and those of another, as far as they fit; addresses of a gate that both name are put together.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        for gate in &other.gates {
+            let fits = self.gates.len() < MAX_LIST;
+            match self.gates.iter_mut().find(|known| known.node == gate.node) {
+                Some(known) => {
+                    for at in &gate.direct {
+                        if !known.direct.contains(at) && known.direct.len() < MAX_LIST {
+                            known.direct.push(*at);
+                        }
+                    }
+                }
+                None if fits => self.gates.push(gate.clone()),
+                None => {}
+            }
+        }
+        for relay in &other.relays {
+            if !self.relays.contains(relay) && self.relays.len() < MAX_LIST {
+                self.relays.push(relay.clone());
+            }
+        }
+        self
+    }
+
+    /// With its first gates and relays only: a shorter word.
+    #[must_use]
+    pub fn first(mut self, most: usize) -> Self {
+        self.gates.truncate(most);
+        self.relays.truncate(most);
+        self
+    }
+
     /// The ticket as one word.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -187,6 +220,22 @@ mod tests {
         let nobody = Ticket { gates: vec![], ..ticket() };
         assert_eq!(Ticket::parse(&nobody.to_text()).unwrap_err(), TicketError::Empty);
         assert!(!format!("{:?}", ticket()).contains("6, 6"), "no secret in what is printed");
+    }
+
+    #[test]
+    fn tickets_put_together_name_each_gate_once_and_stay_readable() {
+        let gate = |n: u8, port: u16| Gate { node: NodeId([n; 32]), direct: vec![SocketAddr::from(([198, 18, 0, n], port))] };
+        let relay = |n: u8| Relay { url: format!("https://198.18.0.{n}:7843"), pin: [n; 32] };
+        let of = |gates: Vec<Gate>, relays| Ticket { zone: ZoneId([1; 32]), gates, relays, invite: None };
+        let own = of(vec![gate(1, 5)], vec![relay(1)]);
+        let both = own.clone().with(&of(vec![gate(2, 5), gate(1, 6), gate(1, 5)], vec![relay(2), relay(1)]));
+        assert_eq!(both.relays, [relay(1), relay(2)]);
+        assert_eq!(both.gates.iter().map(|g| (g.node.0[0], g.direct.len())).collect::<Vec<_>>(), [(1, 2), (2, 1)]);
+        assert_eq!(both.clone().first(1).gates.len(), 1);
+        let crowd = of((0..40).map(|n| gate(n, 9)).collect(), (0..40).map(relay).collect());
+        let all = both.with(&crowd);
+        assert_eq!((all.gates.len(), all.relays.len(), all.gates[0].node), (MAX_LIST, MAX_LIST, NodeId([1; 32])));
+        assert_eq!(Ticket::parse(&all.to_text()).unwrap().gates, all.gates);
     }
 
     #[test]

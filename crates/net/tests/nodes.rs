@@ -11,9 +11,9 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::ConnectInfo;
 use axum::routing::{get, post};
-use pasture_net::{Arrivals, Doorway, Endpoint, Gate, NetError, Options, Place, Relay, RelayServer, Service, Way};
+use pasture_net::{Arrivals, Doorway, Endpoint, Gate, NetError, Options, Place, Relay, RelayServer, Service, Ticket, Way};
 use pasture_rt::Shutdown;
-use pasture_types::{NodeId, SigningKey};
+use pasture_types::{NodeId, SigningKey, ZoneId};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -131,7 +131,8 @@ async fn a_relay_with_another_certificate_is_not_believed() {
     let endpoint = world.endpoint(3, vec![false_one]).await;
     let waited = tokio::time::timeout(Duration::from_secs(3), endpoint.online()).await;
     assert!(waited.is_err(), "it waits at a relay that nobody named");
-    endpoint.add_relay(world.named()).await;
+    let right = Ticket { zone: ZoneId([1; 32]), gates: vec![], relays: vec![world.named()], invite: None };
+    endpoint.set_network(&right).await;
     tokio::time::timeout(PATIENCE, endpoint.online()).await.unwrap();
 }
 
@@ -140,14 +141,24 @@ async fn the_api_is_asked_of_whoever_serves_it() {
     let world = World::new().await;
     let (gone, here, caller) = (world.endpoint(4, vec![]).await, world.endpoint(5, vec![]).await, world.endpoint(6, vec![]).await);
     serve(here.arrivals(Service::Api));
-    for gate in [&gone, &here] {
-        caller.add_gate(&Gate { node: gate.node(), direct: direct(gate).direct }, &direct(gate));
-    }
+    let gates = [&gone, &here].map(|gate| Gate { node: gate.node(), direct: direct(gate).direct });
+    let network = Ticket { zone: ZoneId([1; 32]), gates: gates.to_vec(), relays: vec![], invite: None };
+    let mut changes = caller.changes();
+    caller.set_network(&network).await;
+    assert!(changes.has_changed().unwrap() && caller.gates() == [gone.node(), here.node()]);
     gone.close().await;
-    let url = format!("{}/who", Doorway::api_url(&pasture_types::ZoneId([1; 32])));
-    let who = world.door(&caller).get(url).send().await.unwrap().text().await.unwrap();
+    let url = format!("{}/who", Doorway::api_url(&ZoneId([1; 32])));
+    let door = world.door(&caller);
+    let who = door.get(&url).send().await.unwrap().text().await.unwrap();
     assert_eq!(who, caller.node().to_string());
     assert!(caller.path(&here.node()).is_some() && caller.path(&gone.node()).is_none());
+    // The one that answered is asked first from now on, also when the network is told again; one that is named no more is not asked.
+    changes.mark_unchanged();
+    caller.set_network(&network).await;
+    assert_eq!(caller.gates(), [here.node(), gone.node()]);
+    caller.set_network(&network.clone().first(1)).await;
+    assert_eq!(caller.gates(), [gone.node()]);
+    assert!(door.get(&url).send().await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,23 +7,69 @@ use pasture_api::{
     AccountView, ApiClient, ApiError, AuditDetail, GrantView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView,
     TxResult,
 };
+use pasture_net::{Endpoint, Service};
 use pasture_provider::{LedgerEvents, Network, NetworkError};
+use pasture_rt::TaskKind;
 use pasture_types::tx::Envelope;
 use pasture_types::{AccountId, LeaseId, NodeId};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// How often a gateway that does not know the node yet is told again where it is, and the pause between.
 const ANNOUNCE_TRIES: u32 = 10;
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
+/// How long one of a network's gates may take to hear where a machine is.
+const TELLING: Duration = Duration::from_secs(20);
 
 /// A network behind a gateway, and further gateways that are only told where the machine is: their validators watch its capacity checks.
-pub(crate) struct ApiLink(ApiClient, Vec<ApiClient>);
+pub(crate) struct ApiLink(ApiClient, Vec<ApiClient>, Option<Gates>);
+
+/// The gates of a network that was joined, who are all told where the machine is.
+#[derive(Clone)]
+pub(crate) struct Gates {
+    endpoint: Endpoint,
+    door: String,
+    /// Held while they are told. The clients that were made for them.
+    clients: Arc<Mutex<HashMap<NodeId, ApiClient>>>,
+}
+
+impl Gates {
+    pub(crate) fn new(endpoint: Endpoint, door: String) -> Self {
+        Self { endpoint, door, clients: Arc::default() }
+    }
+
+    /// Tells all but the one that answered last, who was told before. One that is away must not hold up the machine: this goes on by itself,
+    /// once at a time.
+    fn tell(&self, node: NodeId, address: NodeAddress) {
+        let gates = self.clone();
+        pasture_rt::spawn(TaskKind::ClientFollow, async move {
+            let Ok(mut clients) = gates.clients.try_lock() else { return };
+            let others: Vec<NodeId> = gates.endpoint.gates().into_iter().skip(1).collect();
+            clients.retain(|gate, _| others.contains(gate));
+            for gate in others {
+                if let Ok(client) = ApiClient::by(&Service::Api.url(&gate), Some(&gates.door)) {
+                    clients.entry(gate).or_insert(client);
+                }
+            }
+            let told = clients.values().map(|client| async {
+                match tokio::time::timeout(TELLING, announce(client, &node, &address)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::info!(url = client.base(), %error, "a gateway was not told where this machine is"),
+                    Err(_) => tracing::info!(url = client.base(), "a gateway does not answer"),
+                }
+            });
+            futures::future::join_all(told).await;
+        });
+    }
+}
 
 impl ApiLink {
-    /// The network that a client talks to; `also` are told where the machine is.
+    /// The network that a client talks to; `also` and the network's gates are told where the machine is.
     #[must_use]
-    pub(crate) const fn new(client: ApiClient, also: Vec<ApiClient>) -> Self {
-        Self(client, also)
+    pub(crate) const fn new(client: ApiClient, also: Vec<ApiClient>, gates: Option<Gates>) -> Self {
+        Self(client, also, gates)
     }
 }
 
@@ -89,6 +135,9 @@ impl Network for ApiLink {
     async fn announce(&self, node: &NodeId, address: &NodeAddress) -> Result<(), NetworkError> {
         let (first, others) =
             futures::join!(self.0.announce(node, address), futures::future::join_all(self.1.iter().map(|c| announce(c, node, address))));
+        if let Some(gates) = &self.2 {
+            gates.tell(*node, address.clone());
+        }
         // One that is away is told again with the next announcement.
         for (client, error) in self.1.iter().zip(others).filter_map(|(c, told)| Some((c, told.err()?))) {
             tracing::info!(url = client.base(), %error, "a gateway was not told where this machine is");

@@ -2,18 +2,20 @@
 //!
 //! Guarantees: a node that is not told to let others in opens nothing. What is opened ends with the node, the endpoint after all that uses it.
 
-use crate::NodeError;
 use crate::zone::{MAX_GENESIS_BYTES, trusted_by};
+use crate::{NodeError, gates};
 use pasture_api::ApiClient;
+use pasture_chain::Chain;
 use pasture_gateway::Peers;
 use pasture_light::ValidatorSet;
-use pasture_net::{Doorway, Endpoint, NetError, Options, RelayServer, Ticket};
-use pasture_rt::{Shutdown, ShutdownToken};
+use pasture_net::{Doorway, Endpoint, Gate, NetError, Options, Relay, RelayServer, Ticket};
+use pasture_rt::{Shutdown, ShutdownToken, TaskKind};
 use pasture_store::keys;
 use pasture_types::genesis::Genesis;
 use pasture_types::{SigningKey, ZoneId, codec};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
+use tokio::sync::watch;
 
 /// The key of a node's endpoint, beside its other keys.
 const GATEWAY_KEY: &str = "gateway.key";
@@ -31,9 +33,31 @@ pub struct PublicOptions {
     pub host: Option<String>,
 }
 
+/// What a node says of itself.
+#[derive(Clone)]
+pub(crate) struct Own {
+    endpoint: Endpoint,
+    zone: ZoneId,
+    relay: Option<Relay>,
+}
+
+impl Own {
+    /// Its gate and its relay.
+    pub(crate) fn ticket(&self) -> Ticket {
+        let gate = Gate { node: self.endpoint.node(), direct: self.endpoint.place().direct };
+        Ticket { zone: self.zone, gates: vec![gate], relays: self.relay.clone().into_iter().collect(), invite: None }
+    }
+    pub(crate) const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
 /// A node that others can join by.
 pub(crate) struct Public {
     peers: Peers,
+    /// Who it says serves the network.
+    network: watch::Sender<Ticket>,
+    own: Own,
     relay: Option<RelayServer>,
     /// Ends what was opened, after all that uses it.
     closing: Shutdown,
@@ -49,17 +73,25 @@ impl Public {
         let named = relay.as_ref().map(|relay| relay.named(&options.host.clone().unwrap_or_else(|| host_of(relay.address()))));
         let closing = Shutdown::new();
         let endpoint =
-            Endpoint::open(Options { key, listen: options.listen, relays: named.into_iter().collect() }, closing.token()).await?;
-        let own = endpoint.clone();
-        let door = door_of(&own, closing.token())?;
-        Ok(Self { peers: Peers { endpoint, door, zone }, relay, closing })
+            Endpoint::open(Options { key, listen: options.listen, relays: named.clone().into_iter().collect() }, closing.token()).await?;
+        let own = Own { endpoint: endpoint.clone(), zone, relay: named };
+        let door = door_of(&endpoint, closing.token())?;
+        let network = watch::Sender::new(own.ticket());
+        Ok(Self { peers: Peers { endpoint, door, network: network.subscribe() }, network, own, relay, closing })
     }
 
     pub(crate) fn peers(&self) -> Peers {
         self.peers.clone()
     }
+    /// The ticket to hand on now.
     pub(crate) fn ticket(&self) -> Ticket {
+        self.network.send_modify(|network| *network = self.own.ticket().with(network));
         self.peers.ticket()
+    }
+    /// Tells the validators of this one's gate and relay, and hears of theirs, until this node is closed.
+    pub(crate) fn share(&self, chain: Chain) {
+        let (sharing, stop) = (gates::share(chain, self.own.clone(), self.network.clone()), self.closing.token());
+        pasture_rt::spawn(TaskKind::Server, async move { stop.guard(sharing).await });
     }
 
     pub(crate) async fn close(self) {
@@ -94,9 +126,7 @@ fn secret() -> Result<[u8; 16], NodeError> {
 /// Opens an endpoint of whoever has a ticket: it knows the ticket's gates, and waits at its relays.
 pub(crate) async fn endpoint_of(ticket: &Ticket, key: SigningKey, stop: ShutdownToken) -> Result<Endpoint, NetError> {
     let endpoint = Endpoint::open(Options::new(key, ticket.relays.clone()), stop).await?;
-    for gate in &ticket.gates {
-        endpoint.add_gate(gate, &ticket.place_of(gate));
-    }
+    endpoint.set_network(ticket).await;
     Ok(endpoint)
 }
 

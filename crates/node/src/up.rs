@@ -5,16 +5,17 @@
 
 use crate::control::{self, Answer, LeaveTerms};
 use crate::engine::{self, Priority};
+use crate::gates::{self, with_learned};
 use crate::gpus::{self, GpuOffer, look_at_gpus};
 use crate::leave::{Left, depart, remove};
-use crate::link::ApiLink;
+use crate::link::{ApiLink, Gates};
 use crate::public::{door_of, endpoint_of};
 use crate::{Failpoint, NodeError};
 use pasture_api::data::HeldGpu;
 use pasture_api::{ApiClient, DepositView, newcomer};
 use pasture_net::{Doorway, Endpoint, Ticket};
 use pasture_provider::{Gpus, MissingDeposit, Options, Paused, ProductEngine, Provider, ShutdownMode, VolumeOptions, pause_stopped};
-use pasture_rt::{Clock as _, Shutdown, ShutdownToken, SystemClock};
+use pasture_rt::{Clock as _, Shutdown, ShutdownToken, SystemClock, TaskKind};
 use pasture_runtime::{Capabilities, EgressFilter, Runtime};
 use pasture_store::keys;
 use pasture_types::market::{Egress, OfferTerms, Rates, Window};
@@ -38,6 +39,8 @@ const MAX_DISK: u64 = 20 << 30;
 
 /// The machine's key, in its directory.
 const NODE_KEY: &str = "node.key";
+/// Who serves a network that was joined, as far as it is known.
+const LEARNED: &str = "network";
 /// How long a start waits for a relay.
 const ONLINE: Duration = Duration::from_secs(5);
 
@@ -281,13 +284,17 @@ impl Way {
             return Ok(Self { client: ApiClient::new(&options.api_url)?, endpoint: None, door: None, closing });
         };
         let key = keys::load_or_create(&options.data.join(NODE_KEY))?;
-        let endpoint = endpoint_of(ticket, key, closing.token()).await?;
+        let learned = options.data.join(LEARNED);
+        let endpoint = endpoint_of(&with_learned(ticket, &learned), key, closing.token()).await?;
         // What it announces first shall hold its relay; where none answers it is still reached directly.
         if tokio::time::timeout(ONLINE, endpoint.online()).await.is_err() {
             tracing::warn!("no relay of the network answers: machines elsewhere may not reach this one");
         }
         let door = door_of(&endpoint, closing.token())?;
-        Ok(Self { client: ApiClient::by(&options.api_url, Some(door.url()))?, endpoint: Some(endpoint), door: Some(door), closing })
+        let client = ApiClient::by(&options.api_url, Some(door.url()))?;
+        let (following, stop) = (gates::follow(client.clone(), endpoint.clone(), ticket.clone(), learned), closing.token());
+        pasture_rt::spawn(TaskKind::Server, async move { stop.guard(following).await });
+        Ok(Self { client, endpoint: Some(endpoint), door: Some(door), closing })
     }
 
     fn door(&self) -> Option<&str> {
@@ -338,7 +345,8 @@ async fn start(
     provider.max_images_bytes = image_bytes;
     provider.endpoint = way.endpoint.clone();
     let also = options.announce_to.iter().map(|url| ApiClient::by(url, way.door())).collect::<Result<Vec<_>, _>>()?;
-    let running = Provider::start(provider, Arc::new(ApiLink::new(client.clone(), also)), runtime, clock).await?;
+    let gates = way.endpoint.clone().zip(way.door()).map(|(endpoint, door)| Gates::new(endpoint, door.to_owned()));
+    let running = Provider::start(provider, Arc::new(ApiLink::new(client.clone(), also, gates)), runtime, clock).await?;
     Ok((running, offered))
 }
 

@@ -108,6 +108,9 @@ impl Validator {
                 Some(public) => Some(Public::open(dir, &public, zone_id).await?),
                 None => None,
             };
+            if let Some(public) = &public {
+                public.share(chain.clone());
+            }
             let peers = public.as_ref().map(Public::peers);
             let options = GatewayOptions { allow_remote_addresses: false, peers, ..GatewayOptions::new(listen) };
             let gateway = Gateway::start(options, backend, Arc::clone(&clock), shutdown.token()).await?;

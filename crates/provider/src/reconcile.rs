@@ -13,6 +13,7 @@ use futures::StreamExt as _;
 use pasture_api::auth;
 use pasture_api::data::{HeldGpu, Phase};
 use pasture_api::views::{LeaseView, LedgerEvent, NodeAddress};
+use pasture_net::Endpoint;
 use pasture_rt::TaskKind;
 use pasture_types::audit::AuditEvent;
 use pasture_types::event::Event as LedgerChange;
@@ -26,7 +27,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::watch;
 
+/// How long several changes of an address are waited for before they are told together.
+const MOVED_PAUSE: Duration = Duration::from_secs(1);
 /// First pause before connecting again; doubled up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause.
@@ -103,6 +107,7 @@ async fn connection(ctx: &Arc<Context>, address: SocketAddr, registered: &mut bo
     let mut hours = tokio::time::interval(LOOK_AT_HOURS);
     let mut renew = tokio::time::interval(ctx.options.announce_every);
     renew.tick().await;
+    let mut moves = ctx.options.endpoint.as_ref().map(Endpoint::changes);
     loop {
         tokio::select! {
             event = events.next() => match event {
@@ -116,9 +121,20 @@ async fn connection(ctx: &Arc<Context>, address: SocketAddr, registered: &mut bo
                 pause::settle_offer(ctx).await?;
                 give_notice(ctx).await;
             }
+            () = changed(&mut moves) => renew.reset_after(MOVED_PAUSE),
             _ = renew.tick() => ctx.network.announce(&ctx.node, &announcement(ctx, address)).await?,
         }
     }
+}
+
+/// Returns when where this machine can be reached has changed, or whom to tell.
+async fn changed(moves: &mut Option<watch::Receiver<u64>>) {
+    if let Some(moves) = moves
+        && moves.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 async fn apply(ctx: &Arc<Context>, event: LedgerEvent) -> Result<(), NetworkError> {

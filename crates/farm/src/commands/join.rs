@@ -41,8 +41,12 @@ pub(crate) async fn enter(app: &App, text: &str, name: Option<&str>) -> Result<(
             return Err(Failure::usage(format!("the context `{DEV_CONTEXT}` belongs to farm dev: take another name")));
         }
     }
-    let joining = app.joining(ticket.clone());
+    // Who was here before finds the network also when those of the ticket are gone.
+    let joining = app.joining(backend::with_learned(&ticket, &app.paths.learned(&ticket.zone)));
     let met = meet(&joining, &ticket).await;
+    if met.is_ok() {
+        joining.learn(&joining.client()?).await;
+    }
     joining.close().await;
     let (status, own_name, trusted) = met?;
     if status.zone != ticket.zone {

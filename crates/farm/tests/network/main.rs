@@ -29,6 +29,8 @@ mod files;
 #[cfg(test)]
 mod formats;
 #[cfg(test)]
+mod gates;
+#[cfg(test)]
 mod gpus;
 #[cfg(test)]
 mod herds;

@@ -14,20 +14,20 @@ const PORT: u16 = 8_730;
 const ECHO: &str = "echo up; while true; do nc -l -p 7000 -e cat; done";
 
 /// Somebody at a machine of the lab.
-struct Resident<'a> {
+pub(crate) struct Resident<'a> {
     host: &'a Host,
-    user: User,
+    pub(crate) user: User,
 }
 
 impl<'a> Resident<'a> {
-    fn of(host: &'a Host) -> Self {
+    pub(crate) fn of(host: &'a Host) -> Self {
         Self { host, user: User::at_home() }
     }
-    fn start(&self, args: &[&str]) -> Running {
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
         Running::start(self.host.on(&self.user.command(args)))
     }
     #[track_caller]
-    fn farm(&self, args: &[&str]) -> crate::support::Done {
+    pub(crate) fn farm(&self, args: &[&str]) -> crate::support::Done {
         self.start(args).finish(Duration::from_secs(300))
     }
     fn status(&self, job: &str) -> Value {
@@ -72,14 +72,14 @@ impl Gate {
     }
 }
 
-/// Offers a machine of the lab to the gate's network.
-fn offer(resident: &Resident<'_>, gate: &Gate, engine: &str) -> Running {
+/// Offers a machine of the lab to a ticket's network.
+pub(crate) fn offer(resident: &Resident<'_>, ticket: &str, engine: &str) -> Running {
     let data = resident.user.home().join("machine");
     let mut up = resident.start(&[
         "up",
         "--yes",
         "--join",
-        &gate.ticket,
+        ticket,
         "--engine",
         engine,
         "--data",
@@ -119,7 +119,7 @@ fn a_job_runs_behind_a_router_and_goes_on_without_gateway_and_relay() {
     let (home, cafe) = (lab.behind_nat("home", Nat::KeepsPorts), lab.behind_nat("cafe", Nat::KeepsPorts));
     let engine = home.engine();
     let (owner, ann) = (Resident::of(&home), Resident::of(&cafe));
-    let mut up = offer(&owner, &gate, engine.socket());
+    let mut up = offer(&owner, &gate.ticket, engine.socket());
 
     let joined = ann.farm(&["join", &gate.ticket, "--name", "friends"]).exits(0);
     let _ = joined.says(&["joined friends"]);
@@ -171,7 +171,7 @@ fn where_routers_let_no_direct_path_through_a_relay_carries_what_it_cannot_read(
     let (home, cafe) = (lab.behind_nat("home", Nat::RandomPorts), lab.behind_nat("cafe", Nat::RandomPorts));
     let engine = home.engine();
     let (owner, ann) = (Resident::of(&home), Resident::of(&cafe));
-    let _up = offer(&owner, &gate, engine.socket());
+    let _up = offer(&owner, &gate.ticket, engine.socket());
     let _ = ann.farm(&["join", &gate.ticket]).exits(0);
     let out = tempfile::tempdir().unwrap();
     let folder = Folder::script("away", "echo here; head -c 3000000 /dev/urandom >$FARM_OUTPUT_DIR/noise; sleep 2");
