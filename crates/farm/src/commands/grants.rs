@@ -8,7 +8,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::render::Table;
 use crate::render::number::{count, credits, duration};
 use crate::session::{App, Door, Session, random};
-use pasture_api::{GrantView, invite};
+use pasture_api::{AccountView, GrantView, invite};
 use pasture_net::{Ticket, TicketError};
 use pasture_types::grant::{ActionKind, Budget, GrantAction, GrantTerms, GrantUse, InviteCode, MAX_GRANT_LIFE, grant_id};
 use pasture_types::spec::parse_duration;
@@ -259,11 +259,18 @@ async fn code(session: &Session, invite: InviteCode) -> Result<String, Failure> 
 /// `farm account claim`.
 pub(crate) async fn claim(app: &App, code: &str) -> Outcome {
     let code = InviteCode::parse(code).map_err(|e| Failure::usage(e.to_string()))?;
-    redeem(app, &code).await
+    let view = open_with(app, &code).await?;
+    app.out.either(&view, || is_open(&view));
+    Ok(Exit::Ok)
+}
+
+/// That an account is open, and what it has.
+pub(crate) fn is_open(view: &AccountView) -> String {
+    format!("account {} is open with {} cr", view.id, credits(view.balance))
 }
 
 /// Opens our account with an invite.
-pub(crate) async fn redeem(app: &App, code: &InviteCode) -> Outcome {
+pub(crate) async fn open_with(app: &App, code: &InviteCode) -> Result<AccountView, Failure> {
     let session = Session::open(app).await?;
     if code.zone != session.status.zone {
         return Err(Failure::new(
@@ -284,9 +291,7 @@ pub(crate) async fn redeem(app: &App, code: &InviteCode) -> Outcome {
     })?;
     let key = session.owner("an account is opened with its own key")?;
     session.deliver(&invite::claim(code, &grant, &key, session.max_fee(), session.time()), Door::Everybody).await?;
-    let view = session.api.account(&session.account()).await?;
-    session.out.either(&view, || format!("account {} is open with {} cr", view.id, credits(view.balance)));
-    Ok(Exit::Ok)
+    Ok(session.api.account(&session.account()).await?)
 }
 
 /// `farm account grant`.

@@ -20,15 +20,18 @@ const DIGITS: usize = 4;
 /// `farm join`.
 pub(crate) async fn run(app: &App, args: &JoinArgs) -> Outcome {
     let (name, ticket) = enter(app, &args.ticket, args.name.as_deref()).await?;
-    let value = serde_json::json!({"context": name, "network": ticket.zone});
-    app.out.either(&value, || format!("joined {name}: network {}; it is used from now on", ticket.zone.short()));
-    match &ticket.invite {
-        Some(invite) => grants::redeem(app, invite).await,
-        None => {
-            app.out.note("run something:  farm run .      offer this machine:  farm up");
-            Ok(Exit::Ok)
-        }
-    }
+    let joined = || format!("joined {name}: network {}; it is used from now on", ticket.zone.short());
+    let Some(invite) = &ticket.invite else {
+        app.out.either(&serde_json::json!({"context": name, "network": ticket.zone}), joined);
+        app.out.note("run something:  farm run .      offer this machine:  farm up");
+        return Ok(Exit::Ok);
+    };
+    // Said before the account is opened: that may fail, and the network is joined then all the same.
+    app.out.note(&joined());
+    let account = grants::open_with(app, invite).await?;
+    let value = serde_json::json!({"context": name, "network": ticket.zone, "account": account});
+    app.out.either(&value, || grants::is_open(&account));
+    Ok(Exit::Ok)
 }
 
 /// Makes the context of a ticket's network and uses it from now on.

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const PORT: u16 = 8_730;
 /// Answers each connection to port 7000 with what it is sent.
-const ECHO: &str = "echo up; while true; do nc -l -p 7000 -e cat; done";
+pub(crate) const ECHO: &str = "echo up; while true; do nc -l -p 7000 -e cat; done";
 
 /// Somebody at a machine of the lab.
 pub(crate) struct Resident<'a> {
@@ -30,7 +30,7 @@ impl<'a> Resident<'a> {
     pub(crate) fn farm(&self, args: &[&str]) -> crate::support::Done {
         self.start(args).finish(Duration::from_secs(300))
     }
-    fn status(&self, job: &str) -> Value {
+    pub(crate) fn status(&self, job: &str) -> Value {
         self.farm(&["status", job, "--json"]).exits(0).json()
     }
 }
@@ -99,7 +99,7 @@ pub(crate) fn offer(resident: &Resident<'_>, ticket: &str, engine: &str) -> Runn
 }
 
 /// One echo through a door of this host.
-fn echo(host: &Host, port: u16, what: &[u8]) -> std::io::Result<Vec<u8>> {
+pub(crate) fn echo(host: &Host, port: u16, what: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut stream = host.inside(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(what)?;
@@ -108,7 +108,7 @@ fn echo(host: &Host, port: u16, what: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-fn reached_directly(status: &Value) -> Option<String> {
+pub(crate) fn reached_directly(status: &Value) -> Option<String> {
     status["reached"]["direct"].as_str().map(str::to_owned)
 }
 
