@@ -142,6 +142,7 @@ async fn with_provider(
         rates: None,
         gpus: options.gpus.clone(),
         product_engine: options.product_engine.clone(),
+        memory_engine: None,
         gpu_rate: None,
         region: options.region.clone(),
         // A playground: rentals by the month can be tried out as well.

@@ -53,6 +53,7 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
         engine_socket: args.machine.engine.clone(),
         rates: Some(rates),
         product_engine: gpus::engine(gpus.as_ref()),
+        memory_engine: None,
         gpus,
         gpu_rate: Some(gpu_rate),
         region: args.machine.region.clone(),

@@ -48,6 +48,7 @@ mod ledger;
 mod limits;
 #[cfg(test)]
 mod machines;
+mod memory;
 #[cfg(test)]
 mod newcomers;
 #[cfg(test)]

@@ -5,8 +5,8 @@
 
 use super::records::{AuditRecord, AuditState, Drawing, NodeAudit, OpenAudit, Said};
 use super::{
-    AUDIT_DUE, EXCESS, KEEP, REPEAT, audit_key, due_keys, excess, judge, memory, node_audit, put_audit, put_node_audit, put_state, queue_key, rate,
-    roster, state, tail_number,
+    AUDIT_DUE, EXCESS, KEEP, REPEAT, audit_key, due_keys, excess, judge, memory, node_audit, put_audit, put_node_audit, put_state,
+    queue_key, rate, roster, state, tail_number,
 };
 use crate::block::Due;
 use crate::env::Env;

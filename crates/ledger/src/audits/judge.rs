@@ -217,13 +217,7 @@ fn tell(record: &AuditRecord, count: &Count, repeated: [bool; 3], events: &mut V
 }
 
 /// The same for a class that it asked; `lapse`: the epoch of a first attempt that was lacking, the next epoch, how many then are not paid.
-fn conclude_class<P: Default>(
-    known: &mut Option<ClassAudit<P>>,
-    epoch: u64,
-    proven: P,
-    verdict: Verdict,
-    lapse: Option<(u64, u64, u64)>,
-) {
+fn conclude_class<P: Default>(known: &mut Option<ClassAudit<P>>, epoch: u64, proven: P, verdict: Verdict, lapse: Option<(u64, u64, u64)>) {
     let last_pass = known.as_ref().and_then(|class| class.last_pass);
     match verdict {
         Verdict::Passed => known.get_or_insert_default().pass(epoch, proven),

@@ -33,7 +33,9 @@ fn draw(bench: &Bench, number: u64, until: Timestamp) {
         answer: None,
         verdict: None,
         gpus: vec![],
+        memory: None,
         gpu_verdict: None,
+        memory_verdict: None,
     };
     bench.network.ledger.lock().unwrap().audits.insert(number, detail);
 }

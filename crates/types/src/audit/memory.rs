@@ -59,14 +59,7 @@ impl MemoryAsk {
     /// Of a production zone: 64 GiB at most; a core of today fills a GiB in some two seconds.
     #[must_use]
     pub const fn production() -> Self {
-        Self {
-            every: 4,
-            part_ppm: 750_000,
-            most_bytes: 64 << 30,
-            fill_per_gib: Millis(6_000),
-            window: Millis(1_000),
-            grace: Millis(250),
-        }
+        Self { every: 4, part_ppm: 750_000, most_bytes: 64 << 30, fill_per_gib: Millis(6_000), window: Millis(1_000), grace: Millis(250) }
     }
     /// Checks the bounds.
     ///
