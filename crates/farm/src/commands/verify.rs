@@ -192,7 +192,7 @@ fn text(evidence: &AuditEvidence) -> String {
         table.row(row("of its GPUs", said(verdict).into()));
     }
     if let Some(claim) = audit.memory {
-        table.row(row("memory asked", format!("{} that no lease held", display_bytes(claim.bytes()))));
+        table.row(row("memory asked", format!("{} that no job had", display_bytes(claim.bytes()))));
     }
     if let Some(verdict) = audit.memory_verdict {
         table.row(row("of its memory", said(verdict).into()));

@@ -355,6 +355,7 @@ impl Bursts {
         let asked_gpus = open.audit.products(&set);
         let products = products::compute(self.engine.clone(), asked_gpus, within + time + time / PRODUCTS_LATER, cancel.clone());
         let (tell, walk) = oneshot::channel();
+        let begun = Instant::now();
         let work = pasture_rt::spawn(TaskKind::Audit, async move {
             // The walk has a clock of its own, and comes first.
             let hashing = async {
@@ -363,7 +364,9 @@ impl Bursts {
                     // The loop is gone with the provider.
                     let _ = tell.send(WalkRoot { root: Hash32(walked.root) });
                 }
-                (walked, burst::compute(seed, threads, time, cancel).await)
+                let walking = begun.elapsed();
+                let hashed = burst::compute(seed, threads, time, cancel).await;
+                (walked, hashed.map(|(nonces, hashing)| (nonces, walking + hashing)))
             };
             let ((walked, hashed), products) = tokio::join!(hashing, products);
             hashed.map(|(nonces, took)| Found { nonces, took, products, walked })
