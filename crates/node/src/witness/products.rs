@@ -200,9 +200,9 @@ mod tests {
             commitments.verify(beacon, &pasture_api::join_opened(opened), products.len() + 1).shown
         };
         let memory_alone = Shown { products: false, memory: true };
-        assert_eq!(shown(root, &[proof.clone()], &[]), memory_alone);
+        assert_eq!(shown(root, std::slice::from_ref(&proof), &[]), memory_alone);
         assert_eq!(shown(root, &[vec![1, 2], proof.clone()], &[product]), memory_alone, "its GPU shows nothing");
-        assert_eq!(shown(Hash32([8; 32]), &[proof.clone()], &[]), Shown::default(), "another root");
+        assert_eq!(shown(Hash32([8; 32]), std::slice::from_ref(&proof), &[]), Shown::default(), "another root");
         memory[..4 * pasture_proofs::memory::CHUNK_WORDS].fill(0);
         let (lacking, made_up) = walked(&memory);
         assert_eq!(shown(lacking, &[made_up], &[]), Shown::default(), "half of it is not there");
