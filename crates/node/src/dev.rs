@@ -157,8 +157,7 @@ async fn with_provider(
         stop_jobs: options.stop_jobs,
         failpoint: options.failpoint.clone(),
     };
-    let stop = Shutdown::new();
-    let (is_up, up_ready) = oneshot::channel();
+    let (stop, (is_up, up_ready)) = (Shutdown::new(), oneshot::channel());
     let running = up(provider, stop.token(), is_up);
     tokio::pin!(running);
     let provider = tokio::select! {
