@@ -5,15 +5,16 @@
 //!     │  GET  /audits/ping                        │  several times: the lowest round trip
 //!     │  POST /audits/{n}/nonce  (NonceOffer) ───►│  the clock of the witness begins
 //!     │◄─── event `set`     (SignedSet)           │  once more than two thirds of the witnesses have sent theirs
+//!     │◄─── event `walk`    (WalkRoot)            │  only where memory is asked: before the hashing
 //!     │◄─── event `shares`  (SignedShares)        │  after the burst: the clock stops
-//!     │  POST /audits/{n}/open   (BeaconWord) ───►│  only where GPUs are asked: which rows of their products
-//!     │◄─── the opened rows of each device        │
+//!     │  POST /audits/{n}/open   (BeaconWord) ───►│  only where GPUs or memory are asked: what of them
+//!     │◄─── the opened rows of each device, then the walk's proof
 //! ```
 //! Guarantees: sizes are checked before anything is allocated; what decodes is well formed, and no more: whose signatures these
 //! are is the reader's to check. Nothing here is a secret but the nonce, until it is sent.
 
 use pasture_types::audit::{
-    Answer, BeaconOffer, GpuClaim, MAX_AUDITED_GPUS, MAX_PACKED, MAX_WITNESSES, NonceSet, PackedShares, Statement, Verdict,
+    Answer, BeaconOffer, GpuClaim, MAX_AUDITED_GPUS, MAX_PACKED, MAX_WITNESSES, MemoryClaim, NonceSet, PackedShares, Statement, Verdict,
 };
 use pasture_types::event::Hash32;
 use pasture_types::keys::{Signature, SignatureText};
@@ -24,6 +25,8 @@ use serde::{Deserialize, Serialize};
 pub const PING: &str = "/audits/ping";
 /// Name of the event that brings a [`SignedSet`].
 pub const SET_EVENT: &str = "set";
+/// Name of the event that brings a [`WalkRoot`].
+pub const WALK_EVENT: &str = "walk";
 /// Name of the event that brings [`SignedShares`].
 pub const SHARES_EVENT: &str = "shares";
 /// Longest encoded set: a mask, a length, and a nonce of each witness.
@@ -128,6 +131,13 @@ impl SignedSet {
     }
 }
 
+/// Where a walk over a node's memory led. It counts only as part of the answer, whose signature is over it too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WalkRoot {
+    /// The root of its states.
+    pub root: Hash32,
+}
+
 /// What a burst found, signed by the node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SignedShares {
@@ -136,7 +146,10 @@ pub struct SignedShares {
     /// The roots of the products of its GPUs, if they were asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roots: Vec<Hash32>,
-    /// The node's signature over the statement with set, shares and roots.
+    /// The root of the walk over its memory, if that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub walk: Option<Hash32>,
+    /// The node's signature over the statement with set, shares, roots and walk.
     pub signature: SignatureText,
 }
 
@@ -144,7 +157,8 @@ impl SignedShares {
     /// For the wire.
     #[must_use]
     pub fn new(answer: &Answer) -> Self {
-        Self { shares: hex::encode(&answer.shares.0), roots: answer.roots.clone(), signature: (&answer.signature).into() }
+        let (shares, roots) = (hex::encode(&answer.shares.0), answer.roots.clone());
+        Self { shares, roots, walk: answer.walk, signature: (&answer.signature).into() }
     }
     /// The answer that it makes with its set; `None` if it is not well formed.
     #[must_use]
@@ -153,7 +167,8 @@ impl SignedShares {
             return None;
         }
         let shares = PackedShares(hex::decode(&self.shares).ok()?);
-        Some(Answer { audit, set, shares, roots: self.roots.clone(), signature: Signature::try_from(&self.signature).ok()? })
+        let signature = Signature::try_from(&self.signature).ok()?;
+        Some(Answer { audit, set, shares, roots: self.roots.clone(), walk: self.walk, signature })
     }
 }
 
@@ -212,6 +227,9 @@ pub struct AuditDetail {
     /// The GPUs that are asked, and what of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<GpuClaim>,
+    /// The memory that is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryClaim>,
     /// Who watches, in the order of the set's bits.
     pub witnesses: Vec<WitnessView>,
     /// What the node signed: digests of its set and of its shares.
@@ -223,6 +241,9 @@ pub struct AuditDetail {
     /// And for the GPUs that it asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_verdict: Option<Verdict>,
+    /// And for the memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_verdict: Option<Verdict>,
 }
 
 /// What the ledger keeps of a node's answer.
@@ -263,8 +284,14 @@ mod tests {
         assert_eq!(fewer.read(), None);
         let long = SignedSet { set: "00".repeat(MAX_SET + 1), ..sent.clone() };
         assert_eq!(long.read(), None);
-        let answer =
-            Answer { audit: 7, set: set.clone(), shares: PackedShares(vec![1, 2, 3]), roots: vec![], signature: key.sign(&[3; 32]) };
+        let answer = Answer {
+            audit: 7,
+            set: set.clone(),
+            shares: PackedShares(vec![1, 2, 3]),
+            roots: vec![],
+            walk: Some(Hash32([6; 32])),
+            signature: key.sign(&[3; 32]),
+        };
         assert_eq!(SignedShares::new(&answer).read(7, set.clone()), Some(answer.clone()));
         let opened = vec![vec![1, 2, 3], vec![], vec![4]];
         let joined = join_opened(&opened);

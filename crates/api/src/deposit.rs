@@ -133,6 +133,26 @@ pub struct AuditView {
     /// Its GPUs, once a check asked them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<GpuAuditView>,
+    /// Its memory, once a check asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryAuditView>,
+}
+
+/// What audits know of a machine's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MemoryAuditView {
+    /// Period of the last check that it passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_pass: Option<u64>,
+    /// From which period on it counts as failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_from: Option<u64>,
+    /// Bytes that the last passed check proved: of those that no lease held then.
+    pub proven_bytes: u64,
+    /// How many it passed.
+    pub passes: u32,
+    /// How many it failed, repeated ones once.
+    pub failures: u32,
 }
 
 /// What audits know of a machine's GPUs.

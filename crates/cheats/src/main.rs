@@ -2,10 +2,12 @@
 //!
 //! It is the honest provider around a dishonest runtime ([`lying::LyingRuntime`]), a separate implementation, so that no
 //! failure injection lives in the product. Or, with `--declare-cores`, it serves its tenants and declares more than it has
-//! ([`boastful`]); or, with `--gpus`, it offers simulated GPUs that do not compute what they are asked ([`products`]). For tests and the demo's third act; never shipped.
+//! ([`boastful`]); or, with `--gpus`, it offers simulated GPUs that do not compute what they are asked ([`products`]); or,
+//! with `--memory`, it lacks the memory that it declares ([`memory`]). For tests and the demo's third act; never shipped.
 
 mod boastful;
 mod lying;
+mod memory;
 mod products;
 
 use clap::Parser;
@@ -36,6 +38,9 @@ struct Args {
     /// Offer a simulated GPU that cheats in this way, and kill nothing.
     #[arg(long, conflicts_with = "declare_cores")]
     gpus: Option<products::Way>,
+    /// Lack memory, hide it in this way, and kill nothing.
+    #[arg(long, conflicts_with_all = ["declare_cores", "gpus"])]
+    memory: Option<memory::Way>,
     /// Region to claim.
     #[arg(long, default_value = "local-cheat")]
     region: String,
@@ -58,7 +63,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let honest = pasture_node::engine(args.engine.as_deref(), &args.data.join("runtime")).await?;
     let account_key = pasture_store::keys::load_or_create(&args.data.join("account.key"))?;
     let runtime: Arc<dyn Runtime> = match args.declare_cores {
-        None if args.gpus.is_some() => honest,
+        None if args.gpus.is_some() || args.memory.is_some() => honest,
         Some(cores) => {
             boastful::register(&args.api_url, &args.data, &account_key, cores).await?;
             honest
@@ -75,14 +80,15 @@ async fn run(args: Args) -> anyhow::Result<()> {
         rates: None,
         gpus: args.gpus.map(|_| pasture_node::GpuOffer::Simulated(vec![cheating_gpu()])),
         product_engine: args.gpus.map(|way| Arc::new(products::CheatingGpus(way)) as Arc<dyn pasture_node::ProductEngine>),
+        memory_engine: args.memory.map(|way| Arc::new(memory::Lacking(way)) as Arc<dyn pasture_node::MemoryEngine>),
         gpu_rate: None,
         region: args.region,
         limits: pasture_node::OfferLimits::default(),
         volumes: pasture_node::VolumeOptions::default(),
         name: "cheat".into(),
         missing_deposit: pasture_node::MissingDeposit::Post,
-        // Where its GPUs are the lie, its processor is honest, beside whoever else works here.
-        declared_percent: if args.gpus.is_some() { 10 } else { 100 },
+        // Where its GPUs or its memory are the lie, its processor is honest, beside whoever else works here.
+        declared_percent: if args.gpus.is_some() || args.memory.is_some() { 10 } else { 100 },
         account_key,
         image_bytes: None,
         priority: pasture_node::Priority::Usual,

@@ -5,7 +5,7 @@
 
 use crate::render::number::{count, credits, duration, each_second, per_hour};
 use pasture_api::data::Phase;
-use pasture_api::{AuditView, GpuAuditView, JobView, OrderState, RelaxationView, SuspensionView};
+use pasture_api::{AuditView, GpuAuditView, JobView, MemoryAuditView, OrderState, RelaxationView, SuspensionView};
 use pasture_net::{Path, Way};
 use pasture_types::credential::Assertion;
 use pasture_types::event::{ConfirmedBy, Settlement};
@@ -13,6 +13,7 @@ use pasture_types::governance::PauseKind;
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::{BillingUnit, DAY_MINUTES, Term, Window};
 use pasture_types::market_rules::PPM;
+use pasture_types::resources::display_bytes;
 use pasture_types::stake::Fault;
 use pasture_types::{AccountId, Millis, Timestamp};
 use std::ops::RangeInclusive;
@@ -263,7 +264,18 @@ pub(crate) fn capacity(audits: Option<&AuditView>) -> String {
         format!("; not paid from period {from} to {}: it passed only when asked again", after.saturating_sub(1))
     });
     let gpus = a.gpus.as_ref().map_or_else(String::new, |gpus| format!("; {}", proven_gpus(gpus)));
-    format!("{state}{share} ({} passed, {} failed){lapse}{gpus}", a.passes, a.failures)
+    let memory = a.memory.as_ref().map_or_else(String::new, |memory| format!("; {}", proven_memory(memory)));
+    format!("{state}{share} ({} passed, {} failed){lapse}{gpus}{memory}", a.passes, a.failures)
+}
+
+/// What capacity checks say of a machine's memory.
+fn proven_memory(a: &MemoryAuditView) -> String {
+    let state = match (a.failing_from, a.last_pass) {
+        (Some(from), _) => format!("memory failed: from period {from} on CPU and memory are not paid until it passes again"),
+        (None, Some(last)) => format!("memory proven, {} that no job had, last in period {last}", display_bytes(a.proven_bytes)),
+        (None, None) => "memory not proven yet".into(),
+    };
+    format!("{state} ({} passed, {} failed)", a.passes, a.failures)
 }
 
 /// What capacity checks say of a machine's GPUs.
@@ -349,6 +361,7 @@ mod tests {
             last: None,
             measured_ppm: Some(1_230_000),
             gpus: None,
+            memory: None,
         }
     }
 
@@ -366,6 +379,12 @@ mod tests {
         let proven = vec![GpuClaim { model: "H100".into(), count: 2, macs_per_s: 2_000_000_000_000 }];
         let gpus = GpuAuditView { last_pass: Some(9), failing_from: None, proven, passes: 3, failures: 0 };
         let shown = capacity(Some(&AuditView { gpus: Some(gpus), ..checks() }));
+        let memory = MemoryAuditView { last_pass: Some(9), failing_from: None, proven_bytes: 6 << 30, passes: 2, failures: 1 };
+        let with_memory = |memory| capacity(Some(&AuditView { memory: Some(memory), ..checks() }));
+        let said = with_memory(memory);
+        assert!(said.ends_with("; memory proven, 6 GiB that no job had, last in period 9 (2 passed, 1 failed)"), "{said}");
+        let said = with_memory(MemoryAuditView { failing_from: Some(4), ..memory });
+        assert!(said.contains("; memory failed: from period 4 on CPU and memory are not paid"), "{said}");
         assert!(shown.ends_with("; GPUs proven, 2x H100 at 2000.0G/s of multiply-adds, last in period 9 (3 passed, 0 failed)"), "{shown}");
         assert!(failed.has_failed(1) && !failed.has_failed(2) && !failed.has_failed(9) && failed.has_failed(10));
     }

@@ -52,7 +52,9 @@ mod validate;
 mod validators;
 
 pub use apply::{Applied, Signatures, apply};
-pub use audits::records::{Answered, AuditRecord, AuditState, Drawing, GpuAudit, NodeAudit, OpenAudit, Said, Voided};
+pub use audits::records::{
+    Answered, AuditRecord, AuditState, ClassAudit, Drawing, GpuAudit, MemoryAudit, NodeAudit, OpenAudit, Said, Voided,
+};
 pub use audits::recount::{Count, Heard, Recount, RecountError, recount};
 pub use audits::rules as audit_rules;
 pub use auth::{Admitted, MAX_LANE_AHEAD, admit, verify_stateless};

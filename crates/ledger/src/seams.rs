@@ -172,6 +172,11 @@ pub(crate) fn gpu_capacity(s: &dyn StateRead, env: &Env, node: &NodeId, epoch: u
     audits::gpu_capacity(s, env, node, epoch)
 }
 
+/// Asked by settlement for each epoch of a lease: what stands behind CPU and memory together.
+pub(crate) fn cpu_and_memory(s: &dyn StateRead, env: &Env, node: &NodeId, epoch: u64) -> Capacity {
+    audits::both(capacity(s, env, node, epoch), audits::memory_capacity(s, env, node, epoch))
+}
+
 /// Asked when observers and standbys are drawn for what block `height` committed: the mix of f+1 proposers after it, `None` while they
 /// are too few. Only where fewer have proposed in all the blocks that are kept does the block's own randomness stand in.
 pub(crate) fn draw_randomness(s: &dyn StateRead, env: &Env, height: u64, of_block: &[u8; 32]) -> Option<[u8; 32]> {

@@ -92,7 +92,7 @@ fn count(s: &dyn StateRead, env: &Env, lease: &Lease, metered: &mut Metered, unt
             return Counted::Wait(deadline);
         }
         // A halt's epochs stand and fall with the one that vouches for them: its audit is the catch-up audit.
-        let capacity = [seams::capacity(s, env, &lease.node, by), gpu_capacity(s, env, lease, by)];
+        let capacity = [seams::cpu_and_memory(s, env, &lease.node, by), gpu_capacity(s, env, lease, by)];
         if let Some(again) = capacity.iter().find_map(|c| if let Capacity::Open(again) = c { Some(*again) } else { None }) {
             return Counted::Wait(again);
         }

@@ -87,7 +87,7 @@ fn answered(w: &World, audit: &AuditRecord) -> Answer {
 }
 
 fn with_roots(w: &World, audit: &AuditRecord, plain: &Answer, roots: Vec<Hash32>) -> Answer {
-    Answer::with_roots(&w.zone(), audit.number, plain.set.clone(), plain.shares.clone(), roots, &w.node)
+    Answer::with_found(&w.zone(), audit.number, plain.set.clone(), plain.shares.clone(), (roots, None), &w.node)
 }
 
 /// Carries an answer, and what each witness says of it: in time, and whether its products are right.

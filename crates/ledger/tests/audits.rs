@@ -306,7 +306,7 @@ fn a_kept_audit_can_be_counted_again_and_no_other_record_of_it_holds() {
     let again = recount(&record, &zone).unwrap();
     assert_eq!((Some(again.verdict), again.count.in_time, again.count.spoke), (record.verdict, 3, 4));
     assert_eq!(again.count.heard[3], Heard::Late);
-    assert!(again.count.heard[..3].iter().all(|h| *h == Heard::InTime { took: Millis(500), proven: false }), "{again:?}");
+    assert!(again.count.heard[..3].iter().all(|h| *h == Heard::InTime { took: Millis(500), proven: false, memory: false }), "{again:?}");
     assert_eq!(again.largest, record.answer.as_ref().map(|a| a.largest));
 
     // One that a dishonest majority of validators could have written: each part of it is seen.

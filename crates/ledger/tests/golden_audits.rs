@@ -54,7 +54,17 @@ fn actions() -> Vec<(&'static str, AuditAction)> {
     let beats = vec![PackedShares::default(), PackedShares::pack(&(0..16).collect::<Vec<_>>()).unwrap()];
     vec![
         ("receipts", AuditAction::Receipts { batch, signature }),
-        ("answers", AuditAction::Answers(vec![Answer { audit: 7, set: set(), shares, roots: vec![Hash32([6; 32])], signature }])),
+        (
+            "answers",
+            AuditAction::Answers(vec![Answer {
+                audit: 7,
+                set: set(),
+                shares,
+                roots: vec![Hash32([6; 32])],
+                walk: Some(Hash32([7; 32])),
+                signature,
+            }]),
+        ),
         ("contradiction", AuditAction::Contradiction { audit: 7, one, other }),
         ("place", AuditAction::Place { placement, signatures: vec![(node, signature)] }),
         ("heartbeats", AuditAction::Heartbeats(HeartbeatBundle { node, class: ResourceClass::Cpu, device: 0, first: 5, shares: beats })),
@@ -68,7 +78,9 @@ fn events() -> Vec<(&'static str, AuditEvent)> {
     let drawn = AuditEvent::Drawn { audit: 7, node, attempt: 1, epoch: 8, randomness, witnesses, until: Timestamp(START) };
     let judged = AuditEvent::Judged { audit: 7, node, verdict: Verdict::Contradicted, in_time: 9, witnesses: 16, repeated: false };
     let gpus = AuditEvent::GpusJudged { audit: 7, node, verdict: Verdict::Passed, proven: 9, witnesses: 16, repeated: false };
-    vec![("drawn", drawn), ("judged", judged), ("rated", AuditEvent::Rated { node, proven_ppm: 800_000 }), ("gpus_judged", gpus)]
+    let memory = AuditEvent::MemoryJudged { audit: 7, node, verdict: Verdict::Failed, proven: 9, witnesses: 16, repeated: true };
+    let rated = AuditEvent::Rated { node, proven_ppm: 800_000 };
+    vec![("drawn", drawn), ("judged", judged), ("rated", rated), ("gpus_judged", gpus), ("memory_judged", memory)]
 }
 
 /// Records as a real run leaves them.
@@ -83,6 +95,10 @@ fn records(book: &mut Book) {
     book.add("record.audit.over", &w.until(audit.number));
     book.add("record.node_audit", &w.of_node());
     book.add("record.gpu_audit", &GpuAudit { first_pass: Some(1), failed: vec![(2, 3)], proven: claims.clone(), ..GpuAudit::default() });
+    let memory = MemoryAudit { last_pass: Some(4), proven: 6 << 30, ..MemoryAudit::default() };
+    book.add("record.memory_audit", &memory);
+    book.add("memory.ask", &MemoryAsk::production());
+    book.add("memory.claim", &MemoryAsk::production().claim(8 << 30, 4_000, Millis(20_000)).unwrap());
     book.add("record.drawing", &Drawing { height: 1, groups: 2, drawn: 3 });
     book.add(
         "record.open_audit",
@@ -96,6 +112,8 @@ fn records(book: &mut Book) {
             gpu_settled: true,
             lacking: true,
             gpu_lacking: false,
+            memory_settled: true,
+            memory_lacking: false,
         },
     );
     book.add("record.said.both", &Said::Both);

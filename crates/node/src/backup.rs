@@ -210,8 +210,15 @@ mod tests {
         let clock = ManualClock::new(5_000);
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let said = |n: usize| announce(dirs[n].path(), std::net::SocketAddr::from(([127, 0, 0, 1], 8000 + n as u16))).unwrap();
-        let launch =
-            Launch { name: "meadow".into(), dev: true, audits: false, gpus: vec![], founders: vec![said(0), said(1)], accounts: vec![] };
+        let launch = Launch {
+            name: "meadow".into(),
+            dev: true,
+            audits: false,
+            gpus: vec![],
+            memory: false,
+            founders: vec![said(0), said(1)],
+            accounts: vec![],
+        };
         let (genesis, network) = launch.make(&clock).unwrap();
         let [dir, _] = dirs;
         settle(dir.path(), &genesis, &network, None, None).unwrap();

@@ -189,6 +189,7 @@ fn own_machine(options: &DevOptions, api_url: &str, announce_to: &[String], reso
         rates: None,
         gpus: options.gpus.clone(),
         product_engine: options.product_engine.clone(),
+        memory_engine: None,
         gpu_rate: None,
         region: options.region.clone(),
         // A playground: rentals by the month can be tried out as well.

@@ -26,8 +26,9 @@ impl AuditEvidence {
     #[must_use]
     pub fn follows(&self) -> Option<bool> {
         let verdict = self.audit.verdict?;
-        let gpus = self.audit.gpu_verdict;
-        Some(self.recount.as_ref().is_ok_and(|again| again.verdict == verdict && again.gpu_verdict == gpus))
+        let (gpus, memory) = (self.audit.gpu_verdict, self.audit.memory_verdict);
+        let same = |again: &Recount| again.verdict == verdict && again.gpu_verdict == gpus && again.memory_verdict == memory;
+        Some(self.recount.as_ref().is_ok_and(same))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::zone::{CHECKPOINT, GENESIS, LocalZone, NETWORK, dev_operator, genesis
 use pasture_light::Checkpoint;
 use pasture_rt::Clock;
 use pasture_store::{DataDir, write_atomic};
-use pasture_types::audit::GpuRate;
+use pasture_types::audit::{GpuRate, MemoryAsk};
 use pasture_types::genesis::{Genesis, GenesisAccount, GenesisValidator, Params, RULES_VERSION};
 use pasture_types::keys::ParseKeyError;
 use pasture_types::validator::ValidatorParams;
@@ -71,6 +71,8 @@ pub struct Launch {
     pub audits: bool,
     /// What GPUs have to show then, by model; none are asked else.
     pub gpus: Vec<GpuRate>,
+    /// Whether audits ask for memory as well; those of a development zone do.
+    pub memory: bool,
     /// Its validators.
     pub founders: Vec<Announcement>,
     /// Who has money at the beginning.
@@ -98,7 +100,11 @@ impl Launch {
     #[must_use]
     pub fn params(&self) -> Params {
         let params = if self.dev { Params::dev() } else { Params::production() };
-        if self.audits { audited(params, &self.gpus) } else { params }
+        let mut params = if self.audits { audited(params, &self.gpus) } else { params };
+        if self.audits && self.memory {
+            params.audits.memory.get_or_insert(MemoryAsk::production());
+        }
+        params
     }
 
     /// As [`Launch::make`], with other rules for seats and deposits of validators.

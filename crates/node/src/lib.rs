@@ -60,8 +60,8 @@ pub use pasture_chain::{Join, JoinStep};
 pub use pasture_ledger::Heard;
 pub use pasture_machine::LedgerMachine;
 pub use pasture_provider::{
-    Asked, Cleared, Committed, Gauge, Gpus, ImagesSummary, Machine, MissingDeposit, OfferState, Paused, ProductEngine, SimulatedGpu,
-    VolumeOptions, detect, gauge, pause_stopped,
+    Asked, Cleared, Committed, Filled, Gauge, Gpus, ImagesSummary, Machine, MemoryEngine, MissingDeposit, OfferState, Paused,
+    ProductEngine, SimulatedGpu, VolumeOptions, detect, gauge, pause_stopped,
 };
 pub use pasture_runtime::{Capabilities, EgressFilter, GpuSupport};
 pub use peers::{NetworkFile, Peer};

@@ -125,7 +125,7 @@ pub(crate) fn prepare(dir: &Path, count: usize, audits: Option<&[GpuRate]>, cloc
     let at = |port: &u16| SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
     let founders = dirs.iter().zip(&ports).map(|(dir, port)| announcement(dir, at(port))).collect::<Result<Vec<_>, _>>()?;
     let gpus = audits.unwrap_or_default().to_vec();
-    let launch = Launch { name: "dev".into(), dev: true, audits: audits.is_some(), gpus, founders, accounts: vec![] };
+    let launch = Launch { name: "dev".into(), dev: true, audits: audits.is_some(), gpus, memory: false, founders, accounts: vec![] };
     let (genesis, network) = launch.make(clock)?;
     // The first one last: where it has a zone, all have.
     dirs.iter().rev().try_for_each(|dir| settle_in(dir, &genesis, &network, None).map(|_| ()))
@@ -368,6 +368,7 @@ mod tests {
             dev: true,
             audits: false,
             gpus: vec![],
+            memory: false,
             founders,
             accounts: vec![],
         };

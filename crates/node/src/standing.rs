@@ -3,8 +3,8 @@
 //! Guarantees: reads one snapshot; what the ledger keeps less halts is shown as it will be unless the network halts again.
 
 use pasture_api::{
-    AnswerView, AuditDetail, AuditView, Beginning, CredentialView, DepositView, GpuAuditView, LastAudit, Leaving, PauseView, SponsorView,
-    StandingView, SuspensionView, WitnessView, WitnessWord,
+    AnswerView, AuditDetail, AuditView, Beginning, CredentialView, DepositView, GpuAuditView, LastAudit, Leaving, MemoryAuditView,
+    PauseView, SponsorView, StandingView, SuspensionView, WitnessView, WitnessWord,
 };
 use pasture_ledger::service::query as service;
 use pasture_ledger::{AuditRecord, Jail, NodeAudit, Said, Start, Tranche, query};
@@ -94,6 +94,13 @@ fn audits(a: &NodeAudit) -> AuditView {
             passes: gpu.passes,
             failures: gpu.failures,
         }),
+        memory: a.memory.as_ref().map(|memory| MemoryAuditView {
+            last_pass: memory.last_pass,
+            failing_from: memory.failing_from,
+            proven_bytes: memory.proven,
+            passes: memory.passes,
+            failures: memory.failures,
+        }),
     }
 }
 
@@ -125,7 +132,9 @@ pub(crate) fn detail(a: AuditRecord, halted: Millis) -> AuditDetail {
         }),
         gpus: a.gpus,
         verdict: a.verdict,
+        memory: a.memory,
         gpu_verdict: a.gpu_verdict,
+        memory_verdict: a.memory_verdict,
     }
 }
 

@@ -14,7 +14,9 @@ use crate::{Failpoint, NodeError};
 use pasture_api::data::HeldGpu;
 use pasture_api::{ApiClient, DepositView, newcomer};
 use pasture_net::{Doorway, Endpoint, Ticket};
-use pasture_provider::{Gpus, MissingDeposit, Options, Paused, ProductEngine, Provider, ShutdownMode, VolumeOptions, pause_stopped};
+use pasture_provider::{
+    Gpus, MemoryEngine, MissingDeposit, Options, Paused, ProductEngine, Provider, ShutdownMode, VolumeOptions, pause_stopped,
+};
 use pasture_rt::{Clock as _, Shutdown, ShutdownToken, SystemClock, TaskKind};
 use pasture_runtime::{Capabilities, EgressFilter, Runtime};
 use pasture_store::keys;
@@ -65,6 +67,8 @@ pub struct UpOptions {
     pub gpus: Option<GpuOffer>,
     /// What computes the products that capacity audits ask of them; without it the CPU does for simulated ones.
     pub product_engine: Option<Arc<dyn ProductEngine>>,
+    /// Where the tables lie that capacity audits ask of its memory; without it in this machine's memory.
+    pub memory_engine: Option<Arc<dyn MemoryEngine>>,
     /// What one of them costs an hour; `None` takes [`crate::SUGGESTED_GPU_RATE`].
     pub gpu_rate: Option<Amount>,
     /// Where the machine stands.
@@ -338,6 +342,7 @@ async fn start(
     let mut provider = Options::new(options.data.join("provider"), node_key, options.account_key, options.name, offer);
     provider.gpus = gpus;
     provider.product_engine = options.product_engine;
+    provider.memory_engine = options.memory_engine;
     provider.failpoint = options.failpoint;
     provider.missing_deposit = options.missing_deposit;
     provider.declared_percent = options.declared_percent;

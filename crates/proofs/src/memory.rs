@@ -12,8 +12,10 @@
 //! honest ones are refused, and none makes the verifier panic or work more than 64 chunks. It knows no clock: whether the walk
 //! ended within [`Walk::limit`] is the caller's to see, and without that it proves nothing.
 
+mod audited;
 mod table;
 mod walk;
 
+pub use audited::AuditedMemory;
 pub use table::{BLOCKS_PER_CHUNK, CHUNK_BYTES, CHUNK_WORDS, LINE_WORDS, Line, Lines, Table};
 pub use walk::{CHECKED, MAX_STRETCHES, MemoryError, STEPS, Walk};

@@ -1,7 +1,7 @@
 //! Options of a provider: documented fields with units, and a check.
 
 use crate::ProviderError;
-use crate::audits::ProductEngine;
+use crate::audits::{MemoryEngine, ProductEngine};
 use crate::failpoint::Failpoint;
 use crate::gpus::Gpus;
 use pasture_api::{ANNOUNCE_EVERY, ANNOUNCED_FOR};
@@ -50,6 +50,8 @@ pub struct Options {
     pub gpus: Option<Gpus>,
     /// What computes the products that capacity audits ask of its GPUs; without it the CPU does for simulated ones, and nothing for others.
     pub product_engine: Option<Arc<dyn ProductEngine>>,
+    /// Where the tables lie that capacity audits ask of its memory; without it in this machine's memory.
+    pub memory_engine: Option<Arc<dyn MemoryEngine>>,
     /// What it does about a deposit that is missing.
     pub missing_deposit: MissingDeposit,
     /// How much of the speed that its benchmark shows it declares, in percent: capacity audits hold it to that.
@@ -101,6 +103,7 @@ impl Options {
             offer,
             gpus: None,
             product_engine: None,
+            memory_engine: None,
             missing_deposit: MissingDeposit::default(),
             declared_percent: 100,
             max_fee: Amount(100_000_000),

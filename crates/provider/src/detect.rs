@@ -94,10 +94,29 @@ pub(crate) fn cpu_cores() -> u32 {
     cpu_millis(Path::new("/")).div_ceil(1_000).max(1)
 }
 
+/// A field of the kernel's account of memory, in bytes; 0 if it is not there.
+fn meminfo(root: &Path, field: &str) -> u64 {
+    read(root, "proc/meminfo")
+        .and_then(|text| text.lines().find_map(|l| l.strip_prefix(field)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()))
+        .map_or(0, |kib| kib.saturating_mul(1024))
+}
+
+/// Memory that this process may still take without anything else being pushed out, by the kernel's account and its groups' limits.
+pub(crate) fn available_memory() -> u64 {
+    available_bytes(Path::new("/"))
+}
+
+fn available_bytes(root: &Path) -> u64 {
+    let room = |dir: &PathBuf| {
+        let most = number(dir, "memory.max").or_else(|| number(dir, "memory.limit_in_bytes"))?;
+        let held = number(dir, "memory.current").or_else(|| number(dir, "memory.usage_in_bytes"))?;
+        Some(most.saturating_sub(held))
+    };
+    group_dirs(root, "memory").iter().filter_map(room).fold(meminfo(root, "MemAvailable:"), u64::min)
+}
+
 fn memory_bytes(root: &Path) -> u64 {
-    let total = read(root, "proc/meminfo")
-        .and_then(|text| text.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()))
-        .map_or(0, |kib| kib.saturating_mul(1024));
+    let total = meminfo(root, "MemTotal:");
     group_dirs(root, "memory")
         .iter()
         .filter_map(|dir| number(dir, "memory.max").or_else(|| number(dir, "memory.limit_in_bytes")))
@@ -165,6 +184,11 @@ mod tests {
         write(root, "sys/fs/cgroup/a/memory.max", "max\n");
         assert_eq!(cpu_millis(root), 250);
         assert_eq!(memory_bytes(root), 4 << 20);
+        assert_eq!(available_bytes(root), 0, "the kernel does not say");
+        write(root, "proc/meminfo", "MemTotal:       16384 kB\nMemAvailable:    3072 kB\n");
+        assert_eq!(available_bytes(root), 3 << 20);
+        write(root, "sys/fs/cgroup/a/b/memory.current", "2097152\n");
+        assert_eq!(available_bytes(root), 2 << 20);
     }
 
     #[test]

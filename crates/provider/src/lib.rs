@@ -43,7 +43,7 @@ mod server;
 mod submit;
 mod volumes;
 
-pub use audits::{Asked, Committed, ProductEngine};
+pub use audits::{Asked, Committed, Filled, MemoryEngine, ProductEngine};
 pub use config::{MissingDeposit, Options};
 pub use detect::{Machine, detect};
 pub use error::ProviderError;

@@ -70,8 +70,8 @@ impl World {
                 *self.tally.verdicts.entry((serving, format!("{verdict:?}"))).or_default() += 1;
             }
             AuditEvent::Rated { .. } => self.tally.rated += 1,
-            // Nobody here has GPUs.
-            AuditEvent::GpusJudged { .. } => {}
+            // Nobody here has GPUs, or is asked for memory.
+            AuditEvent::GpusJudged { .. } | AuditEvent::MemoryJudged { .. } => {}
         }
     }
 

@@ -5,6 +5,7 @@
 //! ledger does, and it sends nothing: bursts are the machines' affair.
 
 mod gpu;
+mod memory;
 mod shares;
 mod terms;
 mod test_of_rate;
@@ -13,6 +14,7 @@ pub use gpu::{
     BeaconOffer, GpuClaim, GpuRate, MAX_AUDITED_GPUS, MAX_GPU_RATE, MAX_GPU_RATES, MAX_PATH, MAX_SUMS, WrongProduct, gpu_claims,
     gpu_devices, proven_tag, roots_digest,
 };
+pub use memory::{MEMORY_CHUNK, MemoryAsk, MemoryClaim, Shown, commitments_digest, shown_tag};
 pub use shares::{MAX_NONCE, MAX_PACKED, PackedShares};
 pub use terms::AuditTerms;
 pub use test_of_rate::{AUDIT_SHARES, SAMPLE_UNIT, audit_threshold, full_rate, largest_share, overclaims, pooled_rate_ppm, sample};
@@ -75,6 +77,9 @@ pub struct AuditParams {
     /// What GPUs have to show, by model in ascending order; others are not audited.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<GpuRate>,
+    /// Whether memory is asked, and how; without, it follows the CPU's verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryAsk>,
 }
 
 impl AuditParams {
@@ -83,11 +88,18 @@ impl AuditParams {
     pub fn dev() -> Self {
         Self { interval: Millis(100_000), burst: Millis(1_000), places: false, ..Self::production() }
     }
-    /// Of a development zone that tries them out: each machine about once in 100 s, the first time at once. Twice the burst is still in
-    /// time, since such a machine does much else.
+    /// Of a development zone that tries them out: each machine about once in 100 s, the first time at once, and a little of its memory.
+    /// Twice the burst is still in time, since such a machine does much else.
     #[must_use]
     pub fn trial() -> Self {
-        Self { active: true, tick: Millis(100_000), burst: Millis(2_000), slack_ppm: 1_000_000, ..Self::dev() }
+        Self {
+            active: true,
+            tick: Millis(100_000),
+            burst: Millis(2_000),
+            slack_ppm: 1_000_000,
+            memory: Some(MemoryAsk::trial()),
+            ..Self::dev()
+        }
     }
     /// Of a production zone: 4 s every 7.5 minutes on average, 0.9 % of the time.
     #[must_use]
@@ -107,6 +119,7 @@ impl AuditParams {
             stands_epochs: 60,
             places: true,
             gpus: Vec::new(),
+            memory: None,
         }
     }
     /// Checks the bounds of each and of the set, in a zone with this epoch.
@@ -128,6 +141,7 @@ impl AuditParams {
         // Below, honest nodes would be convicted; above, nobody.
         within("audits.error_exponent", self.error_exponent, 8u32, 64u32)?;
         within("audits.stands_epochs", self.stands_epochs, 1u64, 10_080u64)?;
+        self.memory.map_or(Ok(()), |ask| ask.check())?;
         gpu::check(&self.gpus, self.burst)
     }
     /// What an audit is held to from its draw to its verdict.
@@ -230,6 +244,8 @@ pub struct Answer {
     pub shares: PackedShares,
     /// The roots of the products of the GPUs that were asked, in the order of devices; none if it does not prove them.
     pub roots: Vec<Hash32>,
+    /// The root of the walk over its memory, if that was asked and is proven.
+    pub walk: Option<Hash32>,
     /// The node's signature over the digest of [`Answer::statement`].
     pub signature: Signature,
 }
@@ -238,19 +254,33 @@ impl Answer {
     /// A node's answer, under its signature.
     #[must_use]
     pub fn signed(zone: &ZoneId, audit: u64, set: NonceSet, shares: PackedShares, node: &SigningKey) -> Self {
-        Self::with_roots(zone, audit, set, shares, Vec::new(), node)
+        Self::with_found(zone, audit, set, shares, (Vec::new(), None), node)
     }
-    /// The same with the products of its GPUs.
+    /// The same with the products of its GPUs, and the walk over its memory.
     #[must_use]
-    pub fn with_roots(zone: &ZoneId, audit: u64, set: NonceSet, shares: PackedShares, roots: Vec<Hash32>, node: &SigningKey) -> Self {
-        let statement = Statement { set: set.digest(), shares: Some(gpu::found_digest(&shares, &roots)) };
+    pub fn with_found(
+        zone: &ZoneId,
+        audit: u64,
+        set: NonceSet,
+        shares: PackedShares,
+        (roots, walk): (Vec<Hash32>, Option<Hash32>),
+        node: &SigningKey,
+    ) -> Self {
+        let found = memory::with_walk(gpu::found_digest(&shares, &roots), walk.as_ref());
+        let statement = Statement { set: set.digest(), shares: Some(found) };
         let signature = node.sign(&statement.digest(zone, audit, &node.node_id()));
-        Self { audit, set, shares, roots, signature }
+        Self { audit, set, shares, roots, walk, signature }
     }
     /// What the node signed.
     #[must_use]
     pub fn statement(&self) -> Statement {
-        Statement { set: self.set.digest(), shares: Some(gpu::found_digest(&self.shares, &self.roots)) }
+        let found = memory::with_walk(gpu::found_digest(&self.shares, &self.roots), self.walk.as_ref());
+        Statement { set: self.set.digest(), shares: Some(found) }
+    }
+    /// Names all that it commits to and has opened.
+    #[must_use]
+    pub fn committed(&self) -> Hash32 {
+        commitments_digest(&self.roots, self.walk.as_ref())
     }
 }
 
@@ -434,6 +464,21 @@ pub enum AuditEvent {
         /// Whether it is repeated before all validators.
         repeated: bool,
     },
+    /// An audit ended for the node's memory.
+    MemoryJudged {
+        /// The audit's number.
+        audit: u64,
+        /// Which node.
+        node: NodeId,
+        /// How.
+        verdict: Verdict,
+        /// Witnesses that had the walk opened, and found it right and in time.
+        proven: u8,
+        /// Of so many.
+        witnesses: u8,
+        /// Whether it is repeated before all validators.
+        repeated: bool,
+    },
 }
 
 impl AuditEvent {
@@ -441,7 +486,11 @@ impl AuditEvent {
     #[must_use]
     pub const fn node(&self) -> &NodeId {
         match self {
-            Self::Drawn { node, .. } | Self::Judged { node, .. } | Self::Rated { node, .. } | Self::GpusJudged { node, .. } => node,
+            Self::Drawn { node, .. }
+            | Self::Judged { node, .. }
+            | Self::Rated { node, .. }
+            | Self::GpusJudged { node, .. }
+            | Self::MemoryJudged { node, .. } => node,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Audits: the ledger's record of one, and a witness's words with a node.
 
 use super::{ApiClient, ApiError, EventStream, parse};
-use crate::burst::{self, AuditDetail, BeaconWord, NonceOffer, SET_EVENT, SHARES_EVENT, SignedSet, SignedShares};
+use crate::burst::{self, AuditDetail, BeaconWord, NonceOffer, SET_EVENT, SHARES_EVENT, SignedSet, SignedShares, WALK_EVENT, WalkRoot};
 use futures::StreamExt as _;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ const PING_DEADLINE: Duration = Duration::from_secs(2);
 pub enum BurstWord {
     /// What it computes from.
     Set(SignedSet),
+    /// Where its walk over memory led.
+    Walk(WalkRoot),
     /// What it found.
     Shares(SignedShares),
 }
@@ -34,7 +36,7 @@ impl ApiClient {
         self.answer(self.http.get(self.url(burst::PING)).timeout(PING_DEADLINE)).await?;
         Ok(begun.elapsed())
     }
-    /// Has a node open the products of its GPUs: no more than `most` bytes, within a time.
+    /// Has a node open what its answer commits to: no more than `most` bytes, within a time.
     ///
     /// # Errors
     /// [`ApiError`]; what comes is not checked but for its size.
@@ -61,6 +63,7 @@ impl ApiClient {
         Ok(Box::pin(events.filter_map(move |event| {
             let read = event.and_then(|event| match event.name.as_str() {
                 SET_EVENT => parse(&url, &event.data).map(|set| Some(BurstWord::Set(set))),
+                WALK_EVENT => parse(&url, &event.data).map(|walk| Some(BurstWord::Walk(walk))),
                 SHARES_EVENT => parse(&url, &event.data).map(|shares| Some(BurstWord::Shares(shares))),
                 // Comments keep the connection; later versions may say more.
                 _ => Ok(None),

@@ -28,6 +28,9 @@ pub(crate) struct GenesisArgs {
     /// Have the validators check the capacity of machines from the beginning
     #[arg(long)]
     pub(crate) audits: bool,
+    /// Have capacity checks ask for memory as well: one in four, for three quarters of what no job has
+    #[arg(long, requires = "audits")]
+    pub(crate) prove_memory: bool,
     /// Lease GPUs of this model where a capacity check showed so many int8 multiply-adds a second of each, as H100=2T; once for each
     #[arg(long, value_name = "MODEL=RATE", requires = "audits")]
     pub(crate) gpu_rate: Vec<String>,

@@ -31,7 +31,7 @@ pub(crate) fn run(app: &App, args: &GenesisArgs) -> Outcome {
     let founders = args.validator.iter().map(|path| announcement(path)).collect::<Result<Vec<_>, _>>()?;
     let accounts = args.account.iter().map(|text| account(text)).collect::<Result<Vec<_>, _>>()?;
     let gpus = args.gpu_rate.iter().map(|text| gpu_rate(text)).collect::<Result<Vec<_>, _>>()?;
-    let launch = Launch { name: name.clone(), dev: args.dev, audits: args.audits, gpus, founders, accounts };
+    let launch = Launch { name: name.clone(), dev: args.dev, audits: args.audits, gpus, memory: args.prove_memory, founders, accounts };
     let rules = rules(args, launch.params().validators)?;
     let (genesis, network) = backend::make_genesis(&launch, rules)?;
     let guide = guide(&genesis, backend::quorum(&genesis)?);

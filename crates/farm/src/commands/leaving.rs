@@ -235,6 +235,7 @@ async fn leave_here(
         rates: None,
         gpus: None,
         product_engine: None,
+        memory_engine: None,
         gpu_rate: None,
         region: "local".into(),
         limits: OfferLimits::default(),

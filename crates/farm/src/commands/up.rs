@@ -60,6 +60,7 @@ async fn offer(app: &App, args: &UpArgs) -> Outcome {
         engine_socket: args.machine.engine.clone(),
         rates: Some(rates),
         product_engine: gpus::engine(gpus.as_ref()),
+        memory_engine: None,
         gpus,
         gpu_rate: Some(gpu_rate),
         region: args.machine.region.clone(),

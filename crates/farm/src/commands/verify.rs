@@ -16,6 +16,7 @@ use crate::words::plainly;
 use pasture_light::Verified;
 use pasture_types::ZoneId;
 use pasture_types::audit::Verdict;
+use pasture_types::resources::display_bytes;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -166,8 +167,15 @@ fn heard(word: &Heard) -> String {
         Heard::Late => "no answer in time".into(),
         Heard::Other => "an answer in time, but another one than the machine put on the ledger".into(),
         Heard::Slow { took } => format!("too late: after {} ms", took.0),
-        Heard::InTime { took, proven: false } => format!("in time: after {} ms", took.0),
-        Heard::InTime { took, proven: true } => format!("in time: after {} ms, and its GPUs were proven", took.0),
+        Heard::InTime { took, proven, memory } => {
+            let shown = match (proven, memory) {
+                (false, false) => "",
+                (true, false) => ", and its GPUs were proven",
+                (false, true) => ", and its memory was proven",
+                (true, true) => ", and its GPUs and its memory were proven",
+            };
+            format!("in time: after {} ms{shown}", took.0)
+        }
     }
 }
 
@@ -182,6 +190,12 @@ fn text(evidence: &AuditEvidence) -> String {
     }
     if let Some(verdict) = audit.gpu_verdict {
         table.row(row("of its GPUs", said(verdict).into()));
+    }
+    if let Some(claim) = audit.memory {
+        table.row(row("memory asked", format!("{} that no job had", display_bytes(claim.bytes()))));
+    }
+    if let Some(verdict) = audit.memory_verdict {
+        table.row(row("of its memory", said(verdict).into()));
     }
     let Ok(again) = &evidence.recount else { return table.text() };
     let answer = match again.largest {
@@ -198,6 +212,9 @@ fn text(evidence: &AuditEvidence) -> String {
     table.row(row("counted again", format!("{}{}", said(again.verdict), again.voided.map_or("", |_| ", as the network set it aside"))));
     if let Some(verdict) = again.gpu_verdict {
         table.row(row("GPUs, again", format!("{}: proven to {} of {}", said(verdict), again.count.proven, count(all, "witness"))));
+    }
+    if let Some(verdict) = again.memory_verdict {
+        table.row(row("memory, again", format!("{}: proven to {} of {}", said(verdict), again.count.memory, count(all, "witness"))));
     }
     table.row(row("taken on trust", TRUSTED.into()));
     table.text()

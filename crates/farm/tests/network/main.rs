@@ -52,6 +52,7 @@ mod ledger;
 mod limits;
 #[cfg(test)]
 mod machines;
+mod memory;
 #[cfg(test)]
 mod nat;
 #[cfg(test)]

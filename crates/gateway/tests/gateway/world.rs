@@ -270,7 +270,9 @@ impl Backend for Ledger {
             answer: None,
             verdict: None,
             gpus: vec![],
+            memory: None,
             gpu_verdict: None,
+            memory_verdict: None,
         }))
     }
     fn proposals(&self) -> Result<Vec<ProposalView>, Problem> {

@@ -3,7 +3,7 @@
 //! Guarantees: reads only; what is broken is named. Not for the path of a block.
 
 use super::records::{AuditRecord, NodeAudit};
-use super::recount::{count, gpu_verdict, verdict};
+use super::recount::{count, gpu_verdict, memory_verdict, verdict};
 use super::{AUDIT, AUDIT_DUE, EXCESS, GROUP, KEEP, MEMBER, NEIGHBOUR, NODE_AUDIT, REPEAT, rate, roster, state};
 use crate::tables::{self, get, key};
 use pasture_types::NodeId;
@@ -39,7 +39,7 @@ pub(crate) fn check(s: &dyn StateRead) -> Vec<(&'static str, String)> {
         };
         hold(k == super::node_audit_key(&r.node), "a record lies under its key", &|| format!("node {}", r.node));
         let Some(node) = tables::node(s, &r.node) else { continue };
-        let wanted = roster::wanted(s, &node, r.first_pass.is_some());
+        let wanted = roster::wanted(s, &node, r.is_shown());
         hold(r.roster.is_some() == wanted, "who holds leases or waits for a first one is on the roster", &|| format!("node {}", r.node));
         if r.roster.is_some() {
             members.insert(key(MEMBER, &[&node.provider.0, &r.node.0]));
@@ -73,7 +73,8 @@ pub(crate) fn check(s: &dyn StateRead) -> Vec<(&'static str, String)> {
         hold(r.said.len() == r.witnesses.len(), "an audit's record fits its state", &|| format!("audit {}", r.number));
         let follows = |zone| {
             let count = count(&r, zone);
-            r.verdict.is_none_or(|stands| stands == verdict(&r, &count) && r.gpu_verdict == gpu_verdict(&r, &count))
+            let apart = r.gpu_verdict == gpu_verdict(&r, &count) && r.memory_verdict == memory_verdict(&r, &count);
+            r.verdict.is_none_or(|stands| stands == verdict(&r, &count) && apart)
         };
         let follows = zone.as_ref().is_none_or(follows);
         hold(follows, "a verdict follows from what was said", &|| format!("audit {}", r.number));

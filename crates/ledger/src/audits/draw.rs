@@ -5,8 +5,8 @@
 
 use super::records::{AuditRecord, AuditState, Drawing, NodeAudit, OpenAudit, Said};
 use super::{
-    AUDIT_DUE, EXCESS, KEEP, REPEAT, audit_key, due_keys, excess, judge, node_audit, put_audit, put_node_audit, put_state, queue_key, rate,
-    roster, state, tail_number,
+    AUDIT_DUE, EXCESS, KEEP, REPEAT, audit_key, due_keys, excess, judge, memory, node_audit, put_audit, put_node_audit, put_state,
+    queue_key, rate, roster, state, tail_number,
 };
 use crate::block::Due;
 use crate::env::Env;
@@ -230,7 +230,8 @@ fn open(
     // The whole next epoch is left for statements.
     let until = env.zone.epoch_start(epoch.saturating_add(2));
     let until_shifted = env.shift(until);
-    let first = record.open.unwrap_or(OpenAudit::new(None, epoch, until_shifted));
+    let asked = record.open.is_none_or(|open| !open.memory_settled).then(|| memory::asked(env, &node, &record, mix, audit)).flatten();
+    let first = record.open.unwrap_or(OpenAudit { memory_settled: asked.is_none(), ..OpenAudit::new(None, epoch, until_shifted) });
     record.open = Some(OpenAudit { audit: Some(audit), until_shifted, ..first });
     put_node_audit(s, &record);
     let opened = AuditRecord {
@@ -244,6 +245,7 @@ fn open(
         rate: rate::proven(&node.declaration, record.proven_ppm),
         terms: env.zone.params.audits.terms(),
         gpus: gpu_claims(&node.declaration.resources.gpus, &env.zone.params.audits.gpus),
+        memory: asked,
         said: vec![Said::Nothing; witnesses.len()],
         witnesses: witnesses.clone(),
         until_shifted,
@@ -252,6 +254,7 @@ fn open(
         voided: None,
         verdict: None,
         gpu_verdict: None,
+        memory_verdict: None,
     };
     put_audit(s, &opened);
     enqueue(s, all, queue_key(AUDIT_DUE, until_shifted, &audit.to_be_bytes()));

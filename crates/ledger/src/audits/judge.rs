@@ -5,8 +5,8 @@
 //! counted, and how, is in `recount`.
 
 use super::draw::{dequeue, enqueue, repeat_key};
-use super::records::{AuditRecord, AuditState, NodeAudit, OpenAudit, Voided, behind};
-use super::recount::{Count, count, gpu_verdict, verdict};
+use super::records::{AuditRecord, AuditState, ClassAudit, NodeAudit, OpenAudit, Voided, behind};
+use super::recount::{Count, count, gpu_verdict, memory_verdict, verdict};
 use super::{AUDIT_DUE, KEEP, KEEP_EPOCHS, audit, due_keys, node_audit, put_audit, put_node_audit, queue_key, rate, roster, tail_number};
 use crate::env::Env;
 use crate::seams::{self, Capacity};
@@ -111,7 +111,8 @@ pub fn consequence(record: &AuditRecord, node: &mut NodeAudit, count: &Count, ve
         if verdict == Verdict::Failed { Then::Failed { weak: weak && weak_before } } else { Then::Nothing }
     };
     // Work that was shown in time is evidence about the rate, whether it was enough to pay or not.
-    let counts = shown && matches!(verdict, Verdict::Passed | Verdict::Failed);
+    // Where a walk came before the burst, its time says nothing about the rate.
+    let counts = shown && matches!(verdict, Verdict::Passed | Verdict::Failed) && record.memory.is_none();
     let Some(answer) = record.answer.as_ref().filter(|_| counts) else { return Consequence { then, samples: [None; 2], lapses } };
     // Who holds an unlucky answer back and passes the repetition must not be better off for it.
     let missed = (missed_before && verdict == Verdict::Passed).then_some(MISSED_SAMPLE);
@@ -130,18 +131,19 @@ fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: Au
     record.voided = if anew { Some(Voided::DeclaredAnew) } else { (!env.zone.params.audits.active).then_some(Voided::Off) };
     let count = count(&record, &env.zone.id);
     let verdict = verdict(&record, &count);
-    let gpus = gpu_verdict(&record, &count);
-    let gpu_settled = node.open.is_some_and(|open| open.gpu_settled);
-    let gpu_lacking = node.open.filter(|open| open.gpu_lacking).map(|open| open.epoch);
+    let before = node.open;
     let follows = consequence(&record, &mut node, &count, verdict);
     let repeated = matches!(follows.then, Then::Repeat { .. });
-    let gpus_repeated = gpus.is_some_and(|verdict| repeats(&record, verdict));
-    if repeated || gpus_repeated {
+    let gpus = Apart::of(&record, gpu_verdict(&record, &count), count.proven);
+    let memory = Apart::of(&record, memory_verdict(&record, &count), count.memory);
+    if repeated || gpus.repeated || memory.repeated {
         enqueue(s, all, repeat_key(env.clock.height, &record.node));
         node.open = Some(OpenAudit {
             cpu_settled: !repeated,
-            gpu_settled: !gpus_repeated,
-            gpu_lacking: gpus == Some(Verdict::Failed) && lacks(count.proven, &record),
+            gpu_settled: !gpus.repeated,
+            gpu_lacking: gpus.lacking,
+            memory_settled: !memory.repeated,
+            memory_lacking: memory.lacking,
             ..follows.then.reopened(record.epoch, env.shifted().plus(env.zone.params.epoch))
         });
     }
@@ -149,13 +151,14 @@ fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: Au
         seams::audit_failed(s, env, &record.node, node.in_a_row, weak, events);
     }
     let (next, long) = (env.epoch().saturating_add(1), lapse(&env.zone.params.audits, env.zone.params.epoch));
-    // A contradiction is one in whichever attempt.
-    if let Some(verdict) = gpus.filter(|verdict| !gpus_repeated && (!gpu_settled || *verdict == Verdict::Contradicted)) {
-        let last_pass = node.gpu.as_ref().and_then(|gpu| gpu.last_pass);
-        conclude_gpus(&mut node, &record, verdict);
-        if let Some(missed) = gpu_lacking.filter(|_| verdict == Verdict::Passed) {
-            node.gpu.get_or_insert_default().lapse(behind(last_pass, missed), next, long);
-        }
+    let missed = |lacking: bool| before.filter(|_| lacking).map(|open| open.epoch);
+    if let Some(verdict) = gpus.concludes(before.is_some_and(|open| open.gpu_settled)) {
+        let missed = missed(before.is_some_and(|open| open.gpu_lacking));
+        conclude_class(&mut node.gpu, record.epoch, record.gpus.clone(), verdict, missed.map(|missed| (missed, next, long)));
+    }
+    if let Some(verdict) = memory.concludes(before.is_some_and(|open| open.memory_settled)) {
+        let missed = missed(before.is_some_and(|open| open.memory_lacking));
+        conclude_class(&mut node.memory, record.epoch, asked_bytes(&record), verdict, missed.map(|missed| (missed, next, long)));
     }
     if let Some(behind) = follows.lapses {
         node.lapse(behind, next, long);
@@ -165,31 +168,64 @@ fn judge(s: &mut dyn StateWrite, env: &Env, all: &mut AuditState, mut record: Au
     }
     put_node_audit(s, &node);
     roster::changed(s, &record.node);
-    (record.verdict, record.gpu_verdict) = (Some(verdict), gpus);
-    tell(&record, &count, (repeated, gpus_repeated), events);
+    (record.verdict, record.gpu_verdict, record.memory_verdict) = (Some(verdict), gpus.verdict, memory.verdict);
+    tell(&record, &count, [repeated, gpus.repeated, memory.repeated], events);
     put_audit(s, &record);
     let gone = env.shifted().plus(env.epochs(KEEP_EPOCHS));
     enqueue(s, all, queue_key(KEEP, gone, &record.number.to_be_bytes()));
 }
 
-fn tell(record: &AuditRecord, count: &Count, repeated: (bool, bool), events: &mut Vec<Event>) {
-    let (audit, node) = (record.number, record.node);
-    let short = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
-    let (in_time, proven, witnesses) = (short(count.in_time), short(count.proven), short(record.witnesses.len()));
-    if let Some(verdict) = record.verdict {
-        events.push(Event::Audit(AuditEvent::Judged { audit, node, verdict, in_time, witnesses, repeated: repeated.0 }));
+/// How an audit ended for a class that is judged apart from the CPU.
+struct Apart {
+    verdict: Option<Verdict>,
+    repeated: bool,
+    /// So few witnesses saw it that no third of them can have made it so.
+    lacking: bool,
+}
+
+impl Apart {
+    fn of(record: &AuditRecord, verdict: Option<Verdict>, proven: usize) -> Self {
+        let repeated = verdict.is_some_and(|verdict| repeats(record, verdict));
+        Self { verdict, repeated, lacking: verdict == Some(Verdict::Failed) && lacks(proven, record) }
     }
-    if let Some(verdict) = record.gpu_verdict {
-        events.push(Event::Audit(AuditEvent::GpusJudged { audit, node, verdict, proven, witnesses, repeated: repeated.1 }));
+    /// The verdict that counts; a contradiction is one in whichever attempt.
+    fn concludes(&self, settled: bool) -> Option<Verdict> {
+        self.verdict.filter(|verdict| !self.repeated && (!settled || *verdict == Verdict::Contradicted))
     }
 }
 
-/// The same for the GPUs that it asked.
-fn conclude_gpus(node: &mut NodeAudit, record: &AuditRecord, verdict: Verdict) {
+fn asked_bytes(record: &AuditRecord) -> u64 {
+    record.memory.map_or(0, |claim| claim.bytes())
+}
+
+fn tell(record: &AuditRecord, count: &Count, repeated: [bool; 3], events: &mut Vec<Event>) {
+    let (audit, node) = (record.number, record.node);
+    let short = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+    let (in_time, witnesses) = (short(count.in_time), short(record.witnesses.len()));
+    let [cpu_repeated, gpus_repeated, memory_repeated] = repeated;
+    if let Some(verdict) = record.verdict {
+        events.push(Event::Audit(AuditEvent::Judged { audit, node, verdict, in_time, witnesses, repeated: cpu_repeated }));
+    }
+    if let Some(verdict) = record.gpu_verdict {
+        let proven = short(count.proven);
+        events.push(Event::Audit(AuditEvent::GpusJudged { audit, node, verdict, proven, witnesses, repeated: gpus_repeated }));
+    }
+    if let Some(verdict) = record.memory_verdict {
+        let proven = short(count.memory);
+        events.push(Event::Audit(AuditEvent::MemoryJudged { audit, node, verdict, proven, witnesses, repeated: memory_repeated }));
+    }
+}
+
+/// The same for a class that it asked; `lapse`: the epoch of a first attempt that was lacking, the next epoch, how many then are not paid.
+fn conclude_class<P: Default>(known: &mut Option<ClassAudit<P>>, epoch: u64, proven: P, verdict: Verdict, lapse: Option<(u64, u64, u64)>) {
+    let last_pass = known.as_ref().and_then(|class| class.last_pass);
     match verdict {
-        Verdict::Passed => node.gpu.get_or_insert_default().pass(record.epoch, &record.gpus),
-        Verdict::Failed | Verdict::Contradicted => node.gpu.get_or_insert_default().fail(),
-        Verdict::Void => {}
+        Verdict::Passed => known.get_or_insert_default().pass(epoch, proven),
+        Verdict::Failed | Verdict::Contradicted => known.get_or_insert_default().fail(),
+        Verdict::Void => return,
+    }
+    if let Some((missed, next, long)) = lapse.filter(|_| verdict == Verdict::Passed) {
+        known.get_or_insert_default().lapse(behind(last_pass, missed), next, long);
     }
 }
 
@@ -207,10 +243,14 @@ fn conclude(node: &mut NodeAudit, epoch: u64, verdict: Verdict) {
 pub(super) fn convict(s: &mut dyn StateWrite, record: &mut AuditRecord) {
     record.verdict = Some(Verdict::Contradicted);
     record.gpu_verdict = (!record.gpus.is_empty()).then_some(Verdict::Contradicted);
+    record.memory_verdict = record.memory.map(|_| Verdict::Contradicted);
     if let Some(mut node) = node_audit(s, &record.node).filter(|node| node.declared == record.declared) {
         conclude(&mut node, record.epoch, Verdict::Contradicted);
         if record.gpu_verdict.is_some() {
-            conclude_gpus(&mut node, record, Verdict::Contradicted);
+            conclude_class(&mut node.gpu, record.epoch, Vec::new(), Verdict::Contradicted, None);
+        }
+        if record.memory_verdict.is_some() {
+            conclude_class(&mut node.memory, record.epoch, 0, Verdict::Contradicted, None);
         }
         put_node_audit(s, &node);
     }

@@ -101,7 +101,7 @@ pub(crate) fn declared_anew(s: &mut dyn StateWrite, id: &NodeId, old: &NodeDecla
     record.declared = record.declared.saturating_add(1);
     (record.first_pass, record.last_pass, record.failing_from, record.last) = (None, None, None, None);
     record.failed.clear();
-    record.gpu = None;
+    (record.gpu, record.memory) = (None, None);
     put_node_audit(s, &record);
     super::roster::changed(s, id);
 }

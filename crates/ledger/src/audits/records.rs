@@ -3,9 +3,9 @@
 //! Guarantees: borsh, frozen by golden fixtures; every list is bounded. They hold no money.
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use pasture_types::audit::{Answer, AuditTerms, GpuClaim, Receipt, SAMPLE_UNIT, Verdict};
+use pasture_types::audit::{Answer, AuditTerms, GpuClaim, MemoryClaim, Receipt, SAMPLE_UNIT, Verdict};
 use pasture_types::event::Hash32;
-use pasture_types::{NodeId, Timestamp};
+use pasture_types::{Millis, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Most stretches of failed epochs that are told apart; the two oldest then count as one, which only pays less.
@@ -59,50 +59,71 @@ pub struct OpenAudit {
     pub lacking: bool,
     /// The same of the GPUs.
     pub gpu_lacking: bool,
+    /// The memory's part is settled, or was not asked: a repetition does not ask for it.
+    pub memory_settled: bool,
+    /// The first attempt was lacking for the memory.
+    pub memory_lacking: bool,
 }
 
 impl OpenAudit {
     /// One that was drawn, or waits, in this epoch.
     #[must_use]
     pub const fn new(audit: Option<u64>, epoch: u64, until_shifted: Timestamp) -> Self {
-        let [missed, weak, cpu_settled, gpu_settled, lacking, gpu_lacking] = [false; 6];
-        Self { audit, epoch, until_shifted, missed, weak, cpu_settled, gpu_settled, lacking, gpu_lacking }
+        Self {
+            audit,
+            epoch,
+            until_shifted,
+            missed: false,
+            weak: false,
+            cpu_settled: false,
+            gpu_settled: false,
+            lacking: false,
+            gpu_lacking: false,
+            memory_settled: false,
+            memory_lacking: false,
+        }
     }
 }
 
 /// What audits know of a node's GPUs.
+pub type GpuAudit = ClassAudit<Vec<GpuClaim>>;
+
+/// What audits know of a node's memory; what is proven is how many bytes.
+pub type MemoryAudit = ClassAudit<u64>;
+
+/// What audits know of a class of a node that is judged apart from its CPU.
 #[derive(Clone, PartialEq, Eq, Default, Debug, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
-pub struct GpuAudit {
-    /// Epoch of the first audit that they passed.
+pub struct ClassAudit<P> {
+    /// Epoch of the first audit that it passed.
     pub first_pass: Option<u64>,
     /// Epoch of the last one.
     pub last_pass: Option<u64>,
-    /// From which epoch on they count as failed, until they pass again.
+    /// From which epoch on it counts as failed, until it passes again.
     pub failing_from: Option<u64>,
     /// Stretches of failed epochs: from, and the first one after.
     pub failed: Vec<(u64, u64)>,
     /// What the last passed audit proved.
-    pub proven: Vec<GpuClaim>,
+    pub proven: P,
     /// Audits passed.
     pub passes: u32,
     /// Audits failed, repeated ones once.
     pub failures: u32,
 }
 
-impl GpuAudit {
-    /// They passed an audit of an epoch.
-    pub(crate) fn pass(&mut self, epoch: u64, proven: &[GpuClaim]) {
+impl<P> ClassAudit<P> {
+    /// It passed an audit of an epoch.
+    pub(crate) fn pass(&mut self, epoch: u64, proven: P) {
         end_failing(&mut self.failing_from, &mut self.failed, epoch);
         self.first_pass.get_or_insert(epoch);
         self.last_pass = self.last_pass.max(Some(epoch));
-        self.proven = proven.to_vec();
+        self.proven = proven;
         self.passes = self.passes.saturating_add(1);
     }
-    /// They passed only when asked again: what is behind is not paid, nor so many epochs from this one on.
+    /// It passed only when asked again: what is behind is not paid, nor so many epochs from this one on.
     pub(crate) fn lapse(&mut self, behind: (u64, u64), from: u64, epochs: u64) {
         add_lapse(&mut self.failed, behind, from, epochs);
     }
-    /// They failed, after repetition.
+    /// It failed, after repetition.
     pub(crate) fn fail(&mut self) {
         self.failing_from = Some(failing_since(self.failing_from, self.last_pass));
         self.failures = self.failures.saturating_add(1);
@@ -192,6 +213,8 @@ pub struct NodeAudit {
     pub last: Option<(u64, Verdict)>,
     /// Its GPUs, once an audit asked them.
     pub gpu: Option<GpuAudit>,
+    /// Its memory, once an audit asked for it.
+    pub memory: Option<MemoryAudit>,
 }
 
 impl NodeAudit {
@@ -217,7 +240,16 @@ impl NodeAudit {
             voids: 0,
             last: None,
             gpu: None,
+            memory: None,
         }
+    }
+    /// Whether nothing is left to show for one that holds no leases.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.first_pass.is_some() && !self.lacks_memory()
+    }
+    /// Whether its memory stands failed.
+    pub(crate) fn lacks_memory(&self) -> bool {
+        self.memory.as_ref().is_some_and(|memory| memory.failing_from.is_some())
     }
     /// It passed an audit of an epoch.
     pub(crate) fn pass(&mut self, epoch: u64) {
@@ -303,6 +335,8 @@ pub struct AuditRecord {
     pub terms: AuditTerms,
     /// The GPUs that are asked.
     pub gpus: Vec<GpuClaim>,
+    /// The memory that is asked.
+    pub memory: Option<MemoryClaim>,
     /// Who watches.
     pub witnesses: Vec<NodeId>,
     /// Until when statements are taken, less halts.
@@ -319,6 +353,16 @@ pub struct AuditRecord {
     pub verdict: Option<Verdict>,
     /// And for the GPUs, if any were asked.
     pub gpu_verdict: Option<Verdict>,
+    /// And for the memory.
+    pub memory_verdict: Option<Verdict>,
+}
+
+impl AuditRecord {
+    /// The longest that an answer may take, without the round trip: a walk comes before the burst.
+    #[must_use]
+    pub fn longest(&self) -> Millis {
+        Millis(self.terms.longest().0.saturating_add(self.memory.map_or(0, |claim| claim.limit.0)))
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! they cannot see again: that each receipt came under its witness's signature, which the ledger checked when it took it.
 
 use super::records::{AuditRecord, Said, Voided};
-use pasture_types::audit::{AuditTerms, Receipt, Verdict, audit_seed, audit_threshold, largest_share, proven_tag, quorum, receipt_tag};
+use pasture_types::audit::{AuditTerms, Receipt, Shown, Verdict, audit_seed, audit_threshold, largest_share, quorum, shown_tag};
 use pasture_types::proof::ResourceClass;
 use pasture_types::{Millis, PublicKey, ZoneId};
 use serde::Serialize;
@@ -33,47 +33,44 @@ pub enum Heard {
         took: Millis,
         /// The products of its GPUs were opened for this witness, and are right.
         proven: bool,
+        /// A walk over its memory was, and came in its own time.
+        memory: bool,
     },
 }
 
-/// What a witness's tag may be.
-#[derive(Clone, Copy)]
-struct Tags {
-    /// The answer came.
-    arrived: u64,
-    /// It came, and its products are right.
-    proven: u64,
-}
+/// Each thing that a witness may have been shown besides an answer.
+const KINDS: [Shown; 4] = [
+    Shown { products: false, memory: false },
+    Shown { products: true, memory: false },
+    Shown { products: false, memory: true },
+    Shown { products: true, memory: true },
+];
 
 /// Whether a receipt, taken at its word, is within the deadline `T x (1 + slack) + RTT`; how long the burst took then.
 #[must_use]
 pub fn in_time(terms: &AuditTerms, receipt: &Receipt, tag: u64) -> Option<Millis> {
-    match Heard::of(terms, &Said::Receipt(*receipt), Some(Tags { arrived: tag, proven: 0 })) {
+    match Heard::of(terms, terms.longest(), &Said::Receipt(*receipt), Some(&[tag])) {
         Heard::InTime { took, .. } => Some(took),
         _ => None,
     }
 }
 
 impl Heard {
-    const fn of(terms: &AuditTerms, said: &Said, tags: Option<Tags>) -> Self {
+    /// `tags` are those of [`KINDS`], if there is an answer.
+    fn of(terms: &AuditTerms, longest: Millis, said: &Said, tags: Option<&[u64]>) -> Self {
         let receipt: &Receipt = match said {
             Said::Nothing => return Self::Nothing,
             Said::Both => return Self::Both,
             Said::Receipt(receipt) => receipt,
         };
-        let rtt = if (receipt.rtt_ms as u64) < terms.rtt_cap.0 { receipt.rtt_ms as u64 } else { terms.rtt_cap.0 };
-        let took = Millis((receipt.elapsed_ms as u64).saturating_sub(rtt));
-        let Some(tags) = tags else { return if receipt.tag == 0 { Self::Late } else { Self::Other } };
-        let proven = receipt.tag == tags.proven;
+        let rtt = u64::from(receipt.rtt_ms).min(terms.rtt_cap.0);
+        let took = Millis(u64::from(receipt.elapsed_ms).saturating_sub(rtt));
         if receipt.tag == 0 {
-            Self::Late
-        } else if receipt.tag != tags.arrived && !proven {
-            Self::Other
-        } else if took.0 <= terms.longest().0 {
-            Self::InTime { took, proven }
-        } else {
-            Self::Slow { took }
+            return Self::Late;
         }
+        let named = tags.and_then(|tags| tags.iter().zip(KINDS).find(|(tag, _)| **tag == receipt.tag));
+        let Some((_, Shown { products, memory })) = named else { return Self::Other };
+        if took <= longest { Self::InTime { took, proven: products, memory } } else { Self::Slow { took } }
     }
 }
 
@@ -88,6 +85,8 @@ pub struct Count {
     pub in_time: usize,
     /// Who found the products of its GPUs right besides.
     pub proven: usize,
+    /// Who found the walk over its memory right besides.
+    pub memory: usize,
     /// How long the burst counts for, by the witness in the middle.
     pub charged: Millis,
 }
@@ -100,7 +99,7 @@ impl Count {
         // Whoever did not see it in time counts as having seen it last, so that less than half of the witnesses move the middle
         // only between what honest ones saw.
         let middle = took.get(witnesses / 2).copied().unwrap_or(terms.longest());
-        Self { heard: Vec::new(), spoke, in_time: took.len(), proven: 0, charged: terms.charged(middle) }
+        Self { heard: Vec::new(), spoke, in_time: took.len(), proven: 0, memory: 0, charged: terms.charged(middle) }
     }
 }
 
@@ -108,13 +107,18 @@ impl Count {
 #[must_use]
 pub(super) fn count(record: &AuditRecord, zone: &ZoneId) -> Count {
     let digest = record.answer.as_ref().map(|a| a.answer.statement().digest(zone, record.number, &record.node));
-    let tags = |witness| digest.as_ref().map(|digest| Tags { arrived: receipt_tag(witness, digest), proven: proven_tag(witness, digest) });
-    let heard: Vec<Heard> =
-        record.witnesses.iter().zip(&record.said).map(|(witness, said)| Heard::of(&record.terms, said, tags(witness))).collect();
+    let longest = record.longest();
+    let heard: Vec<Heard> = (record.witnesses.iter().zip(&record.said))
+        .map(|(witness, said)| {
+            let tags = digest.as_ref().map(|digest| KINDS.map(|shown| shown_tag(witness, digest, shown)));
+            Heard::of(&record.terms, longest, said, tags.as_ref().map(<[u64; 4]>::as_slice))
+        })
+        .collect();
     let spoke = heard.iter().filter(|h| !matches!(h, Heard::Nothing | Heard::Both)).count();
     let mut took: Vec<Millis> = heard.iter().filter_map(|h| if let Heard::InTime { took, .. } = h { Some(*took) } else { None }).collect();
     let proven = heard.iter().filter(|h| matches!(h, Heard::InTime { proven: true, .. })).count();
-    Count { heard, proven, ..Count::new(&record.terms, record.witnesses.len(), spoke, &mut took) }
+    let memory = heard.iter().filter(|h| matches!(h, Heard::InTime { memory: true, .. })).count();
+    Count { heard, proven, memory, ..Count::new(&record.terms, record.witnesses.len(), spoke, &mut took) }
 }
 
 /// What an audit's statements amount to.
@@ -136,17 +140,28 @@ pub fn verdict(record: &AuditRecord, count: &Count) -> Verdict {
 /// And for the GPUs that it asked, apart from the CPU.
 #[must_use]
 pub(super) fn gpu_verdict(record: &AuditRecord, count: &Count) -> Option<Verdict> {
-    let witnesses = record.witnesses.len();
     let answered = record.answer.as_ref().is_some_and(|answer| !answer.answer.roots.is_empty());
-    (!record.gpus.is_empty()).then_some(if record.contradicted {
+    (!record.gpus.is_empty()).then(|| class_verdict(record, count, answered, count.proven))
+}
+
+/// And for the memory that it asked.
+#[must_use]
+pub(super) fn memory_verdict(record: &AuditRecord, count: &Count) -> Option<Verdict> {
+    let answered = record.answer.as_ref().is_some_and(|answer| answer.answer.walk.is_some());
+    record.memory.map(|_| class_verdict(record, count, answered, count.memory))
+}
+
+fn class_verdict(record: &AuditRecord, count: &Count, answered: bool, proven: usize) -> Verdict {
+    let witnesses = record.witnesses.len();
+    if record.contradicted {
         Verdict::Contradicted
     } else if record.voided.is_some() || count.spoke < quorum(witnesses) {
         Verdict::Void
-    } else if answered && 2 * count.proven > witnesses {
+    } else if answered && 2 * proven > witnesses {
         Verdict::Passed
     } else {
         Verdict::Failed
-    })
+    }
 }
 
 /// Why a kept audit does not say what it should.
@@ -191,6 +206,9 @@ pub struct Recount {
     /// And for the GPUs that it asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_verdict: Option<Verdict>,
+    /// And for the memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_verdict: Option<Verdict>,
 }
 
 /// Counts a kept audit again, with the answer's signature and each of its hashes.
@@ -217,7 +235,8 @@ pub fn recount(record: &AuditRecord, zone: &ZoneId) -> Result<Recount, RecountEr
         largest = Some(found);
     }
     let count = count(record, zone);
-    let (verdict, gpu_verdict) = (verdict(record, &count), gpu_verdict(record, &count));
+    let (gpu_verdict, memory_verdict) = (gpu_verdict(record, &count), memory_verdict(record, &count));
+    let verdict = verdict(record, &count);
     let most = audit_threshold(record.rate, record.terms.burst);
-    Ok(Recount { count, largest, most, voided: record.voided, verdict, gpu_verdict })
+    Ok(Recount { count, largest, most, voided: record.voided, verdict, gpu_verdict, memory_verdict })
 }

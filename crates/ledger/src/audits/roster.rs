@@ -18,9 +18,9 @@ pub(super) const MAX_GROUP_NODES: usize = 1_024;
 pub(crate) fn changed(s: &mut dyn StateWrite, id: &NodeId) {
     let Some(node) = tables::node(s, id) else { return };
     let found = node_audit(s, id);
-    let passed = found.as_ref().is_some_and(|r| r.first_pass.is_some());
+    let shown = found.as_ref().is_some_and(NodeAudit::is_shown);
     let on = found.as_ref().is_some_and(|r| r.roster.is_some());
-    let wanted = wanted(s, &node, passed);
+    let wanted = wanted(s, &node, shown);
     if wanted == on {
         return;
     }
@@ -35,10 +35,10 @@ pub(crate) fn changed(s: &mut dyn StateWrite, id: &NodeId) {
     put_node_audit(s, &record);
 }
 
-/// Who is watched: nodes with open leases, and of those on offer who never passed, or declares GPUs, which are matched only while a
-/// proof of them stands.
-pub(super) fn wanted(s: &dyn StateRead, node: &Node, passed: bool) -> bool {
-    let unproven = !passed || !node.declaration.resources.gpus.is_empty();
+/// Who is watched: nodes with open leases, and of those on offer who never passed, or lacks memory, or declares GPUs, which are matched
+/// only while a proof of them stands.
+pub(super) fn wanted(s: &dyn StateRead, node: &Node, shown: bool) -> bool {
+    let unproven = !shown || !node.declaration.resources.gpus.is_empty();
     node.open_leases > 0 || (unproven && any(s, &key(OFFER_OF_NODE, &[&node.id.0])))
 }
 

@@ -89,6 +89,9 @@ fn take_answer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, answer: &Answer) -> Resu
     if !answer.roots.is_empty() && answer.roots.len() != gpu_devices(&record.gpus).len() {
         return Err(TxError::Audit("it does not have one product for each GPU that was asked"));
     }
+    if answer.walk.is_some() && record.memory.is_none() {
+        return Err(TxError::Audit("it has a walk over memory that was not asked"));
+    }
     if !answer.set.is_sound(record.witnesses.len()) {
         return Err(TxError::Audit("its set does not hold one nonce each of more than two thirds of the witnesses"));
     }

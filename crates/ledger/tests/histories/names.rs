@@ -238,6 +238,7 @@ fn audit(event: &AuditEvent) -> String {
         }
         AuditEvent::Rated { .. } => "node rated".into(),
         AuditEvent::GpusJudged { verdict, .. } => format!("GPUs' audit {}", plain(verdict)),
+        AuditEvent::MemoryJudged { verdict, .. } => format!("memory's audit {}", plain(verdict)),
     }
 }
 

@@ -184,7 +184,7 @@ fn audit_bytes() -> Result<f64, Failure> {
     let nonces: Vec<u64> = (0..AUDIT_SHARES as u64).map(|n| n * 312_500).collect();
     let shares = PackedShares::pack(&nonces).ok_or("shares that do not pack")?;
     let set = NonceSet { mask: (1 << witnesses) - 1, nonces: vec![u64::MAX; witnesses] };
-    let answer = Answer { audit: 1, set, shares, roots: vec![], signature };
+    let answer = Answer { audit: 1, set, shares, roots: vec![], walk: None, signature };
     let answers = |n: usize| vec![Action::Audit(Box::new(AuditAction::Answers(vec![answer.clone(); n])))];
     let receipts = |n: usize| {
         let batch = ReceiptBatch { witness: node, base: 0, receipts: vec![Receipt { offset: 1, elapsed_ms: 1, rtt_ms: 1, tag: 1 }; n] };

@@ -17,7 +17,7 @@ use pasture_gateway::Addresses;
 use pasture_ledger::{AuditRecord, query};
 use pasture_machine::decode_events;
 use pasture_rt::{Clock, TaskHandle, TaskKind};
-use pasture_types::audit::{Answer, AuditAction, AuditEvent, Receipt, WrongProduct, proven_tag, receipt_tag};
+use pasture_types::audit::{Answer, AuditAction, AuditEvent, Receipt, WrongProduct, shown_tag};
 use pasture_types::event::Event;
 use pasture_types::tx::Action;
 use pasture_types::{Millis, NodeId, SigningKey, Timestamp, ZoneId};
@@ -187,9 +187,12 @@ impl Witness {
         let halted = self.chain.state().map_or(Millis::default(), |state| query::clock(&state).halted);
         let open_within = Duration::from_millis(audit.until_shifted.plus(halted).since(audit.drawn_at).0 / OPENING_PART);
         let (zone, key, round_trip) = (self.zone, self.key.clone(), round_trips.lowest(&node));
+        // The node fills a table first; what it may take for that follows from the record.
+        let fill = Duration::from_millis(audit.memory.map_or(0, |claim| claim.fill.0));
         let visit = url.map(|url| Visit { zone, key, audit, url, door: self.addresses.door(), round_trip, open_within });
         let (done, zone, own) = (done.clone(), self.zone, self.key.node_id());
         pasture_rt::spawn(TaskKind::Audit, async move {
+            tokio::time::sleep(fill).await;
             let (round_trip, seen) = match &visit {
                 Some(visit) => visit.make().await,
                 None => (None, Err(visit::Unseen::Wrong("the node has not said where it is"))),
@@ -199,7 +202,7 @@ impl Witness {
                 Ok(seen) => {
                     let elapsed_ms = u16::try_from(seen.elapsed.0).unwrap_or(u16::MAX);
                     let digest = seen.answer.statement().digest(&zone, number, &node);
-                    let tag = if seen.opened.proven { proven_tag(&own, &digest) } else { receipt_tag(&own, &digest) };
+                    let tag = shown_tag(&own, &digest, seen.opened.shown);
                     tracing::debug!(number, node = %node.short(), elapsed_ms, rtt_ms, "watched a capacity check");
                     (Receipt { offset: 0, elapsed_ms, rtt_ms, tag }, Some(seen.answer), seen.opened.wrong)
                 }
@@ -270,6 +273,7 @@ pub(crate) fn unspoken(number: u64, node: NodeId, witnesses: Vec<NodeId>) -> Aud
         rate: 1,
         terms: pasture_types::audit::AuditParams::production().terms(),
         gpus: vec![],
+        memory: None,
         said: vec![pasture_ledger::Said::Nothing; witnesses.len()],
         witnesses,
         until_shifted: Timestamp(9),
@@ -278,6 +282,7 @@ pub(crate) fn unspoken(number: u64, node: NodeId, witnesses: Vec<NodeId>) -> Aud
         voided: None,
         verdict: None,
         gpu_verdict: None,
+        memory_verdict: None,
     }
 }
 

@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use pasture_api::{ApiClient, ApiError, BurstWord, NonceOffer, SignedSet, SignedShares};
 use pasture_ledger::AuditRecord;
 use pasture_types::audit::{Answer, NonceSet, Statement, audit_seed, largest_share, nonce_digest};
+use pasture_types::event::Hash32;
 use pasture_types::ids::derive;
 use pasture_types::proof::ResourceClass;
 use pasture_types::{Millis, NodeId, PublicKey, SigningKey, ZoneId};
@@ -41,6 +42,8 @@ pub(super) struct Visit {
 pub(super) struct Seen {
     pub(super) answer: Answer,
     pub(super) elapsed: Millis,
+    /// The root of the walk that it asked for came in its own time, and is in the answer.
+    pub(super) walked: bool,
     pub(super) opened: Opened,
 }
 
@@ -72,10 +75,10 @@ impl Visit {
                 round_trip = Some(round_trip.map_or(took, |known| known.min(took)));
             }
             let on_the_way = round_trip.unwrap_or_default().min(self.audit.terms.rtt_cap);
-            let most = Millis(self.audit.terms.longest().0.saturating_add(on_the_way.0));
-            let watched = tokio::time::timeout(Duration::from_millis(most.0), self.watch(&node)).await;
+            let most = Millis(self.audit.longest().0.saturating_add(on_the_way.0));
+            let watched = tokio::time::timeout(Duration::from_millis(most.0), self.watch(&node, on_the_way)).await;
             let mut seen = watched.unwrap_or(Err(Unseen::Late(most)))?;
-            seen.opened = products::open(self, &node, &seen.answer).await;
+            seen.opened = products::open(self, &node, &seen.answer, seen.walked).await;
             Ok(seen)
         }
         .await;
@@ -89,7 +92,7 @@ impl Visit {
         u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 
-    async fn watch(&self, node: &ApiClient) -> Result<Seen, Unseen> {
+    async fn watch(&self, node: &ApiClient, on_the_way: Millis) -> Result<Seen, Unseen> {
         let (number, nonce) = (self.audit.number, self.nonce());
         let signature = self.key.sign(&nonce_digest(&self.zone, number, &self.audit.node, nonce));
         let offer = NonceOffer { witness: self.key.node_id(), nonce, signature: (&signature).into() };
@@ -103,18 +106,31 @@ impl Visit {
             }
             tokio::time::sleep(TRY_PAUSE).await;
         };
-        let mut set = None;
+        let (mut set, mut walked) = (None, None);
         while let Some(word) = words.next().await {
             match (word?, set.take()) {
                 (BurstWord::Set(signed), _) => set = Some(self.read_set(&signed, nonce)?),
+                // The first one counts: it was sent before any other could be computed in time.
+                (BurstWord::Walk(walk), Some(known)) => {
+                    walked.get_or_insert((walk.root, millis(begun.elapsed())));
+                    set = Some(known);
+                }
                 (BurstWord::Shares(shares), Some(set)) => {
                     let elapsed = millis(begun.elapsed());
-                    return Ok(Seen { answer: self.read_shares(&shares, set)?, elapsed, opened: Opened::default() });
+                    let answer = self.read_shares(&shares, set)?;
+                    let walked = self.walked_in_time(&answer, walked, on_the_way);
+                    return Ok(Seen { answer, elapsed, walked, opened: Opened::default() });
                 }
-                (BurstWord::Shares(_), None) => return Err(Unseen::Wrong("the node sent shares of no set")),
+                (BurstWord::Walk(_) | BurstWord::Shares(_), None) => return Err(Unseen::Wrong("the node sent what it found of no set")),
             }
         }
         Err(Unseen::BrokeOff)
+    }
+
+    /// Whether the root that an answer signs is the one that came, in the time of the walk.
+    fn walked_in_time(&self, answer: &Answer, walked: Option<(Hash32, Millis)>, on_the_way: Millis) -> bool {
+        let Some((claim, (root, took))) = self.audit.memory.zip(walked) else { return false };
+        answer.walk == Some(root) && took.0 <= claim.limit.0.saturating_add(on_the_way.0)
     }
 
     /// Checks a set: each nonce was signed by its witness, our own is the one that we sent, and the node stands by it.
@@ -204,6 +220,24 @@ mod tests {
         assert!(why(&set(&v, &few, 9, &signatures[..2])).contains("two thirds"));
         assert!(why(&set(&v, &good, 8, &signatures)).contains("did not sign"));
         assert_ne!(own, Visit { key: key(2), ..visit() }.nonce(), "each witness has its own");
+    }
+
+    #[test]
+    fn a_walk_counts_in_its_own_time_and_only_if_the_answer_signs_it() {
+        let mut v = visit();
+        let claim = pasture_types::audit::MemoryAsk::production().claim(1 << 30, 1_000, Millis(20_000)).unwrap();
+        let (root, limit) = (Hash32([1; 32]), claim.limit);
+        let set = NonceSet { mask: 0b111, nonces: vec![1, 2, 3] };
+        let answer = |walk| Answer::with_found(&ZONE, 7, set.clone(), PackedShares(vec![]), (vec![], walk), &key(9));
+        let rtt = Millis(20);
+        let at = |ms: u64| Some((root, Millis(limit.0 + ms)));
+        assert!(!v.walked_in_time(&answer(Some(root)), at(0), rtt), "nobody asked");
+        v.audit.memory = Some(claim);
+        assert!(v.walked_in_time(&answer(Some(root)), at(20), rtt));
+        assert!(!v.walked_in_time(&answer(Some(root)), at(21), rtt), "late");
+        assert!(!v.walked_in_time(&answer(Some(Hash32([2; 32]))), at(0), rtt) && !v.walked_in_time(&answer(None), at(0), rtt));
+        assert!(!v.walked_in_time(&answer(Some(root)), None, rtt), "it came with the shares alone");
+        assert_eq!(v.audit.longest(), Millis(v.audit.terms.longest().0 + limit.0));
     }
 
     #[test]

@@ -88,7 +88,14 @@ mod tests {
 
     fn answer(audit: u64) -> Answer {
         let set = NonceSet { mask: 1, nonces: vec![1] };
-        Answer { audit, set, shares: PackedShares(vec![]), roots: vec![], signature: SigningKey::from_seed([1; 32]).sign(&[0; 32]) }
+        Answer {
+            audit,
+            set,
+            shares: PackedShares(vec![]),
+            roots: vec![],
+            walk: None,
+            signature: SigningKey::from_seed([1; 32]).sign(&[0; 32]),
+        }
     }
 
     #[test]

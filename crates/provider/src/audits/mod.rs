@@ -1,27 +1,30 @@
 //! Audits of this node: witnesses hand in nonces, all cores hash, each witness gets the shares. Spec: `docs/specs/audits.md` §1, §10.
 //!
 //! ```text
-//!  drawn --more than 2/3 of the nonces--> computing --T--> answered --half of the time, nobody carried it--> carried
+//!  drawn, memory is filled --more than 2/3 of the nonces--> computing --T--> answered --half of the time, nobody carried it--> carried
 //! ```
 //! Guarantees: nothing is computed for an audit that the ledger does not name, nor for who is no witness of it; one burst at a
 //! time, each for the ledger's T; what is signed is on disk before it leaves, so that after a crash the same is said again, or
 //! nothing. What leases lose by it is told to each. It judges nothing.
 
 mod burst;
+mod memory;
 mod products;
 mod state;
 
+pub use memory::{Filled, MemoryEngine};
 pub use products::{Asked, Committed, ProductEngine};
 
 use crate::context::Context;
 use crate::detect;
 use crate::lease::Event;
+use memory::{Held, Ram, Walked};
 use pasture_api::data::Phase;
-use pasture_api::{BeaconWord, BurstWord, Problem, SignedSet, SignedShares};
+use pasture_api::{BeaconWord, BurstWord, Problem, SignedSet, SignedShares, WalkRoot};
 use pasture_proofs::Beacon;
 use pasture_rt::{ShutdownToken, TaskHandle, TaskKind};
 use pasture_store::{RecordFile, StoreError};
-use pasture_types::audit::{Answer, AuditAction, NonceSet, PackedShares, Statement, roots_digest};
+use pasture_types::audit::{Answer, AuditAction, NonceSet, PackedShares, Statement};
 use pasture_types::event::Hash32;
 use pasture_types::keys::Signature;
 use pasture_types::tx::Action;
@@ -44,9 +47,9 @@ const KEPT: usize = 8;
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// Longest that such a question may take: bursts wait for it.
 const LOOK_DEADLINE: Duration = Duration::from_secs(2);
-/// A witness hears a set and shares, and no more.
-const WORDS: usize = 2;
-/// Times that one witness may have products opened: its answer may break off on the way.
+/// A witness hears a set, a walk's root and shares, and no more.
+const WORDS: usize = 3;
+/// Times that one witness may have products and walk opened: its answer may break off on the way.
 const OPENINGS: u8 = 3;
 /// GPUs may take this part of the burst longer than the CPU, whose answer waits for them.
 const PRODUCTS_LATER: u32 = 8;
@@ -113,7 +116,7 @@ impl BurstHandle {
         self.0.try_send(Request::Offer(Offer { audit, witness, nonce, signature, reply })).map_err(busy)?;
         answer.await.unwrap_or_else(|_| Err(Problem::unavailable("this node is stopping")))
     }
-    /// Opens the products of an audit's GPUs for a witness.
+    /// Opens what the answer to an audit commits to for a witness.
     pub(crate) async fn open(&self, audit: u64, word: BeaconWord) -> Result<Vec<u8>, Problem> {
         let (reply, answer) = oneshot::channel();
         let busy = |_| Problem::unavailable("too many requests wait here");
@@ -129,9 +132,28 @@ struct Open {
     signed: Option<Signed>,
     /// A former process signed its set: there will be no more than is on disk.
     spent: bool,
-    /// Its GPUs' products with what names their roots, and how often each witness had them opened.
-    products: Option<(Products, Hash32)>,
+    /// Where the walk over its memory led, once it is over.
+    root: Option<WalkRoot>,
+    /// What its answer commits to, and how often each witness had it opened.
+    committed: Option<Shown>,
     opened: BTreeMap<NodeId, u8>,
+}
+
+/// What an answer commits to, with what names it.
+#[derive(Clone)]
+struct Shown {
+    products: Option<Products>,
+    walked: Option<Arc<Walked>>,
+    named: Hash32,
+}
+
+impl Shown {
+    /// All that a beacon draws: the rows of each device, then the walk's stretches.
+    fn open(&self, beacon: Beacon) -> Option<Vec<u8>> {
+        let rows = self.products.iter().flat_map(|all| all.iter()).map(|made| made.open(beacon));
+        let walk = self.walked.iter().map(|walked| Some(walked.open(beacon)));
+        rows.chain(walk).collect::<Option<Vec<_>>>().map(|opened| pasture_api::join_opened(&opened))
+    }
 }
 
 /// What a burst found.
@@ -139,12 +161,15 @@ struct Found {
     nonces: Vec<u64>,
     took: Duration,
     products: Option<Products>,
+    walked: Option<Arc<Walked>>,
 }
 
 /// A burst that is computed.
 struct Computing {
     number: u64,
     set: NonceSet,
+    /// Tells the walk's root as soon as it is known.
+    walk: Option<oneshot::Receiver<WalkRoot>>,
     work: TaskHandle<Option<Found>>,
 }
 
@@ -159,6 +184,9 @@ struct Bursts {
     looked: Option<Instant>,
     threads: u64,
     engine: Option<Arc<dyn ProductEngine>>,
+    memory: Arc<dyn MemoryEngine>,
+    /// The table of the audit that was drawn last.
+    held: Option<Held>,
 }
 
 /// Runs until shutdown.
@@ -174,14 +202,33 @@ pub(crate) async fn run(ctx: Arc<Context>, queue: BurstQueue, cancel: ShutdownTo
     };
     let threads = u64::from(detect::cpu_cores());
     let engine = products::engine(ctx.options.product_engine.as_ref(), ctx.options.gpus.as_ref());
-    let bursts = Bursts { engine, ctx, file, log, open: BTreeMap::new(), ready: VecDeque::new(), computing: None, looked: None, threads };
+    let memory = ctx.options.memory_engine.clone().unwrap_or_else(|| Arc::new(Ram));
+    let (open, ready) = (BTreeMap::new(), VecDeque::new());
+    let bursts = Bursts { ctx, file, log, open, ready, computing: None, looked: None, threads, engine, memory, held: None };
     let _ = cancel.guard(bursts.serve(queue)).await;
 }
 
-/// The end of the burst that is computed; never, if there is none.
-async fn ended(computing: &mut Option<Computing>) -> Option<Found> {
+/// What comes of the work that goes on.
+enum Step {
+    /// The walk is over, or there is none.
+    Root(Option<WalkRoot>),
+    /// All of it is.
+    Found(Option<Found>),
+}
+
+/// The next step of the burst that is computed; never, if there is none.
+async fn next(computing: &mut Option<Computing>) -> Step {
     match computing {
-        Some(computing) => computing.work.ended().await.flatten(),
+        Some(Computing { walk: Some(walk), .. }) => Step::Root(walk.await.ok()),
+        Some(computing) => Step::Found(computing.work.ended().await.flatten()),
+        None => std::future::pending().await,
+    }
+}
+
+/// When a table that nobody asked for is given back.
+async fn expired(held: Option<&Held>) {
+    match held {
+        Some(held) => tokio::time::sleep_until(held.until).await,
         None => std::future::pending().await,
     }
 }
@@ -192,7 +239,7 @@ impl Bursts {
             tokio::select! {
                 request = queue.0.recv() => match request {
                     Some(Request::Offer(offer)) => self.take(offer).await,
-                    Some(Request::Open(opening)) => self.open_products(opening),
+                    Some(Request::Open(opening)) => self.open_for(opening),
                     Some(Request::Drawn(number)) => {
                         self.looked = None;
                         if let Err(problem) = self.known(number).await {
@@ -201,7 +248,11 @@ impl Bursts {
                     }
                     None => return,
                 },
-                found = ended(&mut self.computing) => self.found(found).await,
+                step = next(&mut self.computing) => match step {
+                    Step::Root(root) => self.tell_root(root),
+                    Step::Found(found) => self.found(found).await,
+                },
+                () = expired(self.held.as_ref()) => self.held = None,
             }
             self.begin().await;
         }
@@ -238,11 +289,25 @@ impl Bursts {
         self.looked = None;
         let signed = self.log.iter().find(|s| s.audit == number).cloned();
         let spent = signed.is_some();
-        self.open.insert(number, Open { audit, listeners: vec![], signed, spent, products: None, opened: BTreeMap::new() });
+        if !spent {
+            self.hold(&audit);
+        }
+        self.open.insert(number, Open { audit, listeners: vec![], signed, spent, root: None, committed: None, opened: BTreeMap::new() });
         while self.open.len() > KEPT {
             self.open.pop_first();
         }
         Ok(())
+    }
+
+    /// Begins to fill the table that an audit asks for, one at a time: what is filled for another must not lose its room to this one.
+    fn hold(&mut self, audit: &Audit) {
+        let Some((asked, _)) = audit.memory() else { return };
+        let Some(table) = asked.table() else { return };
+        let left = Duration::from_millis(audit.until.since(self.ctx.now()).0);
+        let threads = usize::try_from(self.threads).unwrap_or(1);
+        if self.held.is_none() {
+            self.held = Some(Held::begin(Arc::clone(&self.memory), audit.number, table, threads, left, self.ctx.cancel.clone()));
+        }
     }
 
     fn listen(&mut self, number: u64, witness: &NodeId, nonce: u64, signature: Signature) -> Result<mpsc::Receiver<BurstWord>, Problem> {
@@ -256,7 +321,8 @@ impl Bursts {
             if open.spent && shares.is_none() {
                 return Err(Problem::conflict("this machine was stopped during the burst"));
             }
-            for word in [Some(BurstWord::Set(signed.set.clone())), shares].into_iter().flatten() {
+            let root = open.root.or_else(|| Some(WalkRoot { root: signed.shares.as_ref()?.walk? }));
+            for word in [Some(BurstWord::Set(signed.set.clone())), root.map(BurstWord::Walk), shares].into_iter().flatten() {
                 let _ = tell.try_send(word);
             }
             if signed.shares.is_none() {
@@ -278,18 +344,37 @@ impl Bursts {
         }
         let Some((number, set, signatures)) = self.ready.pop_front() else { return };
         let Some(open) = self.open.get_mut(&number) else { return };
-        // The hashing begins at once; what it is computed from is signed meanwhile.
+        // The work begins at once; what it is computed from is signed meanwhile.
         let (seed, time) = (open.audit.seed(&set), Duration::from_millis(open.audit.burst.0));
         let (threads, cancel) = (self.threads, self.ctx.cancel.clone());
-        let products = products::compute(self.engine.clone(), open.audit.products(&set), time + time / PRODUCTS_LATER, cancel.clone());
+        let asked = open.audit.memory();
+        let within = asked.map_or(Duration::ZERO, |(_, limit)| Duration::from_millis(limit.0));
+        let held = self.held.take_if(|held| held.audit == number);
+        let lanes = u32::try_from(threads).unwrap_or(1);
+        let walking = memory::walk(held, asked.map(|(asked, _)| asked), set.digest().0, lanes, within, cancel.clone());
+        let asked_gpus = open.audit.products(&set);
+        let products = products::compute(self.engine.clone(), asked_gpus, within + time + time / PRODUCTS_LATER, cancel.clone());
+        let (tell, walk) = oneshot::channel();
+        let begun = Instant::now();
         let work = pasture_rt::spawn(TaskKind::Audit, async move {
-            let (hashed, products) = tokio::join!(burst::compute(seed, threads, time, cancel), products);
-            hashed.map(|(nonces, took)| Found { nonces, took, products })
+            // The walk has a clock of its own, and comes first.
+            let hashing = async {
+                let walked = walking.await.map(Arc::new);
+                if let Some(walked) = &walked {
+                    // The loop is gone with the provider.
+                    let _ = tell.send(WalkRoot { root: Hash32(walked.root) });
+                }
+                let walking = begun.elapsed();
+                let hashed = burst::compute(seed, threads, time, cancel).await;
+                (walked, hashed.map(|(nonces, hashing)| (nonces, walking + hashing)))
+            };
+            let ((walked, hashed), products) = tokio::join!(hashing, products);
+            hashed.map(|(nonces, took)| Found { nonces, took, products, walked })
         });
         let statement = Statement { set: set.digest(), shares: None };
         let signature = self.ctx.options.node_key.sign(&statement.digest(&self.ctx.facts.zone, number, &self.ctx.node));
         let signed = Signed { audit: number, set: SignedSet::new(&set, &signature, &signatures), shares: None };
-        self.computing = Some(Computing { number, set, work });
+        self.computing = Some(Computing { number, set, walk: Some(walk), work });
         match self.write(signed.clone()).await {
             Ok(()) => self.tell(number, signed),
             Err(error) => self.give_up(number, &error),
@@ -324,6 +409,17 @@ impl Bursts {
         open.signed = Some(signed);
     }
 
+    /// Tells where the walk led; the answer's signature is over it too.
+    fn tell_root(&mut self, root: Option<WalkRoot>) {
+        let Some(computing) = &mut self.computing else { return };
+        computing.walk = None;
+        let Some((open, root)) = self.open.get_mut(&computing.number).zip(root) else { return };
+        open.root = Some(root);
+        for listener in &open.listeners {
+            let _ = listener.try_send(BurstWord::Walk(root));
+        }
+    }
+
     fn give_up(&mut self, number: u64, error: &StoreError) {
         tracing::error!(%error, number, "a capacity check cannot be answered: what is signed could not be written down");
         if let Some(open) = self.open.get_mut(&number) {
@@ -334,37 +430,36 @@ impl Bursts {
     /// A burst is over.
     async fn found(&mut self, found: Option<Found>) {
         let Some(Computing { number, set, .. }) = self.computing.take() else { return };
-        let Some(Found { nonces, took, products }) = found else { return };
+        let Some(Found { nonces, took, products, walked }) = found else { return };
         let took = Millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         self.tell_leases(took);
         let Some((mut signed, until)) = self.open.get(&number).and_then(|o| Some((o.signed.clone()?, o.audit.until))) else { return };
         let Some(shares) = PackedShares::pack(&nonces) else { return };
         let roots: Vec<Hash32> = products.iter().flat_map(|all| all.iter()).map(|made| Hash32(made.root())).collect();
-        let named = roots_digest(&roots);
-        let answer = Answer::with_roots(&self.ctx.facts.zone, number, set, shares, roots, &self.ctx.options.node_key);
+        let found = (roots, walked.as_ref().map(|walked| Hash32(walked.root)));
+        let answer = Answer::with_found(&self.ctx.facts.zone, number, set, shares, found, &self.ctx.options.node_key);
         signed.shares = Some(SignedShares::new(&answer));
         if let Err(error) = self.write(signed.clone()).await {
             self.give_up(number, &error);
             return;
         }
         if let Some(open) = self.open.get_mut(&number) {
-            open.products = products.map(|made| (made, named));
+            open.committed = Some(Shown { products, walked, named: answer.committed() });
         }
         self.tell(number, signed);
         tracing::info!(number, ms = took.0, "a capacity check was answered");
         self.carry_later(answer, until);
     }
 
-    /// Opens products for a witness; the rows are computed again beside the loop.
-    fn open_products(&mut self, opening: Opening) {
+    /// Opens what an answer commits to for a witness; rows are computed again beside the loop.
+    fn open_for(&mut self, opening: Opening) {
         let Opening { audit, word, reply } = opening;
         match self.may_open(audit, &word) {
-            Ok((products, beacon)) => {
+            Ok((shown, beacon)) => {
                 pasture_rt::spawn_blocking(TaskKind::Audit, move || {
-                    let opened: Option<Vec<Vec<u8>>> = products.iter().map(|made| made.open(beacon)).collect();
-                    let opened = opened.ok_or_else(|| Problem::unavailable("its GPUs could not compute the rows again"));
+                    let opened = shown.open(beacon);
                     // A witness that went away again is no error.
-                    let _ = reply.send(opened.map(|opened| pasture_api::join_opened(&opened)));
+                    let _ = reply.send(opened.ok_or_else(|| Problem::unavailable("its GPUs could not compute the rows again")));
                 });
             }
             Err(problem) => {
@@ -373,23 +468,25 @@ impl Bursts {
         }
     }
 
-    fn may_open(&mut self, number: u64, word: &BeaconWord) -> Result<(Products, Beacon), Problem> {
+    fn may_open(&mut self, number: u64, word: &BeaconWord) -> Result<(Shown, Beacon), Problem> {
         let (zone, node) = (self.ctx.facts.zone, self.ctx.node);
         let open = self.open.get_mut(&number).ok_or_else(|| Problem::not_found("audit of this node"))?;
         let witness = word.offer.witness;
         if !open.audit.is_watched_by(&witness) {
             return Err(Problem::forbidden("this key is not one of the audit's witnesses"));
         }
-        let (products, named) = open.products.clone().ok_or_else(|| Problem::conflict("this machine proved no GPUs in this audit"))?;
+        let nothing = || Problem::conflict("this machine proved neither GPUs nor memory in this audit");
+        let shown = open.committed.clone().filter(|shown| shown.products.is_some() || shown.walked.is_some()).ok_or_else(nothing)?;
         let bad = |_| Problem::unauthorized("this is not signed by the witness that it names");
         let signature = Signature::try_from(&word.signature).map_err(bad)?;
-        PublicKey::from(witness).verify(&word.offer.digest(&zone, number, &node, &named), &signature).map_err(bad)?;
+        PublicKey::from(witness).verify(&word.offer.digest(&zone, number, &node, &shown.named), &signature).map_err(bad)?;
         let times = open.opened.entry(witness).or_default();
         if *times >= OPENINGS {
             return Err(Problem::conflict("this witness had them opened often enough"));
         }
         *times += 1;
-        Ok((products, Beacon(word.offer.beacon(&zone, number, &node, &named))))
+        let beacon = Beacon(word.offer.beacon(&zone, number, &node, &shown.named));
+        Ok((shown, beacon))
     }
 
     /// The burst took this from those who run here.

@@ -6,7 +6,8 @@
 use super::products::Asked;
 use pasture_api::AuditDetail;
 use pasture_proofs::gemm::Audited;
-use pasture_types::audit::{GpuClaim, MAX_AUDITED_GPUS, MAX_WITNESSES, NonceSet, audit_seed, quorum};
+use pasture_proofs::memory::AuditedMemory;
+use pasture_types::audit::{GpuClaim, MAX_AUDITED_GPUS, MAX_WITNESSES, MemoryClaim, NonceSet, audit_seed, quorum};
 use pasture_types::keys::Signature;
 use pasture_types::proof::ResourceClass;
 use pasture_types::{Millis, NodeId, Timestamp};
@@ -14,6 +15,8 @@ use std::collections::BTreeMap;
 
 /// Longest burst, whatever the ledger's parameters say (`AuditParams::check`).
 const MAX_BURST: Millis = Millis(30_000);
+/// Longest walk, likewise.
+const MAX_WALK: Millis = Millis(5_000);
 
 /// An audit that the ledger drew for this node.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub(super) struct Audit {
     pub(super) burst: Millis,
     /// The GPUs that are asked, and what of each.
     gpus: Vec<GpuClaim>,
+    /// The memory that is asked.
+    memory: Option<MemoryClaim>,
     /// Until when statements about it are taken.
     pub(super) until: Timestamp,
     offers: BTreeMap<usize, (u64, Signature)>,
@@ -52,6 +57,7 @@ impl Audit {
         let devices: u32 = detail.gpus.iter().map(|claim| u32::from(claim.count)).sum();
         let sound =
             (1..=MAX_WITNESSES).contains(&detail.witnesses.len()) && detail.burst <= MAX_BURST && devices <= u32::from(MAX_AUDITED_GPUS);
+        let sound = sound && detail.memory.is_none_or(|claim| claim.limit <= MAX_WALK);
         (sound && detail.node == *node && detail.verdict.is_none()).then(|| Self {
             number: detail.number,
             node: detail.node,
@@ -60,6 +66,7 @@ impl Audit {
             witnesses: detail.witnesses.iter().map(|w| w.witness).collect(),
             burst: detail.burst,
             gpus: detail.gpus.clone(),
+            memory: detail.memory,
             until: detail.until,
             offers: BTreeMap::new(),
             closed: false,
@@ -99,6 +106,13 @@ impl Audit {
         (0u16..).zip(each).map(asked).collect::<Option<_>>().unwrap_or_default()
     }
 
+    /// The table and walk of its memory, and the most time for the walk.
+    pub(super) fn memory(&self) -> Option<(AuditedMemory, Millis)> {
+        let Self { number: audit, randomness, epoch, node, .. } = *self;
+        let MemoryClaim { chunks, lanes, window, limit, .. } = self.memory?;
+        Some((AuditedMemory { audit, randomness, epoch, node, chunks, lanes, window }, limit))
+    }
+
     /// What the burst is computed from.
     pub(super) fn seed(&self, set: &NonceSet) -> [u8; 32] {
         audit_seed(&self.randomness, self.number, &self.node, self.epoch, ResourceClass::Cpu, 0, set)
@@ -128,7 +142,9 @@ mod tests {
             gpus: vec![],
             answer: None,
             verdict: None,
+            memory: None,
             gpu_verdict: None,
+            memory_verdict: None,
         }
     }
 

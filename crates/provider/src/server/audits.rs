@@ -13,7 +13,7 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use futures::StreamExt as _;
-use pasture_api::burst::{SET_EVENT, SHARES_EVENT};
+use pasture_api::burst::{SET_EVENT, SHARES_EVENT, WALK_EVENT};
 use pasture_api::{BeaconWord, BurstWord, NonceOffer, Problem};
 use pasture_types::PublicKey;
 use pasture_types::audit::nonce_digest;
@@ -57,6 +57,7 @@ async fn nonce(State(ctx): Ctx, Path(number): Path<u64>, body: Bytes) -> Result<
 fn event(word: &BurstWord) -> Event {
     let said = match word {
         BurstWord::Set(set) => Event::default().event(SET_EVENT).json_data(set),
+        BurstWord::Walk(walk) => Event::default().event(WALK_EVENT).json_data(walk),
         BurstWord::Shares(shares) => Event::default().event(SHARES_EVENT).json_data(shares),
     };
     said.unwrap_or_else(|_| Event::default().comment("unprintable"))

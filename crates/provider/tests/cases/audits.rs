@@ -4,9 +4,11 @@ use crate::support::network::{ZONE, now};
 use crate::support::{Bench, script, until};
 use futures::StreamExt as _;
 use pasture_api::data::Phase;
-use pasture_api::{ApiClient, ApiError, AuditDetail, BurstWord, NonceOffer, SignedSet, SignedShares, WitnessView};
+use pasture_api::{ApiClient, ApiError, AuditDetail, BeaconWord, BurstWord, NonceOffer, SignedSet, SignedShares, WitnessView};
+use pasture_proofs::Beacon;
+use pasture_proofs::memory::AuditedMemory;
 use pasture_provider::{Provider, ShutdownMode};
-use pasture_types::audit::{AUDIT_SHARES, Statement, audit_seed, largest_share, nonce_digest, quorum};
+use pasture_types::audit::{AUDIT_SHARES, BeaconOffer, MemoryClaim, Statement, audit_seed, largest_share, nonce_digest, quorum};
 use pasture_types::event::Hash32;
 use pasture_types::proof::ResourceClass;
 use pasture_types::{Millis, NodeId, PublicKey, SigningKey, Timestamp};
@@ -19,6 +21,10 @@ fn witness(n: u8) -> SigningKey {
 
 /// The ledger draws the bench's node, before witnesses 0 to 3.
 fn draw(bench: &Bench, number: u64, until: Timestamp) {
+    draw_with(bench, number, until, None);
+}
+
+fn draw_with(bench: &Bench, number: u64, until: Timestamp, memory: Option<MemoryClaim>) {
     let detail = AuditDetail {
         number,
         node: bench.node_key.node_id(),
@@ -33,7 +39,9 @@ fn draw(bench: &Bench, number: u64, until: Timestamp) {
         answer: None,
         verdict: None,
         gpus: vec![],
+        memory,
         gpu_verdict: None,
+        memory_verdict: None,
     };
     bench.network.ledger.lock().unwrap().audits.insert(number, detail);
 }
@@ -48,7 +56,7 @@ fn offer(node: &NodeId, audit: u64, key: &SigningKey, nonce: u64) -> NonceOffer 
 }
 
 /// All that the node says to a witness.
-async fn hear(provider: &Provider, node: NodeId, audit: u64, n: u8) -> Result<(SignedSet, SignedShares), ApiError> {
+async fn words(provider: &Provider, node: NodeId, audit: u64, n: u8) -> Result<Vec<BurstWord>, ApiError> {
     let (door, offer) = (door(provider), offer(&node, audit, &witness(n), u64::from(n)));
     let words = loop {
         match door.offer_nonce(audit, &offer).await {
@@ -57,7 +65,12 @@ async fn hear(provider: &Provider, node: NodeId, audit: u64, n: u8) -> Result<(S
             other => break other?,
         }
     };
-    let words: Vec<BurstWord> = words.map(Result::unwrap).collect().await;
+    Ok(words.map(Result::unwrap).collect().await)
+}
+
+/// The set and the shares, where nothing else is asked.
+async fn hear(provider: &Provider, node: NodeId, audit: u64, n: u8) -> Result<(SignedSet, SignedShares), ApiError> {
+    let words = words(provider, node, audit, n).await?;
     let [BurstWord::Set(set), BurstWord::Shares(shares)] = &words[..] else { panic!("{words:?}") };
     Ok((set.clone(), shares.clone()))
 }
@@ -117,4 +130,38 @@ async fn a_node_answers_the_witnesses_of_its_audits_once_and_nobody_else() {
     assert!(again.iter().all(|h| h.as_ref().unwrap().0 != *set), "another audit, another set");
     assert!(provider.shutdown(ShutdownMode::Drain).await);
     bench.clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_asked_for_memory_walks_before_it_hashes_and_opens_the_walk() {
+    let bench = Bench::new("audit-memory").await;
+    let provider = bench.start().await;
+    let node = bench.node_key.node_id();
+    let claim = MemoryClaim { chunks: 256, lanes: 3, window: Millis(100), limit: Millis(5_000), fill: Millis(1) };
+    draw_with(&bench, 9, now().plus(Millis(600_000)), Some(claim));
+    let heard = futures::future::join_all((0..4).map(|n| words(&provider, node, 9, n))).await;
+    let [BurstWord::Set(set), BurstWord::Walk(walk), BurstWord::Shares(shares)] = &heard[0].as_ref().unwrap()[..] else {
+        panic!("{heard:?}")
+    };
+    let set = set.read().unwrap().set;
+    let answer = shares.read(9, set.clone()).unwrap();
+    assert_eq!(answer.walk, Some(walk.root), "what it signs is what it said in time");
+
+    let offer = BeaconOffer { witness: witness(0).node_id(), secret: Hash32([8; 32]) };
+    let signature = offer.sign(&ZONE, 9, &node, &answer.committed(), &witness(0));
+    let word = BeaconWord { offer, signature: (&signature).into() };
+    let opened = door(&provider).open_products(9, &word, std::time::Duration::from_secs(60), 64 * 1024).await.unwrap();
+    let proof = pasture_api::split_opened(&opened, 1).unwrap()[0];
+    let asked =
+        AuditedMemory { audit: 9, randomness: [9; 32], epoch: 3, node, chunks: claim.chunks, lanes: claim.lanes, window: claim.window };
+    let beacon = Beacon(offer.beacon(&ZONE, 9, &node, &answer.committed()));
+    assert_eq!(asked.walk(&set.digest().0).unwrap().verify(&walk.root.0, beacon, proof), Ok(()));
+    // Bound to the products alone, a beacon opens nothing.
+    let signature = offer.sign(&ZONE, 9, &node, &pasture_types::audit::roots_digest(&[]), &witness(0));
+    let word = BeaconWord { offer, signature: (&signature).into() };
+    let refused = door(&provider).open_products(9, &word, std::time::Duration::from_secs(60), 64 * 1024).await;
+    assert_eq!(refused.unwrap_err().problem().unwrap().status, 401);
+    // Who comes later hears the same.
+    assert_eq!(words(&provider, node, 9, 3).await.unwrap(), heard[0].as_ref().unwrap().clone());
+    assert!(provider.shutdown(ShutdownMode::Drain).await);
 }

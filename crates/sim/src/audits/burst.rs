@@ -144,7 +144,14 @@ pub fn witnessed(dice: &mut Dice, habit: &Habit, params: &AuditParams, burst: Op
 pub fn answered(largest: u64) -> Answered {
     let set = NonceSet { mask: 0, nonces: Vec::new() };
     Answered {
-        answer: Answer { audit: 0, set, shares: PackedShares(Vec::new()), roots: Vec::new(), signature: Signature::Ed25519([0; 64]) },
+        answer: Answer {
+            audit: 0,
+            set,
+            shares: PackedShares(Vec::new()),
+            roots: Vec::new(),
+            walk: None,
+            signature: Signature::Ed25519([0; 64]),
+        },
         largest,
     }
 }

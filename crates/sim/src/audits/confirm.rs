@@ -435,7 +435,9 @@ fn record() -> AuditRecord {
         contradicted: false,
         voided: None,
         verdict: None,
+        memory: None,
         gpu_verdict: None,
+        memory_verdict: None,
         gpus: Vec::new(),
     }
 }

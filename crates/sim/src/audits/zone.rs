@@ -137,7 +137,9 @@ impl Zone {
             contradicted: false,
             voided: None,
             verdict: None,
+            memory: None,
             gpu_verdict: None,
+            memory_verdict: None,
             gpus: Vec::new(),
         };
         let due = [Vec::new(), Vec::new(), Vec::new()];
