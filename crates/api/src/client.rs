@@ -15,6 +15,7 @@ use crate::auth;
 use crate::channel;
 use crate::data::{AliveAnswer, ContextStatus, CountersignRequest, JobStats, LeaseStatus, NodeEvent};
 use crate::problem::Problem;
+use crate::publication::{IngressView, SignedPublication};
 use crate::secrets::SealingKey;
 use crate::sse::SseDecoder;
 use crate::views::{
@@ -416,6 +417,13 @@ impl ApiClient {
     pub async fn gates(&self) -> Result<TicketView, ApiError> {
         self.get("/v1/gates").await
     }
+    /// Where everybody reaches what is published, through the gateway that answers.
+    ///
+    /// # Errors
+    /// [`ApiError`]; the problem `not-found` where it lets nobody in.
+    pub async fn ingress(&self) -> Result<IngressView, ApiError> {
+        self.get("/v1/ingress").await
+    }
     /// Where a machine can be called peer to peer.
     ///
     /// # Errors
@@ -672,6 +680,21 @@ impl LeaseClient {
     /// [`ApiError`].
     pub async fn output(&self, offset: u64) -> Result<reqwest::Response, ApiError> {
         self.api.answer(self.request(reqwest::Method::GET, &format!("output?offset={offset}"))).await
+    }
+    /// What of the job is published.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn published(&self) -> Result<Vec<SignedPublication>, ApiError> {
+        self.api.json(self.request(reqwest::Method::GET, "public")).await
+    }
+    /// Publishes these ports of the job and no others; none withdraws all.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn publish(&self, all: &[SignedPublication]) -> Result<(), ApiError> {
+        let request = self.request(reqwest::Method::PUT, "public").json(all);
+        self.api.answer(request.timeout(CALL_DEADLINE)).await.map(|_| ())
     }
     /// The ports that the job's description names.
     ///

@@ -23,6 +23,8 @@
 //! | `GET /v1/ledger/handovers?from={hex hash of a set}` | how others took the seats of those validators: [`HandoversView`] |
 //! | `GET /v1/genesis` | what the network began with: [`GenesisView`] |
 //! | `GET /v1/ticket` | what a machine needs to reach this network: [`TicketView`]; 404 where nobody is let in peer to peer |
+//! | `GET /v1/gates` | the same with all that is known of who serves it: [`TicketView`] |
+//! | `GET /v1/ingress` | where everybody reaches what is published: [`publication::IngressView`]; 404 where nobody is let in |
 //! | `GET /v1/nodes/{id}/place` | where a machine can be called peer to peer: [`PlaceView`] |
 //! | `PUT /v1/nodes/{id}/address` ([`NodeAddress`]) | where a node's data plane listens |
 //! | `ANY /v1/leases/{id}/data/{rest}` | forwarded to the node: see [`data`] |
@@ -40,6 +42,7 @@ pub mod frames;
 pub mod invite;
 pub mod newcomer;
 pub mod problem;
+pub mod publication;
 pub mod said;
 pub mod secrets;
 pub mod sse;

@@ -1,6 +1,7 @@
 //! What the API shows of the ledger. Amounts are nano-credits as decimal strings, times are milliseconds.
 
 use crate::deposit::{DepositView, StandingView};
+use crate::publication::SignedPublication;
 use pasture_types::event::{Event, Hash32, Settlement};
 use pasture_types::genesis::Params;
 use pasture_types::governance::{Change, PauseKind, Rejection};
@@ -584,6 +585,9 @@ pub struct NodeAddress {
     pub address: String,
     /// The node's request authorisation, see [`crate::auth`], over [`NodeAddress::signed_path`].
     pub authorization: String,
+    /// Ports of its jobs that everybody may reach, as their owners signed them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub public: Vec<SignedPublication>,
 }
 
 impl NodeAddress {

@@ -29,7 +29,7 @@ pub(crate) use pasture_node::{
     SUGGESTED_GPU_RATE, Scope, SimulatedGpu, Suggestion, UpOptions, UpReady, VolumeOptions, audit_evidence, audit_key, suggested_rates,
     unheld,
 };
-pub(crate) use pasture_node::{learn, with_learned};
+pub(crate) use pasture_node::{IngressOptions, learn, with_learned};
 
 impl From<NodeError> for Failure {
     fn from(error: NodeError) -> Self {

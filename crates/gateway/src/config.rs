@@ -45,6 +45,17 @@ pub struct GatewayOptions {
     pub shutdown_deadline: Duration,
     /// Where it also serves and how it calls nodes: peer to peer. Without, by addresses only.
     pub peers: Option<Peers>,
+    /// Where everybody is let in to what jobs publish. Without, nobody is.
+    pub ingress: Option<IngressOptions>,
+}
+
+/// Where everybody is let in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IngressOptions {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What names end with, in small letters; all its subdomains lead here.
+    pub domain: String,
 }
 
 /// What makes a gateway reachable from anywhere, and machines behind NATs reachable for it.
@@ -92,6 +103,7 @@ impl GatewayOptions {
             finality_deadline: FINALITY_DEADLINE,
             shutdown_deadline: SHUTDOWN_DEADLINE,
             peers: None,
+            ingress: None,
         }
     }
 

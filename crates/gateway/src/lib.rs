@@ -20,6 +20,7 @@ mod error;
 mod events;
 mod forward;
 mod handovers;
+mod ingress;
 mod listener;
 mod metrics;
 mod process;
@@ -29,6 +30,6 @@ mod server;
 mod streams;
 
 pub use backend::{Backend, BlockEvents, ExportStream};
-pub use config::{GatewayOptions, OptionsError, Peers};
+pub use config::{GatewayOptions, IngressOptions, OptionsError, Peers};
 pub use error::GatewayError;
 pub use server::{Addresses, Gateway};

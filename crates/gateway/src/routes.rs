@@ -16,6 +16,7 @@ use axum::routing::{MethodRouter, any, get, post, put};
 use axum::{Json, Router, middleware};
 use bytes::Bytes;
 use pasture_api::auth::{self, AuthError};
+use pasture_api::publication::IngressView;
 use pasture_api::{
     AccountView, AuditDetail, CheckView, EpochView, ExplainView, GenesisView, GrantView, HeadView, JobView, LeaseView, NetworkStatus,
     NodeAddress, NodeView, OfferView, OrderView, PathView, PlaceView, Problem, ProposalView, StateValue, TicketView, TransactionView,
@@ -32,7 +33,7 @@ type Shared = State<Arc<App>>;
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let views: [(&'static str, MethodRouter<Arc<App>>); 28] = [
+    let views: [(&'static str, MethodRouter<Arc<App>>); 29] = [
         ("/healthz", get(healthz)),
         ("/readyz", get(readyz)),
         ("/metrics", get(show_metrics)),
@@ -52,6 +53,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         ("/v1/genesis", get(genesis)),
         ("/v1/ticket", get(ticket)),
         ("/v1/gates", get(gates)),
+        ("/v1/ingress", get(ingress)),
         ("/v1/offers", get(offers)),
         ("/v1/orders/{id}", get(order)),
         ("/v1/leases/{id}", get(lease)),
@@ -194,6 +196,10 @@ async fn announce(State(app): Shared, Arg(id): Arg<NodeId>, headers: HeaderMap, 
     if app.book.set(id, &announced.address, app.now())? {
         tracing::info!(node = %id.short(), address = announced.address, "a node is connected");
     }
+    if app.ingress.is_some() {
+        let zone = app.backend.status()?.zone;
+        app.table.set(&*app.backend, &zone, id, announced.public, app.now());
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -222,6 +228,10 @@ async fn ticket(State(app): Shared) -> Answer<TicketView> {
 async fn gates(State(app): Shared) -> Answer<TicketView> {
     let peers = app.options.peers.as_ref().ok_or_else(|| Problem::not_found("ticket"))?;
     Ok(Json(TicketView { ticket: peers.network.borrow().to_text() }))
+}
+
+async fn ingress(State(app): Shared) -> Answer<IngressView> {
+    found("ingress", Ok(app.ingress.as_ref().map(|ingress| ingress.view.clone())))
 }
 
 async fn offers(State(app): Shared) -> Answer<Vec<OfferView>> {

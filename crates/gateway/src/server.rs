@@ -12,6 +12,7 @@ use crate::book::{AddressBook, Reach};
 use crate::config::GatewayOptions;
 use crate::error::GatewayError;
 use crate::forward;
+use crate::ingress;
 use crate::listener::BoundedListener;
 use crate::metrics::Metrics;
 use crate::routes;
@@ -45,6 +46,8 @@ pub(crate) struct App {
     pub(crate) checks: Semaphore,
     pub(crate) exports: Arc<Semaphore>,
     pub(crate) nodes: reqwest::Client,
+    pub(crate) table: Arc<ingress::Table>,
+    pub(crate) ingress: Option<Arc<ingress::Ingress>>,
     pub(crate) stop: ShutdownToken,
 }
 
@@ -114,13 +117,25 @@ impl Gateway {
         let book = Arc::new(AddressBook::new(reach, options.peers.as_ref().map(|peers| peers.endpoint.clone())));
         let door = options.peers.as_ref().map(|peers| peers.door.url().to_owned());
         let addresses = Addresses { book: Arc::clone(&book), door, clock: Arc::clone(&clock) };
+        let nodes = forward::client(options.peers.as_ref().map(|peers| peers.door.url())).map_err(GatewayError::Client)?;
+        let table = Arc::<ingress::Table>::default();
+        let parts = ingress::Parts {
+            backend: Arc::clone(&backend),
+            book: Arc::clone(&book),
+            table: Arc::clone(&table),
+            nodes: nodes.clone(),
+            clock: Arc::clone(&clock),
+        };
+        let ingress = ingress::open(&options, parts, ingress::closing(&stop, options.shutdown_deadline)).await?;
         let app = Arc::new(App {
             book: Arc::clone(&book),
             metrics: Metrics::default(),
             streams: StreamSlots::new(options.max_streams),
             checks: Semaphore::new(CHECKS),
             exports: Arc::new(Semaphore::new(EXPORTS)),
-            nodes: forward::client(options.peers.as_ref().map(|peers| peers.door.url())).map_err(GatewayError::Client)?,
+            nodes,
+            table,
+            ingress,
             options,
             backend,
             clock,

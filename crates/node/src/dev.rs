@@ -9,6 +9,7 @@ use crate::local::{self, Fleet, LocalProvider, LocalValidator, MAX_LOCAL_VALIDAT
 use crate::up::{OfferLimits, UpOptions, UpReady, half_of, up};
 use crate::validator::{Validator, ValidatorOptions};
 use crate::{Failpoint, NodeError, PublicOptions};
+use pasture_gateway::IngressOptions;
 use pasture_light::ValidatorSet;
 use pasture_net::Ticket;
 use pasture_provider::{MissingDeposit, ProductEngine, VolumeOptions};
@@ -39,6 +40,8 @@ pub struct DevOptions {
     pub listen: SocketAddr,
     /// How machines elsewhere reach it peer to peer, if they shall.
     pub public: Option<PublicOptions>,
+    /// Where everybody is let in to what jobs publish.
+    pub ingress: Option<IngressOptions>,
     /// Socket of the container engine; `None` looks in the usual places.
     pub engine_socket: Option<PathBuf>,
     /// How many validators it has.
@@ -98,8 +101,12 @@ pub async fn dev(options: DevOptions, shutdown: ShutdownToken, ready: oneshot::S
         0 | 1 => Others::none(),
         count => Others::start(&options.program, dir.path(), count).await?,
     };
-    let own =
-        ValidatorOptions { failpoint: options.failpoint.clone(), public: options.public.clone(), ..ValidatorOptions::new(options.listen) };
+    let own = ValidatorOptions {
+        failpoint: options.failpoint.clone(),
+        public: options.public.clone(),
+        ingress: options.ingress.clone(),
+        ..ValidatorOptions::new(options.listen)
+    };
     let validator = Validator::start(dir.path(), own).await?;
     let outcome = tokio::select! {
         ended = with_provider(&options, &validator, others.validators.clone(), shutdown, ready) => ended,

@@ -12,7 +12,7 @@ use crate::witness::Witness;
 use crate::zone::{LocalZone, VALIDATOR_KEY, trusted_by};
 use crate::{Failpoint, NodeError};
 use pasture_chain::{Chain, History, Join, Limits, OnJoin, Options};
-use pasture_gateway::{Gateway, GatewayOptions};
+use pasture_gateway::{Gateway, GatewayOptions, IngressOptions};
 use pasture_light::ValidatorSet;
 use pasture_net::Ticket;
 use pasture_rt::{Clock, Shutdown, SystemClock};
@@ -33,6 +33,8 @@ pub struct ValidatorOptions {
     pub clock: Arc<dyn Clock>,
     /// How others reach it peer to peer, if they shall.
     pub public: Option<PublicOptions>,
+    /// Where everybody is let in to what jobs publish.
+    pub ingress: Option<IngressOptions>,
     /// For kill tests.
     pub failpoint: Option<Failpoint>,
     /// How it comes to today's state if it has no blocks. `None`: by state if the genesis does not name it, which then is no news to it, or
@@ -48,7 +50,16 @@ impl ValidatorOptions {
     /// On the system's clock, keeping all blocks.
     #[must_use]
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, clock: Arc::new(SystemClock), public: None, failpoint: None, join: None, on_join: None, keep_blocks: None }
+        Self {
+            listen,
+            clock: Arc::new(SystemClock),
+            public: None,
+            ingress: None,
+            failpoint: None,
+            join: None,
+            on_join: None,
+            keep_blocks: None,
+        }
     }
 }
 
@@ -68,7 +79,7 @@ impl Validator {
     /// # Errors
     /// A damaged directory, one that is in use, or a port that is taken.
     pub async fn start(dir: &Path, options: ValidatorOptions) -> Result<Self, NodeError> {
-        let ValidatorOptions { listen, clock, public, failpoint, join, on_join, keep_blocks } = options;
+        let ValidatorOptions { listen, clock, public, ingress, failpoint, join, on_join, keep_blocks } = options;
         let zone = LocalZone::load_or_create(dir, clock.as_ref())?;
         let (trusted, key) = (trusted_by(&zone.genesis)?, NodeId(zone.identity.public_key()));
         let founder = zone.genesis.validators.iter().any(|v| v.key == key.0);
@@ -112,7 +123,7 @@ impl Validator {
                 public.share(chain.clone());
             }
             let peers = public.as_ref().map(Public::peers);
-            let options = GatewayOptions { allow_remote_addresses: false, peers, ..GatewayOptions::new(listen) };
+            let options = GatewayOptions { allow_remote_addresses: false, peers, ingress, ..GatewayOptions::new(listen) };
             let gateway = Gateway::start(options, backend, Arc::clone(&clock), shutdown.token()).await?;
             Ok::<_, NodeError>((gateway, public))
         };

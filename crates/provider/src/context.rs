@@ -60,6 +60,8 @@ pub(crate) struct Context {
     pub(crate) leases: Leases,
     pub(crate) herds: crate::herds::Herds,
     pub(crate) channels: crate::channels::Channels,
+    /// Told when what jobs publish has changed.
+    pub(crate) published: tokio::sync::Notify,
     pub(crate) volumes: crate::volumes::Volumes,
     pub(crate) account_keys: crate::server::AccountKeys,
     pub(crate) delegates: crate::server::Delegates,

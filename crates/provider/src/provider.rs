@@ -253,6 +253,7 @@ fn context(
         network,
         runtime,
         channels: crate::channels::Channels::new(clock.now_ms()),
+        published: tokio::sync::Notify::new(),
         clock,
         ledger_clock,
         prover,

@@ -4,6 +4,7 @@
 //! everything anew; a network that is away stops no lease. Whether to take a lease is decided here, what becomes of it in
 //! `lease`.
 
+use crate::channels::public;
 use crate::context::Context;
 use crate::lease::{self, Event, LeaseRecord, Shared, Started, Terms};
 use crate::network::NetworkError;
@@ -55,7 +56,7 @@ pub(crate) fn announcement(ctx: &Context, address: SocketAddr) -> NodeAddress {
     };
     let path = NodeAddress::signed_path(&ctx.node, &address);
     let authorization = auth::authorize(&ctx.options.node_key, "PUT", &path, &ctx.node, ctx.clock.now_ms());
-    NodeAddress { address, authorization }
+    NodeAddress { address, authorization, public: public::all(ctx) }
 }
 
 /// Runs until shutdown. `registered`: whether the offer was seen to stand.
@@ -121,6 +122,7 @@ async fn connection(ctx: &Arc<Context>, address: SocketAddr, registered: &mut bo
                 pause::settle_offer(ctx).await?;
                 give_notice(ctx).await;
             }
+            () = ctx.published.notified() => ctx.network.announce(&ctx.node, &announcement(ctx, address)).await?,
             () = changed(&mut moves) => renew.reset_after(MOVED_PAUSE),
             _ = renew.tick() => ctx.network.announce(&ctx.node, &announcement(ctx, address)).await?,
         }

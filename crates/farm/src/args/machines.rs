@@ -2,6 +2,7 @@
 //!
 //! Guarantees: as for all of [`super`].
 
+use super::IngressArgs;
 use clap::{Args, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -90,6 +91,9 @@ pub(crate) struct DevArgs {
     /// The name or address under which others reach this machine, if it is not the one that it goes out by
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<String>,
+    /// Where everybody is let in.
+    #[command(flatten)]
+    pub(crate) ingress: IngressArgs,
     /// How many validators it has: each but the first is a process of its own
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     pub(crate) validators: usize,

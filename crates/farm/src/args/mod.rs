@@ -121,6 +121,8 @@ pub(crate) enum Command {
     Cp(CpArgs),
     /// Open ports of this machine that lead into a running job
     PortForward(ForwardArgs),
+    /// Let everybody reach a port of a running job, by a name
+    Expose(ExposeArgs),
     /// Stop a job
     #[command(alias = "close")]
     Stop(StopArgs),

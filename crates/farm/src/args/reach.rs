@@ -55,6 +55,34 @@ pub(crate) struct ForwardArgs {
     pub(crate) ports: Vec<String>,
 }
 
+/// `farm expose`.
+#[derive(Args, Debug)]
+pub(crate) struct ExposeArgs {
+    /// The job, or the beginning of its name
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+    /// A port of the job where HTTP is spoken [default: show what is open already]
+    #[arg(value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// What it is called: small letters, digits and dashes. Jobs of yours with one name share its visitors [default: the job's name]
+    #[arg(long, value_name = "NAME", requires = "port")]
+    pub(crate) name: Option<String>,
+    /// Close all ports of the job to everybody again
+    #[arg(long, conflicts_with_all = ["port", "name"])]
+    pub(crate) off: bool,
+}
+
+/// At which address everybody is let in to what jobs publish.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct IngressArgs {
+    /// Let everybody in at this address, by HTTP, to ports that jobs' owners opened with farm expose
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) ingress: Option<std::net::SocketAddr>,
+    /// What names there end with: a domain whose subdomains all lead here [default: localhost]
+    #[arg(long, value_name = "DOMAIN", requires = "ingress")]
+    pub(crate) ingress_domain: Option<String>,
+}
+
 /// What `farm run` opens on this machine.
 #[derive(Args, Default, Debug)]
 pub(crate) struct PublishArgs {

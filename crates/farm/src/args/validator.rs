@@ -2,6 +2,7 @@
 //!
 //! Guarantees: as for all of [`super`].
 
+use super::IngressArgs;
 use super::LogArgs;
 use clap::{Args, Subcommand};
 use std::net::SocketAddr;
@@ -144,6 +145,9 @@ pub(crate) struct ValidatorRunArgs {
     /// The name or address under which others reach the relay, if it is not the one that it listens on
     #[arg(long, value_name = "HOST", requires = "public")]
     pub(crate) host: Option<String>,
+    /// Where everybody is let in.
+    #[command(flatten)]
+    pub(crate) ingress: IngressArgs,
     /// How it comes to today's state if it has none: by fetching the state after a recent block, or all blocks [default: state if the
     /// genesis does not name it, or with a checkpoint]
     #[arg(long, value_enum, value_name = "HOW")]

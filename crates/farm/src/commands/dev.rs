@@ -3,8 +3,8 @@
 //! Guarantees: once the ready line is shown, `farm run .` works in another terminal without a flag; the context goes away with
 //! the network; without --data nothing else stays either. A second Ctrl-C does not wait.
 
-use crate::args::{DevArgs, MachineArgs, VolumeSpaceArgs};
-use crate::backend::{self, DevOptions, DevReady, LocalProvider, LocalValidator, PublicOptions, VolumeOptions};
+use crate::args::{DevArgs, IngressArgs, MachineArgs, VolumeSpaceArgs};
+use crate::backend::{self, DevOptions, DevReady, IngressOptions, LocalProvider, LocalValidator, PublicOptions, VolumeOptions};
 use crate::config::{ConfigFile, absolute};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::Signals;
@@ -21,6 +21,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// Longest domain that leaves room for a label and its dot.
+const MAX_DOMAIN: usize = 253 - 64;
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &DevArgs) -> Outcome {
@@ -105,6 +108,7 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
             true => Some(public(args.listen, args.host.clone())?),
             false => None,
         },
+        ingress: ingress(&args.ingress)?,
         engine_socket: args.machine.engine.clone(),
         validators: args.validators,
         audits: args.audits,
@@ -130,6 +134,17 @@ pub(crate) fn public(listen: SocketAddr, host: Option<String>) -> Result<PublicO
     Ok(PublicOptions { listen, relay: Some(SocketAddr::new(listen.ip(), relay)), host })
 }
 
+/// Where everybody is let in, if at all.
+pub(crate) fn ingress(args: &IngressArgs) -> Result<Option<IngressOptions>, Failure> {
+    let Some(listen) = args.ingress else { return Ok(None) };
+    let domain = args.ingress_domain.as_deref().unwrap_or("localhost").to_ascii_lowercase();
+    let label = |label: &str| !label.is_empty() && label.len() <= 63 && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
+    if domain.len() > MAX_DOMAIN || !domain.split('.').all(label) {
+        return Err(Failure::usage(format!("`{}` is no domain: gate.example.org is one", domain.escape_debug())));
+    }
+    Ok(Some(IngressOptions { listen, domain }))
+}
+
 /// This program, which runs the other validators.
 fn program() -> Result<PathBuf, Failure> {
     std::env::current_exe().map_err(|e| Failure::new("internal", format!("cannot find this program: {e}")))
@@ -142,6 +157,7 @@ pub(crate) fn passing(app: &App) -> Result<(tempfile::TempDir, DevOptions), Fail
         data: folder.path().into(),
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         public: None,
+        ingress: None,
         engine_socket: None,
         validators: 1,
         audits: false,

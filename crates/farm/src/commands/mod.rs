@@ -14,6 +14,7 @@ mod duties;
 mod error;
 mod exec;
 pub(crate) mod explain;
+mod expose;
 mod forward;
 mod genesis;
 pub(crate) mod grants;
@@ -70,6 +71,7 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Exec(args) => exec::run(app, args).await,
         Command::Cp(args) => cp::run(app, args).await,
         Command::PortForward(args) => forward::run(app, args).await,
+        Command::Expose(args) => expose::run(app, args).await,
         Command::Stop(args) => jobs::stop(app, args).await,
         Command::Watch(args) => Box::pin(watch::run(app, args)).await,
         Command::Watcher(args) => watch::name(app, args).await,

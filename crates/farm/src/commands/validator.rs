@@ -5,7 +5,7 @@
 
 use crate::args::{JoinArg, ValidatorArgs, ValidatorCommand, ValidatorInitArgs, ValidatorJoinArgs, ValidatorRunArgs};
 use crate::backend::{self, Join, JoinStep, Place, Validator, ValidatorOptions};
-use crate::commands::dev::public;
+use crate::commands::dev::{ingress, public};
 use crate::commands::{duties, seats};
 use crate::config::absolute;
 use crate::exit::{Exit, Failure, Outcome};
@@ -144,6 +144,7 @@ async fn serve(app: &App, args: &ValidatorRunArgs) -> Outcome {
         on_join: Some(tell_join(app, &data)),
         keep_blocks: args.keep_blocks,
         public: args.public.map(|at| public(at, args.host.clone())).transpose()?,
+        ingress: ingress(&args.ingress)?,
         ..ValidatorOptions::new(args.listen)
     };
     let validator = tokio::select! {

@@ -37,6 +37,8 @@ mod herds;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod ingress;
+#[cfg(test)]
 mod invites;
 #[cfg(test)]
 mod keys;

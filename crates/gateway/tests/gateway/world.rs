@@ -421,7 +421,7 @@ impl World {
 pub(crate) fn announcement(key: &SigningKey, address: &str) -> NodeAddress {
     let node = node_key().node_id();
     let authorization = auth::authorize(key, "PUT", &NodeAddress::signed_path(&node, address), &node, NOW);
-    NodeAddress { address: address.into(), authorization }
+    NodeAddress { address: address.into(), authorization, public: vec![] }
 }
 
 /// A newcomer's first transaction.

@@ -12,6 +12,7 @@ mod archive;
 mod exec;
 mod files;
 mod port;
+pub(crate) mod public;
 pub(crate) mod stats;
 
 use crate::context::Context;
@@ -52,6 +53,8 @@ const MAX_REMEMBERED: usize = 131_072;
 enum Kind {
     Exec,
     Port,
+    /// A connection of anybody to a port that is published.
+    Public,
     Copy,
     Stats,
 }
@@ -69,6 +72,7 @@ impl Kind {
         match self {
             Self::Exec => 16,
             Self::Port => 64,
+            Self::Public => 256,
             Self::Copy => 4,
             Self::Stats => 8,
         }
@@ -77,6 +81,7 @@ impl Kind {
         match self {
             Self::Exec => "commands",
             Self::Port => "connections",
+            Self::Public => "connections of everybody",
             Self::Copy => "copies",
             Self::Stats => "watches of what it uses",
         }

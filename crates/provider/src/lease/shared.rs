@@ -7,6 +7,7 @@ use super::log::{LogIndex, LogSeen};
 use super::record::Terms;
 use super::words;
 use pasture_api::data::{HeldGpu, LeaseStatus, NodeEvent, OutputInfo, Phase};
+use pasture_api::publication::SignedPublication;
 use pasture_types::lease::Usage;
 use pasture_types::spec::Manifest;
 use pasture_types::{AccountId, LeaseId, PublicKey, Timestamp};
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) ending: AtomicBool,
     /// One upload at a time.
     pub(crate) upload: Mutex<()>,
+    /// Ports that everybody may reach, as its owner signed them.
+    pub(crate) public: watch::Sender<Vec<SignedPublication>>,
 }
 
 impl Shared {
@@ -91,6 +94,7 @@ impl Shared {
             pending: None,
             finished: false,
         };
+        let public = watch::Sender::new(crate::channels::public::load(&dir));
         let this = Self {
             terms,
             gpus,
@@ -106,6 +110,7 @@ impl Shared {
             noticed: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             upload: Mutex::new(()),
+            public,
         };
         (this, receiver)
     }

@@ -3,19 +3,27 @@
 use super::access::Lease;
 use crate::channels;
 use crate::context::Context;
-use axum::body::Body;
-use axum::extract::{Query, Request, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use pasture_api::Problem;
+use pasture_api::publication::SignedPublication;
+use pasture_rt::TaskKind;
+use pasture_types::LeaseId;
 use pasture_types::spec::Port;
 use serde::Deserialize;
 use std::sync::Arc;
 
 pub(super) fn routes() -> Router<Arc<Context>> {
-    Router::new().route("/leases/{id}/channel", post(channel)).route("/leases/{id}/ports", get(ports))
+    Router::new()
+        .route("/leases/{id}/channel", post(channel))
+        .route("/leases/{id}/ports", get(ports))
+        .route("/leases/{id}/public", get(published).put(publish))
+        .route("/leases/{id}/public/{port}", post(enter))
 }
 
 #[derive(Deserialize)]
@@ -38,4 +46,21 @@ async fn ports(Lease(lease): Lease) -> Result<Json<Vec<Port>>, Problem> {
     let manifest = lease.view.borrow().manifest.clone();
     let manifest = manifest.ok_or_else(|| Problem::new(409, "not-running", "the job's description has not arrived yet"))?;
     Ok(Json(manifest.ports.clone()))
+}
+
+async fn published(Lease(lease): Lease) -> Json<Vec<SignedPublication>> {
+    Json(lease.public.borrow().clone())
+}
+
+async fn publish(State(ctx): State<Arc<Context>>, Lease(lease): Lease, body: Bytes) -> Result<StatusCode, Problem> {
+    let wanted: Vec<SignedPublication> = serde_json::from_slice(&body).map_err(|e| Problem::bad_request(e.to_string()))?;
+    let done = pasture_rt::spawn_blocking(TaskKind::Files, move || channels::public::publish(&ctx, &lease, &wanted)).join().await;
+    done.unwrap_or_else(|| Err(Problem::unavailable("this machine's program is being stopped")))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A stream of anybody: nothing is signed, and only what is published is there.
+async fn enter(State(ctx): State<Arc<Context>>, Path((lease, port)): Path<(String, u16)>, request: Request) -> Result<Response, Problem> {
+    let known = lease.parse::<LeaseId>().ok().and_then(|id| ctx.leases.get(&id));
+    channels::public::open(&ctx, known.ok_or_else(|| Problem::not_found("published port"))?, port, request).await
 }
