@@ -5,9 +5,11 @@
 
 mod account;
 mod burst;
+mod straight;
 
 pub use account::AccountClient;
 pub use burst::BurstWord;
+use straight::{Book, Straight};
 
 use crate::auth;
 use crate::channel;
@@ -16,8 +18,8 @@ use crate::problem::Problem;
 use crate::secrets::SealingKey;
 use crate::sse::SseDecoder;
 use crate::views::{
-    AccountView, CheckView, EpochView, ExplainView, GrantView, HandoversView, HeadView, JobView, LeaseView, LedgerEvent, NetworkStatus,
-    NodeAddress, NodeView, OfferView, OrderView, ProposalView, StateValue, TransactionView, TxResult,
+    AccountView, CheckView, EpochView, ExplainView, GenesisView, GrantView, HandoversView, HeadView, JobView, LeaseView, LedgerEvent,
+    NetworkStatus, NodeAddress, NodeView, OfferView, OrderView, PlaceView, ProposalView, StateValue, TicketView, TransactionView, TxResult,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -33,6 +35,8 @@ use std::time::{Duration, Instant};
 /// Deadline of an ordinary call. A transaction's call ends when it is final, normally within milliseconds.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// The same where a node is called by its name.
+const NODE_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +138,10 @@ pub struct ApiClient {
     base: String,
     http: reqwest::Client,
     observer: Observer,
+    /// Which machines can be called by their names, where there is a door to nodes.
+    book: Option<Arc<Book>>,
+    /// The way to the machine that it is about.
+    straight: Option<Straight>,
 }
 
 impl ApiClient {
@@ -142,13 +150,21 @@ impl ApiClient {
     /// # Errors
     /// If the HTTP client cannot be made.
     pub fn new(base: &str) -> Result<Self, ApiError> {
+        Self::by(base, None)
+    }
+    /// The same, which reaches nodes by their names (`http://<node>.api`) through a door of this process (`pasture_net::Doorway`).
+    ///
+    /// # Errors
+    /// If the HTTP client cannot be made.
+    pub fn by(base: &str, door: Option<&str>) -> Result<Self, ApiError> {
         let base = base.trim_end_matches('/').to_string();
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .connect_timeout(CONNECT_DEADLINE)
-            .build()
+        // To another node it may be a relay, and a try at a direct path.
+        let deadline = if door.is_some() { NODE_DEADLINE } else { CONNECT_DEADLINE };
+        let with_certificates = |builder| if base.starts_with("https://") { crate::door::trusting(builder) } else { builder };
+        let http = crate::door::http(door)
+            .and_then(|builder| with_certificates(builder).connect_timeout(deadline).build())
             .map_err(|source| ApiError::Unreachable { url: base.clone(), source })?;
-        Ok(Self { base, http, observer: Observer::default() })
+        Ok(Self { base, http, observer: Observer::default(), book: door.map(|_| Arc::default()), straight: None })
     }
     /// The same client, each call of which somebody hears of once its answer begins.
     #[must_use]
@@ -166,10 +182,17 @@ impl ApiClient {
     }
     fn failed(&self, source: reqwest::Error) -> ApiError {
         let url = self.base.clone();
+        if let Some(straight) = self.straight.as_ref().filter(|_| source.is_connect()) {
+            straight.failed();
+        }
         if source.is_connect() { ApiError::Unreachable { url, source } } else { ApiError::Broken { url, source } }
     }
     /// Sends a request, and tells who observes.
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, ApiError> {
+        let request = match &self.straight {
+            Some(straight) => straight.turned(&self.http, request).await,
+            None => request,
+        };
         let Observer(Some(observer)) = &self.observer else { return request.send().await.map_err(|e| self.failed(e)) };
         let (http, request) = request.build_split();
         let request = request.map_err(|e| self.failed(e))?;
@@ -372,6 +395,27 @@ impl ApiClient {
         let url = self.base.clone();
         Ok(Box::pin(response.bytes_stream().map(move |piece| piece.map_err(|source| ApiError::Broken { url: url.clone(), source }))))
     }
+    /// What the network began with.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn genesis(&self) -> Result<GenesisView, ApiError> {
+        self.get("/v1/genesis").await
+    }
+    /// What a machine needs to reach this network.
+    ///
+    /// # Errors
+    /// [`ApiError`]; the problem `not-found` where nobody is let in peer to peer.
+    pub async fn ticket(&self) -> Result<TicketView, ApiError> {
+        self.get("/v1/ticket").await
+    }
+    /// Where a machine can be called peer to peer.
+    ///
+    /// # Errors
+    /// [`ApiError`]; the problem `not-found` if it cannot, or is not connected.
+    pub async fn place(&self, node: &NodeId) -> Result<PlaceView, ApiError> {
+        self.get(&format!("/v1/nodes/{node}/place")).await
+    }
     /// Announces a node's data plane address.
     ///
     /// # Errors
@@ -451,9 +495,12 @@ impl std::fmt::Debug for LeaseClient {
 }
 
 impl LeaseClient {
-    /// A client for one lease. `now_ms` tells the time that requests are signed with.
+    /// A client for one lease. `now_ms` tells the time that requests are signed with. Where nodes can be called by their names it calls the
+    /// lease's machine itself, and the gateway if that does not answer.
     #[must_use]
-    pub const fn new(api: ApiClient, key: SigningKey, lease: LeaseId, node: NodeId, now_ms: fn() -> u64) -> Self {
+    pub fn new(api: ApiClient, key: SigningKey, lease: LeaseId, node: NodeId, now_ms: fn() -> u64) -> Self {
+        let straight = api.book.as_ref().map(|book| Straight::new(Arc::clone(book), &api.base, &lease, node));
+        let api = ApiClient { straight, ..api };
         Self { api, key, lease, node, now_ms, open: None }
     }
 

@@ -21,6 +21,9 @@
 //! | `POST /v1/explain` ([`OrderTerms`](pasture_types::market::OrderTerms)) | [`ExplainView`] |
 //! | `GET /v1/ledger/head`, `/v1/ledger/blocks/{height}`, `/v1/ledger/state/{hex key}`, `/v1/ledger/check` | the ledger itself |
 //! | `GET /v1/ledger/handovers?from={hex hash of a set}` | how others took the seats of those validators: [`HandoversView`] |
+//! | `GET /v1/genesis` | what the network began with: [`GenesisView`] |
+//! | `GET /v1/ticket` | what a machine needs to reach this network: [`TicketView`]; 404 where nobody is let in peer to peer |
+//! | `GET /v1/nodes/{id}/place` | where a machine can be called peer to peer: [`PlaceView`] |
 //! | `PUT /v1/nodes/{id}/address` ([`NodeAddress`]) | where a node's data plane listens |
 //! | `ANY /v1/leases/{id}/data/{rest}` | forwarded to the node: see [`data`] |
 //! | `ANY /v1/nodes/{id}/accounts/{account}/{rest}` | forwarded to the node: see [`volumes`] |
@@ -32,6 +35,7 @@ pub mod client;
 pub mod data;
 pub mod delegate;
 pub mod deposit;
+pub mod door;
 pub mod frames;
 pub mod invite;
 pub mod newcomer;

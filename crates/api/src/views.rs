@@ -538,6 +538,40 @@ pub struct CheckView {
     pub violations: Vec<String>,
 }
 
+/// What a network began with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GenesisView {
+    /// The genesis in the ledger's encoding, in hex; its hash is the network's name.
+    pub genesis: String,
+}
+
+/// What a machine needs to reach a network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TicketView {
+    /// The ticket, one word.
+    pub ticket: String,
+}
+
+/// Where a machine can be called peer to peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceView {
+    /// `pasture://<node>?direct=..&relay=..`, as the machine announced it.
+    pub address: String,
+    /// How the gateway that was asked reaches it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathView>,
+}
+
+/// How one node reaches another now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathView {
+    /// From machine to machine at this address; else by a relay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct: Option<String>,
+    /// There and back, in microseconds.
+    pub rtt_us: u64,
+}
+
 /// How long an announced address counts: a node that left without a word is `reachable` no longer than this.
 pub const ANNOUNCED_FOR: Millis = Millis(180_000);
 /// How often a node announces its address again: two announcements may be lost before it counts as gone.

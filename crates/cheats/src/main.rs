@@ -73,6 +73,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let options = pasture_node::UpOptions {
         data: args.data,
         api_url: args.api_url,
+        ticket: None,
         announce_to: vec![],
         engine_socket: args.engine,
         resources: None,

@@ -6,9 +6,10 @@ use crate::exit::Failure;
 use crate::words::plainly;
 use pasture_api::ApiClient;
 use pasture_light::Checkpoint;
-pub(crate) use pasture_node::ValidatorOptions;
-use pasture_node::{LocalZone, NetworkFile, NodeError, Validator};
-use pasture_rt::{ShutdownToken, SystemClock};
+use pasture_net::{Doorway, Ticket};
+use pasture_node::{LocalZone, NetworkFile, NodeError};
+pub(crate) use pasture_node::{Validator, ValidatorOptions};
+use pasture_rt::{Shutdown, ShutdownToken, SystemClock};
 use pasture_store::backup::Manifest;
 use pasture_types::genesis::Genesis;
 use pasture_types::validator::ValidatorParams;
@@ -24,8 +25,9 @@ pub(crate) use pasture_node::control::{Answer, LeaveTerms, Load, MachineStatus, 
 pub(crate) use pasture_node::{
     Announcement, Asked, AuditEvidence, Capabilities, Committed, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, GpuOffer,
     GpuSupport, Heard, Imported, Join, JoinStep, Launch, Left, LocalProvider, LocalValidator, Machine, MissingDeposit, Moved, OfferLimits,
-    OfferState, Paused, Place, Priority, ProductEngine, Proven, RecordKind, Registration, ReplayReport, Restored, SUGGESTED_GPU_RATE,
-    Scope, SimulatedGpu, Suggestion, UpOptions, UpReady, VolumeOptions, audit_evidence, audit_key, suggested_rates, unheld,
+    OfferState, Paused, Place, Priority, ProductEngine, Proven, PublicOptions, RecordKind, Registration, ReplayReport, Restored,
+    SUGGESTED_GPU_RATE, Scope, SimulatedGpu, Suggestion, UpOptions, UpReady, VolumeOptions, audit_evidence, audit_key, suggested_rates,
+    unheld,
 };
 
 impl From<NodeError> for Failure {
@@ -64,6 +66,17 @@ fn open_more_files() {
     limit.current = limit.maximum;
     // Where it may not, `pasture_process_max_open_files` tells what there is.
     let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// A way to the nodes of a ticket's network, for as long as this process lives.
+pub(crate) fn door_to(ticket: &Ticket, key: SigningKey) -> Result<Doorway, Failure> {
+    pasture_node::door_to(ticket, key, Shutdown::new().token()).map_err(Failure::from)
+}
+
+/// The name of a ticket's network and whom it began with, as it shows itself, if its hash is the ticket's.
+pub(crate) async fn joined(client: &ApiClient, zone: &ZoneId) -> Result<(String, Checkpoint), Failure> {
+    let (name, validators) = pasture_node::joined_genesis(client, zone).await?;
+    Ok((name, Checkpoint::genesis(validators, 0, 0)))
 }
 
 /// Runs a validator of a folder that belongs to a network.

@@ -152,6 +152,9 @@ pub(crate) struct Context {
     /// The validators that its answers are checked against, as `pasture_light` encodes a set, in hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) validators: Option<String>,
+    /// What the network is reached with, peer to peer: a ticket without an invite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ticket: Option<String>,
 }
 
 /// The configuration file.
@@ -224,7 +227,7 @@ impl ConfigFile {
             self.before_dev = self.context.take();
         }
         self.context = Some(DEV_CONTEXT.into());
-        self.contexts.insert(DEV_CONTEXT.into(), Context { api_url: api_url.into(), validators });
+        self.contexts.insert(DEV_CONTEXT.into(), Context { api_url: api_url.into(), validators, ticket: None });
     }
     /// Removes it again, unless another local network has taken the name since.
     pub(crate) fn leave_dev(&mut self, api_url: &str) {
@@ -268,13 +271,22 @@ pub(crate) struct Target {
     pub(crate) context: Option<String>,
     /// The validators that its answers are checked against, if we know whom to trust.
     pub(crate) validators: Option<String>,
+    /// What it is reached with, if that is peer to peer.
+    pub(crate) ticket: Option<String>,
 }
 
 /// Flag, then environment, then file, then the default address.
 pub(crate) fn target(api_url: Option<&str>, context: Option<&str>, env: &Env, file: &ConfigFile) -> Result<Target, Failure> {
     let named = |name: &str| match file.contexts.get(name) {
-        Some(c) => Ok(Target { api_url: c.api_url.clone(), context: Some(name.into()), validators: c.validators.clone() }),
-        None if name == DEV_CONTEXT => Ok(Target { api_url: DEFAULT_API_URL.into(), context: Some(name.into()), validators: None }),
+        Some(c) => Ok(Target {
+            api_url: c.api_url.clone(),
+            context: Some(name.into()),
+            validators: c.validators.clone(),
+            ticket: c.ticket.clone(),
+        }),
+        None if name == DEV_CONTEXT => {
+            Ok(Target { api_url: DEFAULT_API_URL.into(), context: Some(name.into()), validators: None, ticket: None })
+        }
         None => Err(Failure::usage(format!("there is no context `{name}`"))
             .next("see which there are:  farm context list")
             .next(format!("or make it:  farm context create {name} --api-url URL"))),
@@ -282,8 +294,9 @@ pub(crate) fn target(api_url: Option<&str>, context: Option<&str>, env: &Env, fi
     // A bare address that a context has too is checked as that context's.
     let bare = |url: &str| {
         let api_url = url.trim_end_matches('/').to_string();
-        let validators = file.contexts.values().filter(|c| c.api_url == api_url).find_map(|c| c.validators.clone());
-        check_api_url(url).map(|()| Target { api_url, context: None, validators })
+        let known = || file.contexts.values().filter(|c| c.api_url == api_url);
+        let (validators, ticket) = (known().find_map(|c| c.validators.clone()), known().find_map(|c| c.ticket.clone()));
+        check_api_url(url).map(|()| Target { api_url, context: None, validators, ticket })
     };
     match (api_url, context, &env.api_url, &env.context, &file.context) {
         (Some(url), ..) => bare(url),
@@ -301,7 +314,7 @@ mod tests {
     fn file() -> ConfigFile {
         let mut f = ConfigFile { context: Some("a".into()), ..ConfigFile::default() };
         for name in ["a", "b"] {
-            f.contexts.insert(name.into(), Context { api_url: format!("http://{name}"), validators: None });
+            f.contexts.insert(name.into(), Context { api_url: format!("http://{name}"), validators: None, ticket: None });
         }
         f
     }

@@ -154,6 +154,7 @@ pages!(
     "not-final-yet",
     "not-found",
     "not-its-operator",
+    "not-joinable",
     "not-judged",
     "not-open",
     "not-renewed",

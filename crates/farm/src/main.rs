@@ -54,7 +54,10 @@ use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
 /// What a node logs unless FARM_LOG says otherwise: the storage engine warns when a store is new.
-const NODE_LOG: &str = "warn,commonware=error";
+const NODE_LOG: &str = "warn,commonware=error,iroh=off,iroh_relay=off,noq=off,noq_proto=off,noq_udp=off";
+
+/// The same of what does not run for long: whatever the library beneath has to say while it ends means nothing.
+const CLIENT_LOG: &str = "error,iroh=off,iroh_relay=off,noq=off,noq_proto=off,noq_udp=off";
 
 fn main() -> ExitCode {
     let mut env = Env::read();
@@ -91,6 +94,8 @@ fn work(cli: &Cli, env: Env, out: Output) -> Outcome {
         api_url: g.api_url.clone(),
         context: g.context.clone(),
         keyring: Arc::default(),
+        ticket: None,
+        door: Arc::default(),
     };
     if g.skip_verification {
         out.warn("! --skip-verification: nothing is checked that the network's gateway says");
@@ -99,7 +104,11 @@ fn work(cli: &Cli, env: Env, out: Output) -> Outcome {
         .enable_all()
         .build()
         .map_err(|e| Failure::new("runtime", format!("cannot start threads: {e}")))?;
-    let outcome = runtime.block_on(commands::dispatch(&app, &cli.command));
+    let outcome = runtime.block_on(async {
+        let outcome = commands::dispatch(&app, &cli.command).await;
+        app.close().await;
+        outcome
+    });
     // A question that nobody answered still waits for a line; it must not keep the process.
     runtime.shutdown_background();
     outcome
@@ -125,7 +134,7 @@ fn log_to_stderr(command: &Command, env: &Env) -> Result<(), Failure> {
     };
     let (default, json) = match long_running {
         Some(log) => (NODE_LOG, log_format(log.log_format, env)? == LogFormat::Json),
-        None => ("error", false),
+        None => (CLIENT_LOG, false),
     };
     let filter = EnvFilter::try_new(env.log.as_deref().unwrap_or(default))
         .map_err(|e| Failure::usage(format!("FARM_LOG: {e}")).next("write for example FARM_LOG=info"))?;

@@ -5,6 +5,7 @@
 //! do not wait for each other; a lost race for a number is tried once more. A network that goes away is waited for, and that is
 //! said; a transaction whose answer was lost is looked up by its id before it is sent again.
 
+use crate::backend;
 use crate::config::{ConfigFile, Env, Paths, Target, target};
 use crate::device::Right;
 use crate::exit::{Failure, LEDGER};
@@ -18,12 +19,14 @@ use crate::sealed::texts;
 use crate::words::plainly;
 use pasture_api::client::{HttpCall, LeaseClient};
 use pasture_api::{AccountView, ApiClient, ApiError, JobView, LeaseView, NetworkStatus, OrderView, Problem, TxResult, newcomer};
+use pasture_net::{Doorway, Path, Place, Ticket, Way};
 use pasture_rt::{Clock as _, SystemClock};
 use pasture_store::Vault;
 use pasture_store::sealed::ReaderKey;
 use pasture_types::tx::{Action, ENVELOPE_VERSION, Envelope, MAX_LANES, TxBody};
-use pasture_types::{AccountId, Amount, AssetId, Millis, OrderId, SigningKey, Timestamp, TxId};
+use pasture_types::{AccountId, Amount, AssetId, Millis, NodeId, OrderId, SigningKey, Timestamp, TxId};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// What a new account gets on a development network.
 pub(crate) const FIRST_CREDITS: Amount = Amount::credits(1_000);
@@ -31,6 +34,9 @@ pub(crate) const FIRST_CREDITS: Amount = Amount::credits(1_000);
 const VALID_FOR: Millis = Millis(600_000);
 /// The ledger's numbers for a sequence number that was used, and for one that is ahead.
 const SEQUENCE_CODES: [u16; 2] = [12, 13];
+/// How long is waited for a direct path to be found before it is said that there is none, and between two looks.
+const DIRECT_WITHIN: Duration = Duration::from_secs(2);
+const DIRECT_LOOK: Duration = Duration::from_millis(50);
 /// HTTP's word for "not now", which nothing was done after.
 const TOO_MANY: u16 = 429;
 /// HTTP's word for "there is none".
@@ -61,11 +67,19 @@ pub(crate) struct App {
     pub(crate) context: Option<String>,
     /// Our keys, once somebody needed one.
     pub(crate) keyring: Arc<OnceLock<Keyring>>,
+    /// The network that is being joined.
+    pub(crate) ticket: Option<Ticket>,
+    /// The way to nodes, once somebody needed it.
+    pub(crate) door: Arc<OnceLock<Doorway>>,
 }
 
 impl App {
     /// The network that is meant.
     pub(crate) fn target(&self) -> Result<Target, Failure> {
+        if let Some(ticket) = &self.ticket {
+            let api_url = Doorway::api_url(&ticket.zone);
+            return Ok(Target { api_url, context: None, validators: None, ticket: Some(ticket.to_text()) });
+        }
         let file = ConfigFile::load(&self.paths.config_file())?;
         target(self.api_url.as_deref(), self.context.as_deref(), &self.env, &file)
     }
@@ -96,9 +110,41 @@ impl App {
     pub(crate) fn vault(&self) -> Result<Vault, Failure> {
         self.keyring()?.vault(&self.paths)
     }
+    /// The same for a network that is reached with this ticket.
+    pub(crate) fn joining(&self, ticket: Ticket) -> Self {
+        Self { ticket: Some(ticket), api_url: None, context: None, door: Arc::default(), ..self.clone() }
+    }
+    /// What the network is reached with, if that is peer to peer.
+    pub(crate) fn network_ticket(&self) -> Result<Option<Ticket>, Failure> {
+        let Some(text) = self.target()?.ticket else { return Ok(None) };
+        let unreadable = |e| Failure::new("config", format!("the ticket of this context cannot be read: {e}"));
+        Ticket::parse(&text).map(Some).map_err(|e| unreadable(e).next("join again:  farm join TICKET"))
+    }
+    /// The way to nodes, where the network is reached peer to peer. Its endpoint lives as long as this process, under a key of its own.
+    fn door(&self) -> Result<Option<Doorway>, Failure> {
+        let Some(ticket) = self.network_ticket()? else { return Ok(None) };
+        if let Some(door) = self.door.get() {
+            return Ok(Some(door.clone()));
+        }
+        let door = backend::door_to(&ticket, SigningKey::from_seed(random()?))?;
+        // The gateway says where a machine is; who answers there has to be it.
+        let api = ApiClient::by(&self.target()?.api_url, Some(door.url()))?;
+        door.finding(move |node| {
+            let api = api.clone();
+            Box::pin(async move { Some(Place::parse(&api.place(&node).await.ok()?.address).ok()?.1) })
+        });
+        Ok(Some(self.door.get_or_init(|| door).clone()))
+    }
+    /// Ends what was opened to reach nodes.
+    pub(crate) async fn close(&self) {
+        if let Some(door) = self.door.get() {
+            door.close().await;
+        }
+    }
     /// A client of the network's API, which may not answer.
     pub(crate) fn client(&self) -> Result<ApiClient, Failure> {
-        let client = ApiClient::new(&self.target()?.api_url)?;
+        let door = self.door()?;
+        let client = ApiClient::by(&self.target()?.api_url, door.as_ref().map(Doorway::url))?;
         if !self.show_http {
             return Ok(client);
         }
@@ -142,6 +188,8 @@ pub(crate) struct Session {
     pub(crate) keyring: Keyring,
     /// Which lane of the account, or of a grant, is ours.
     pub(crate) lane: u8,
+    /// The way to nodes, where the network is reached peer to peer.
+    pub(crate) door: Option<Doorway>,
 }
 
 impl Session {
@@ -151,8 +199,8 @@ impl Session {
         let status = first_call(app.out, || api.status()).await?;
         let [chance] = random::<1>()?;
         let keyring = app.keyring()?.clone();
-        let (out, paths, key) = (app.out, app.paths.clone(), keyring.signer()?);
-        Ok(Self { out, api, status, paths, key, keyring, lane: chance % MAX_LANES })
+        let (out, paths, key, door) = (app.out, app.paths.clone(), keyring.signer()?, app.door()?);
+        Ok(Self { out, api, status, paths, key, keyring, lane: chance % MAX_LANES, door })
     }
     /// The same on another lane, for work beside this one's.
     pub(crate) fn beside(&self, number: u8) -> Self {
@@ -322,6 +370,19 @@ impl Session {
     /// The data plane of a lease of ours.
     pub(crate) fn lease_client(&self, lease: &LeaseView) -> LeaseClient {
         LeaseClient::new(self.api.clone(), self.key.clone(), lease.id, lease.node, now_ms).opening(texts(self.reader().ok()))
+    }
+
+    /// How a machine that was just called is reached, where that is peer to peer; a direct path has a moment to be found.
+    pub(crate) async fn path(&self, node: &NodeId) -> Option<Path> {
+        let door = self.door.as_ref()?;
+        let until = tokio::time::Instant::now() + DIRECT_WITHIN;
+        loop {
+            let path = door.path(node);
+            if path.is_some_and(|path| matches!(path.way, Way::Direct(_))) || tokio::time::Instant::now() >= until {
+                return path;
+            }
+            tokio::time::sleep(DIRECT_LOOK).await;
+        }
     }
 
     /// The names of jobs that we have records of.

@@ -6,6 +6,7 @@
 use crate::render::number::{count, credits, duration, each_second, per_hour};
 use pasture_api::data::Phase;
 use pasture_api::{AuditView, GpuAuditView, JobView, MemoryAuditView, OrderState, RelaxationView, SuspensionView};
+use pasture_net::{Path, Way};
 use pasture_types::credential::Assertion;
 use pasture_types::event::{ConfirmedBy, Settlement};
 use pasture_types::governance::PauseKind;
@@ -158,6 +159,24 @@ const fn ended(reason: &EndReason) -> &'static str {
 /// A machine by its provider and where it stands, as far as that is known.
 pub(crate) fn machine(provider: &str, region: &str) -> String {
     if region.is_empty() { provider.into() } else { format!("{provider} · {region}") }
+}
+
+/// How a machine is reached.
+pub(crate) fn path(path: Path) -> String {
+    let took = format!("{:.1} ms there and back", path.rtt.as_secs_f64() * 1_000.0);
+    match path.way {
+        Way::Direct(address) => format!("directly at {address}, {took}"),
+        Way::Relayed => format!("by a relay, {took}: the routers between let no direct path through, or none was found yet"),
+    }
+}
+
+/// The same for scripts.
+pub(crate) fn path_value(path: Path) -> serde_json::Value {
+    let direct = match path.way {
+        Way::Direct(address) => Some(address.to_string()),
+        Way::Relayed => None,
+    };
+    serde_json::json!({"direct": direct, "rtt_us": u64::try_from(path.rtt.as_micros()).unwrap_or(u64::MAX)})
 }
 
 /// Who confirmed the service, for a receipt. `name`: the watcher's, where it has one.

@@ -140,6 +140,8 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// A problem.
     async fn block(&self, height: Height) -> Result<Option<HeadView>, Problem>;
+    /// What the network began with, in the ledger's encoding.
+    fn genesis(&self) -> Vec<u8>;
     /// The value of a raw key of the state, or that there is none.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! does not try whether anybody listens; an address that failed is forgotten.
 
 use pasture_api::{ANNOUNCED_FOR, Problem};
+use pasture_net::{Endpoint, Place, Service};
 use pasture_types::{NodeId, Timestamp};
 use reqwest::Url;
 use std::collections::BTreeMap;
@@ -16,6 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(crate) const MAX_NODES: usize = 65_536;
 /// Longest address in bytes.
 const MAX_ADDRESS: usize = 256;
+/// The same of one that is called peer to peer: several addresses and relays.
+const MAX_PEER_ADDRESS: usize = 2_048;
 
 /// Which addresses are taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,25 +32,32 @@ pub(crate) enum Reach {
 /// The book. A lock and not a task of its own: each use is one look-up in memory.
 pub(crate) struct AddressBook {
     reach: Reach,
+    /// Who calls those that announce themselves peer to peer.
+    endpoint: Option<Endpoint>,
     entries: Mutex<BTreeMap<NodeId, Entry>>,
 }
 
 struct Entry {
     address: Url,
+    /// What it announced, if it is called peer to peer.
+    place: Option<String>,
     /// Until when it counts.
     until: Timestamp,
 }
 
 impl AddressBook {
-    pub(crate) const fn new(reach: Reach) -> Self {
-        Self { reach, entries: Mutex::new(BTreeMap::new()) }
+    pub(crate) const fn new(reach: Reach, endpoint: Option<Endpoint>) -> Self {
+        Self { reach, endpoint, entries: Mutex::new(BTreeMap::new()) }
     }
     fn entries(&self) -> MutexGuard<'_, BTreeMap<NodeId, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// Enters, replaces or renews a node's address; whether it is news.
     pub(crate) fn set(&self, node: NodeId, address: &str, now: Timestamp) -> Result<bool, Problem> {
-        let address = parse(address, self.reach)?;
+        let (address, place) = match Place::is_meant(address) {
+            true => (self.peer(&node, address)?, Some(address.to_owned())),
+            false => (parse(address, self.reach)?, None),
+        };
         let mut entries = self.entries();
         if entries.len() >= MAX_NODES && !entries.contains_key(&node) {
             // A full book is the time to look for those that left; between, each is looked at when it is asked for.
@@ -56,9 +66,27 @@ impl AddressBook {
                 return Err(Problem::unavailable(format!("this gateway already serves {MAX_NODES} nodes: announce to another one")));
             }
         }
-        let entry = Entry { address: address.clone(), until: now.plus(ANNOUNCED_FOR) };
+        let entry = Entry { address: address.clone(), place: place.clone(), until: now.plus(ANNOUNCED_FOR) };
         let before = entries.insert(node, entry);
-        Ok(before.is_none_or(|e| e.until <= now || e.address != address))
+        Ok(before.is_none_or(|e| e.until <= now || e.address != address || e.place != place))
+    }
+    /// The URL of a node that is called peer to peer; where it is goes to the endpoint.
+    fn peer(&self, node: &NodeId, address: &str) -> Result<Url, Problem> {
+        let wrong = |why: String| Problem::bad_request(format!("this cannot be a node's address: {why}"));
+        let endpoint = self.endpoint.as_ref().ok_or_else(|| wrong("this gateway calls nobody peer to peer".into()))?;
+        if address.len() > MAX_PEER_ADDRESS {
+            return Err(wrong("it is too long".into()));
+        }
+        let (named, place) = Place::parse(address).map_err(|e| wrong(e.to_string()))?;
+        if named != *node {
+            return Err(wrong("it names another node".into()));
+        }
+        endpoint.learn(node, &place);
+        Url::parse(&Service::Node.url(node)).map_err(|e| wrong(e.to_string()))
+    }
+    /// What a node announced that is called peer to peer.
+    pub(crate) fn place(&self, node: &NodeId, now: Timestamp) -> Option<String> {
+        self.entries().get(node).filter(|e| now < e.until)?.place.clone()
     }
     pub(crate) fn get(&self, node: &NodeId, now: Timestamp) -> Option<Url> {
         self.entries().get(node).filter(|e| now < e.until).map(|e| e.address.clone())
@@ -144,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_failed_address_is_forgotten_but_not_its_successor() {
-        let book = AddressBook::new(Reach::Loopback);
+        let book = AddressBook::new(Reach::Loopback, None);
         let (node, now) = (NodeId([1; 32]), Timestamp(5));
         book.set(node, "http://127.0.0.1:1", now).unwrap();
         let old = book.get(&node, now).unwrap();
@@ -158,7 +186,7 @@ mod tests {
 
     #[test]
     fn an_address_lives_as_long_as_it_is_renewed() {
-        let book = AddressBook::new(Reach::Loopback);
+        let book = AddressBook::new(Reach::Loopback, None);
         let node = NodeId([1; 32]);
         let at = |ms| Timestamp(ANNOUNCED_FOR.0 + ms);
         assert!(book.set(node, "http://127.0.0.1:1", Timestamp(0)).unwrap());

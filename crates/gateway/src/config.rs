@@ -1,5 +1,7 @@
 //! How a gateway is set up.
 
+use pasture_net::{Doorway, Endpoint, Gate, Ticket};
+use pasture_types::ZoneId;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -39,6 +41,28 @@ pub struct GatewayOptions {
     pub finality_deadline: Duration,
     /// How long open requests may take to end at a stop.
     pub shutdown_deadline: Duration,
+    /// Where it also serves and how it calls nodes: peer to peer. Without, by addresses only.
+    pub peers: Option<Peers>,
+}
+
+/// What makes a gateway reachable from anywhere, and machines behind NATs reachable for it.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    /// Its endpoint.
+    pub endpoint: Endpoint,
+    /// The way through it for HTTP.
+    pub door: Doorway,
+    /// The network that its tickets are for.
+    pub zone: ZoneId,
+}
+
+impl Peers {
+    /// What a machine needs to reach this network through this gateway.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        let gate = Gate { node: self.endpoint.node(), direct: self.endpoint.place().direct };
+        Ticket { zone: self.zone, gates: vec![gate], relays: self.endpoint.relays(), invite: None }
+    }
 }
 
 /// Settings that make no sense.
@@ -66,6 +90,7 @@ impl GatewayOptions {
             keep_alive: KEEP_ALIVE,
             finality_deadline: FINALITY_DEADLINE,
             shutdown_deadline: SHUTDOWN_DEADLINE,
+            peers: None,
         }
     }
 

@@ -42,13 +42,15 @@ const RESPONSE_HEADERS: [HeaderName; 5] = [
     HeaderName::from_static(data::LENGTH_HEADER),
 ];
 
+/// The same for one that is called peer to peer: by a relay, perhaps.
+const PEER_DEADLINE: Duration = Duration::from_secs(12);
+
 /// The client that calls nodes. It has no deadline for answers: logs and events last as long as their job.
-pub(crate) fn client() -> Result<Client, reqwest::Error> {
-    Client::builder()
-        .no_proxy()
+pub(crate) fn client(door: Option<&str>) -> Result<Client, reqwest::Error> {
+    pasture_api::door::http(door)?
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
-        .connect_timeout(CONNECT_DEADLINE)
+        .connect_timeout(if door.is_some() { PEER_DEADLINE } else { CONNECT_DEADLINE })
         .pool_idle_timeout(IDLE)
         .tcp_nodelay(true)
         .build()

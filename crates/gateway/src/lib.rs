@@ -29,6 +29,6 @@ mod server;
 mod streams;
 
 pub use backend::{Backend, BlockEvents, ExportStream};
-pub use config::{GatewayOptions, OptionsError};
+pub use config::{GatewayOptions, OptionsError, Peers};
 pub use error::GatewayError;
 pub use server::{Addresses, Gateway};

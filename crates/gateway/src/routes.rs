@@ -17,9 +17,11 @@ use axum::{Json, Router, middleware};
 use bytes::Bytes;
 use pasture_api::auth::{self, AuthError};
 use pasture_api::{
-    AccountView, AuditDetail, CheckView, EpochView, ExplainView, GrantView, HeadView, JobView, LeaseView, NetworkStatus, NodeAddress,
-    NodeView, OfferView, OrderView, Problem, ProposalView, StateValue, TransactionView, TxResult, ValidatorsView,
+    AccountView, AuditDetail, CheckView, EpochView, ExplainView, GenesisView, GrantView, HeadView, JobView, LeaseView, NetworkStatus,
+    NodeAddress, NodeView, OfferView, OrderView, PathView, PlaceView, Problem, ProposalView, StateValue, TicketView, TransactionView,
+    TxResult, ValidatorsView,
 };
+use pasture_net::Way;
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::{Envelope, MAX_TX_BYTES};
 use pasture_types::{AccountId, GrantId, Height, LeaseId, NodeId, OrderId, PublicKey, TxId, codec};
@@ -30,7 +32,7 @@ type Shared = State<Arc<App>>;
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let views: [(&'static str, MethodRouter<Arc<App>>); 24] = [
+    let views: [(&'static str, MethodRouter<Arc<App>>); 27] = [
         ("/healthz", get(healthz)),
         ("/readyz", get(readyz)),
         ("/metrics", get(show_metrics)),
@@ -46,6 +48,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         ("/v1/nodes/{id}", get(node)),
         ("/v1/nodes/{id}/leases", get(node_leases)),
         ("/v1/nodes/{id}/address", put(announce)),
+        ("/v1/nodes/{id}/place", get(place)),
+        ("/v1/genesis", get(genesis)),
+        ("/v1/ticket", get(ticket)),
         ("/v1/offers", get(offers)),
         ("/v1/orders/{id}", get(order)),
         ("/v1/leases/{id}", get(lease)),
@@ -189,6 +194,28 @@ async fn announce(State(app): Shared, Arg(id): Arg<NodeId>, headers: HeaderMap, 
         tracing::info!(node = %id.short(), address = announced.address, "a node is connected");
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Where a node can be called peer to peer, as it announced it here.
+async fn place(State(app): Shared, Arg(id): Arg<NodeId>) -> Answer<PlaceView> {
+    let address = app.book.place(&id, app.now()).ok_or_else(|| Problem::not_found("place"))?;
+    let path = app.options.peers.as_ref().and_then(|peers| peers.endpoint.path(&id)).map(|path| PathView {
+        direct: match path.way {
+            Way::Direct(address) => Some(address.to_string()),
+            Way::Relayed => None,
+        },
+        rtt_us: u64::try_from(path.rtt.as_micros()).unwrap_or(u64::MAX),
+    });
+    Ok(Json(PlaceView { address, path }))
+}
+
+async fn genesis(State(app): Shared) -> Answer<GenesisView> {
+    Ok(Json(GenesisView { genesis: hex::encode(app.backend.genesis()) }))
+}
+
+async fn ticket(State(app): Shared) -> Answer<TicketView> {
+    let peers = app.options.peers.as_ref().ok_or_else(|| Problem::not_found("ticket"))?;
+    Ok(Json(TicketView { ticket: peers.ticket().to_text() }))
 }
 
 async fn offers(State(app): Shared) -> Answer<Vec<OfferView>> {

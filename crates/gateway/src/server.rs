@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::routes;
 use crate::streams::StreamSlots;
 use axum::Router;
+use pasture_net::Service;
 use pasture_rt::{Clock, Shutdown, ShutdownToken, TaskHandle, TaskKind};
 use pasture_types::{NodeId, Timestamp};
 use std::io;
@@ -65,6 +66,7 @@ pub struct Gateway {
 #[derive(Clone)]
 pub struct Addresses {
     book: Arc<AddressBook>,
+    door: Option<String>,
     clock: Arc<dyn Clock>,
 }
 
@@ -75,6 +77,11 @@ impl std::fmt::Debug for Addresses {
 }
 
 impl Addresses {
+    /// The way to those of them that are called peer to peer.
+    #[must_use]
+    pub fn door(&self) -> Option<String> {
+        self.door.clone()
+    }
     /// The base URL of a node's data plane; `None` if it has not announced one of late.
     #[must_use]
     pub fn of(&self, node: &NodeId) -> Option<String> {
@@ -104,15 +111,16 @@ impl Gateway {
             _ => GatewayError::Bind { listen, source },
         })?;
         let reach = if options.allow_remote_addresses { Reach::Anywhere } else { Reach::Loopback };
-        let book = Arc::new(AddressBook::new(reach));
-        let addresses = Addresses { book: Arc::clone(&book), clock: Arc::clone(&clock) };
+        let book = Arc::new(AddressBook::new(reach, options.peers.as_ref().map(|peers| peers.endpoint.clone())));
+        let door = options.peers.as_ref().map(|peers| peers.door.url().to_owned());
+        let addresses = Addresses { book: Arc::clone(&book), door, clock: Arc::clone(&clock) };
         let app = Arc::new(App {
             book: Arc::clone(&book),
             metrics: Metrics::default(),
             streams: StreamSlots::new(options.max_streams),
             checks: Semaphore::new(CHECKS),
             exports: Arc::new(Semaphore::new(EXPORTS)),
-            nodes: forward::client().map_err(GatewayError::Client)?,
+            nodes: forward::client(options.peers.as_ref().map(|peers| peers.door.url())).map_err(GatewayError::Client)?,
             options,
             backend,
             clock,
@@ -147,10 +155,17 @@ impl Gateway {
 
 async fn serve(listener: BoundedListener, app: Arc<App>, cut: Shutdown) {
     let (stop, deadline) = (app.stop.clone(), app.options.shutdown_deadline);
+    let arrivals = app.options.peers.as_ref().map(|peers| peers.endpoint.arrivals(Service::Api));
     let router: Router = routes::router(app);
-    let asked = stop.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move { asked.requested().await });
-    let mut server = std::pin::pin!(server.into_future());
+    let (asked, asked_too) = (stop.clone(), stop.clone());
+    let server = axum::serve(listener, router.clone()).with_graceful_shutdown(async move { asked.requested().await });
+    // The endpoint has limits of its own, and whoever opened it closes it.
+    let peers = async {
+        if let Some(arrivals) = arrivals {
+            let _ = axum::serve(arrivals, router).with_graceful_shutdown(async move { asked_too.requested().await }).await;
+        }
+    };
+    let mut server = std::pin::pin!(async { tokio::join!(server.into_future(), peers) });
     let too_late = async {
         stop.requested().await;
         tokio::time::sleep(deadline).await;

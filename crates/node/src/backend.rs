@@ -326,6 +326,10 @@ impl Backend for NodeBackend {
         self.chain.status().entries as u64
     }
 
+    fn genesis(&self) -> Vec<u8> {
+        pasture_types::codec::encode(&self.genesis)
+    }
+
     async fn head(&self) -> Result<HeadView, Problem> {
         let snapshot = self.snapshot()?;
         let height = snapshot.height();

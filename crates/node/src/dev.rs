@@ -8,8 +8,9 @@ use crate::gpus::GpuOffer;
 use crate::local::{self, Fleet, LocalProvider, LocalValidator, MAX_LOCAL_VALIDATORS, Machines, Others};
 use crate::up::{OfferLimits, UpOptions, UpReady, half_of, up};
 use crate::validator::{Validator, ValidatorOptions};
-use crate::{Failpoint, NodeError};
+use crate::{Failpoint, NodeError, PublicOptions};
 use pasture_light::ValidatorSet;
+use pasture_net::Ticket;
 use pasture_provider::{MissingDeposit, ProductEngine, VolumeOptions};
 use pasture_rt::{Shutdown, ShutdownToken, SystemClock};
 use pasture_store::{DataDir, keys};
@@ -36,6 +37,8 @@ pub struct DevOptions {
     pub data: PathBuf,
     /// Where the gateway listens.
     pub listen: SocketAddr,
+    /// How machines elsewhere reach it peer to peer, if they shall.
+    pub public: Option<PublicOptions>,
     /// Socket of the container engine; `None` looks in the usual places.
     pub engine_socket: Option<PathBuf>,
     /// How many validators it has.
@@ -71,6 +74,8 @@ pub struct DevReady {
     pub api_url: String,
     /// The zone.
     pub zone: ZoneId,
+    /// What a machine elsewhere needs to join it, if it lets others in.
+    pub ticket: Option<Ticket>,
     /// Its validators, for clients that check answers.
     pub trusted: ValidatorSet,
     /// Those that run in processes of their own.
@@ -93,7 +98,8 @@ pub async fn dev(options: DevOptions, shutdown: ShutdownToken, ready: oneshot::S
         0 | 1 => Others::none(),
         count => Others::start(&options.program, dir.path(), count).await?,
     };
-    let own = ValidatorOptions { failpoint: options.failpoint.clone(), ..ValidatorOptions::new(options.listen) };
+    let own =
+        ValidatorOptions { failpoint: options.failpoint.clone(), public: options.public.clone(), ..ValidatorOptions::new(options.listen) };
     let validator = Validator::start(dir.path(), own).await?;
     let outcome = tokio::select! {
         ended = with_provider(&options, &validator, others.validators.clone(), shutdown, ready) => ended,
@@ -119,7 +125,8 @@ async fn with_provider(
     ready: oneshot::Sender<DevReady>,
 ) -> Result<(), NodeError> {
     let (api_url, trusted) = (validator.api_url(), validator.trusted().clone());
-    let network = DevReady { api_url, zone: validator.zone(), trusted, others, provider: None, providers: vec![] };
+    let network =
+        DevReady { api_url, zone: validator.zone(), ticket: validator.ticket(), trusted, others, provider: None, providers: vec![] };
     if options.providers == 0 {
         // Nobody waiting for it is no error.
         let _ = ready.send(network);
@@ -131,33 +138,9 @@ async fn with_provider(
     }
     let resources = shares(options).await;
     let announce_to: Vec<String> = network.others.iter().map(|other| other.api_url.clone()).collect();
-    let data = options.data.join("provider");
-    let provider = UpOptions {
-        account_key: keys::load_or_create(&data.join("account.key"))?,
-        data,
-        api_url: network.api_url.clone(),
-        announce_to: announce_to.clone(),
-        engine_socket: options.engine_socket.clone(),
-        resources: resources.clone(),
-        rates: None,
-        gpus: options.gpus.clone(),
-        product_engine: options.product_engine.clone(),
-        memory_engine: None,
-        gpu_rate: None,
-        region: options.region.clone(),
-        // A playground: rentals by the month can be tried out as well.
-        limits: OfferLimits { price_lock: DEV_PRICE_LOCK, ..OfferLimits::default() },
-        volumes: options.volumes,
-        name: "this machine".into(),
-        missing_deposit: MissingDeposit::Post,
-        declared_percent: if options.audits { DEV_DECLARED_PERCENT } else { 100 },
-        image_bytes: options.image_bytes,
-        priority: Priority::Usual,
-        may_leave: false,
-        stop_jobs: options.stop_jobs,
-        failpoint: options.failpoint.clone(),
-    };
-    let (stop, (is_up, up_ready)) = (Shutdown::new(), oneshot::channel());
+    let provider = own_machine(options, &network.api_url, &announce_to, resources.clone())?;
+    let stop = Shutdown::new();
+    let (is_up, up_ready) = oneshot::channel();
     let running = up(provider, stop.token(), is_up);
     tokio::pin!(running);
     let provider = tokio::select! {
@@ -190,6 +173,37 @@ async fn with_provider(
     stop.trigger();
     let (ended, ()) = tokio::join!(running, machines.stop());
     ended
+}
+
+/// The machine that this process offers.
+fn own_machine(options: &DevOptions, api_url: &str, announce_to: &[String], resources: Option<Resources>) -> Result<UpOptions, NodeError> {
+    let data = options.data.join("provider");
+    Ok(UpOptions {
+        account_key: keys::load_or_create(&data.join("account.key"))?,
+        data,
+        api_url: api_url.into(),
+        ticket: None,
+        announce_to: announce_to.to_vec(),
+        engine_socket: options.engine_socket.clone(),
+        resources,
+        rates: None,
+        gpus: options.gpus.clone(),
+        product_engine: options.product_engine.clone(),
+        memory_engine: None,
+        gpu_rate: None,
+        region: options.region.clone(),
+        // A playground: rentals by the month can be tried out as well.
+        limits: OfferLimits { price_lock: DEV_PRICE_LOCK, ..OfferLimits::default() },
+        volumes: options.volumes,
+        name: "this machine".into(),
+        missing_deposit: MissingDeposit::Post,
+        declared_percent: if options.audits { DEV_DECLARED_PERCENT } else { 100 },
+        image_bytes: options.image_bytes,
+        priority: Priority::Usual,
+        may_leave: false,
+        stop_jobs: options.stop_jobs,
+        failpoint: options.failpoint.clone(),
+    })
 }
 
 /// What each provider offers: an equal part of what they offer together.

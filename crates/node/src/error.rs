@@ -17,6 +17,9 @@ pub enum NodeError {
     /// The API's server.
     #[error(transparent)]
     Gateway(#[from] pasture_gateway::GatewayError),
+    /// The way to other nodes.
+    #[error("peer to peer: {0}")]
+    Net(#[from] pasture_net::NetError),
     /// The provider agent.
     #[error("provider: {0}")]
     Provider(#[from] pasture_provider::ProviderError),

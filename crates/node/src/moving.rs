@@ -12,7 +12,7 @@
 //! engine go on where they were, so that no vote of before contradicts one of after.
 //! The engine's state root is *not* kept: it depends on the history of the store. What is kept is the digest of the entries.
 
-use crate::zone::{BASE, GENESIS, LocalBase, LocalZone, NETWORK, OPERATOR_KEY, VALIDATOR_KEY, read_genesis, trusted_by};
+use crate::zone::{BASE, GENESIS, LocalBase, LocalZone, MAX_GENESIS_BYTES, NETWORK, OPERATOR_KEY, VALIDATOR_KEY, read_genesis, trusted_by};
 use crate::{NetworkFile, NodeError, checkpoint};
 use pasture_chain::{Base, Certified, Entries, Header, Identity, Snapshot, Validator, stored_state};
 use pasture_light::{Checkpoint, HEADER_SIZE, Handover, ValidatorSet};
@@ -27,8 +27,6 @@ use std::path::Path;
 
 /// Bytes between two reports of progress, and of the buffers.
 const STEP: usize = 1 << 20;
-/// Largest genesis in a file.
-const MAX_GENESIS_BYTES: usize = 1 << 20;
 
 /// Terms of the engine between the exported block's and the first one that goes on from it: votes of the block's own term and the next may be
 /// on their way when the network is stopped, and of more if it was exported while it ran. A day and a half of an idle network; few enough to look

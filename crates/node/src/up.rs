@@ -8,9 +8,11 @@ use crate::engine::{self, Priority};
 use crate::gpus::{self, GpuOffer, look_at_gpus};
 use crate::leave::{Left, depart, remove};
 use crate::link::ApiLink;
+use crate::public::{door_of, endpoint_of};
 use crate::{Failpoint, NodeError};
 use pasture_api::data::HeldGpu;
 use pasture_api::{ApiClient, DepositView, newcomer};
+use pasture_net::{Doorway, Endpoint, Ticket};
 use pasture_provider::{
     Gpus, MemoryEngine, MissingDeposit, Options, Paused, ProductEngine, Provider, ShutdownMode, VolumeOptions, pause_stopped,
 };
@@ -22,6 +24,7 @@ use pasture_types::{Amount, AssetId, Millis, NodeId, Resources, SigningKey, Time
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Test credits that a new provider takes for its deposit, in a development zone.
@@ -35,13 +38,20 @@ const IMAGE_BYTES: RangeInclusive<u64> = 4 << 30..=50 << 30;
 /// Most disk that is offered unless said otherwise.
 const MAX_DISK: u64 = 20 << 30;
 
+/// The machine's key, in its directory.
+const NODE_KEY: &str = "node.key";
+/// How long a start waits for a relay.
+const ONLINE: Duration = Duration::from_secs(5);
+
 /// What a provider needs to join.
 #[derive(Clone)]
 pub struct UpOptions {
     /// Its directory.
     pub data: PathBuf,
-    /// Base URL of the gateway.
+    /// Base URL of the gateway; with a ticket, what it is called here.
     pub api_url: String,
+    /// What the network is reached with peer to peer; without, by `api_url` alone.
+    pub ticket: Option<Ticket>,
     /// Further gateways that are told where the machine is, so that their validators can watch its capacity checks.
     pub announce_to: Vec<String>,
     /// Socket of the container engine; `None` looks in the usual places.
@@ -175,9 +185,10 @@ pub async fn leave(
     let runtime = engine::connect(options.engine_socket.as_deref(), &options.data.join("runtime"), options.priority).await?;
     let now = Timestamp(SystemClock.now_ms());
     pause_stopped(&options.data.join("provider"), Some(Paused { since: now, end_by: None }))?;
-    let client = ApiClient::new(&options.api_url)?;
+    let way = Way::open(&options).await?;
+    let client = way.client.clone();
     let data = options.data.clone();
-    let (provider, _) = start(options, None, runtime, &client).await?;
+    let (provider, _) = start(options, None, runtime, &way).await?;
     let machine = provider.handle();
     match shutdown.guard(depart(&machine, &client, terms, &tell)).await {
         Some(Ok(left)) => Ok(Some(remove(provider, &data, left).await)),
@@ -205,7 +216,8 @@ pub async fn up_with(
     let capabilities = runtime.probe().await?;
     // The engine mounts folders of it by their full path.
     options.data = std::path::absolute(&options.data).map_err(|e| NodeError::Options(format!("{}: {e}", options.data.display())))?;
-    let client = ApiClient::new(&options.api_url)?;
+    let way = Way::open(&options).await?;
+    let client = way.client.clone();
     let (data, stop_jobs, may_leave) = (options.data.clone(), options.stop_jobs, options.may_leave);
     let gpus = match &options.gpus {
         Some(offer) => Some(look_at_gpus(offer, &options.data).await?),
@@ -213,7 +225,7 @@ pub async fn up_with(
     };
     gpus::attachable(gpus.as_ref(), &capabilities)?;
     let devices = gpus.as_ref().map_or_else(Vec::new, |g| g.devices().to_vec());
-    let (running, (resources, rates)) = start(options, gpus, runtime, &client).await?;
+    let (running, (resources, rates)) = start(options, gpus, runtime, &way).await?;
     let machine = running.handle();
     let closing = Shutdown::new();
     let mut control = control::start(machine.clone(), client.base(), &data, may_leave, closing.token())?;
@@ -241,6 +253,7 @@ pub async fn up_with(
                 closing.trigger();
                 drop(control);
                 let left = remove(running, &data, left).await;
+                way.close().await;
                 order.conclude(Answer::Left { left: Box::new(left) }).await;
                 return Ok(());
             }
@@ -252,7 +265,45 @@ pub async fn up_with(
     closing.trigger();
     let mode = if stop_jobs { ShutdownMode::Drain } else { ShutdownMode::Detach };
     running.shutdown(mode).await;
+    way.close().await;
     Ok(())
+}
+
+/// How the machine reaches its network, and is reached.
+struct Way {
+    client: ApiClient,
+    endpoint: Option<Endpoint>,
+    door: Option<Doorway>,
+    /// Ends the endpoint, when nothing needs it any more.
+    closing: Shutdown,
+}
+
+impl Way {
+    async fn open(options: &UpOptions) -> Result<Self, NodeError> {
+        let closing = Shutdown::new();
+        let Some(ticket) = &options.ticket else {
+            return Ok(Self { client: ApiClient::new(&options.api_url)?, endpoint: None, door: None, closing });
+        };
+        let key = keys::load_or_create(&options.data.join(NODE_KEY))?;
+        let endpoint = endpoint_of(ticket, key, closing.token()).await?;
+        // What it announces first shall hold its relay; where none answers it is still reached directly.
+        if tokio::time::timeout(ONLINE, endpoint.online()).await.is_err() {
+            tracing::warn!("no relay of the network answers: machines elsewhere may not reach this one");
+        }
+        let door = door_of(&endpoint, closing.token())?;
+        Ok(Self { client: ApiClient::by(&options.api_url, Some(door.url()))?, endpoint: Some(endpoint), door: Some(door), closing })
+    }
+
+    fn door(&self) -> Option<&str> {
+        self.door.as_ref().map(Doorway::url)
+    }
+
+    async fn close(self) {
+        self.closing.trigger();
+        if let Some(endpoint) = self.endpoint {
+            endpoint.close().await;
+        }
+    }
 }
 
 /// Starts the provider: what it offers, and at which prices.
@@ -260,9 +311,9 @@ async fn start(
     options: UpOptions,
     gpus: Option<Gpus>,
     runtime: Arc<dyn Runtime>,
-    client: &ApiClient,
+    way: &Way,
 ) -> Result<(Provider, (Resources, Rates)), NodeError> {
-    let clock = Arc::new(SystemClock);
+    let (clock, client) = (Arc::new(SystemClock), &way.client);
     // Opens the account with test credits where there are any; elsewhere, or where none are wanted, it begins without.
     if options.missing_deposit == MissingDeposit::Post {
         let now = Timestamp(clock.now_ms());
@@ -276,7 +327,7 @@ async fn start(
         gpus::add(&mut offer, gpus, options.gpu_rate.unwrap_or(gpus::SUGGESTED_GPU_RATE))?;
     }
     let offered = (offer.resources.clone(), offer.rates.clone());
-    let node_key = keys::load_or_create(&options.data.join("node.key"))?;
+    let node_key = keys::load_or_create(&options.data.join(NODE_KEY))?;
     let image_bytes = match options.image_bytes {
         Some(bytes) => bytes,
         None => image_limit(pasture_provider::detect(&options.data).await.resources.disk_bytes),
@@ -290,7 +341,8 @@ async fn start(
     provider.declared_percent = options.declared_percent;
     provider.volumes = options.volumes;
     provider.max_images_bytes = image_bytes;
-    let also = options.announce_to.iter().map(|url| ApiClient::new(url)).collect::<Result<Vec<_>, _>>()?;
+    provider.endpoint = way.endpoint.clone();
+    let also = options.announce_to.iter().map(|url| ApiClient::by(url, way.door())).collect::<Result<Vec<_>, _>>()?;
     let running = Provider::start(provider, Arc::new(ApiLink::new(client.clone(), also)), runtime, clock).await?;
     Ok((running, offered))
 }

@@ -7,12 +7,14 @@ use crate::accuse::Accuser;
 use crate::backend::NodeBackend;
 use crate::checkpoint::anchor_in;
 use crate::machine;
+use crate::public::{Public, PublicOptions};
 use crate::witness::Witness;
 use crate::zone::{LocalZone, VALIDATOR_KEY, trusted_by};
 use crate::{Failpoint, NodeError};
 use pasture_chain::{Chain, History, Join, Limits, OnJoin, Options};
 use pasture_gateway::{Gateway, GatewayOptions};
 use pasture_light::ValidatorSet;
+use pasture_net::Ticket;
 use pasture_rt::{Clock, Shutdown, SystemClock};
 use pasture_types::{NodeId, ZoneId};
 use std::net::SocketAddr;
@@ -29,6 +31,8 @@ pub struct ValidatorOptions {
     pub listen: SocketAddr,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
+    /// How others reach it peer to peer, if they shall.
+    pub public: Option<PublicOptions>,
     /// For kill tests.
     pub failpoint: Option<Failpoint>,
     /// How it comes to today's state if it has no blocks. `None`: by state if the genesis does not name it, which then is no news to it, or
@@ -44,7 +48,7 @@ impl ValidatorOptions {
     /// On the system's clock, keeping all blocks.
     #[must_use]
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, clock: Arc::new(SystemClock), failpoint: None, join: None, on_join: None, keep_blocks: None }
+        Self { listen, clock: Arc::new(SystemClock), public: None, failpoint: None, join: None, on_join: None, keep_blocks: None }
     }
 }
 
@@ -52,6 +56,7 @@ impl ValidatorOptions {
 pub struct Validator {
     chain: Chain,
     gateway: Gateway,
+    public: Option<Public>,
     shutdown: Shutdown,
     trusted: ValidatorSet,
     key: NodeId,
@@ -63,7 +68,7 @@ impl Validator {
     /// # Errors
     /// A damaged directory, one that is in use, or a port that is taken.
     pub async fn start(dir: &Path, options: ValidatorOptions) -> Result<Self, NodeError> {
-        let ValidatorOptions { listen, clock, failpoint, join, on_join, keep_blocks } = options;
+        let ValidatorOptions { listen, clock, public, failpoint, join, on_join, keep_blocks } = options;
         let zone = LocalZone::load_or_create(dir, clock.as_ref())?;
         let (trusted, key) = (trusted_by(&zone.genesis)?, NodeId(zone.identity.public_key()));
         let founder = zone.genesis.validators.iter().any(|v| v.key == key.0);
@@ -98,24 +103,39 @@ impl Validator {
         let (zone_id, operator) = (zone.genesis.zone(), zone.operator.clone());
         let backend = Arc::new(NodeBackend::new(chain.clone(), zone, Arc::clone(&clock)));
         backend.feed(shutdown.token());
-        let gateway = match Gateway::start(GatewayOptions::new(listen), backend, Arc::clone(&clock), shutdown.token()).await {
-            Ok(gateway) => gateway,
-            Err(e) => {
+        let serving = async {
+            let public = match public {
+                Some(public) => Some(Public::open(dir, &public, zone_id).await?),
+                None => None,
+            };
+            let peers = public.as_ref().map(Public::peers);
+            let options = GatewayOptions { allow_remote_addresses: false, peers, ..GatewayOptions::new(listen) };
+            let gateway = Gateway::start(options, backend, Arc::clone(&clock), shutdown.token()).await?;
+            Ok::<_, NodeError>((gateway, public))
+        };
+        let (gateway, public) = match serving.await {
+            Ok(serving) => serving,
+            Err(error) => {
                 chain.shutdown(CHAIN_DEADLINE).await?;
-                return Err(e.into());
+                return Err(error);
             }
         };
         let signs = pasture_store::keys::load_or_create(&dir.join(VALIDATOR_KEY))?;
         let witness = Witness::new(chain.clone(), gateway.addresses().clone(), (signs, operator), zone_id, clock);
         let (stop, watching) = (shutdown.token(), witness.run());
         pasture_rt::spawn(pasture_rt::TaskKind::Audit, async move { stop.guard(watching).await });
-        Ok(Self { chain, gateway, shutdown, trusted, key })
+        Ok(Self { chain, gateway, public, shutdown, trusted, key })
     }
 
     /// Base URL of the API.
     #[must_use]
     pub fn api_url(&self) -> String {
         format!("http://{}", self.gateway.local_addr())
+    }
+    /// What a machine elsewhere needs to reach the network through this node; `None` if nobody is let in.
+    #[must_use]
+    pub fn ticket(&self) -> Option<Ticket> {
+        self.public.as_ref().map(Public::ticket)
     }
     /// The zone's id.
     #[must_use]
@@ -159,6 +179,9 @@ impl Validator {
     pub async fn stop(self) -> Result<(), NodeError> {
         self.shutdown.trigger();
         self.gateway.ended().await;
+        if let Some(public) = self.public {
+            public.close().await;
+        }
         self.chain.shutdown(CHAIN_DEADLINE).await.map_err(NodeError::from)
     }
 }

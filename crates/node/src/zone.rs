@@ -42,7 +42,7 @@ pub(crate) const NETWORK: &str = "zone/network.toml";
 /// Whom a validator that joins by state knows besides the founders, within a data directory.
 pub(crate) const CHECKPOINT: &str = "zone/checkpoint";
 /// Largest genesis.
-const MAX_GENESIS_BYTES: usize = 1 << 20;
+pub(crate) const MAX_GENESIS_BYTES: usize = 1 << 20;
 
 /// A zone of which a validator runs here.
 pub struct LocalZone {

@@ -42,6 +42,8 @@ pub struct Options {
     pub provider_lane: u8,
     /// Where the data plane listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where it can be called peer to peer, if it can: then that is what it announces.
+    pub endpoint: Option<pasture_net::Endpoint>,
     /// Exactly what is offered, and at which price.
     pub offer: OfferTerms,
     /// The GPUs that are assigned to leases, if it offers some.
@@ -97,6 +99,7 @@ impl Options {
             provider_name,
             provider_lane: 32,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            endpoint: None,
             offer,
             gpus: None,
             product_engine: None,

@@ -45,7 +45,10 @@ const STOP_GRACE: Millis = Millis(10_000);
 
 /// The data plane's address as the gateway is told it, signed.
 pub(crate) fn announcement(ctx: &Context, address: SocketAddr) -> NodeAddress {
-    let address = format!("http://{address}");
+    let address = match &ctx.options.endpoint {
+        Some(endpoint) => endpoint.place().with_node(&ctx.node),
+        None => format!("http://{address}"),
+    };
     let path = NodeAddress::signed_path(&ctx.node, &address);
     let authorization = auth::authorize(&ctx.options.node_key, "PUT", &path, &ctx.node, ctx.clock.now_ms());
     NodeAddress { address, authorization }

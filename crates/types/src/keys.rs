@@ -183,6 +183,11 @@ impl SigningKey {
     pub fn node_id(&self) -> NodeId {
         NodeId(self.0.verification_key().into())
     }
+    /// The seed that it was made from: for a transport that proves with the same key who it is. The key itself: not to be written anywhere.
+    #[must_use]
+    pub fn seed(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
     /// A secret for another purpose, which only the holder of this key can make; it tells nothing of the key.
     #[must_use]
     pub fn derive_secret(&self, domain: &str) -> [u8; 32] {

@@ -32,6 +32,7 @@ targets! {
     spec: "A job file.";
     state: "Records of the ledger's state.";
     streams: "Log frames, server-sent events and sealed streams.";
+    ticket: "Tickets, and addresses of nodes.";
 }
 
 pub(crate) use capacity::seeds as capacity_seeds;

@@ -83,9 +83,13 @@ pub(crate) struct DevArgs {
     /// Keep the network in this folder [default: in a temporary one, gone at the end]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Where the API listens; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:8730", value_name = "ADDRESS")]
+    /// Where the API listens; port 0 takes a free one. At any address but this machine's own, others are let in as well, peer to peer: at the
+    /// same port (UDP), with a relay at the next one (TCP and UDP)
+    #[arg(long, default_value = "127.0.0.1:8730", default_missing_value = "0.0.0.0:8730", num_args = 0..=1, value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
+    /// The name or address under which others reach this machine, if it is not the one that it goes out by
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
     /// How many validators it has: each but the first is a process of its own
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     pub(crate) validators: usize,
@@ -168,6 +172,9 @@ pub(crate) struct UpArgs {
     /// The machine's files
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// Join the network of this ticket first, as `farm join` does
+    #[arg(long, value_name = "TICKET", conflicts_with = "api_url")]
+    pub(crate) join: Option<String>,
     /// The provider's name, for people
     #[arg(long)]
     pub(crate) name: Option<String>,

@@ -155,6 +155,10 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Make a validator's keys, put it into a network, run it
     Validator(ValidatorArgs),
+    /// Join a network with a ticket that somebody gave you
+    Join(JoinArgs),
+    /// Show the ticket with which others join this network
+    Ticket,
     /// Offer this machine to a network
     Up(UpArgs),
     /// Measure this machine, offer it, see how it is doing
@@ -505,6 +509,17 @@ pub(crate) struct GrantArgs {
     /// Most to pay for a machine, in credits per hour
     #[arg(long, value_name = "CREDITS")]
     pub(crate) max_price: Option<String>,
+}
+
+/// `farm join`.
+#[derive(Args, Debug)]
+pub(crate) struct JoinArgs {
+    /// The ticket, one word; with an invite in it, your account is opened with the credits of that
+    #[arg(value_name = "TICKET")]
+    pub(crate) ticket: String,
+    /// What to call the network here [default: its own name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 /// `farm invite`.

@@ -138,6 +138,12 @@ pub(crate) struct ValidatorRunArgs {
     /// Where the API listens; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:8730", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
+    /// Let others in peer to peer at this address (UDP), with a relay one port higher (TCP and UDP), and show a ticket
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) public: Option<SocketAddr>,
+    /// The name or address under which others reach the relay, if it is not the one that it listens on
+    #[arg(long, value_name = "HOST", requires = "public")]
+    pub(crate) host: Option<String>,
     /// How it comes to today's state if it has none: by fetching the state after a recent block, or all blocks [default: state if the
     /// genesis does not name it, or with a checkpoint]
     #[arg(long, value_enum, value_name = "HOW")]

@@ -37,7 +37,7 @@ pub(crate) fn run(app: &App, args: &ContextArgs) -> Outcome {
             })?;
             check_api_url(&url)?;
             let validators = trust.as_ref().map(|path| backend::trusted_in(path)).transpose()?.map(|point| hex::encode(point.encode()));
-            file.contexts.insert(name.clone(), Context { api_url: url.trim_end_matches('/').into(), validators });
+            file.contexts.insert(name.clone(), Context { api_url: url.trim_end_matches('/').into(), validators, ticket: None });
             file.context = Some(name.clone());
             file.save(&path)?;
             app.out.note(&format!("context {name} is used from now on: {url}"));
@@ -98,7 +98,8 @@ fn list(app: &App, file: &ConfigFile) {
     for (name, context) in &file.contexts {
         let mark = if is_current(name) { "*".into() } else { String::new() };
         let trusted = of(context).map_or_else(|| "nobody".into(), |point| text(&point));
-        table.row([mark, name.clone(), context.api_url.clone(), trusted]);
+        let api = if context.ticket.is_some() { "peer to peer".into() } else { context.api_url.clone() };
+        table.row([mark, name.clone(), api, trusted]);
     }
     app.out.data(table.text().trim_end());
 }

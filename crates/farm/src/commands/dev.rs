@@ -4,7 +4,7 @@
 //! the network; without --data nothing else stays either. A second Ctrl-C does not wait.
 
 use crate::args::{DevArgs, MachineArgs, VolumeSpaceArgs};
-use crate::backend::{self, DevOptions, DevReady, LocalProvider, LocalValidator, VolumeOptions};
+use crate::backend::{self, DevOptions, DevReady, LocalProvider, LocalValidator, PublicOptions, VolumeOptions};
 use crate::config::{ConfigFile, absolute};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::Signals;
@@ -12,6 +12,7 @@ use crate::gpus;
 use crate::machine;
 use crate::session::{App, Session};
 use pasture_light::Checkpoint;
+use pasture_net::Ticket;
 use pasture_rt::Shutdown;
 use pasture_types::Resources;
 use pasture_types::resources::{parse_bytes, parse_cpu};
@@ -100,6 +101,10 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
     Ok(DevOptions {
         data: data.into(),
         listen: args.listen,
+        public: match !args.listen.ip().is_loopback() || args.host.is_some() {
+            true => Some(public(args.listen, args.host.clone())?),
+            false => None,
+        },
         engine_socket: args.machine.engine.clone(),
         validators: args.validators,
         audits: args.audits,
@@ -116,6 +121,15 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
     })
 }
 
+/// How others reach a node at this address: its endpoint there, and a relay one port higher.
+pub(crate) fn public(listen: SocketAddr, host: Option<String>) -> Result<PublicOptions, Failure> {
+    let relay = match listen.port() {
+        0 => 0,
+        port => port.checked_add(1).ok_or_else(|| Failure::usage(format!("{listen}: the relay takes the next port, and there is none")))?,
+    };
+    Ok(PublicOptions { listen, relay: Some(SocketAddr::new(listen.ip(), relay)), host })
+}
+
 /// This program, which runs the other validators.
 fn program() -> Result<PathBuf, Failure> {
     std::env::current_exe().map_err(|e| Failure::new("internal", format!("cannot find this program: {e}")))
@@ -127,6 +141,7 @@ pub(crate) fn passing(app: &App) -> Result<(tempfile::TempDir, DevOptions), Fail
     let options = DevOptions {
         data: folder.path().into(),
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        public: None,
         engine_socket: None,
         validators: 1,
         audits: false,
@@ -205,7 +220,7 @@ async fn welcome(app: &App, args: &DevArgs, ready: &DevReady) -> Result<(), Fail
     let account = session.ensure_account().await?;
     if app.out.json {
         app.out.json(&serde_json::json!({
-            "event": "ready", "api_url": ready.api_url, "network": ready.zone, "data": args.data, "account": account.id,
+            "event": "ready", "api_url": ready.api_url, "ticket": ready.ticket.as_ref().map(Ticket::to_text), "network": ready.zone, "data": args.data, "account": account.id,
             "balance": account.balance, "validators": ready.others.iter().map(other).collect::<Vec<_>>(), "machines": ready.providers.iter().map(machine_of).collect::<Vec<_>>(), "machine": ready.provider.as_ref().map(|p| serde_json::json!({
                 "node": p.node, "resources": p.resources, "rates": p.rates, "gpus": p.gpus,
             })),
@@ -235,6 +250,10 @@ async fn welcome(app: &App, args: &DevArgs, ready: &DevReady) -> Result<(), Fail
     }
     for other in &ready.providers {
         out.note(&format!("  machine  {} · process {}", other.node.short(), other.pid));
+    }
+    if let Some(ticket) = &ready.ticket {
+        out.note("  others   join with this ticket, from anywhere that reaches this machine:");
+        out.note(&format!("           farm join {0}\n           farm up --join {0}", ticket.to_text()));
     }
     out.note(&format!("  account  {}, {} test credits, no value", account.id.short(), account.balance.display(0)));
     out.note("  next     in another terminal:  farm run .");

@@ -10,10 +10,12 @@ use crate::feeds::{self, FromNode, Signals};
 use crate::reach::{Reached, Talk, broken, problem, refused};
 use crate::render::Output;
 use crate::session::App;
+use crate::words;
 use bytes::BytesMut;
 use pasture_api::channel::{Frame, MAX_FRAME, Purpose};
 use pasture_api::client::LeaseClient;
 use pasture_api::data::{NodeEvent, Phase};
+use pasture_net::Way;
 use pasture_rt::{Shutdown, ShutdownToken, TaskKind, spawn};
 use pasture_types::spec::Port;
 use std::collections::BTreeSet;
@@ -28,6 +30,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 /// Connections at once, over all ports: what a machine takes of one job.
 const MAX_CONNECTIONS: usize = 64;
+/// Between two looks whether a direct path was found.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Pause when the system gives no connection, for want of files perhaps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -263,6 +267,24 @@ async fn told(talk: &mut Talk, mut write: WriteHalf<'_>, handle: &str) -> Result
     }
 }
 
+/// Says how the job's machine is reached, and when a direct path was found; never comes back.
+async fn ways(reached: &Reached) {
+    let node = reached.client.node();
+    let Some(mut path) = reached.session.path(&node).await else { return std::future::pending().await };
+    reached.session.out.note(&format!("{} is reached {}", reached.handle, words::path(path)));
+    while matches!(path.way, Way::Relayed) {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        match reached.session.path(&node).await {
+            Some(now) if now.way != path.way => {
+                path = now;
+                reached.session.out.note(&format!("{} is now reached {}", reached.handle, words::path(path)));
+            }
+            _ => {}
+        }
+    }
+    std::future::pending().await
+}
+
 /// `farm port-forward`.
 pub(crate) async fn run(app: &App, args: &ForwardArgs) -> Outcome {
     let mut wanted = args.ports.iter().map(|text| Wanted::parse(text)).collect::<Result<Vec<Wanted>, Failure>>()?;
@@ -283,9 +305,12 @@ pub(crate) async fn run(app: &App, args: &ForwardArgs) -> Outcome {
     });
     let _open = open(out, handle, &reached.client, doors);
     let mut events = feeds::node(&reached.client);
+    let ways = ways(&reached);
+    tokio::pin!(ways);
     loop {
         tokio::select! {
             _ = signals.next() => return Ok(Exit::Ok),
+            () = &mut ways => {}
             event = events.recv() => match event {
                 Some(FromNode::Event(NodeEvent::Status { status })) if status.phase == Phase::Ended => {
                     out.note(&format!("{handle} has ended, and so have its ports here"));

@@ -9,6 +9,7 @@ use crate::render::Table;
 use crate::render::number::{count, credits, duration};
 use crate::session::{App, Door, Session, random};
 use pasture_api::{GrantView, invite};
+use pasture_net::{Ticket, TicketError};
 use pasture_types::grant::{ActionKind, Budget, GrantAction, GrantTerms, GrantUse, InviteCode, MAX_GRANT_LIFE, grant_id};
 use pasture_types::spec::parse_duration;
 use pasture_types::tx::Action;
@@ -163,16 +164,17 @@ async fn make(app: &App, amount: &str, expires: &str) -> Outcome {
     let seed = random::<32>()?;
     let key = SigningKey::from_seed(seed).public();
     let grant = create(&session, GrantTerms { key, may: GrantUse::Invite, budget: vec![budget], expires }).await?;
-    let code = InviteCode { zone: session.status.zone, grant, account: session.account(), seed }.to_text();
+    let code = code(&session, InviteCode { zone: session.status.zone, grant, account: session.account(), seed }).await?;
     let value = serde_json::json!({"code": code, "id": grant, "credits": budget.amount, "expires": expires});
     session.out.either(&value, || {
         format!(
             "{code}\n\ninvite {} of {} cr, good for {}; nothing is put on hold for it\n\
-             whoever has the code can take them: send it to one person, who runs  farm account claim CODE\n\
+             whoever has the code can take them: send it to one person, who runs  {}\n\
              take it back:  farm invite revoke {}",
             grant.short(),
             credits(budget.amount),
             duration(expires.since(now)),
+            if Ticket::parse(&code).is_ok() { "farm join CODE" } else { "farm account claim CODE" },
             grant.short()
         )
     });
@@ -241,9 +243,27 @@ async fn revoke(app: &App, id: &str, show: Show) -> Outcome {
     Ok(Exit::Ok)
 }
 
+/// What the invited one needs: where the network lets in whoever has a ticket, a ticket with the invite in it.
+async fn code(session: &Session, invite: InviteCode) -> Result<String, Failure> {
+    let unreadable = |e: TicketError| Failure::new("unexpected-answer", format!("the gateway's ticket cannot be read: {e}"));
+    match session.api.ticket().await {
+        Ok(shown) => {
+            let ticket = Ticket::parse(&shown.ticket).map_err(unreadable)?;
+            Ok(Ticket { invite: Some(invite), ..ticket }.to_text())
+        }
+        Err(e) if e.problem().is_some_and(|p| p.status == 404) => Ok(invite.to_text()),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// `farm account claim`.
 pub(crate) async fn claim(app: &App, code: &str) -> Outcome {
     let code = InviteCode::parse(code).map_err(|e| Failure::usage(e.to_string()))?;
+    redeem(app, &code).await
+}
+
+/// Opens our account with an invite.
+pub(crate) async fn redeem(app: &App, code: &InviteCode) -> Outcome {
     let session = Session::open(app).await?;
     if code.zone != session.status.zone {
         return Err(Failure::new(
@@ -263,7 +283,7 @@ pub(crate) async fn claim(app: &App, code: &str) -> Outcome {
         _ => e.into(),
     })?;
     let key = session.owner("an account is opened with its own key")?;
-    session.deliver(&invite::claim(&code, &grant, &key, session.max_fee(), session.time()), Door::Everybody).await?;
+    session.deliver(&invite::claim(code, &grant, &key, session.max_fee(), session.time()), Door::Everybody).await?;
     let view = session.api.account(&session.account()).await?;
     session.out.either(&view, || format!("account {} is open with {} cr", view.id, credits(view.balance)));
     Ok(Exit::Ok)

@@ -24,6 +24,7 @@ use futures::stream;
 use pasture_api::client::EventFilter;
 use pasture_api::data::{HeldGpu, LeaseStatus, Phase};
 use pasture_api::{JobView, LeaseView, OrderState};
+use pasture_net::Path;
 use pasture_types::event::{ConfirmedBy, Event};
 use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::Term;
@@ -139,13 +140,19 @@ async fn one(app: &App, session: &Session, job: &str) -> Result<View, Failure> {
     };
     let view = JobView { order: job.order.clone(), lease: job.lease.clone() };
     let state = words::state(&view, said.as_ref().map(|s| s.phase));
-    let value = serde_json::json!({"job": job.handle, "state": state, "order": job.order, "lease": job.lease, "machine": said});
+    let path = match job.lease.as_ref().filter(|_| said.is_some()) {
+        Some(lease) => session.path(&lease.node).await,
+        None => None,
+    };
+    let value = serde_json::json!({
+        "job": job.handle, "state": state, "order": job.order, "lease": job.lease, "machine": said, "reached": path.map(words::path_value),
+    });
     let value = with_evidence(value, evidence.as_ref());
     let unpaid = match &job.lease {
         Some(lease) => unpaid(session, lease).await,
         None => None,
     };
-    let mut text = job_text(session, &job, state, (said.as_ref(), unpaid));
+    let mut text = job_text(session, &job, state, (said.as_ref(), unpaid, path));
     if let Some(evidence) = &evidence {
         text = format!("{}\n{}", text.trim_end(), evidence.short());
     }
@@ -162,7 +169,12 @@ async fn unpaid(session: &Session, lease: &LeaseView) -> Option<String> {
     words::unpaid(settlement, periods, node.standing.and_then(|s| s.audits).as_ref())
 }
 
-fn job_text(session: &Session, job: &Job, state: &str, (live, unpaid): (Option<&LeaseStatus>, Option<String>)) -> String {
+fn job_text(
+    session: &Session,
+    job: &Job,
+    state: &str,
+    (live, unpaid, path): (Option<&LeaseStatus>, Option<String>, Option<Path>),
+) -> String {
     let mut table = Table::pairs();
     let mut row = |name: &str, text: String| table.row([name.into(), text]);
     row("job", job.handle.clone());
@@ -174,6 +186,9 @@ fn job_text(session: &Session, job: &Job, state: &str, (live, unpaid): (Option<&
     row("asked", job.order.resources.to_string());
     if let Some(lease) = &job.lease {
         row("machine", words::machine(&lease.provider_name, &lease.region));
+        if let Some(path) = path {
+            row("reached", words::path(path));
+        }
         row("price", format!("{}, at most {} cr", per_hour(lease.rate_per_hour), credits(lease.escrow)));
         if let Some(term) = words::term(&lease.tenure.term) {
             row("term", term);

@@ -228,6 +228,7 @@ async fn leave_here(
     let options = UpOptions {
         data: data.into(),
         api_url: session.api.base().into(),
+        ticket: app.network_ticket()?,
         announce_to: vec![],
         engine_socket: args.engine.clone(),
         resources: None,

@@ -21,6 +21,7 @@ mod groups;
 mod herd;
 mod init;
 pub(crate) mod jobs;
+mod join;
 mod keys;
 mod leaving;
 mod ledger;
@@ -89,6 +90,8 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Genesis(args) => genesis::run(app, args),
         Command::Validator(args) => validator::run(app, args).await,
         Command::Provider(args) => provider::run(app, args).await,
+        Command::Join(args) => join::run(app, args).await,
+        Command::Ticket => join::ticket(app).await,
         Command::Up(args) => Box::pin(up::run(app, args)).await,
         Command::Pause(args) => leaving::pause(app, args).await,
         Command::Resume(args) => leaving::resume(app, args).await,

@@ -5,10 +5,10 @@
 
 use crate::args::UpArgs;
 use crate::backend::{self, MissingDeposit, Priority, UpOptions, UpReady};
-use crate::commands::deposit;
 use crate::commands::dev::{offered, volumes};
 use crate::commands::limits::limits;
 use crate::commands::plan;
+use crate::commands::{deposit, join};
 use crate::config::ConfigFile;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, Signals, parent_gone};
@@ -27,16 +27,24 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
+    if let Some(ticket) = &args.join {
+        join::enter(app, ticket, None).await?;
+    }
+    Box::pin(offer(app, args)).await
+}
+
+async fn offer(app: &App, args: &UpArgs) -> Outcome {
     let session = Session::open(app).await?;
     let mut signals = Signals::listen()?;
     let data = crate::config::absolute(&args.data.clone().unwrap_or_else(|| app.paths.data_dir.join("node")))?;
     crate::config::make_private(&data)?;
     let gpus = gpus::offer(&args.machine.gpus)?;
     gpus::can_be_offered(gpus.as_ref(), &session.status.params)?;
-    let gpu_rate = args.price_gpu.as_deref().map(str::parse::<Amount>).transpose();
-    let gpu_rate = gpu_rate.map_err(|e| Failure::usage(format!("--price-gpu: {e}")))?.unwrap_or(backend::SUGGESTED_GPU_RATE);
-    let asked = offered(&args.machine, &data).await?;
-    let mut resources = if let Some(resources) = asked { resources } else { backend::half_of(&data).await };
+    let gpu_rate = gpu_rate(args)?;
+    let mut resources = match offered(&args.machine, &data).await? {
+        Some(resources) => resources,
+        None => backend::half_of(&data).await,
+    };
     resources.gpus = backend::gpu_lines(gpus.as_ref(), &data).await?;
     let mut rates = rates(args)?.unwrap_or_else(backend::suggested_rates);
     rates.gpus = vec![gpu_rate; resources.gpus.len()];
@@ -47,6 +55,7 @@ pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
     let options = UpOptions {
         resources: Some(resources),
         api_url: session.api.base().into(),
+        ticket: app.network_ticket()?,
         announce_to: args.announce.clone(),
         engine_socket: args.machine.engine.clone(),
         rates: Some(rates),
@@ -131,6 +140,11 @@ async fn agree(app: &App, session: &Session, args: &UpArgs, data: &Path, offered
         return Err(Failure::new("declined", "nothing was offered"));
     }
     Ok(())
+}
+
+fn gpu_rate(args: &UpArgs) -> Result<Amount, Failure> {
+    let asked = args.price_gpu.as_deref().map(str::parse::<Amount>).transpose();
+    Ok(asked.map_err(|e| Failure::usage(format!("--price-gpu: {e}")))?.unwrap_or(backend::SUGGESTED_GPU_RATE))
 }
 
 fn rates(args: &UpArgs) -> Result<Option<Rates>, Failure> {

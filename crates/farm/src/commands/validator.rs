@@ -4,7 +4,8 @@
 //! answers, whether or not enough of the others are up for blocks.
 
 use crate::args::{JoinArg, ValidatorArgs, ValidatorCommand, ValidatorInitArgs, ValidatorJoinArgs, ValidatorRunArgs};
-use crate::backend::{self, Join, JoinStep, Place, ValidatorOptions};
+use crate::backend::{self, Join, JoinStep, Place, Validator, ValidatorOptions};
+use crate::commands::dev::public;
 use crate::commands::{duties, seats};
 use crate::config::absolute;
 use crate::exit::{Exit, Failure, Outcome};
@@ -99,6 +100,34 @@ fn tell_join(app: &App, data: &Path) -> Arc<dyn Fn(JoinStep) + Send + Sync> {
     })
 }
 
+/// Says that it runs, and as what.
+fn ready(app: &App, data: &Path, validator: &Validator) -> Result<(), Failure> {
+    let (key, url, zone) = (validator.key(), validator.api_url(), validator.zone());
+    let ticket = validator.ticket().map(|ticket| ticket.to_text());
+    if app.out.json {
+        app.out.json(&serde_json::json!({
+            "event": "ready", "validator": key, "network": zone, "validators": validator.validators(), "api_url": url,
+            "seated": validator.seated(), "ticket": ticket,
+        }));
+        return Ok(());
+    }
+    let part = if validator.seated() { format!("one of {}", validator.validators()) } else { "a candidate without a vote".into() };
+    app.out.data(&format!("✓ validator {} of network {}, {part}", key.short(), zone.short()));
+    if let Some(left) = backend::waits_with_votes(data)? {
+        app.out.note(&format!("  restored from a backup: it votes in terms of the engine that begin in {} or later", duration(left)));
+    }
+    app.out.note(&format!("  its API is at {url}"));
+    if let Some(ticket) = ticket {
+        app.out.note(&format!("  others join with:  farm join {ticket}"));
+    }
+    let quorum = validator.quorum();
+    if quorum > 1 {
+        app.out.note(&format!("  blocks are made while {} are up", count(quorum as u64, "validator")));
+    }
+    app.out.note("  Ctrl-C stops it");
+    Ok(())
+}
+
 async fn serve(app: &App, args: &ValidatorRunArgs) -> Outcome {
     let data = absolute(&args.data)?;
     let mut signals = Signals::listen()?;
@@ -114,6 +143,7 @@ async fn serve(app: &App, args: &ValidatorRunArgs) -> Outcome {
         }),
         on_join: Some(tell_join(app, &data)),
         keep_blocks: args.keep_blocks,
+        public: args.public.map(|at| public(at, args.host.clone())).transpose()?,
         ..ValidatorOptions::new(args.listen)
     };
     let validator = tokio::select! {
@@ -122,25 +152,7 @@ async fn serve(app: &App, args: &ValidatorRunArgs) -> Outcome {
         _ = signals.next() => return Ok(Exit::Job(130)),
         () = parent_gone(args.with_parent) => return Ok(Exit::Ok),
     };
-    let (key, url, zone) = (validator.key(), validator.api_url(), validator.zone());
-    if app.out.json {
-        app.out.json(&serde_json::json!({
-            "event": "ready", "validator": key, "network": zone, "validators": validator.validators(), "api_url": url,
-            "seated": validator.seated(),
-        }));
-    } else {
-        let part = if validator.seated() { format!("one of {}", validator.validators()) } else { "a candidate without a vote".into() };
-        app.out.data(&format!("✓ validator {} of network {}, {part}", key.short(), zone.short()));
-        if let Some(left) = backend::waits_with_votes(&data)? {
-            app.out.note(&format!("  restored from a backup: it votes in terms of the engine that begin in {} or later", duration(left)));
-        }
-        app.out.note(&format!("  its API is at {url}"));
-        let quorum = validator.quorum();
-        if quorum > 1 {
-            app.out.note(&format!("  blocks are made while {} are up", count(quorum as u64, "validator")));
-        }
-        app.out.note("  Ctrl-C stops it");
-    }
+    ready(app, &data, &validator)?;
     let failed = tokio::select! {
         error = validator.failed() => Some(error),
         _ = signals.next() => None,

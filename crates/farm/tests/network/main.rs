@@ -41,6 +41,8 @@ mod keys;
 #[cfg(test)]
 mod kills;
 #[cfg(test)]
+mod lab;
+#[cfg(test)]
 mod leaving;
 #[cfg(test)]
 mod ledger;
@@ -49,6 +51,8 @@ mod limits;
 #[cfg(test)]
 mod machines;
 mod memory;
+#[cfg(test)]
+mod nat;
 #[cfg(test)]
 mod newcomers;
 #[cfg(test)]

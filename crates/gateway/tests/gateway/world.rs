@@ -327,6 +327,9 @@ impl Backend for Ledger {
         let excluded = vec![Exclusion { reason: "memory".into(), offers: 1 }];
         Ok(ExplainView { offers: 2, suitable: 1, excluded, best: vec![best], relaxations: vec![], ageing: 0 })
     }
+    fn genesis(&self) -> Vec<u8> {
+        vec![7; 9]
+    }
     async fn head(&self) -> Result<HeadView, Problem> {
         Ok(Self::head_view(7))
     }
@@ -389,7 +392,7 @@ impl World {
         let backend: Arc<dyn Backend> = ledger.clone();
         let gateway = Gateway::start(options, backend, Arc::new(ManualClock::new(NOW)), stop.token()).await.unwrap();
         let base = format!("http://{}", gateway.local_addr());
-        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let http = pasture_api::door::http(None).unwrap().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { ledger, api: ApiClient::new(&base).unwrap(), http, base, gateway, stop }
     }
     pub(crate) fn url(&self, path: &str) -> String {

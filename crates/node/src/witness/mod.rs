@@ -189,7 +189,7 @@ impl Witness {
         let (zone, key, round_trip) = (self.zone, self.key.clone(), round_trips.lowest(&node));
         // The node fills a table first; what it may take for that follows from the record.
         let fill = Duration::from_millis(audit.memory.map_or(0, |claim| claim.fill.0));
-        let visit = url.map(|url| Visit { zone, key, audit, url, round_trip, open_within });
+        let visit = url.map(|url| Visit { zone, key, audit, url, door: self.addresses.door(), round_trip, open_within });
         let (done, zone, own) = (done.clone(), self.zone, self.key.node_id());
         pasture_rt::spawn(TaskKind::Audit, async move {
             tokio::time::sleep(fill).await;

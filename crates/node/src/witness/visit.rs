@@ -29,6 +29,8 @@ pub(super) struct Visit {
     pub(super) audit: AuditRecord,
     /// Where the node's door is.
     pub(super) url: String,
+    /// The way to nodes that are called peer to peer.
+    pub(super) door: Option<String>,
     /// The lowest round trip that is known of the node.
     pub(super) round_trip: Option<Millis>,
     /// How long the opening of its GPUs' products may take.
@@ -67,7 +69,7 @@ impl Visit {
     pub(super) async fn make(&self) -> (Option<Millis>, Result<Seen, Unseen>) {
         let mut round_trip = self.round_trip;
         let outcome = async {
-            let node = ApiClient::new(&self.url)?;
+            let node = ApiClient::by(&self.url, self.door.as_deref())?;
             for _ in 0..PINGS {
                 let took = millis(node.round_trip().await?);
                 round_trip = Some(round_trip.map_or(took, |known| known.min(took)));
@@ -185,7 +187,7 @@ mod tests {
     fn visit() -> Visit {
         let witnesses: Vec<NodeId> = (1..=4).map(|n| key(n).node_id()).collect();
         let audit = super::super::unspoken(7, key(9).node_id(), witnesses);
-        Visit { zone: ZONE, key: key(1), audit, url: String::new(), round_trip: None, open_within: Duration::ZERO }
+        Visit { zone: ZONE, key: key(1), audit, url: String::new(), door: None, round_trip: None, open_within: Duration::ZERO }
     }
 
     fn signed_nonce(v: &Visit, witness: u8, nonce: u64) -> pasture_types::keys::Signature {

@@ -29,6 +29,7 @@ pub(crate) use delegates::Delegates;
 use pasture_api::data::{AliveAnswer, CountersignRequest, ImageView, LeaseStatus, Phase, SignedOutput, Statement};
 use pasture_api::problem::Problem;
 use pasture_api::secrets::SealingKey;
+use pasture_net::Service;
 use pasture_rt::{TaskHandle, TaskKind};
 use pasture_types::keys::{Signature, SignatureText, parse_public_key};
 use pasture_types::lease::EndReason;
@@ -54,6 +55,7 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
     let listener = tokio::net::TcpListener::bind(wanted).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     let cancel = ctx.cancel.clone();
+    let arrivals = ctx.options.endpoint.as_ref().map(|endpoint| endpoint.arrivals(Service::Node));
     let router = Router::new()
         .route("/leases/{id}/manifest", put(manifest))
         .route("/leases/{id}/update", put(update))
@@ -78,9 +80,16 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
         .with_state(ctx);
     // A herd's words are short and must not wait for each other.
     let listener = axum::serve::ListenerExt::tap_io(listener, |stream| drop(stream.set_nodelay(true)));
-    let serve = axum::serve(listener, router).with_graceful_shutdown(async move { cancel.requested().await });
+    let cancelled = cancel.clone();
+    let serve = axum::serve(listener, router.clone()).with_graceful_shutdown(async move { cancelled.requested().await });
+    let peers = async move {
+        match arrivals {
+            Some(arrivals) => axum::serve(arrivals, router).with_graceful_shutdown(async move { cancel.requested().await }).await,
+            None => Ok(()),
+        }
+    };
     let task = pasture_rt::spawn(TaskKind::Server, async move {
-        if let Err(error) = serve.await {
+        if let (Err(error), _) | (_, Err(error)) = tokio::join!(serve.into_future(), peers) {
             tracing::error!(%error, "the data plane has ended");
         }
     });

@@ -133,7 +133,7 @@ impl Bench {
     }
 
     pub(crate) fn client(&self, provider: &Provider, lease: LeaseId) -> Client {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = pasture_api::door::http(None).unwrap().build().unwrap();
         Client {
             http,
             base: format!("http://{}", provider.data_address()),

@@ -64,11 +64,14 @@ impl Engine {
     }
 
     fn send(&self, method: &str, path: &str, body: &[u8]) -> Result<String, String> {
+        self.send_as("application/x-tar", method, path, body)
+    }
+
+    fn send_as(&self, what: &str, method: &str, path: &str, body: &[u8]) -> Result<String, String> {
         let mut stream = UnixStream::connect(&self.socket).map_err(|e| e.to_string())?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         // Version 1.0: the engine then neither sends chunks nor keeps the connection.
-        let length =
-            if body.is_empty() { String::new() } else { format!("Content-Type: application/x-tar\r\nContent-Length: {}\r\n", body.len()) };
+        let length = if body.is_empty() { String::new() } else { format!("Content-Type: {what}\r\nContent-Length: {}\r\n", body.len()) };
         let request = [format!("{method} {path} HTTP/1.0\r\nHost: engine\r\n{length}\r\n").as_bytes(), body].concat();
         let mut answer = vec![];
         stream.write_all(&request).and_then(|()| stream.read_to_end(&mut answer)).map_err(|e| e.to_string())?;
@@ -168,6 +171,25 @@ impl Engine {
     /// Whether it has an image of this name.
     pub(crate) fn has_image(&self, name: &str) -> bool {
         self.request("GET", &format!("/images/{name}/json")).is_ok()
+    }
+
+    /// Runs a program in a container of this image, and returns what it wrote once it has ended well.
+    pub(crate) fn run(&self, image: &str, program: &[&str]) -> String {
+        // With a terminal its output comes as it is, without a head before each piece.
+        let config = json!({"Image": image, "Cmd": program, "Tty": true}).to_string();
+        let made =
+            self.send_as("application/json", "POST", "/containers/create", config.as_bytes()).unwrap_or_else(|e| panic!("engine: {e}"));
+        let made: Value = serde_json::from_str(&made).unwrap();
+        let path = format!("/containers/{}", made["Id"].as_str().unwrap());
+        let asks = |method: &str, rest: &str| {
+            self.request(method, &format!("{path}{rest}")).unwrap_or_else(|e| panic!("engine: {method} {rest}: {e}"))
+        };
+        asks("POST", "/start");
+        let ended: Value = serde_json::from_str(&asks("POST", "/wait")).unwrap();
+        let wrote = asks("GET", "/logs?stdout=1&stderr=1");
+        asks("DELETE", "?force=1&v=1");
+        assert_eq!(ended["StatusCode"], 0, "{program:?}: {wrote}");
+        wrote
     }
 
     /// Removes every container; of an engine of the test's own.

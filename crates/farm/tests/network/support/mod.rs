@@ -3,6 +3,7 @@
 //! Guarantees: every wait has a deadline and says what it waited for; what a test starts ends with it.
 
 mod engine;
+mod lab;
 mod net;
 mod process;
 mod proxy;
@@ -10,6 +11,7 @@ mod user;
 mod wires;
 
 pub(crate) use engine::{Container, Engine};
+pub(crate) use lab::{Host, HostEngine, Lab, Nat};
 pub(crate) use net::{Ended, Net, Options, free_port, shared, unmount_below};
 pub(crate) use process::{Done, Running, Signal, cpu_ticks};
 pub(crate) use proxy::{Broken, proxy};

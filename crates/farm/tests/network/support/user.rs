@@ -56,6 +56,11 @@ impl User {
         let temp = tempfile::tempdir().unwrap();
         Self { home: temp.path().into(), _temp: Some(temp), url, told: true }
     }
+    /// Somebody who knows no network yet.
+    pub(crate) fn at_home() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        Self { home: temp.path().into(), _temp: Some(temp), url: String::new(), told: false }
+    }
     /// The user of a folder, who has a context there.
     pub(crate) fn at(home: PathBuf, url: String) -> Self {
         Self { home, _temp: None, url, told: false }

@@ -1,0 +1,544 @@
+//! The endpoint of a node: one UDP socket, one key, any number of connections.
+//!
+//! Guarantees: a stream that arrives came from the holder of the key that it is said to come from. Connections that are taken in are at most
+//! [`MAX_CONNECTIONS`], of one peer [`MAX_OF_PEER`], streams of one connection [`MAX_STREAMS`]; what is beyond is refused at once. A connection
+//! to another node is shared by all who call it, and made anew when it is gone.
+
+use crate::error::NetError;
+use crate::place::Place;
+use crate::relay::Relay;
+use crate::trust::Pins;
+use axum::serve::Listener;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use iroh::address_lookup::memory::MemoryLookup;
+use iroh::endpoint::{Connection, ConnectionError, Incoming, QuicTransportConfig, RecvStream, SendStream, VarInt, presets};
+use iroh::{EndpointId, RelayMap, RelayMode, SecretKey, Watcher as _};
+use pasture_rt::{ShutdownToken, TaskKind};
+use pasture_types::{NodeId, SigningKey};
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// Connections from others at once.
+const MAX_CONNECTIONS: usize = 2_048;
+/// Of one peer: one for each service, and those that it has not noticed to be gone.
+const MAX_OF_PEER: usize = 8;
+/// Streams of one connection at once: what a gateway forwards to one machine goes through one.
+const MAX_STREAMS: u32 = 256;
+/// Streams of one service that are served at once, of all peers; more wait with their senders.
+const MAX_SERVED: usize = 1_024;
+/// How much later than the one before a gate is tried.
+const NEXT_GATE: Duration = Duration::from_millis(1_500);
+/// Most gates that are remembered.
+const MAX_GATES: usize = 64;
+/// Streams that arrived and were not taken yet; more wait with their senders.
+const MAX_ARRIVED: usize = 64;
+/// Within which a handshake ends.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Within which a node is reached or is not there: a relay and a try at a direct path.
+const CONNECT: Duration = Duration::from_secs(10);
+/// After how long without a word a connection is gone. The library asks for one each few seconds.
+const SILENCE: Duration = Duration::from_secs(30);
+/// What a peer is told that has too many connections, or that talks at a bad time.
+const BUSY: VarInt = VarInt::from_u32(1);
+/// What a peer is told when this node ends.
+const LEAVING: VarInt = VarInt::from_u32(0);
+
+/// What a stream is for. One connection, and one name in the handshake, for each: whoever does not serve it, or not this version, is told so there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Service {
+    /// The public API of a gateway.
+    Api,
+    /// The data plane of a machine.
+    Node,
+}
+
+impl Service {
+    const ALL: [Self; 2] = [Self::Api, Self::Node];
+
+    /// Its name and version in the handshake.
+    pub(crate) const fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Api => b"pasture/api/1",
+            Self::Node => b"pasture/node/1",
+        }
+    }
+    /// Its name in URLs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Node => "node",
+        }
+    }
+    /// The base URL at which a [`crate::Doorway`] finds it.
+    #[must_use]
+    pub fn url(self, node: &NodeId) -> String {
+        format!("http://{node}.{}", self.name())
+    }
+}
+
+/// How an endpoint is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Who it is.
+    pub key: SigningKey,
+    /// Where it hears datagrams; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// At which relays it waits.
+    pub relays: Vec<Relay>,
+}
+
+impl Options {
+    /// The usual ones: any address, any port.
+    #[must_use]
+    pub const fn new(key: SigningKey, relays: Vec<Relay>) -> Self {
+        Self { key, listen: SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), relays }
+    }
+}
+
+/// How another node is reached now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// From machine to machine.
+    Direct(SocketAddr),
+    /// By a relay.
+    Relayed,
+}
+
+/// The path to another node that is in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Path {
+    /// How it goes.
+    pub way: Way,
+    /// There and back.
+    pub rtt: Duration,
+}
+
+/// A stream between two nodes: what a TCP connection would be.
+#[derive(Debug)]
+pub struct Stream {
+    receive: RecvStream,
+    send: SendStream,
+    peer: NodeId,
+    /// Its place among those that arrived and are served.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Stream {
+    /// Who is at the other end.
+    #[must_use]
+    pub const fn peer(&self) -> NodeId {
+        self.peer
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(&mut self.send), cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_shutdown(Pin::new(&mut self.send), cx)
+    }
+}
+
+/// Streams that others opened for one service; an HTTP server's listener.
+#[derive(Debug)]
+pub struct Arrivals {
+    streams: mpsc::Receiver<Stream>,
+    served: Arc<Semaphore>,
+    me: NodeId,
+}
+
+impl Listener for Arrivals {
+    type Io = Stream;
+    type Addr = NodeId;
+
+    async fn accept(&mut self) -> (Stream, NodeId) {
+        let place = Arc::clone(&self.served).acquire_owned().await;
+        match (self.streams.recv().await, place) {
+            (Some(stream), Ok(place)) => {
+                let peer = stream.peer;
+                (Stream { _place: Some(place), ..stream }, peer)
+            }
+            // The endpoint is closed: nobody comes any more.
+            _ => std::future::pending().await,
+        }
+    }
+    fn local_addr(&self) -> io::Result<NodeId> {
+        Ok(self.me)
+    }
+}
+
+/// The connection to a service of a node.
+#[derive(Debug, Default)]
+struct Line {
+    /// Held by whoever makes it.
+    making: tokio::sync::Mutex<()>,
+    /// The last one that was made.
+    made: Mutex<Option<Connection>>,
+}
+
+/// Who is called, and for what.
+type Lines = HashMap<(NodeId, Service), Arc<Line>>;
+
+impl Line {
+    /// The connection, if it is there.
+    fn open(&self) -> Option<Connection> {
+        lock(&self.made).clone().filter(|connection| connection.close_reason().is_none())
+    }
+}
+
+/// A node's endpoint; clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    inner: iroh::Endpoint,
+    places: MemoryLookup,
+    relays: Arc<Mutex<Vec<Relay>>>,
+    pins: Pins,
+    /// Who is called. A lock and no owner task: it is held for one look-up; each line has a lock of its own, held while it is made.
+    lines: Arc<Mutex<Lines>>,
+    doors: Arc<Mutex<HashMap<Service, mpsc::Sender<Stream>>>>,
+    /// Nodes that serve the network's API, the one that answered last first.
+    gates: Arc<Mutex<Vec<NodeId>>>,
+    me: NodeId,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic runs while one is held.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Endpoint {
+    /// Opens it, and takes connections in until the token asks it to stop.
+    ///
+    /// # Errors
+    /// [`NetError::Bind`].
+    pub async fn open(options: Options, stop: ShutdownToken) -> Result<Self, NetError> {
+        let Options { key, listen, relays } = options;
+        let wrong = |why: String| NetError::Bind { address: listen, why };
+        let (places, pins) = (MemoryLookup::new(), Pins::of(&relays));
+        let map: RelayMap = relays.iter().filter_map(Relay::config).collect();
+        let silence = SILENCE.try_into().map_err(|_| wrong("no such time".into()))?;
+        let transport = QuicTransportConfig::builder()
+            .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .max_idle_timeout(Some(silence))
+            .build();
+        let builder = iroh::Endpoint::builder(presets::Minimal)
+            .secret_key(SecretKey::from_bytes(&key.seed()))
+            .alpns(Service::ALL.map(|service| service.alpn().to_vec()).to_vec())
+            .relay_mode(if map.is_empty() { RelayMode::Disabled } else { RelayMode::Custom(map) })
+            .ca_tls_config(pins.config())
+            .address_lookup(places.clone())
+            .transport_config(transport)
+            .clear_ip_transports()
+            .bind_addr(listen)
+            .map_err(|e| wrong(e.to_string()))?;
+        let inner = builder.bind().await.map_err(|e| wrong(e.to_string()))?;
+        let endpoint = Self {
+            inner,
+            places,
+            relays: Arc::new(Mutex::new(relays)),
+            pins,
+            lines: Arc::default(),
+            doors: Arc::default(),
+            gates: Arc::default(),
+            me: key.node_id(),
+        };
+        pasture_rt::spawn(TaskKind::Server, endpoint.clone().receive(stop));
+        Ok(endpoint)
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        self.me
+    }
+
+    /// Where it can be reached, as far as it knows by now.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place::of(&self.inner.addr())
+    }
+
+    /// Returns when a relay has it, or none is named.
+    pub async fn online(&self) {
+        if !lock(&self.relays).is_empty() {
+            self.inner.online().await;
+        }
+    }
+
+    /// Returns when where it can be reached has changed.
+    pub async fn moved(&self) {
+        let mut watch = self.inner.watch_addr();
+        let before = watch.get();
+        while let Ok(now) = watch.updated().await {
+            if now != before {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// The port of its socket.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.inner.bound_sockets().first().map(SocketAddr::port)
+    }
+
+    /// Where another one may be; forgets nothing, and believes nothing either. Of relays only those that this one was given are kept: nobody
+    /// makes it call elsewhere.
+    pub fn learn(&self, node: &NodeId, place: &Place) {
+        let own = lock(&self.relays).clone();
+        let relays = place.relays.iter().filter(|url| own.iter().any(|relay| relay.url == **url)).cloned().collect();
+        if let Ok(id) = id(node) {
+            self.places.add_endpoint_info(Place { direct: place.direct.clone(), relays }.address(id));
+        }
+    }
+
+    /// Whether somebody said where a node is.
+    #[must_use]
+    pub fn knows(&self, node: &NodeId) -> bool {
+        id(node).is_ok_and(|id| self.places.get_endpoint_info(id).is_some())
+    }
+
+    /// The relays at which it waits.
+    #[must_use]
+    pub fn relays(&self) -> Vec<Relay> {
+        lock(&self.relays).clone()
+    }
+
+    /// From now on waits at this relay too.
+    pub async fn add_relay(&self, relay: Relay) {
+        let Some(config) = relay.config() else { return };
+        self.pins.add(&relay);
+        {
+            let mut known = lock(&self.relays);
+            if known.contains(&relay) {
+                return;
+            }
+            known.push(relay);
+        }
+        self.inner.insert_relay(config.url.clone(), Arc::new(config)).await;
+    }
+
+    /// The streams that others open for a service from now on. Asked a second time, the first one hears of no more.
+    #[must_use]
+    pub fn arrivals(&self, service: Service) -> Arrivals {
+        let (door, streams) = mpsc::channel(MAX_ARRIVED);
+        lock(&self.doors).insert(service, door);
+        Arrivals { streams, served: Arc::new(Semaphore::new(MAX_SERVED)), me: self.me }
+    }
+
+    /// Opens a stream to a service of another node.
+    ///
+    /// # Errors
+    /// [`NetError::Unreachable`], [`NetError::Version`].
+    pub async fn dial(&self, node: NodeId, service: Service) -> Result<Stream, NetError> {
+        let line = Arc::clone(lock(&self.lines).entry((node, service)).or_default());
+        if let Some(connection) = line.open()
+            && let Ok(stream) = open(&connection, node).await
+        {
+            return Ok(stream);
+        }
+        // Whoever calls at the same time waits for one connection instead of making a second.
+        let making = line.making.lock().await;
+        let connection = match line.open() {
+            Some(made) => made,
+            None => self.connect(node, service).await?,
+        };
+        *lock(&line.made) = Some(connection.clone());
+        drop(making);
+        open(&connection, node).await.map_err(|e| NetError::Unreachable { node, why: e.to_string() })
+    }
+
+    /// From now on this node is known to serve the network's API, and to be there.
+    pub fn add_gate(&self, gate: &crate::Gate, place: &Place) {
+        self.learn(&gate.node, place);
+        let mut gates = lock(&self.gates);
+        if !gates.contains(&gate.node) && gates.len() < MAX_GATES {
+            gates.push(gate.node);
+        }
+    }
+
+    /// Opens a stream to the API of any node that serves it: the one that answered last, or else the others in turn.
+    ///
+    /// # Errors
+    /// As [`Endpoint::dial`], of the last one that was tried.
+    pub async fn dial_gate(&self) -> Result<Stream, NetError> {
+        let gates = lock(&self.gates).clone();
+        let mut last = NetError::Unreachable { node: self.me, why: "no node is known that serves the network's API".into() };
+        // One that is away must not hold up the others: each is tried a moment after the one before.
+        let calls = gates.into_iter().zip(0u32..).map(|(gate, at)| async move {
+            tokio::time::sleep(NEXT_GATE * at).await;
+            (gate, self.dial(gate, Service::Api).await)
+        });
+        let mut calls: FuturesUnordered<_> = calls.collect();
+        while let Some((gate, called)) = calls.next().await {
+            match called {
+                Ok(stream) => {
+                    let mut gates = lock(&self.gates);
+                    gates.retain(|known| *known != gate);
+                    gates.insert(0, gate);
+                    return Ok(stream);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect(&self, node: NodeId, service: Service) -> Result<Connection, NetError> {
+        let mut address =
+            self.places.get_endpoint_info(id(&node)?).map_or_else(|| id(&node).map(Into::into), |info| Ok(info.into_endpoint_addr()))?;
+        // Whoever is of this network waits at one of its relays, also if nobody said at which.
+        for relay in lock(&self.relays).iter().filter_map(|relay| crate::place::relay_url(&relay.url)) {
+            address = address.with_relay_url(relay);
+        }
+        let unreachable = |why: String| NetError::Unreachable { node, why };
+        if address.is_empty() {
+            return Err(unreachable("nobody said where it is, and there is no relay".into()));
+        }
+        match tokio::time::timeout(CONNECT, self.inner.connect(address, service.alpn())).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => {
+                let why = format!("{error:#}");
+                // TLS alert 120, no_application_protocol (RFC 7301).
+                Err(if why.contains("error 120") { NetError::Version { node } } else { unreachable(why) })
+            }
+            Err(_) => Err(unreachable(format!("no answer in {} s", CONNECT.as_secs()))),
+        }
+    }
+
+    /// How a node is reached that is called, or was of late; `None` if it is not.
+    #[must_use]
+    pub fn path(&self, node: &NodeId) -> Option<Path> {
+        let lines = Service::ALL.iter().filter_map(|service| lock(&self.lines).get(&(*node, *service)).map(Arc::clone));
+        lines.filter_map(|line| line.open()).find_map(|connection| {
+            let paths = connection.paths();
+            let used = paths.iter().find(|path| path.is_selected())?;
+            let way = match used.remote_addr() {
+                iroh::TransportAddr::Ip(address) => Way::Direct(*address),
+                _ => Way::Relayed,
+            };
+            Some(Path { way, rtt: used.rtt() })
+        })
+    }
+
+    /// Ends all connections; what was sent is given a moment to arrive.
+    pub async fn close(&self) {
+        self.inner.close().await;
+    }
+
+    async fn receive(self, stop: ShutdownToken) {
+        let (places, peers) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Peers::default());
+        loop {
+            let incoming = tokio::select! {
+                () = stop.requested() => break,
+                incoming = self.inner.accept() => match incoming {
+                    Some(incoming) => incoming,
+                    None => break,
+                },
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                incoming.refuse();
+                continue;
+            };
+            let (doors, peers) = (Arc::clone(&self.doors), peers.clone());
+            pasture_rt::spawn(TaskKind::Connection, async move {
+                serve(incoming, &doors, &peers).await;
+                drop(place);
+            });
+        }
+        self.inner.close().await;
+    }
+}
+
+/// How many connections each peer has. A lock: it is held for one look-up.
+#[derive(Clone, Default)]
+struct Peers(Arc<Mutex<HashMap<NodeId, usize>>>);
+
+impl Peers {
+    fn enter(&self, peer: NodeId) -> Option<Guest> {
+        let mut open = lock(&self.0);
+        let count = open.entry(peer).or_default();
+        if *count >= MAX_OF_PEER {
+            return None;
+        }
+        *count += 1;
+        Some(Guest { peers: self.clone(), peer })
+    }
+}
+
+/// A peer's connection, counted until it is dropped.
+struct Guest {
+    peers: Peers,
+    peer: NodeId,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut open = lock(&self.peers.0);
+        if let Some(count) = open.get_mut(&self.peer) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                open.remove(&self.peer);
+            }
+        }
+    }
+}
+
+/// Serves one connection: its streams go to the door of its service.
+async fn serve(incoming: Incoming, doors: &Mutex<HashMap<Service, mpsc::Sender<Stream>>>, peers: &Peers) {
+    let Ok(handshake) = incoming.accept() else { return };
+    let connection = match tokio::time::timeout(HANDSHAKE, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::debug!(%error, "a handshake failed"),
+        Err(_) => return,
+    };
+    let peer = NodeId(*connection.remote_id().as_bytes());
+    let Some(service) = Service::ALL.into_iter().find(|service| service.alpn() == connection.alpn()) else { return };
+    let Some(_guest) = peers.enter(peer) else {
+        return connection.close(BUSY, b"too many connections of one node");
+    };
+    loop {
+        let (send, receive) = match connection.accept_bi().await {
+            Ok(stream) => stream,
+            Err(ConnectionError::ApplicationClosed(_) | ConnectionError::LocallyClosed) => return,
+            Err(error) => return tracing::debug!(peer = %peer.short(), %error, "a connection ended"),
+        };
+        let door = lock(doors).get(&service).cloned();
+        let Some(door) = door else {
+            return connection.close(BUSY, b"this service is not served here");
+        };
+        if door.send(Stream { receive, send, peer, _place: None }).await.is_err() {
+            return connection.close(LEAVING, b"the service has ended");
+        }
+    }
+}
+
+async fn open(connection: &Connection, peer: NodeId) -> Result<Stream, ConnectionError> {
+    let (send, receive) = connection.open_bi().await?;
+    Ok(Stream { receive, send, peer, _place: None })
+}
+
+fn id(node: &NodeId) -> Result<EndpointId, NetError> {
+    EndpointId::from_bytes(&node.0).map_err(|_| NetError::Key(*node))
+}
