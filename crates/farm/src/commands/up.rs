@@ -41,10 +41,8 @@ async fn offer(app: &App, args: &UpArgs) -> Outcome {
     let gpus = gpus::offer(&args.machine.gpus)?;
     gpus::can_be_offered(gpus.as_ref(), &session.status.params)?;
     let gpu_rate = gpu_rate(args)?;
-    let mut resources = match offered(&args.machine, &data).await? {
-        Some(resources) => resources,
-        None => backend::half_of(&data).await,
-    };
+    let asked = offered(&args.machine, &data).await?;
+    let mut resources = if let Some(resources) = asked { resources } else { backend::half_of(&data).await };
     resources.gpus = backend::gpu_lines(gpus.as_ref(), &data).await?;
     let mut rates = rates(args)?.unwrap_or_else(backend::suggested_rates);
     rates.gpus = vec![gpu_rate; resources.gpus.len()];
