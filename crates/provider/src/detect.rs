@@ -72,6 +72,12 @@ fn number(dir: &Path, file: &str) -> Option<u64> {
     std::fs::read_to_string(dir.join(file)).ok()?.trim().parse().ok()
 }
 
+/// A number in a file that has one in each line, behind its name.
+fn field(dir: &Path, file: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(dir.join(file)).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
 fn cpu_millis(root: &Path) -> u32 {
     // Respects the affinity mask.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -110,7 +116,9 @@ fn available_bytes(root: &Path) -> u64 {
     let room = |dir: &PathBuf| {
         let most = number(dir, "memory.max").or_else(|| number(dir, "memory.limit_in_bytes"))?;
         let held = number(dir, "memory.current").or_else(|| number(dir, "memory.usage_in_bytes"))?;
-        Some(most.saturating_sub(held))
+        // Files that were read count as held, and the kernel drops them for who wants the room.
+        let files = field(dir, "memory.stat", "total_inactive_file").or_else(|| field(dir, "memory.stat", "inactive_file"));
+        Some(most.saturating_sub(held.saturating_sub(files.unwrap_or(0))))
     };
     group_dirs(root, "memory").iter().filter_map(room).fold(meminfo(root, "MemAvailable:"), u64::min)
 }
@@ -189,6 +197,8 @@ mod tests {
         assert_eq!(available_bytes(root), 3 << 20);
         write(root, "sys/fs/cgroup/a/b/memory.current", "2097152\n");
         assert_eq!(available_bytes(root), 2 << 20);
+        write(root, "sys/fs/cgroup/a/b/memory.stat", "anon 1\ninactive_file 524288\n");
+        assert_eq!(available_bytes(root), (2 << 20) + (512 << 10), "what was read can be dropped");
     }
 
     #[test]

@@ -17,6 +17,7 @@ macro_rules! targets {
 targets! {
     amounts: "Sizes, durations and money as people write them.";
     auth: "A data-plane header, keys, signatures and ids as text.";
+    burst: "What nodes and witnesses say in an audit.";
     capacity: "Matrix products and memory walks.";
     channel: "What clients and nodes say in a channel.";
     compose: "A file with several services, ours or docker compose's.";
@@ -35,5 +36,6 @@ targets! {
     ticket: "Tickets, and addresses of nodes.";
 }
 
+pub(crate) use burst::seeds as burst_seeds;
 pub(crate) use capacity::seeds as capacity_seeds;
 pub(crate) use state::seeds as state_seeds;

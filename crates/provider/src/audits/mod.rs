@@ -228,7 +228,7 @@ async fn next(computing: &mut Option<Computing>) -> Step {
 /// When a table that nobody asked for is given back.
 async fn expired(held: Option<&Held>) {
     match held {
-        Some(held) => tokio::time::sleep_until(held.until).await,
+        Some(held) => held.expired().await,
         None => std::future::pending().await,
     }
 }
@@ -299,14 +299,16 @@ impl Bursts {
         Ok(())
     }
 
-    /// Begins to fill the table that an audit asks for, one at a time: what is filled for another must not lose its room to this one.
+    /// Begins to fill the table that an audit asks for, one at a time: the ledger draws no other for a node before the last one is judged,
+    /// so what is still held then is for nothing.
     fn hold(&mut self, audit: &Audit) {
         let Some((asked, _)) = audit.memory() else { return };
         let Some(table) = asked.table() else { return };
-        let left = Duration::from_millis(audit.until.since(self.ctx.now()).0);
+        let time = Duration::from_millis(audit.until.since(self.ctx.now()).0);
         let threads = usize::try_from(self.threads).unwrap_or(1);
-        if self.held.is_none() {
-            self.held = Some(Held::begin(Arc::clone(&self.memory), audit.number, table, threads, left, self.ctx.cancel.clone()));
+        if self.held.as_ref().is_none_or(|held| held.audit < audit.number) {
+            let (engine, before, cancel) = (Arc::clone(&self.memory), self.held.take(), self.ctx.cancel.clone());
+            self.held = Some(Held::begin(engine, (audit.number, table), threads, time, before, cancel));
         }
     }
 
