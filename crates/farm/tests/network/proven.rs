@@ -43,7 +43,7 @@ fn gpus_that_compute_what_they_are_asked_are_shown_and_paid_as_proven() {
         let shown = (0..8u64).filter_map(|number| crate::support::ask(net.url(), async |api| api.audit(number).await).ok());
         shown.into_iter().find(|audit| audit.gpu_verdict == Some(Verdict::Passed)).map(|audit| audit.number)
     });
-    let said = ["GPUs asked", "2x H100", "its GPUs were proven", "GPUs, again", "passed: proven to 1 of 1 witness"];
+    let said = ["GPUs asked", "2x H100", "and its GPUs", "GPUs, again", "passed: proven to 1 of 1 witness"];
     let _ = user.farm(&["verify", "check", &number.to_string()]).exits(0).says(&said);
 
     on_a_gpu(&user, "proven", "local");

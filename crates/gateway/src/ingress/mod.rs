@@ -54,8 +54,8 @@ const STREAM_WITHIN: Duration = Duration::from_secs(15);
 const AVOIDED_FOR: Duration = Duration::from_secs(5);
 /// Replicas that are tried for one request.
 const TRIES: usize = 3;
-/// Requests that one replica has at once, of this gateway; a machine takes as many streams of a lease.
-const MAX_BUSY: usize = 256;
+/// Requests that one replica has at once, of this gateway: all that goes to a machine shares the streams of one connection.
+const MAX_BUSY: usize = 100;
 
 type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 
