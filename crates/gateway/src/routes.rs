@@ -198,7 +198,8 @@ async fn announce(State(app): Shared, Arg(id): Arg<NodeId>, headers: HeaderMap, 
     }
     if app.ingress.is_some() {
         let zone = app.backend.status()?.zone;
-        app.table.set(&*app.backend, &zone, id, announced.public, app.now());
+        let now = app.now();
+        app.table.set((&*app.backend, &zone), id, announced.public, now, &|node| app.book.knows(node, now));
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -40,15 +40,14 @@ impl Gates {
         Self { endpoint, door, clients: Arc::default() }
     }
 
-    /// Tells all but the one that answered last, who was told before. One that is away must not hold up the machine: this goes on by itself,
-    /// once at a time.
+    /// Tells all of them. One that is away must not hold up the machine: this goes on by itself, once at a time.
     fn tell(&self, node: NodeId, address: NodeAddress) {
         let gates = self.clone();
         pasture_rt::spawn(TaskKind::ClientFollow, async move {
             let Ok(mut clients) = gates.clients.try_lock() else { return };
-            let others: Vec<NodeId> = gates.endpoint.gates().into_iter().skip(1).collect();
-            clients.retain(|gate, _| others.contains(gate));
-            for gate in others {
+            let named = gates.endpoint.gates();
+            clients.retain(|gate, _| named.contains(gate));
+            for gate in named {
                 if let Ok(client) = ApiClient::by(&Service::Api.url(&gate), Some(&gates.door)) {
                     clients.entry(gate).or_insert(client);
                 }

@@ -71,7 +71,8 @@ impl Drop for Busy {
 /// What one machine announced, and what of it is believed.
 #[derive(Default, Debug)]
 struct Announced {
-    said: Vec<SignedPublication>,
+    /// `None` if not all of it is believed yet.
+    said: Option<Vec<SignedPublication>>,
     believed: Vec<(String, LeaseId, u16)>,
 }
 
@@ -93,21 +94,38 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Table {
     /// Enters what a machine announced, in the place of what it announced before. The same again costs nothing.
-    pub(crate) fn set(&self, backend: &dyn Backend, zone: &ZoneId, node: NodeId, said: Vec<SignedPublication>, now: Timestamp) {
-        if lock(&self.0).nodes.get(&node).map_or(said.is_empty(), |before| before.said == said) {
+    /// `known`: whether a machine still announces itself; when the table is full, names of those that do not go.
+    pub(crate) fn set(
+        &self,
+        (backend, zone): (&dyn Backend, &ZoneId),
+        node: NodeId,
+        said: Vec<SignedPublication>,
+        now: Timestamp,
+        known: &dyn Fn(&NodeId) -> bool,
+    ) {
+        let same = |before: &Announced| before.said.as_ref() == Some(&said);
+        if lock(&self.0).nodes.get(&node).map_or(said.is_empty(), same) {
             return;
         }
         let believed = said.iter().take(MAX_OF_NODE).filter_map(|signed| match believe(backend, zone, &node, signed, now) {
             Ok(()) => Some((signed.publication.label(), signed.publication.lease, signed.publication.port)),
             Err(problem) => {
-                tracing::info!(node = %node.short(), lease = %signed.publication.lease.short(), why = problem.detail, "a publication does not count");
+                let lease = signed.publication.lease.short();
+                tracing::info!(node = %node.short(), %lease, why = problem.detail, "a publication does not count");
                 None
             }
         });
         let believed: Vec<_> = believed.collect();
         // What does not count yet may count when it is said again: the lease may be younger than this gateway's last block.
-        let said = if believed.len() == said.len() { said } else { vec![] };
-        lock(&self.0).exchange(node, Announced { said, believed });
+        let said = (believed.len() == said.len()).then_some(said);
+        let mut names = lock(&self.0);
+        if names.all.saturating_add(believed.len()) > MAX_ALL {
+            let gone: Vec<NodeId> = names.nodes.keys().filter(|node| !known(node)).copied().collect();
+            for node in gone {
+                names.exchange(node, Announced::default());
+            }
+        }
+        names.exchange(node, Announced { said, believed });
     }
 
     /// The replicas that a name leads to.
@@ -117,9 +135,12 @@ impl Table {
 }
 
 impl Names {
+    /// One machine's entries for others of it; those that stay keep their load. Where there is no room for them, it has none.
     fn exchange(&mut self, node: NodeId, new: Announced) {
         let before = self.nodes.remove(&node).unwrap_or_default();
         self.all = self.all.saturating_sub(before.believed.len());
+        let fits = self.all.saturating_add(new.believed.len()) <= MAX_ALL;
+        let new = if fits { new } else { Announced::default() };
         for entry in before.believed.iter().filter(|entry| !new.believed.contains(entry)) {
             if let Some(replicas) = self.labels.get_mut(&entry.0) {
                 replicas.retain(|r| (r.node, r.lease, r.port) != (node, entry.1, entry.2));
@@ -128,18 +149,14 @@ impl Names {
                 }
             }
         }
-        if new.believed.is_empty() || self.all.saturating_add(new.believed.len()) > MAX_ALL {
-            for entry in &new.believed {
-                self.labels.remove(&entry.0);
-            }
-            return;
-        }
-        self.all = self.all.saturating_add(new.believed.len());
         for (label, lease, port) in new.believed.iter().filter(|entry| !before.believed.contains(entry)) {
             let replica = Replica { node, lease: *lease, port: *port, load: Arc::default() };
             self.labels.entry(label.clone()).or_default().push(replica);
         }
-        self.nodes.insert(node, new);
+        self.all = self.all.saturating_add(new.believed.len());
+        if !new.believed.is_empty() {
+            self.nodes.insert(node, new);
+        }
     }
 }
 
@@ -170,7 +187,7 @@ mod tests {
 
     fn announced(entries: &[(&str, u8)]) -> Announced {
         let entry = |(label, lease): &(&str, u8)| ((*label).to_owned(), LeaseId([*lease; 32]), 80);
-        Announced { said: vec![], believed: entries.iter().map(entry).collect() }
+        Announced { said: None, believed: entries.iter().map(entry).collect() }
     }
 
     #[test]
@@ -190,6 +207,11 @@ mod tests {
         drop(busy);
         lock(&table.0).exchange(NodeId([1; 32]), announced(&[]));
         assert_eq!((leases("shop"), table.replicas("shop")[0].load.open()), (vec![3], 0));
+        // One that would be too much is left out, and takes nobody else's place.
+        lock(&table.0).all += MAX_ALL - 1;
+        lock(&table.0).exchange(NodeId([1; 32]), announced(&[("shop", 1), ("blog", 2)]));
+        assert_eq!((leases("shop"), leases("blog")), (vec![3], vec![]));
+        lock(&table.0).all -= MAX_ALL - 1;
         lock(&table.0).exchange(NodeId([2; 32]), announced(&[]));
         let names = lock(&table.0);
         assert!(names.labels.is_empty() && names.nodes.is_empty() && names.all == 0);
