@@ -1,10 +1,11 @@
-//! The header of a data-plane request, and keys, signatures and ids as text: read or refused, and what is read says the
+//! The header of a data-plane request, what an owner publishes, and keys, signatures and ids as text: read or refused, and what is read says the
 //! same when it is written.
 
 use pasture_api::auth::{self, AuthError};
+use pasture_api::publication::SignedPublication;
 use crate::{START, key, who};
 use pasture_types::keys::{Signature, SignatureText, parse_public_key};
-use pasture_types::{LeaseId, NodeId};
+use pasture_types::{LeaseId, NodeId, ZoneId};
 
 const PATH: &str = "/leases/1/logs?from=0";
 
@@ -21,6 +22,13 @@ pub fn run(data: &[u8]) {
             }
             Err(AuthError::Stale(skew)) => assert!(skew > auth::MAX_SKEW_MS),
             _ => {}
+        }
+    }
+    if let Ok(signed) = serde_json::from_str::<SignedPublication>(text) {
+        let checked = signed.publication.check();
+        assert!(checked.is_err() || signed.publication.label().len() <= 63);
+        if signed.signer(&ZoneId([1; 32])).is_ok() {
+            assert!(signed.signer(&ZoneId([2; 32])).is_err(), "it holds for another network");
         }
     }
     if let Ok(key) = parse_public_key(text) {
