@@ -186,7 +186,8 @@ pub(crate) async fn run<E, B, S, R>(
                 () = voting.core.reached(voting.resumed), if engine.is_none() && begin.is_some() => {
                     let Some(begin) = &begin else { continue };
                     let channels = (votes.register(term).await, certificates.register(term).await, resolver.register(term).await);
-                    let (Ok(votes), Ok(certificates), Ok(resolver)) = channels else { fail("a term's channels are taken") };
+                    // Each term asks for its own once, so there are none only when the network is being stopped: as below.
+                    let (Ok(votes), Ok(certificates), Ok(resolver)) = channels else { return };
                     let context = context.child("votes").with_attribute("term", term);
                     let config = voting.config(&context, term, begin);
                     engine = Some(simplex::Engine::new(context, config).start(votes, certificates, resolver));
