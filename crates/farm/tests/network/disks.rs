@@ -3,6 +3,7 @@
 use crate::ledger::transfer;
 use crate::operate::arg;
 use crate::support::{PATIENCE, Running, Signal, User, ask, eventually, unmount_below, until};
+use pasture_types::tx::TxBody;
 use serde_json::Value;
 use std::fs::File;
 use std::io::Write as _;
@@ -118,9 +119,9 @@ fn dev(user: &User, data: &Path) -> (Running, String) {
     (running, ready["api_url"].as_str().unwrap().to_owned())
 }
 
-/// Pays one microcredit after another from `seq` on, for as long as they are acknowledged; how many were.
-fn stream(payer: &User, from: u64, most: u64) -> u64 {
-    let mut body = transfer(payer, from);
+/// Pays one microcredit after another from `from` on, for as long as they are acknowledged; how many were. The node may be gone by now.
+fn stream(payer: &User, like: &TxBody, from: u64, most: u64) -> u64 {
+    let mut body = like.clone();
     let mut count = 0;
     while count < most {
         body.seq = from + count;
@@ -139,10 +140,11 @@ fn survives(data: &Path, codes: &[&str], spoil: impl FnOnce(), mend: impl FnOnce
     let node = User::at(home.path().into(), String::new());
     let (running, url) = dev(&node, data);
     let payer = User::new(url).with_credits();
-    let before = stream(&payer, 0, 20);
+    let body = transfer(&payer, 0);
+    let before = stream(&payer, &body, 0, 20);
     assert_eq!(before, 20);
     spoil();
-    let acknowledged = before + stream(&payer, before, MOST);
+    let acknowledged = before + stream(&payer, &body, before, MOST);
     assert!(acknowledged < MOST, "the disk did not fill up");
     let done = running.finish(PATIENCE);
     assert_eq!(done.code, 125, "{}", done.all());
