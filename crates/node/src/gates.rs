@@ -62,17 +62,15 @@ pub fn with_learned(ticket: &Ticket, file: &Path) -> Ticket {
     }
 }
 
-/// Asks who serves the network, and keeps the answer; returns the ticket with it, `None` if nobody answered or nothing was written.
+/// Asks who serves the network, and keeps the answer; returns the ticket with it, `None` if nobody answered as they should.
 pub async fn learn(client: &ApiClient, ticket: &Ticket, file: &Path) -> Option<Ticket> {
     let shown = client.gates().await.ok()?;
     let learned = Ticket::parse(&shown.ticket).ok().filter(|learned| learned.zone == ticket.zone)?;
     let text = Ticket { invite: None, ..learned.clone() }.to_text();
-    if std::fs::read_to_string(file).ok().as_deref() != Some(text.as_str()) {
-        let kept =
-            file.parent().is_none_or(|folder| std::fs::create_dir_all(folder).is_ok()) && write_atomic(file, text.as_bytes()).is_ok();
-        if !kept {
-            tracing::warn!(file = %file.display(), "who serves the network could not be written down");
-        }
+    // Also if it says what it said before: its age tells when it was asked for last.
+    let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
+    if folder.is_err() || write_atomic(file, text.as_bytes()).is_err() {
+        tracing::warn!(file = %file.display(), "who serves the network could not be written down");
     }
     Some(ticket.clone().with(&learned))
 }

@@ -13,6 +13,7 @@ use pasture_rt::TaskKind;
 use pasture_types::tx::Envelope;
 use pasture_types::{AccountId, LeaseId, NodeId};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -48,8 +49,10 @@ impl Gates {
             let named = gates.endpoint.gates();
             clients.retain(|gate, _| named.contains(gate));
             for gate in named {
-                if let Ok(client) = ApiClient::by(&Service::Api.url(&gate), Some(&gates.door)) {
-                    clients.entry(gate).or_insert(client);
+                if let Entry::Vacant(free) = clients.entry(gate)
+                    && let Ok(client) = ApiClient::by(&Service::Api.url(&gate), Some(&gates.door))
+                {
+                    free.insert(client);
                 }
             }
             let told = clients.values().map(|client| async {

@@ -4,6 +4,7 @@
 //! the lease is that account's, is open, and is where it was announced from; so no machine can invent or take a name. Names live as long as the
 //! address of their machine. Bounded.
 
+use crate::backend::Backend;
 use pasture_api::delegate::stands_in;
 use pasture_api::publication::{Publication, SignedPublication};
 use pasture_api::{LeaseView, Problem};
@@ -13,8 +14,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-
-use crate::backend::Backend;
 
 /// Most publications of one machine that are looked at.
 pub(crate) const MAX_OF_NODE: usize = 256;
