@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building, running and testing needs and this machine lacks: a C compiler, make, curl, a static busybox, ip and iptables,
-# Vulkan with Mesa's drivers, and the Rust toolchain that rust-toolchain.toml names. Changes nothing where all of it is there.
+# Vulkan with Mesa's drivers, an ACME server for tests, and the Rust toolchain that rust-toolchain.toml names. Changes nothing where all of it is there.
 #
 # Asks before it uses sudo or downloads a toolchain; does not ask as root or with CI=true.
 # The container engine is the business of scripts/engine.sh.
@@ -26,6 +26,8 @@ missing_packages() {
     # Tests make networks of their own.
     command -v ip >/dev/null || printf 'iproute2\n'
     command -v iptables-restore >/dev/null || printf 'iptables\n'
+    # A server that gives certificates, for the tests of crates/gateway.
+    command -v pebble >/dev/null || printf 'pebble\n'
     [ -e /etc/ssl/certs/ca-certificates.crt ] || printf 'ca-certificates\n'
     [ -x /bin/busybox ] || [ -x /usr/bin/busybox ] || printf 'busybox-static\n'
     # The tests of crates/gpu compute on Mesa's adapter in software.

@@ -15,7 +15,7 @@ use crate::auth;
 use crate::channel;
 use crate::data::{AliveAnswer, ContextStatus, CountersignRequest, JobStats, LeaseStatus, NodeEvent};
 use crate::problem::Problem;
-use crate::publication::{IngressView, SignedPublication};
+use crate::publication::{IngressView, NameView, SignedPublication};
 use crate::secrets::SealingKey;
 use crate::sse::SseDecoder;
 use crate::views::{
@@ -423,6 +423,13 @@ impl ApiClient {
     /// [`ApiError`]; the problem `not-found` where it lets nobody in.
     pub async fn ingress(&self) -> Result<IngressView, ApiError> {
         self.get("/v1/ingress").await
+    }
+    /// What the gateway that answers knows of a name, by its first label.
+    ///
+    /// # Errors
+    /// [`ApiError`]; the problem `not-found` where it knows no such name.
+    pub async fn public_name(&self, label: &str) -> Result<NameView, ApiError> {
+        self.get(&format!("/v1/ingress/{label}")).await
     }
     /// Where a machine can be called peer to peer.
     ///

@@ -25,6 +25,7 @@
 //! | `GET /v1/ticket` | what a machine needs to reach this network: [`TicketView`]; 404 where nobody is let in peer to peer |
 //! | `GET /v1/gates` | the same with all that is known of who serves it: [`TicketView`] |
 //! | `GET /v1/ingress` | where everybody reaches what is published: [`publication::IngressView`]; 404 where nobody is let in |
+//! | `GET /v1/ingress/{label}` | what is known of a name: [`publication::NameView`] |
 //! | `GET /v1/nodes/{id}/place` | where a machine can be called peer to peer: [`PlaceView`] |
 //! | `PUT /v1/nodes/{id}/address` ([`NodeAddress`]) | where a node's data plane listens |
 //! | `ANY /v1/leases/{id}/data/{rest}` | forwarded to the node: see [`data`] |

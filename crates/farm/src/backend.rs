@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use pasture_node::About as BackupAbout;
 pub(crate) use pasture_node::control::{Answer, LeaveTerms, Load, MachineStatus, Request, Talk, Used, WaitsFor, is_running};
+pub(crate) use pasture_node::{AcmeOptions, CertificateOptions, IngressOptions, TlsOptions, learn, with_learned};
 pub(crate) use pasture_node::{
     Announcement, Asked, AuditEvidence, Capabilities, Committed, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, GpuOffer,
     GpuSupport, Heard, Imported, Join, JoinStep, Launch, Left, LocalProvider, LocalValidator, Machine, MissingDeposit, Moved, OfferLimits,
@@ -29,7 +30,6 @@ pub(crate) use pasture_node::{
     SUGGESTED_GPU_RATE, Scope, SimulatedGpu, Suggestion, UpOptions, UpReady, VolumeOptions, audit_evidence, audit_key, suggested_rates,
     unheld,
 };
-pub(crate) use pasture_node::{IngressOptions, learn, with_learned};
 
 impl From<NodeError> for Failure {
     fn from(error: NodeError) -> Self {

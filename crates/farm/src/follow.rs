@@ -27,6 +27,7 @@ use crate::words::plainly;
 use pasture_api::client::{EventFilter, LeaseClient};
 use pasture_api::data::{LeaseStatus, NodeEvent, Phase};
 use pasture_api::frames::{Frame, LogStream};
+use pasture_api::publication::SignedPublication;
 use pasture_api::secrets::Secrets;
 use pasture_api::{ApiError, LeaseView};
 use pasture_rt::{TaskKind, spawn, spawn_blocking};
@@ -63,6 +64,8 @@ pub(crate) struct Plan {
     pub(crate) manifest: Vec<u8>,
     /// What it must know.
     pub(crate) secrets: Secrets,
+    /// Which of its ports everybody reaches.
+    pub(crate) public: Vec<SignedPublication>,
     /// Its folder.
     pub(crate) packed: Option<Packed>,
     /// Return once it runs.
@@ -192,10 +195,10 @@ pub(crate) async fn follow(session: &Session, mut plan: Plan, mut progress: Prog
 
 fn send_in_background(client: &LeaseClient, plan: &mut Plan, bar: Option<indicatif::ProgressBar>, done: mpsc::Sender<Done>) {
     let (client, manifest) = (client.clone(), std::mem::take(&mut plan.manifest));
-    let secrets = std::mem::take(&mut plan.secrets);
+    let (secrets, public) = (std::mem::take(&mut plan.secrets), std::mem::take(&mut plan.public));
     let packed = plan.packed.take();
     spawn(TaskKind::ClientFollow, async move {
-        let sent = transfer::send(client, secrets, manifest, packed.as_ref(), bar).await;
+        let sent = transfer::send(client, (secrets, &public), manifest, packed.as_ref(), bar).await;
         let _ = done.send(Done::Sent(sent)).await;
     });
 }

@@ -16,6 +16,7 @@ use indicatif::ProgressBar;
 use pasture_api::ApiError;
 use pasture_api::client::LeaseClient;
 use pasture_api::data::{HASH_HEADER, LENGTH_HEADER};
+use pasture_api::publication::SignedPublication;
 use pasture_api::secrets::Secrets;
 use pasture_rt::{TaskKind, spawn_blocking};
 use pasture_store::seal;
@@ -32,16 +33,19 @@ const TAR_OVERHEAD: u64 = 256 << 20;
 /// Bytes of it that are read at once.
 const READ_BYTES: usize = 256 << 10;
 
-/// Hands over the job's description and, if there is one, its folder.
+/// Hands over the job's description and, if there is one, its folder; and before that what it must know, and which of its ports are public.
 pub(crate) async fn send(
     client: LeaseClient,
-    secrets: Secrets,
+    (secrets, public): (Secrets, &[SignedPublication]),
     manifest: Vec<u8>,
     packed: Option<&Packed>,
     bar: Option<ProgressBar>,
 ) -> Result<(), Failure> {
     if !secrets.0.is_empty() {
         hand_over(&client, &secrets).await?;
+    }
+    if !public.is_empty() {
+        patiently(|| client.publish(public)).await?;
     }
     patiently(|| client.put_manifest(manifest.clone())).await?;
     let Some(packed) = packed else { return Ok(()) };

@@ -2,6 +2,7 @@
 
 use pasture_net::{Doorway, Endpoint, Ticket};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -52,10 +53,57 @@ pub struct GatewayOptions {
 /// Where everybody is let in.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IngressOptions {
-    /// Where it listens; port 0 takes a free one.
+    /// Where it listens for HTTP; port 0 takes a free one.
     pub listen: SocketAddr,
     /// What names end with, in small letters; all its subdomains lead here.
     pub domain: String,
+    /// Where it listens for HTTP over TLS; what comes without is then sent there.
+    pub tls: Option<TlsOptions>,
+    /// The first and the last of the ports, at the same address, that are given to what speaks TCP.
+    pub tcp: Option<(u16, u16)>,
+    /// Whom it asks about domains; nobody named: those that this machine asks.
+    pub nameservers: Vec<SocketAddr>,
+}
+
+/// How HTTP over TLS is served.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsOptions {
+    /// Where; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The certificate of the domain's names.
+    pub certificate: Option<CertificateOptions>,
+    /// Where certificates are had for names that this one is not for.
+    pub acme: Option<AcmeOptions>,
+}
+
+/// Whence a certificate comes that is not asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CertificateOptions {
+    /// Two files in PEM, read again when they change.
+    Given {
+        /// The certificate, and those between it and its root.
+        chain: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
+    /// Made here for each name, by an authority that is kept in this folder. Nobody believes it without being told to.
+    SelfSigned {
+        /// Where.
+        folder: PathBuf,
+    },
+}
+
+/// Where certificates are had (RFC 8555), by answering over HTTP.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AcmeOptions {
+    /// The server's directory: a URL.
+    pub directory: String,
+    /// Whom it tells when a certificate is about to end.
+    pub contact: Option<String>,
+    /// The root of the server's own certificate, in PEM; those that this machine believes, if there is none.
+    pub root: Option<PathBuf>,
+    /// Where the account and certificates are kept.
+    pub folder: PathBuf,
 }
 
 /// What makes a gateway reachable from anywhere, and machines behind NATs reachable for it.

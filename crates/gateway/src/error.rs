@@ -2,6 +2,7 @@
 
 use crate::config::OptionsError;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,17 @@ pub enum GatewayError {
         #[source]
         source: std::io::Error,
     },
+    /// A certificate that cannot be shown.
+    #[error("{}: {why}", .path.display())]
+    Certificate {
+        /// Its file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The server that gives certificates cannot be asked.
+    #[error("certificates cannot be asked for: {0}")]
+    Acme(String),
     /// The HTTP client that forwards to nodes could not be made.
     #[error("the HTTP client that calls nodes could not be made")]
     Client(#[source] reqwest::Error),

@@ -30,6 +30,6 @@ mod server;
 mod streams;
 
 pub use backend::{Backend, BlockEvents, ExportStream};
-pub use config::{GatewayOptions, IngressOptions, OptionsError, Peers};
+pub use config::{AcmeOptions, CertificateOptions, GatewayOptions, IngressOptions, OptionsError, Peers, TlsOptions};
 pub use error::GatewayError;
 pub use server::{Addresses, Gateway};

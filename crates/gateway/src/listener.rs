@@ -21,14 +21,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Addresses that mostly belong to one owner: 256 of them, or with IPv6 what a customer gets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Range {
+pub(crate) enum Range {
     V4([u8; 3]),
     V6([u16; 3]),
 }
 
 impl Range {
     /// The range of an address; `None` for this machine's own and those of private networks, where one may be a proxy that many are behind.
-    fn of(address: IpAddr) -> Option<Self> {
+    pub(crate) fn of(address: IpAddr) -> Option<Self> {
         match address.to_canonical() {
             IpAddr::V4(ip) if ip == Ipv4Addr::LOCALHOST || ip.is_private() || ip.is_link_local() => None,
             IpAddr::V4(ip) => {
@@ -84,19 +84,31 @@ impl Drop for Place {
     }
 }
 
+/// Slots that several listeners may share.
+#[derive(Clone)]
+pub(crate) struct Slots {
+    all: Arc<Semaphore>,
+    ranges: Arc<Ranges>,
+    most_of_range: usize,
+}
+
+impl Slots {
+    pub(crate) fn new(most: usize, most_of_range: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(most)), ranges: Arc::default(), most_of_range }
+    }
+}
+
 /// A listener with slots.
 pub(crate) struct BoundedListener {
     inner: TcpListener,
-    slots: Arc<Semaphore>,
-    ranges: Arc<Ranges>,
-    most_of_range: usize,
+    slots: Slots,
     open: Arc<Gauge>,
     cut: ShutdownToken,
 }
 
 impl BoundedListener {
-    pub(crate) fn new(inner: TcpListener, most: usize, most_of_range: usize, open: Arc<Gauge>, cut: ShutdownToken) -> Self {
-        Self { inner, slots: Arc::new(Semaphore::new(most)), ranges: Arc::default(), most_of_range, open, cut }
+    pub(crate) const fn new(inner: TcpListener, slots: Slots, open: Arc<Gauge>, cut: ShutdownToken) -> Self {
+        Self { inner, slots, open, cut }
     }
 
     /// The next connection whose range has a place, with that.
@@ -104,7 +116,7 @@ impl BoundedListener {
         loop {
             let (stream, peer) = Listener::accept(&mut self.inner).await;
             let Some(range) = Range::of(peer.ip()) else { return (stream, peer, None) };
-            match self.ranges.enter(range, self.most_of_range) {
+            match self.slots.ranges.enter(range, self.slots.most_of_range) {
                 Some(place) => return (stream, peer, Some(place)),
                 // Dropped, which closes it.
                 None => tracing::debug!(%peer, "its range of addresses has too many connections"),
@@ -118,7 +130,7 @@ impl Listener for BoundedListener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let slot = match Arc::clone(&self.slots).acquire_owned().await {
+        let slot = match Arc::clone(&self.slots.all).acquire_owned().await {
             Ok(slot) => slot,
             Err(_) => std::future::pending().await, // nobody closes the semaphore
         };

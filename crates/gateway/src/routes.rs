@@ -16,7 +16,7 @@ use axum::routing::{MethodRouter, any, get, post, put};
 use axum::{Json, Router, middleware};
 use bytes::Bytes;
 use pasture_api::auth::{self, AuthError};
-use pasture_api::publication::IngressView;
+use pasture_api::publication::{IngressView, NameView};
 use pasture_api::{
     AccountView, AuditDetail, CheckView, EpochView, ExplainView, GenesisView, GrantView, HeadView, JobView, LeaseView, NetworkStatus,
     NodeAddress, NodeView, OfferView, OrderView, PathView, PlaceView, Problem, ProposalView, StateValue, TicketView, TransactionView,
@@ -33,7 +33,7 @@ type Shared = State<Arc<App>>;
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let views: [(&'static str, MethodRouter<Arc<App>>); 29] = [
+    let views: [(&'static str, MethodRouter<Arc<App>>); 30] = [
         ("/healthz", get(healthz)),
         ("/readyz", get(readyz)),
         ("/metrics", get(show_metrics)),
@@ -54,6 +54,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         ("/v1/ticket", get(ticket)),
         ("/v1/gates", get(gates)),
         ("/v1/ingress", get(ingress)),
+        ("/v1/ingress/{label}", get(published)),
         ("/v1/offers", get(offers)),
         ("/v1/orders/{id}", get(order)),
         ("/v1/leases/{id}", get(lease)),
@@ -233,6 +234,10 @@ async fn gates(State(app): Shared) -> Answer<TicketView> {
 
 async fn ingress(State(app): Shared) -> Answer<IngressView> {
     found("ingress", Ok(app.ingress.as_ref().map(|ingress| ingress.view.clone())))
+}
+
+async fn published(State(app): Shared, Arg(label): Arg<String>) -> Answer<NameView> {
+    found("name", Ok(app.ingress.as_ref().and_then(|ingress| ingress.name(&label))))
 }
 
 async fn offers(State(app): Shared) -> Answer<Vec<OfferView>> {

@@ -13,7 +13,7 @@ use crate::config::GatewayOptions;
 use crate::error::GatewayError;
 use crate::forward;
 use crate::ingress;
-use crate::listener::BoundedListener;
+use crate::listener::{BoundedListener, Slots};
 use crate::metrics::Metrics;
 use crate::routes;
 use crate::streams::StreamSlots;
@@ -126,7 +126,7 @@ impl Gateway {
             nodes: nodes.clone(),
             clock: Arc::clone(&clock),
         };
-        let ingress = ingress::open(&options, parts, ingress::closing(&stop, options.shutdown_deadline)).await?;
+        let ingress = ingress::open(&options, parts, &stop).await?;
         let app = Arc::new(App {
             book: Arc::clone(&book),
             metrics: Metrics::default(),
@@ -144,7 +144,8 @@ impl Gateway {
         let cut = Shutdown::new();
         let connections = Arc::clone(&app.metrics.connections);
         let GatewayOptions { max_connections, max_connections_of_range, .. } = app.options;
-        let listener = BoundedListener::new(listener, max_connections, max_connections_of_range, connections, cut.token());
+        let slots = Slots::new(max_connections, max_connections_of_range);
+        let listener = BoundedListener::new(listener, slots, connections, cut.token());
         tracing::info!(%local_addr, "the gateway listens");
         let server = pasture_rt::spawn(TaskKind::Server, serve(listener, app, cut));
         Ok(Self { local_addr, addresses, server })

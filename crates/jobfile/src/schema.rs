@@ -17,6 +17,7 @@ mod tests {
     use pasture_types::fleet::ArraySpec;
     use pasture_types::gpu::GpuFields;
     use pasture_types::life::{HealthSpec, HttpSpec};
+    use pasture_types::public::{PortEntry, PublicSpec, PublicTerms};
     use pasture_types::spec::{AliveSpec, BuildSpec, ConstraintSpec, JobSpec, PriceSpec, ResourceSpec, TermSpec, VerifySpec};
     use proptest::prelude::*;
     use serde_json::{Map, Value, json};
@@ -122,6 +123,8 @@ mod tests {
         assert_eq!(of("verify"), fields(VerifySpec::default()));
         assert_eq!(of("health"), fields(HealthSpec::default()));
         assert_eq!(of("health/properties/http"), fields(HttpSpec { port: 1, path: String::new() }));
+        assert_eq!(of("ports/items/anyOf/1"), fields(PortEntry { port: 1, name: Some("a".into()), public: Some(PublicSpec::Plain(true)) }));
+        assert_eq!(of("ports/items/anyOf/1/properties/public/anyOf/1"), fields(PublicTerms::default()));
         assert_eq!(of("array/anyOf/1"), fields(ArraySpec { count: 1, parallel: None }));
     }
 
@@ -196,6 +199,10 @@ mod tests {
             ),
             (json!({"image": "a", "health": {"port": 80}}), json!({"image": "a", "health": {"port": 0}})),
             (json!({"image": "a", "health": {"http": {"port": 80}}}), json!({"image": "a", "health": {"http": {"path": "/"}}})),
+            (
+                json!({"image": "a", "ports": [80, {"port": 81, "public": {"tcp": true}}]}),
+                json!({"image": "a", "ports": [80, {"port": 81, "public": {"tpc": true}}]}),
+            ),
             (json!({"image": "a", "priority": 100}), json!({"image": "a", "priority": 101})),
             (json!({"image": "a", "env": {"A": "b"}}), json!({"image": "a", "env": {"A": ["b"]}})),
             (json!({"name": "a-1", "image": "a"}), json!({"name": "-a", "image": "a"})),

@@ -57,7 +57,7 @@ pub use moving::{Imported, Moved, Progress, export_stopped, import, verify_expor
 pub use offline::ledger_replay;
 pub use pasture_chain::{Failpoint, ReplayReport};
 pub use pasture_chain::{Join, JoinStep};
-pub use pasture_gateway::IngressOptions;
+pub use pasture_gateway::{AcmeOptions, CertificateOptions, IngressOptions, TlsOptions};
 pub use pasture_ledger::Heard;
 pub use pasture_machine::LedgerMachine;
 pub use pasture_provider::{

@@ -29,6 +29,7 @@ pub mod life;
 pub mod market;
 pub mod market_rules;
 pub mod proof;
+pub mod public;
 pub mod reputation;
 pub mod resources;
 pub mod service;

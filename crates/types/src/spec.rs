@@ -10,6 +10,7 @@ use crate::ids::BlobHash;
 use crate::keep::{self, SecretMount, SecretSpec, VolumeMount, VolumeSpec};
 use crate::life::{self, HealthSpec, Life, Restart};
 use crate::market::{AliveCheck, BillingUnit, Constraint, Egress, MAX_ATTRIBUTE, MAX_CONSTRAINTS, Term, Verification};
+use crate::public::{PortEntry, PublicPort};
 use crate::resources::{parse_bytes, parse_cpu};
 use crate::{AccountId, Amount, Millis, Resources};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -85,7 +86,7 @@ pub struct JobSpec {
     pub egress: Option<Egress>,
     /// What is checked while it runs.
     pub alive: Option<AliveSpec>,
-    /// Ports that its user reaches: numbers, or numbers with names. None of them is open to anybody else.
+    /// Ports that its user reaches: numbers, or numbers with names. Only those with `public` are open to anybody else.
     pub ports: Vec<PortSpec>,
     /// How the result is checked.
     pub verify: VerifySpec,
@@ -224,8 +225,8 @@ pub struct AliveSpec {
 pub enum PortSpec {
     /// Its number.
     Number(u16),
-    /// Its number, and what it is called.
-    Named(Port),
+    /// Its number, what it is called, and who reaches it.
+    Entry(PortEntry),
 }
 
 /// A port of a job's container.
@@ -379,6 +380,8 @@ pub struct CheckedSpec {
     pub alive: AliveCheck,
     /// Ports that its user reaches.
     pub ports: Vec<Port>,
+    /// Those of them that everybody reaches.
+    pub public: Vec<PublicPort>,
     /// How the result is checked.
     pub verification: Verification,
     /// What happens when it ends or does not answer.
@@ -468,6 +471,7 @@ impl JobSpec {
             return Err(bad("price.target", format!("{target} is more than the highest price, {max}")));
         }
         let watcher = self.watcher.map(|w| w.parse::<AccountId>().map_err(|e| bad("watcher", e.to_string()))).transpose()?;
+        let (ports, public) = check_ports(self.ports)?;
         Ok(CheckedSpec {
             name: self.name,
             kind: self.kind.unwrap_or_default(),
@@ -488,7 +492,8 @@ impl JobSpec {
             constraints: check_constraints(self.constraints, egress, of_gpus)?,
             egress,
             alive: check_alive(self.alive)?,
-            ports: check_ports(self.ports)?,
+            ports,
+            public,
             verification: Verification::None,
             life: life::check(self.kind.unwrap_or_default(), self.restart, self.retry, self.health)?,
             fleet: fleet::check(self.replicas, self.array, self.depends_on)?,
@@ -638,14 +643,15 @@ fn parse_certificate(text: &str) -> Result<CredentialQuery, String> {
     Ok(CredentialQuery { issuer, kind, at_least: number.parse().map_err(|_| wrong())? })
 }
 
-fn check_ports(written: Vec<PortSpec>) -> Result<Vec<Port>, SpecError> {
-    let ports = written.into_iter().map(|p| match p {
-        PortSpec::Number(port) => Port { port, name: None },
-        PortSpec::Named(port) => port,
-    });
-    let ports: Vec<Port> = ports.collect();
+fn check_ports(written: Vec<PortSpec>) -> Result<(Vec<Port>, Vec<PublicPort>), SpecError> {
+    let entry = |port| match port {
+        PortSpec::Number(port) => PortEntry { port, name: None, public: None },
+        PortSpec::Entry(entry) => entry,
+    };
+    let both: Vec<_> = written.into_iter().map(|port| entry(port).split()).collect::<Result<_, _>>()?;
+    let (ports, public): (Vec<Port>, Vec<Option<PublicPort>>) = both.into_iter().unzip();
     sound_ports(&ports).map_err(|problem| bad("ports", problem))?;
-    Ok(ports)
+    Ok((ports, public.into_iter().flatten().collect()))
 }
 
 /// Whether ports of a manifest make sense: a node checks again what its client checked.
@@ -736,6 +742,13 @@ mod tests {
     fn ports_are_numbers_or_have_names() {
         let ports = check("ports: [8080, {port: 5432, name: db}]").unwrap().ports;
         assert_eq!(ports, [Port { port: 8080, name: None }, Port { port: 5432, name: Some("db".into()) }]);
+        let file = "ports: [{port: 80, public: true}, {port: 81, name: db, public: {tcp: true, name: d}}, {port: 82, public: {max_body: 1Mi}}, 83]";
+        let public = check(file).unwrap().public;
+        let plain = |port| PublicPort { port, ..PublicPort::default() };
+        let [tcp, small] =
+            [PublicPort { tcp: true, name: Some("d".into()), ..plain(81) }, PublicPort { max_body: Some(1 << 20), ..plain(82) }];
+        assert_eq!(public, [plain(80), tcp, small]);
+        assert_eq!(check("ports: [{port: 80, public: false}]").unwrap().public, []);
     }
 
     #[test]
@@ -750,6 +763,8 @@ mod tests {
             ("ports: [0]", "port 0"),
             ("ports: [80, 80]", "there twice"),
             ("ports: [70000]", "ports"),
+            ("ports: [{port: 80, public: {max_body: much}}]", "ports[80].public.max_body"),
+            ("ports: [{port: 80, public: {whom: all}}]", "ports"),
             ("ports: [{port: 80, name: a}, {port: 81, name: a}]", "`a` is there twice"),
             ("ports: [{port: 80, name: '80'}]", "is not a name"),
             ("verify: {mode: zk}", "not available in this version"),

@@ -78,7 +78,7 @@ pub(crate) enum ValidatorCommand {
     /// Put a network's genesis and addresses into a validator's folder
     Join(ValidatorJoinArgs),
     /// Run a validator with its API until it is told to stop
-    Run(ValidatorRunArgs),
+    Run(Box<ValidatorRunArgs>),
     /// Post a deposit for a validator that the genesis does not name, so that it may be elected
     Register(ValidatorRegisterArgs),
     /// Add to a validator's deposit

@@ -11,6 +11,7 @@ use crate::deploy::plan::{Goal, Stage};
 use crate::deploy::record::{Deployment, Key, folder};
 use crate::deploy::source;
 use crate::exit::{Failure, Outcome};
+use crate::public;
 use crate::render::number::{count, credits, per_hour};
 use crate::render::{Progress, Table};
 use crate::secrets;
@@ -55,6 +56,7 @@ pub(crate) async fn carry_out(app: &App, session: &Session, record: Deployment, 
     // A secret that is missing is said before anything else.
     for spec in specs.values() {
         secrets::collect(&session.vault()?, &spec.secrets)?;
+        public::check(&session.vault()?, &spec.public, &record.name)?;
     }
     session.ready().await?;
     let built = build_contexts(app, session, &specs).await?;

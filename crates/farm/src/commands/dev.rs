@@ -3,12 +3,13 @@
 //! Guarantees: once the ready line is shown, `farm run .` works in another terminal without a flag; the context goes away with
 //! the network; without --data nothing else stays either. A second Ctrl-C does not wait.
 
-use crate::args::{DevArgs, IngressArgs, MachineArgs, VolumeSpaceArgs};
-use crate::backend::{self, DevOptions, DevReady, IngressOptions, LocalProvider, LocalValidator, PublicOptions, VolumeOptions};
+use crate::args::{DevArgs, MachineArgs, VolumeSpaceArgs};
+use crate::backend::{self, DevOptions, DevReady, LocalProvider, LocalValidator, PublicOptions, VolumeOptions};
 use crate::config::{ConfigFile, absolute};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::Signals;
 use crate::gpus;
+use crate::ingress;
 use crate::machine;
 use crate::session::{App, Session};
 use pasture_light::Checkpoint;
@@ -21,9 +22,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::oneshot;
-
-/// Longest domain that leaves room for a label and its dot.
-const MAX_DOMAIN: usize = 253 - 64;
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &DevArgs) -> Outcome {
@@ -108,7 +106,7 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
             true => Some(public(args.listen, args.host.clone())?),
             false => None,
         },
-        ingress: ingress(&args.ingress)?,
+        ingress: ingress::options(&args.ingress, data, true)?,
         engine_socket: args.machine.engine.clone(),
         validators: args.validators,
         audits: args.audits,
@@ -132,17 +130,6 @@ pub(crate) fn public(listen: SocketAddr, host: Option<String>) -> Result<PublicO
         port => port.checked_add(1).ok_or_else(|| Failure::usage(format!("{listen}: the relay takes the next port, and there is none")))?,
     };
     Ok(PublicOptions { listen, relay: Some(SocketAddr::new(listen.ip(), relay)), host })
-}
-
-/// Where everybody is let in, if at all.
-pub(crate) fn ingress(args: &IngressArgs) -> Result<Option<IngressOptions>, Failure> {
-    let Some(listen) = args.ingress else { return Ok(None) };
-    let domain = args.ingress_domain.as_deref().unwrap_or("localhost").to_ascii_lowercase();
-    let label = |label: &str| !label.is_empty() && label.len() <= 63 && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
-    if domain.len() > MAX_DOMAIN || !domain.split('.').all(label) {
-        return Err(Failure::usage(format!("`{}` is no domain: gate.example.org is one", domain.escape_debug())));
-    }
-    Ok(Some(IngressOptions { listen, domain }))
 }
 
 /// This program, which runs the other validators.

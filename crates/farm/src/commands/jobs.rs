@@ -11,6 +11,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, FromLog};
 use crate::follow::{final_in, show_frame};
 use crate::patience::while_away;
+use crate::public;
 use crate::receipt::Receipt;
 use crate::render::number::{credits, duration, per_hour};
 use crate::render::{Progress, Table};
@@ -152,7 +153,17 @@ async fn one(app: &App, session: &Session, job: &str) -> Result<View, Failure> {
         Some(lease) => unpaid(session, lease).await,
         None => None,
     };
+    let public = match job.lease.as_ref().filter(|_| said.is_some() && !words::is_over(&view)) {
+        Some(lease) => {
+            let all = session.lease_client(lease).published().await.unwrap_or_default();
+            public::shown(session, &all).await.unwrap_or_default()
+        }
+        None => vec![],
+    };
     let mut text = job_text(session, &job, state, (said.as_ref(), unpaid, path));
+    for line in public.iter().flat_map(public::Shown::lines) {
+        text = format!("{}\n{line}\n", text.trim_end());
+    }
     if let Some(evidence) = &evidence {
         text = format!("{}\n{}", text.trim_end(), evidence.short());
     }

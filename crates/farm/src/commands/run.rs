@@ -16,6 +16,7 @@ use crate::feeds::{self, FromLedger, Signals};
 use crate::follow::{self, Plan as FollowPlan};
 use crate::handles::{JobRecord, forget, remember};
 use crate::pack::{MAX_CONTEXT_BYTES, NO_DOCKERFILE, Packed, Plan};
+use crate::public;
 use crate::render::Progress;
 use crate::render::number::{credits, per_hour};
 use crate::secrets;
@@ -54,6 +55,7 @@ pub(crate) async fn run(app: &App, args: &RunArgs) -> Outcome {
     let doors = forward::listen(&doors, &asked.spec.ports).await?;
     // A secret that is missing is said before anything else.
     secrets::collect(&app.vault()?, &asked.spec.secrets)?;
+    public::check(&app.vault()?, &asked.spec.public, &asked.name)?;
     let plan = look(app, &asked)?;
     match Session::open(app).await {
         Ok(session) => Box::pin(go(&session, args, asked, plan, doors, false)).await,
@@ -155,11 +157,16 @@ async fn go(
     forward::announce(out, &handle, &doors);
     let _open = forward::open(out, &handle, &session.lease_client(&lease), doors);
     volumes::note(session, lease.node, &asked.spec.volumes);
+    let public = public::signed(session, &asked.spec.public, lease.id, &asked.name)?;
+    for line in public::shown(session, &public).await?.iter().flat_map(public::Shown::lines) {
+        out.note(&line);
+    }
     let plan = FollowPlan {
         handle,
         lease,
         manifest: bytes,
         secrets,
+        public,
         packed,
         detach: args.detach,
         out: args.out.clone(),

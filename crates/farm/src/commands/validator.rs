@@ -5,11 +5,12 @@
 
 use crate::args::{JoinArg, ValidatorArgs, ValidatorCommand, ValidatorInitArgs, ValidatorJoinArgs, ValidatorRunArgs};
 use crate::backend::{self, Join, JoinStep, Place, Validator, ValidatorOptions};
-use crate::commands::dev::{ingress, public};
+use crate::commands::dev::public;
 use crate::commands::{duties, seats};
 use crate::config::absolute;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{Signals, parent_gone};
+use crate::ingress;
 use crate::render::Progress;
 use crate::render::number::{count, duration};
 use crate::session::{App, now_ms};
@@ -144,7 +145,7 @@ async fn serve(app: &App, args: &ValidatorRunArgs) -> Outcome {
         on_join: Some(tell_join(app, &data)),
         keep_blocks: args.keep_blocks,
         public: args.public.map(|at| public(at, args.host.clone())).transpose()?,
-        ingress: ingress(&args.ingress)?,
+        ingress: ingress::options(&args.ingress, &data, false)?,
         ..ValidatorOptions::new(args.listen)
     };
     let validator = tokio::select! {

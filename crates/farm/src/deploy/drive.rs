@@ -20,6 +20,7 @@ use crate::exit::{Failure, Outcome};
 use crate::feeds::{self, FromLedger, Signals};
 use crate::handles::{JobRecord, forget, remember};
 use crate::pack::Packed;
+use crate::public;
 use crate::render::Progress;
 use crate::render::number::credits;
 use crate::secrets;
@@ -131,7 +132,7 @@ pub(crate) fn label(specs: &BTreeMap<String, CheckedSpec>, key: &Key) -> String 
 }
 
 /// The name of a part's job: the deployment's, and the service's if it is another.
-fn job_name(deployment: &str, key: &Key, several: bool) -> String {
+pub(crate) fn job_name(deployment: &str, key: &Key, several: bool) -> String {
     let number = if several { format!("-{}", key.index) } else { String::new() };
     let whole = if deployment == key.service { deployment.to_owned() } else { format!("{deployment}-{}", key.service) };
     let short: String = whole.chars().take(MAX_NAME.saturating_sub(number.len())).collect();
@@ -558,7 +559,11 @@ impl<'a> Drive<'a> {
                 volumes::settled(&mut spec, settled);
                 let manifest = self.manifest(key, &spec, salt)?;
                 let told = match manifest.hash() == lease.spec_hash {
-                    true => Some(tend::Told { manifest: manifest.to_bytes(), secrets: self.secrets(&spec)? }),
+                    true => Some(tend::Told {
+                        manifest: manifest.to_bytes(),
+                        secrets: self.secrets(&spec)?,
+                        public: public::signed(self.session, &spec.public, lease.id, &job_name(&self.record.name, key, false))?,
+                    }),
                     false => None,
                 };
                 let is_told = async || self.session.lease_client(&lease).status().await.is_ok_and(|s| s.phase > Phase::AwaitingContext);

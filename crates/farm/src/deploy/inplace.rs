@@ -4,10 +4,11 @@
 //! fails goes back to what it was where its lease still lives, and the others stay as they are. What the machine refuses to change, or
 //! what is not of the kind that can be changed, is left to whoever replaces it by a new lease.
 
-use super::drive::{label, part_manifest, print};
+use super::drive::{job_name, label, part_manifest, print};
 use super::record::{Deployment, Unit, folder};
 use crate::exit::Failure;
 use crate::feeds::{self, FromNode};
+use crate::public;
 use crate::render::Progress;
 use crate::session::Session;
 use crate::words::plainly;
@@ -87,6 +88,11 @@ pub(crate) async fn change(
             progress.clear();
             match changed {
                 Changed::Yes => {
+                    if spec.public != old.public {
+                        let name = job_name(&record.name, &unit.key, false);
+                        let signed = public::signed(session, &spec.public, lease.id, &name)?;
+                        crate::patience::patiently(|| part.client.publish(&signed)).await?;
+                    }
                     if let Some(unit) = record.unit_mut(&unit.key) {
                         unit.print.clone_from(&print);
                     }

@@ -14,6 +14,7 @@ use crate::transfer;
 use pasture_api::LeaseView;
 use pasture_api::client::LeaseClient;
 use pasture_api::data::{LeaseStatus, NodeEvent, Phase};
+use pasture_api::publication::SignedPublication;
 use pasture_api::secrets::Secrets;
 use pasture_rt::{TaskHandle, TaskKind, spawn};
 use pasture_types::OrderId;
@@ -55,6 +56,8 @@ pub(crate) struct Told {
     pub(crate) manifest: Vec<u8>,
     /// The secrets that it names.
     pub(crate) secrets: Secrets,
+    /// Which of its ports everybody reaches.
+    pub(crate) public: Vec<SignedPublication>,
 }
 
 /// A part that has a machine.
@@ -129,10 +132,10 @@ async fn hand_over(client: LeaseClient, told: Told, folder: Option<SharedFolder>
     if status.phase > Phase::AwaitingContext {
         return Ok(());
     }
-    let Told { manifest, secrets } = told;
+    let Told { manifest, secrets, public } = told;
     let sent = match folder {
-        Some(folder) => transfer::send(client.clone(), secrets, manifest, Some(&*folder.lock().await), None).await,
-        None => transfer::send(client.clone(), secrets, manifest, None, None).await,
+        Some(folder) => transfer::send(client.clone(), (secrets, &public), manifest, Some(&*folder.lock().await), None).await,
+        None => transfer::send(client.clone(), (secrets, &public), manifest, None, None).await,
     };
     match sent {
         Ok(()) => Ok(()),

@@ -1,9 +1,11 @@
 //! Ports of jobs that everybody reaches by a name: through a gateway, to real containers without an address of their own.
 
-use crate::support::{Folder, Net, Options, PATIENCE, User, eventually, until};
+use crate::support::{Folder, Net, Options, PATIENCE, User, eventually, free_port, until};
 use serde_json::Value;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
 
 /// Pages and a large file on 8000; on 7000 an answer that is the question's head, or another protocol if that is asked for.
 const SITE: &str = r#"
@@ -73,7 +75,11 @@ fn status_of(host: &str, sent: &str) -> u16 {
 }
 
 fn net() -> Net {
-    let args = ["--ingress", "127.0.0.1:0"].map(str::to_owned).to_vec();
+    net_with(&[])
+}
+
+fn net_with(more: &[&str]) -> Net {
+    let args = [&["--ingress", "127.0.0.1:0"], more].concat().into_iter().map(str::to_owned).collect();
     Net::start(Options { args, fixed_port: true, ..Options::default() })
 }
 
@@ -183,4 +189,73 @@ fn what_is_open_stays_open_when_the_machine_starts_again() {
     let after = url.strip_prefix("http://").unwrap();
     assert_eq!(before.split(':').next(), after.split(':').next(), "the name is the same");
     until("the page is there again", || get(after, "/").is_ok_and(|(status, body)| status == 200 && body == b"the page\n"));
+}
+
+const KEY: &str = "sesame-of-some-length";
+
+/// Status and page, over TLS that believes this certificate alone.
+fn secure(url: &str, roots: &Path, more: &[&str]) -> Option<(String, String)> {
+    let mut curl = Command::new("curl");
+    let done = curl.args(["-sS", "--max-time", "20", "-w", "%{http_code}", "--cacert"]).arg(roots).args(more).arg(url).output().unwrap();
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    let (page, code) = text.split_at_checked(text.len().checked_sub(3)?)?;
+    Some((code.to_owned(), page.to_owned()))
+}
+
+#[test]
+fn a_job_file_says_what_everybody_reaches() {
+    let first = free_port();
+    let range = format!("{first}-{}", first.saturating_add(3));
+    let net = net_with(&["--ingress-tls", "127.0.0.1:0", "--ingress-tcp", &range]);
+    let user = net.user();
+    let site =
+        "mkdir -p /tmp/www; echo \"the page\" >/tmp/www/index.html; httpd -p 8000 -h /tmp/www; while true; do nc -l -p 7000 -e cat; done";
+    let folder = Folder::script("site", site);
+    let resources = "type: service\nresources: {cpu: 0.1, memory: 32Mi, disk: 64Mi}\n";
+    let publish = |ports: &str| folder.write("farm.yaml", &format!("{resources}{ports}\n"));
+    publish("ports: [{port: 8000, public: {name: Shop}}]");
+    let _ = user.farm(&["run", folder.arg(), "-d"]).exits(125).says(&["port 8000 cannot be opened", "`Shop` is no name"]);
+    publish("ports: [{port: 8000, public: {name: shop, access_key: door}}, {port: 7000, public: {name: echo, tcp: true}}]");
+    let _ = user.farm(&["run", folder.arg(), "-d"]).exits(125).says(&["no secret `door`", "farm secret set door"]);
+    let key = folder.path().join("key");
+    std::fs::write(&key, format!("{KEY}\n")).unwrap();
+    let _ = user.farm(&["secret", "set", "door", "--from-file", key.to_str().unwrap()]).exits(0);
+    let _ = user.farm(&["run", folder.arg(), "-d"]).exits(0).says(&[
+        "https://shop-",
+        "leads to port 8000, with an access key",
+        "leads to port 7000",
+    ]);
+
+    let of = |name: &str| {
+        let shown = user.farm(&["expose", "site", "--json"]).exits(0).json();
+        shown.as_array().unwrap().iter().find(|entry| entry["name"] == name).and_then(|entry| Some(entry["url"].as_str()?.to_owned()))
+    };
+    let url = of("shop").unwrap();
+    let roots = net.data().join("ingress/authority.pem");
+    let refused = eventually("it is known", PATIENCE, || secure(&url, &roots, &[]).filter(|(code, _)| code != "404"));
+    assert_eq!(refused.0, "401", "{refused:?}");
+    let with = format!("me:{KEY}");
+    until("the page is there", || secure(&url, &roots, &["-u", &with]).is_some_and(|(code, page)| code == "200" && page == "the page\n"));
+    let echo = eventually("a port", PATIENCE, || of("echo"));
+    let port: u16 = echo.rsplit_once(':').unwrap().1.parse().unwrap();
+    assert!((first..=first.saturating_add(3)).contains(&port), "{echo}");
+    let heard = eventually("an echo", PATIENCE, || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.write_all(b"hello").ok()?;
+        let mut heard = [0; 5];
+        stream.read_exact(&mut heard).ok().map(|()| heard)
+    });
+    assert_eq!(&heard, b"hello");
+    let _ = user.farm(&["status", "site"]).exits(0).says(&[&format!("{url} leads to port 8000"), "leads to port 7000"]);
+
+    // Replicas of a deployment are one name.
+    let several = Folder::script("many", site);
+    several.write("farm.yaml", &format!("{resources}replicas: 2\nports: [{{port: 8000, public: true}}]\n"));
+    let _ = user.farm(&["deploy", several.arg()]).exits(0);
+    let replicas = || {
+        let shown = user.farm(&["expose", "many-0", "--json"]).exits(0).json();
+        (shown[0]["name"].clone(), shown[0]["gateway"]["replicas"].clone())
+    };
+    until("both are one name", || replicas() == ("many".into(), 2.into()));
 }

@@ -1,10 +1,13 @@
 //! What of a request is believed, and what is passed on of it.
 //!
 //! Guarantees: one host, one length, an origin-form target, or it is refused; what belongs to a connection stays on it; a client cannot say
-//! whence it comes.
+//! whence it comes; an access key that opened the door does not go through it.
 
+use data_encoding::BASE64;
+use hyper::body::Body;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri, Version};
+use pasture_api::publication::{ACCESS_HEADER, is_domain};
 use std::net::IpAddr;
 
 /// Why a request is not passed on.
@@ -30,12 +33,24 @@ const OF_CONNECTION: [HeaderName; 10] = [
 const OF_PROXIES: [HeaderName; 5] =
     [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, header::FORWARDED, HeaderName::from_static("x-real-ip")];
 
+/// What is told of names that nobody opened.
+pub(super) const NOTHING: Refused = Refused(StatusCode::NOT_FOUND, "nothing is published here");
+
 const fn bad(why: &'static str) -> Refused {
     Refused(StatusCode::BAD_REQUEST, why)
 }
 
-/// The label that a request is for.
-pub(super) fn label<B>(request: &Request<B>, domain: &str) -> Result<String, Refused> {
+/// What a request is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Name {
+    /// A name below the gateway's domain.
+    Label(String),
+    /// A domain that may be somebody's own.
+    Domain(String),
+}
+
+/// What a request is for, by its host.
+pub(super) fn name<B>(request: &Request<B>, domain: &str) -> Result<Name, Refused> {
     if request.method() == Method::CONNECT {
         return Err(Refused(StatusCode::METHOD_NOT_ALLOWED, "nothing is proxied here"));
     }
@@ -55,11 +70,54 @@ pub(super) fn label<B>(request: &Request<B>, domain: &str) -> Result<String, Ref
         Some(_) => return Err(bad("the host is unreadable")),
         None => &host,
     };
-    let known = name.trim_end_matches('.').strip_suffix(domain).and_then(|rest| rest.strip_suffix('.'));
-    match known {
-        Some(label) if !label.is_empty() && !label.contains('.') => Ok(label.to_owned()),
-        _ => Err(Refused(StatusCode::NOT_FOUND, "nothing is published here")),
+    let name = name.trim_end_matches('.');
+    if is_within(name, domain) {
+        let label = name.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.')).unwrap_or_default();
+        return if label.is_empty() || label.contains('.') { Err(NOTHING) } else { Ok(Name::Label(label.to_owned())) };
     }
+    if is_domain(name) { Ok(Name::Domain(name.to_owned())) } else { Err(NOTHING) }
+}
+
+/// Whether a name is a domain's or lies below it.
+pub(super) fn is_within(name: &str, domain: &str) -> bool {
+    name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// The access keys that a request may mean, each with the line that it is in: `X-Access-Key`, or as a bearer or a password (RFC 6750, 7617).
+pub(super) fn access_keys(headers: &HeaderMap) -> Vec<(HeaderName, Vec<u8>)> {
+    let own = HeaderName::from_static(ACCESS_HEADER);
+    let plain = headers.get(&own).map(|value| (own, value.as_bytes().to_vec()));
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, rest) = value.to_str().ok()?.split_once(' ')?;
+        let key = match scheme.to_ascii_lowercase().as_str() {
+            "bearer" => rest.trim().as_bytes().to_vec(),
+            "basic" => {
+                let decoded = BASE64.decode(rest.trim().as_bytes()).ok()?;
+                let colon = decoded.iter().position(|c| *c == b':')?;
+                decoded.get(colon + 1..)?.to_vec()
+            }
+            _ => return None,
+        };
+        Some((header::AUTHORIZATION, key))
+    });
+    plain.into_iter().chain(authorization).collect()
+}
+
+/// The length that a body is said to have.
+pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The head of a request that may be sent twice: it changes nothing and has no body (RFC 9110, §9.2.1).
+pub(super) fn copy<B: Body>(request: &Request<B>) -> Option<Request<()>> {
+    if !request.method().is_safe() || !request.body().is_end_stream() || wants_upgrade(request) {
+        return None;
+    }
+    let mut copy = Request::new(());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
 }
 
 /// Whether a client asks for another protocol on its connection.
@@ -118,28 +176,38 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_one_label_before_the_domain() {
-        let of = |host: &str| label(&request("/x?y", &[("host", host)]), "example.org").map_err(|r| r.0.as_u16());
-        assert_eq!(of("shop-abc.example.org"), Ok("shop-abc".into()));
-        assert_eq!(of("SHOP-abc.Example.org.:8080"), Ok("shop-abc".into()));
-        for unknown in [
-            "example.org",
-            ".example.org",
-            "a.b.example.org",
-            "shopexample.org",
-            "127.0.0.1",
-            "evil.test",
-            "",
-            "shop.example.org.evil.test",
-        ] {
+    fn a_host_is_one_label_before_the_domain_or_a_domain() {
+        let of = |host: &str| name(&request("/x?y", &[("host", host)]), "example.org").map_err(|r| r.0.as_u16());
+        assert_eq!(of("shop-abc.example.org"), Ok(Name::Label("shop-abc".into())));
+        assert_eq!(of("SHOP-abc.Example.org.:8080"), Ok(Name::Label("shop-abc".into())));
+        for unknown in ["example.org", ".example.org", "a.b.example.org", "", "a b", "127.0.0.1"] {
             assert_eq!(of(unknown), Err(404), "{unknown}");
         }
+        // They may be anybody's; nobody proved that they are.
+        for other in ["shopexample.org", "evil.test", "shop.example.org.evil.test"] {
+            assert_eq!(of(other), Ok(Name::Domain(other.into())));
+        }
         assert_eq!(of("a:b.example.org:80x"), Err(400));
+        assert!(is_within("example.org", "example.org") && is_within("a.example.org", "example.org"));
+        assert!(!is_within("shopexample.org", "example.org"));
+    }
+
+    #[test]
+    fn access_keys_are_where_clients_put_them() {
+        let keys = |headers: &[(&str, &str)]| -> Vec<String> {
+            let request = request("/", headers);
+            access_keys(request.headers()).into_iter().map(|(_, key)| String::from_utf8(key).unwrap()).collect()
+        };
+        assert_eq!(keys(&[("x-access-key", "one"), ("authorization", "Bearer two")]), ["one", "two"]);
+        assert_eq!(keys(&[("authorization", "basic YW55Ym9keTp0aHJlZTpi")]), ["three:b"]);
+        for none in ["Basic ??", "Basic YW55", "Digest x", "Bearer"] {
+            assert_eq!(keys(&[("authorization", none)]), Vec::<String>::new(), "{none}");
+        }
     }
 
     #[test]
     fn tricks_with_hosts_and_lengths_are_refused() {
-        let of = |uri: &str, headers: &[(&str, &str)]| label(&request(uri, headers), "example.org").map_err(|r| r.0.as_u16());
+        let of = |uri: &str, headers: &[(&str, &str)]| name(&request(uri, headers), "example.org").map_err(|r| r.0.as_u16());
         let host = ("host", "shop.example.org");
         assert_eq!(of("/", &[]), Err(400));
         assert_eq!(of("/", &[host, ("host", "other.example.org")]), Err(400));
@@ -148,7 +216,7 @@ mod tests {
         assert_eq!(of("/", &[host, ("content-length", "3"), ("content-length", "4")]), Err(400));
         let mut connect = request("/", &[host]);
         *connect.method_mut() = Method::CONNECT;
-        assert_eq!(label(&connect, "example.org").unwrap_err().0.as_u16(), 405);
+        assert_eq!(name(&connect, "example.org").unwrap_err().0.as_u16(), 405);
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod data;
 #[cfg(test)]
 mod follow;
 #[cfg(test)]
+mod ingress;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod routes;

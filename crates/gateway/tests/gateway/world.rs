@@ -7,7 +7,7 @@ use pasture_api::{
     JobView, LeaseView, NetworkStatus, NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, ProposalView, StateValue,
     TenureView, TermView, ThisValidator, TransactionView, TxResult, ValidatorView, ValidatorsView, auth,
 };
-use pasture_gateway::{Backend, BlockEvents, ExportStream, Gateway, GatewayOptions};
+use pasture_gateway::{Backend, BlockEvents, ExportStream, Gateway, GatewayError, GatewayOptions};
 use pasture_rt::{ManualClock, Shutdown};
 use pasture_types::event::{Event, Hash32};
 use pasture_types::genesis::Params;
@@ -381,6 +381,9 @@ impl World {
         Self::with(loopback()).await
     }
     pub(crate) async fn with(options: GatewayOptions) -> Self {
+        Self::try_with(options).await.unwrap()
+    }
+    pub(crate) async fn try_with(options: GatewayOptions) -> Result<Self, GatewayError> {
         let ledger = Arc::new(Ledger {
             feed: broadcast::channel(FEED).0,
             submitted: Mutex::default(),
@@ -390,10 +393,10 @@ impl World {
         });
         let stop = Shutdown::new();
         let backend: Arc<dyn Backend> = ledger.clone();
-        let gateway = Gateway::start(options, backend, Arc::new(ManualClock::new(NOW)), stop.token()).await.unwrap();
+        let gateway = Gateway::start(options, backend, Arc::new(ManualClock::new(NOW)), stop.token()).await?;
         let base = format!("http://{}", gateway.local_addr());
         let http = pasture_api::door::http(None).unwrap().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Self { ledger, api: ApiClient::new(&base).unwrap(), http, base, gateway, stop }
+        Ok(Self { ledger, api: ApiClient::new(&base).unwrap(), http, base, gateway, stop })
     }
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)

@@ -14,7 +14,7 @@ use axum::response::Response;
 use hyper_util::rt::TokioIo;
 use pasture_api::Problem;
 use pasture_api::data::Phase;
-use pasture_api::publication::{MAX_PUBLISHED, STREAM_PROTOCOL, SignedPublication};
+use pasture_api::publication::{ACCESS_HEADER, MAX_PUBLISHED, STREAM_PROTOCOL, SignedPublication};
 use pasture_rt::TaskKind;
 use pasture_runtime::{Connection, RuntimeError};
 use pasture_store::RecordFile;
@@ -28,6 +28,8 @@ use tokio::io::{AsyncWriteExt as _, copy};
 const FILE: &str = "public";
 /// Most publications that one announcement carries.
 const MAX_ANNOUNCED: usize = 256;
+/// Most bytes of them: gateways read no larger announcement.
+const MAX_ANNOUNCED_BYTES: usize = 192 << 10;
 
 /// What a lease published before; what cannot be read is published anew by its owner.
 pub(crate) fn load(dir: &Path) -> Vec<SignedPublication> {
@@ -37,7 +39,12 @@ pub(crate) fn load(dir: &Path) -> Vec<SignedPublication> {
 /// All that this machine's jobs publish.
 pub(crate) fn all(ctx: &Context) -> Vec<SignedPublication> {
     let open = ctx.leases.all().into_iter().filter(|lease| lease.status().phase != Phase::Ended);
-    open.flat_map(|lease| lease.public.borrow().clone()).take(MAX_ANNOUNCED).collect()
+    let mut room = MAX_ANNOUNCED_BYTES;
+    let fits = |signed: &SignedPublication| {
+        let bytes = serde_json::to_vec(signed).map_or(usize::MAX, |text| text.len());
+        room.checked_sub(bytes).inspect(|left| room = *left).is_some()
+    };
+    open.flat_map(|lease| lease.public.borrow().clone()).take(MAX_ANNOUNCED).take_while(fits).collect()
 }
 
 /// Publishes what the owner signed, in the place of what was published before.
@@ -70,8 +77,16 @@ pub(crate) fn publish(ctx: &Context, lease: &Shared, wanted: &[SignedPublication
 
 /// Lets a stream of anybody in to a published port.
 pub(crate) async fn open(ctx: &Arc<Context>, lease: Arc<Shared>, port: u16, mut request: Request) -> Result<Response, Problem> {
-    if !lease.public.borrow().iter().any(|signed| signed.publication.port == port) {
-        return Err(Problem::not_found("published port"));
+    let key = request.headers().get(ACCESS_HEADER).map(|key| key.as_bytes());
+    {
+        let public = lease.public.borrow();
+        let mut of_port = public.iter().map(|signed| &signed.publication).filter(|publication| publication.port == port).peekable();
+        if of_port.peek().is_none() {
+            return Err(Problem::not_found("published port"));
+        }
+        if !of_port.any(|publication| publication.rules.admits(key)) {
+            return Err(Problem::unauthorized("this port needs an access key"));
+        }
     }
     let asked = request.headers().get(UPGRADE).is_some_and(|to| to.as_bytes() == STREAM_PROTOCOL.as_bytes());
     let upgrade = hyper::upgrade::on(&mut request);
