@@ -5,6 +5,7 @@
 //! to another node is shared by all who call it, and made anew when it is gone.
 
 use crate::error::NetError;
+use crate::names::Names;
 use crate::place::{Place, relay_url};
 use crate::relay::Relay;
 use crate::ticket::Ticket;
@@ -247,6 +248,7 @@ impl Endpoint {
             .relay_mode(RelayMode::Custom(map))
             .ca_tls_config(pins.config())
             .address_lookup(places.clone())
+            .dns_resolver(Names::new(&[]).0)
             .transport_config(transport)
             .clear_ip_transports()
             .bind_addr(listen)

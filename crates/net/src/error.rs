@@ -39,6 +39,14 @@ pub enum NetError {
     /// A name of 32 bytes that is no key.
     #[error("{0} is no node's key")]
     Key(NodeId),
+    /// No nameserver says what is asked.
+    #[error("no nameserver tells what there is at {name}: {why}")]
+    Names {
+        /// What was asked for.
+        name: String,
+        /// What the library said.
+        why: String,
+    },
     /// The loopback socket for local programs cannot be had.
     #[error("no loopback socket for what goes to other nodes")]
     Doorway(#[source] std::io::Error),

@@ -17,6 +17,7 @@
 mod doorway;
 mod endpoint;
 mod error;
+mod names;
 mod place;
 mod relay;
 mod ticket;
@@ -25,6 +26,7 @@ mod trust;
 pub use doorway::Doorway;
 pub use endpoint::{Arrivals, Endpoint, Options, Path, Service, Stream, Way};
 pub use error::NetError;
+pub use names::Names;
 pub use place::{Place, PlaceError};
 pub use relay::{Relay, RelayServer};
 pub use ticket::{Gate, Ticket, TicketError};
