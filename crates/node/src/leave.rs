@@ -122,7 +122,7 @@ pub(crate) async fn remove(provider: Provider, data: &Path, mut left: Left) -> L
 /// Removes what a machine keeps in its directory, and the directory if nothing else is in it. What stays, with the reason.
 fn remove_files(data: &Path) -> Vec<(PathBuf, String)> {
     let mut stays = vec![];
-    for name in ["provider", "runtime", "node.key"] {
+    for name in ["provider", "runtime", "node.key", crate::up::LEARNED] {
         let path = data.join(name);
         let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         match removed {
@@ -151,6 +151,7 @@ mod tests {
             std::fs::create_dir_all(data.join("provider/leases/x")).unwrap();
             std::fs::create_dir_all(data.join("runtime")).unwrap();
             std::fs::write(data.join("node.key"), "secret").unwrap();
+            std::fs::write(data.join("network"), "whom it knows").unwrap();
         };
         make();
         assert_eq!(remove_files(&data), []);

@@ -42,7 +42,7 @@ const MAX_DISK: u64 = 20 << 30;
 /// The machine's key, in its directory.
 const NODE_KEY: &str = "node.key";
 /// Who serves a network that was joined, as far as it is known.
-const LEARNED: &str = "network";
+pub(crate) const LEARNED: &str = "network";
 /// How long a start waits for a relay.
 const ONLINE: Duration = Duration::from_secs(5);
 

@@ -135,8 +135,8 @@ pub(crate) struct LogArgs {
 /// What a machine offers.
 #[derive(Args, Debug)]
 pub(crate) struct MachineArgs {
-    /// Socket of the container engine [default: found]
-    #[arg(long, value_name = "SOCKET")]
+    /// Socket of the container engine (also: FARM_ENGINE) [default: found]
+    #[arg(long, value_name = "SOCKET", env = "FARM_ENGINE", hide_env = true)]
     pub(crate) engine: Option<PathBuf>,
     /// Cores to offer [default: half]
     #[arg(long)]
@@ -331,7 +331,7 @@ pub(crate) struct DoctorArgs {
     /// Install or start what is missing (asks first)
     #[arg(long)]
     pub(crate) fix: bool,
-    /// Socket of the container engine [default: found]
-    #[arg(long, value_name = "SOCKET")]
+    /// Socket of the container engine (also: FARM_ENGINE) [default: found]
+    #[arg(long, value_name = "SOCKET", env = "FARM_ENGINE", hide_env = true)]
     pub(crate) engine: Option<PathBuf>,
 }

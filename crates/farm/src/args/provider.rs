@@ -39,10 +39,10 @@ pub(crate) struct SelfTestArgs {
     /// A folder on the disk that jobs would get [default: where farm keeps its files]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Socket of the container engine [default: found]
-    #[arg(long, value_name = "SOCKET")]
+    /// Socket of the container engine (also: FARM_ENGINE) [default: found]
+    #[arg(long, value_name = "SOCKET", env = "FARM_ENGINE", hide_env = true)]
     pub(crate) engine: Option<PathBuf>,
-    /// Measure what Vulkan finds to compute on instead: graphics cards, and adapters in software, which are none
-    #[arg(long, conflicts_with_all = ["data", "engine"])]
+    /// Measure what Vulkan finds to compute on instead: graphics cards, and adapters in software, which are none. Needs no engine
+    #[arg(long, conflicts_with = "data")]
     pub(crate) gpu: bool,
 }

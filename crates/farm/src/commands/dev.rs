@@ -221,9 +221,10 @@ fn machine_of(provider: &LocalProvider) -> serde_json::Value {
 async fn welcome(app: &App, args: &DevArgs, ready: &DevReady) -> Result<(), Failure> {
     let session = Session::open(&app.at(&ready.api_url).quietly()).await?;
     let account = session.ensure_account().await?;
+    let ingress = session.api.ingress().await.ok();
     if app.out.json {
         app.out.json(&serde_json::json!({
-            "event": "ready", "api_url": ready.api_url, "ticket": ready.ticket.as_ref().map(Ticket::to_text), "network": ready.zone, "data": args.data, "account": account.id,
+            "event": "ready", "api_url": ready.api_url, "ticket": ready.ticket.as_ref().map(Ticket::to_text), "network": ready.zone, "ingress": ingress, "data": args.data, "account": account.id,
             "balance": account.balance, "validators": ready.others.iter().map(other).collect::<Vec<_>>(), "machines": ready.providers.iter().map(machine_of).collect::<Vec<_>>(), "machine": ready.provider.as_ref().map(|p| serde_json::json!({
                 "node": p.node, "resources": p.resources, "rates": p.rates, "gpus": p.gpus,
             })),
@@ -257,6 +258,13 @@ async fn welcome(app: &App, args: &DevArgs, ready: &DevReady) -> Result<(), Fail
     if let Some(ticket) = &ready.ticket {
         out.note("  others   join with this ticket, from anywhere that reaches this machine:");
         out.note(&format!("           farm join {0}\n           farm up --join {0}", ticket.to_text()));
+    }
+    if let Some(ingress) = &ingress {
+        out.note(&format!("  visitors reach what farm expose opens at {}", ingress.url("...")));
+        if ingress.scheme == "https" && args.ingress.ingress_cert.is_none() && args.ingress.ingress_acme.is_none() {
+            let folder = args.data.as_deref().map_or("ingress of its folder".into(), |data| data.join("ingress").display().to_string());
+            out.note(&format!("           with certificates that who trusts authority.pem in {folder} believes"));
+        }
     }
     out.note(&format!("  account  {}, {} test credits, no value", account.id.short(), account.balance.display(0)));
     out.note("  next     in another terminal:  farm run .");

@@ -14,6 +14,7 @@ use crate::ingress;
 use crate::render::Progress;
 use crate::render::number::{count, duration};
 use crate::session::{App, now_ms};
+use pasture_api::ApiClient;
 use pasture_types::Millis;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -102,13 +103,14 @@ fn tell_join(app: &App, data: &Path) -> Arc<dyn Fn(JoinStep) + Send + Sync> {
 }
 
 /// Says that it runs, and as what.
-fn ready(app: &App, data: &Path, validator: &Validator) -> Result<(), Failure> {
+async fn ready(app: &App, data: &Path, validator: &Validator) -> Result<(), Failure> {
     let (key, url, zone) = (validator.key(), validator.api_url(), validator.zone());
     let ticket = validator.ticket().map(|ticket| ticket.to_text());
+    let ingress = ApiClient::new(&url)?.ingress().await.ok();
     if app.out.json {
         app.out.json(&serde_json::json!({
             "event": "ready", "validator": key, "network": zone, "validators": validator.validators(), "api_url": url,
-            "seated": validator.seated(), "ticket": ticket,
+            "seated": validator.seated(), "ticket": ticket, "ingress": ingress,
         }));
         return Ok(());
     }
@@ -120,6 +122,9 @@ fn ready(app: &App, data: &Path, validator: &Validator) -> Result<(), Failure> {
     app.out.note(&format!("  its API is at {url}"));
     if let Some(ticket) = ticket {
         app.out.note(&format!("  others join with:  farm join {ticket}"));
+    }
+    if let Some(ingress) = ingress {
+        app.out.note(&format!("  visitors reach what farm expose opens at {}", ingress.url("...")));
     }
     let quorum = validator.quorum();
     if quorum > 1 {
@@ -154,7 +159,7 @@ async fn serve(app: &App, args: &ValidatorRunArgs) -> Outcome {
         _ = signals.next() => return Ok(Exit::Job(130)),
         () = parent_gone(args.with_parent) => return Ok(Exit::Ok),
     };
-    ready(app, &data, &validator)?;
+    ready(app, &data, &validator).await?;
     let failed = tokio::select! {
         error = validator.failed() => Some(error),
         _ = signals.next() => None,

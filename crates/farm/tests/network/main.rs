@@ -33,6 +33,8 @@ mod gates;
 #[cfg(test)]
 mod gpus;
 #[cfg(test)]
+mod guides;
+#[cfg(test)]
 mod herds;
 #[cfg(test)]
 mod hostile;

@@ -1,0 +1,180 @@
+//! The guides, followed to the letter: each block of a guide is typed into a shell on the machine that it is for, in a lab of namespaces.
+//!
+//! A block says its machine beside its language. What stands for something of the reader's own, an address or a ticket, is replaced; nothing else.
+
+use crate::nat::Resident;
+use crate::support::{Done, Folder, Host, Lab, Nat, PATIENCE, Running, User, eventually, farm_binary};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Programs that go on until they are ended, and what they show when they are ready.
+const SERVERS: [(&str, &str); 3] =
+    [("farm dev ", "Ctrl-C ends it"), ("farm up ", "this machine is offered"), ("farm validator run ", "Ctrl-C stops it")];
+const WITHIN: Duration = Duration::from_secs(300);
+
+/// The commands of a guide, each with its machine.
+fn commands(guide: &str) -> Vec<(String, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides").join(guide);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut out = vec![];
+    let mut machine: Option<String> = None;
+    for line in text.lines() {
+        match (&machine, line.strip_prefix("```")) {
+            (None, Some(info)) => machine = Some(info.strip_prefix("sh ").unwrap_or_default().to_owned()),
+            (Some(_), Some(_)) => machine = None,
+            (Some(machine), None) if !machine.is_empty() && !line.trim().is_empty() => out.push((machine.clone(), line.to_owned())),
+            _ => {}
+        }
+    }
+    assert!(!out.is_empty(), "{guide} has no commands");
+    out
+}
+
+/// Who follows a guide.
+struct Reader<'a> {
+    machines: BTreeMap<&'a str, (Resident<'a>, &'a Host, String)>,
+    /// What stands in the guide for what.
+    own: BTreeMap<String, String>,
+    servers: Vec<Running>,
+}
+
+impl<'a> Reader<'a> {
+    fn new() -> Self {
+        Self { machines: BTreeMap::new(), own: BTreeMap::new(), servers: vec![] }
+    }
+
+    /// A machine of the guide. `engine`: the socket of its engine, if it has one.
+    fn at(&mut self, name: &'a str, host: &'a Host, engine: &str) {
+        self.machines.insert(name, (Resident::of(host), host, engine.to_owned()));
+    }
+
+    fn user(&self, name: &str) -> &User {
+        &self.machines[name].0.user
+    }
+
+    /// Types a line into the shell of a machine, and waits for its end or, of a server, until it is ready.
+    fn types(&mut self, machine: &str, line: &str) -> Option<Done> {
+        let line = self.own.iter().fold(line.to_owned(), |line, (stands, is)| line.replace(stands, is));
+        let (resident, host, engine) = &self.machines[machine];
+        let plain = resident.user.command(&[]);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line]).current_dir(plain.get_current_dir().unwrap());
+        shell.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let farm = farm_binary().parent().unwrap().display().to_string();
+        let path = plain.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, value)| value?.to_str()).unwrap();
+        shell.env("PATH", format!("{farm}:{path}"));
+        if !engine.is_empty() {
+            shell.env("FARM_ENGINE", engine);
+        }
+        // A shell of one command becomes it.
+        let mut running = Running::start(host.on(&shell));
+        let Some((_, ready)) = SERVERS.iter().find(|(server, _)| line.starts_with(server)) else {
+            let done = running.finish(WITHIN).exits(0);
+            self.learn(&done.all());
+            return Some(done);
+        };
+        eventually(&format!("`{line}` is ready"), PATIENCE, || {
+            assert!(running.ended().is_none(), "`{line}` ended:\n{}\n{}", running.stdout(), running.stderr());
+            (running.stderr() + &running.stdout()).contains(ready).then_some(())
+        });
+        self.learn(&(running.stdout() + &running.stderr()));
+        self.servers.push(running);
+        None
+    }
+
+    /// Notes what the guide cannot know: a ticket, and the address of what was opened.
+    fn learn(&mut self, shown: &str) {
+        for (begins, stands) in [("pasture-join-", "pasture-join-..."), ("https://shop-", "https://shop-....localhost:8443")] {
+            if let Some(word) = shown.split_whitespace().find(|word| word.starts_with(begins)) {
+                self.own.insert(stands.into(), word.to_owned());
+            }
+        }
+    }
+
+    fn follows(&mut self, guide: &str) -> Vec<Done> {
+        commands(guide).into_iter().filter_map(|(machine, line)| self.types(&machine, &line)).collect()
+    }
+}
+
+#[test]
+fn your_own_machines_as_the_guide_says() {
+    let lab = Lab::new("guide-join");
+    let (desktop, box_, laptop) =
+        (lab.public("desktop"), lab.behind_nat("box", Nat::KeepsPorts), lab.behind_nat("laptop", Nat::KeepsPorts));
+    let engine = box_.engine();
+    let mut reader = Reader::new();
+    reader.at("desktop", &desktop, "");
+    reader.at("box", &box_, engine.socket());
+    reader.at("laptop", &laptop, "");
+    reader.own.insert("192.168.1.10".into(), desktop.address().to_string());
+    project(reader.user("laptop"), "echo it ran");
+    let done = reader.follows("join.md");
+    assert!(done.last().unwrap().stdout.contains("it ran"), "{}", done.last().unwrap().all());
+}
+
+/// A small project in somebody's home.
+fn project(user: &User, script: &str) {
+    let made = Folder::script("project", script);
+    for file in std::fs::read_dir(made.path()).unwrap().flatten() {
+        std::fs::copy(file.path(), user.home().join(file.file_name())).unwrap();
+    }
+    std::fs::write(user.home().join("farm.yaml"), "resources: {cpu: 0.2, memory: 64Mi, disk: 64Mi}\n").unwrap();
+}
+
+#[test]
+fn a_machine_is_offered_as_the_guide_says() {
+    let lab = Lab::new("guide-provide");
+    let (gate, box_) = (lab.public("gate"), lab.behind_nat("box", Nat::KeepsPorts));
+    let engine = box_.engine();
+    let mut reader = Reader::new();
+    reader.at("gate", &gate, "");
+    reader.at("box", &box_, engine.socket());
+    let _ = reader.types("gate", &format!("farm dev --no-provider --data ~/net --listen {}:8730", gate.address()));
+    let done = reader.follows("provide.md");
+    let said = |words: &str| done.iter().any(|done| done.all().contains(words));
+    assert!(said("my box"), "{done:#?}");
+    let mut up = reader.servers.pop().unwrap();
+    eventually("the machine's program has ended", PATIENCE, || up.ended());
+}
+
+#[test]
+fn everybody_is_let_in_as_the_guide_says() {
+    let lab = Lab::new("guide-gateway");
+    let (desktop, laptop, gate) = (lab.public("desktop"), lab.behind_nat("laptop", Nat::KeepsPorts), lab.public("gate"));
+    let engine = desktop.engine();
+    let mut reader = Reader::new();
+    reader.at("desktop", &desktop, engine.socket());
+    reader.at("laptop", &laptop, "");
+    reader.at("gate", &gate, "");
+    reader.own.insert("192.168.1.10".into(), desktop.address().to_string());
+    reader.own.insert("203.0.113.7".into(), gate.address().to_string());
+    project(reader.user("laptop"), "mkdir /tmp/www; echo welcome >/tmp/www/index.html; exec httpd -f -p 8000 -h /tmp/www");
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "7",
+            "-subj",
+            "/CN=gate.example.org",
+        ])
+        .args(["-addext", "subjectAltName=DNS:*.gate.example.org", "-keyout", "gate.key", "-out", "gate.pem"])
+        .current_dir(reader.user("gate").home())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let done = reader.follows("gateway.md");
+    assert!(done.iter().any(|done| done.stdout == "welcome\n"), "{done:#?}");
+    // The public one answers at the usual ports, with the certificate that it was given.
+    let to = format!("shop.gate.example.org:443:{}", gate.address());
+    let ask = format!("curl -sS --cacert gate.pem --resolve {to} -o - -w '%{{http_code}}' https://shop.gate.example.org/");
+    let answer = reader.types("gate", &ask).unwrap();
+    assert!(answer.stdout.ends_with("404") && answer.stdout.contains("nothing is published here"), "{}", answer.all());
+}
