@@ -47,6 +47,9 @@ pub enum NetError {
         /// What the library said.
         why: String,
     },
+    /// Multicast DNS cannot be had.
+    #[error("this LAN cannot be asked, or told: {0}")]
+    Lan(String),
     /// The loopback socket for local programs cannot be had.
     #[error("no loopback socket for what goes to other nodes")]
     Doorway(#[source] std::io::Error),

@@ -17,6 +17,7 @@
 mod doorway;
 mod endpoint;
 mod error;
+mod lan;
 mod names;
 mod place;
 mod relay;
@@ -26,6 +27,7 @@ mod trust;
 pub use doorway::Doorway;
 pub use endpoint::{Arrivals, Endpoint, Options, Path, Service, Stream, Way};
 pub use error::NetError;
+pub use lan::{Announcement, Found, look as look_in_lan};
 pub use names::Names;
 pub use place::{Place, PlaceError};
 pub use relay::{Relay, RelayServer};

@@ -8,7 +8,7 @@ use pasture_api::ApiClient;
 use pasture_chain::Chain;
 use pasture_gateway::Peers;
 use pasture_light::ValidatorSet;
-use pasture_net::{Doorway, Endpoint, Gate, NetError, Options, Relay, RelayServer, Ticket};
+use pasture_net::{Announcement, Doorway, Endpoint, Gate, NetError, Options, Relay, RelayServer, Ticket};
 use pasture_rt::{Shutdown, ShutdownToken, TaskKind};
 use pasture_store::keys;
 use pasture_types::genesis::Genesis;
@@ -31,6 +31,8 @@ pub struct PublicOptions {
     pub relay: Option<SocketAddr>,
     /// The name or address under which others reach the relay; `None` takes the address that it listens on.
     pub host: Option<String>,
+    /// Whether the LAN is told that the network can be joined here.
+    pub tell_lan: bool,
 }
 
 /// What a node says of itself.
@@ -58,7 +60,10 @@ pub(crate) struct Public {
     /// Who it says serves the network.
     network: watch::Sender<Ticket>,
     own: Own,
+    listen: SocketAddr,
     relay: Option<RelayServer>,
+    /// Tells the LAN.
+    announcement: Option<Announcement>,
     /// Ends what was opened, after all that uses it.
     closing: Shutdown,
 }
@@ -77,7 +82,24 @@ impl Public {
         let own = Own { endpoint: endpoint.clone(), zone, relay: named };
         let door = door_of(&endpoint, closing.token())?;
         let network = watch::Sender::new(own.ticket());
-        Ok(Self { peers: Peers { endpoint, door, network: network.subscribe() }, network, own, relay, closing })
+        Ok(Self {
+            peers: Peers { endpoint, door, network: network.subscribe() },
+            network,
+            own,
+            listen: options.listen,
+            relay,
+            announcement: None,
+            closing,
+        })
+    }
+
+    /// Tells the LAN that the network of this name can be joined here.
+    pub(crate) fn tell_lan(&mut self, name: &str) {
+        match Announcement::begin(name, &self.own.endpoint.node(), &self.own.ticket(), self.listen) {
+            Ok(announcement) => self.announcement = Some(announcement),
+            // It can be joined all the same.
+            Err(error) => tracing::warn!(%error, "this LAN is not told that the network can be joined here"),
+        }
     }
 
     pub(crate) fn peers(&self) -> Peers {

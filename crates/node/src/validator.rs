@@ -111,14 +111,19 @@ impl Validator {
         let accuser = Accuser::new(chain.clone(), &zone.genesis, zone.operator.clone(), key.0, Arc::clone(&clock));
         let (stop, accusing) = (shutdown.token(), accuser.run());
         pasture_rt::spawn(pasture_rt::TaskKind::Server, async move { stop.guard(accusing).await });
+        let name = zone.genesis.name.clone();
         let (zone_id, operator) = (zone.genesis.zone(), zone.operator.clone());
         let backend = Arc::new(NodeBackend::new(chain.clone(), zone, Arc::clone(&clock)));
         backend.feed(shutdown.token());
         let serving = async {
-            let public = match public {
+            let tell_lan = public.as_ref().is_some_and(|public| public.tell_lan);
+            let mut public = match public {
                 Some(public) => Some(Public::open(dir, &public, zone_id).await?),
                 None => None,
             };
+            if let Some(public) = public.as_mut().filter(|_| tell_lan) {
+                public.tell_lan(&name);
+            }
             if let Some(public) = &public {
                 public.share(chain.clone());
             }

@@ -91,6 +91,9 @@ pub(crate) struct DevArgs {
     /// The name or address under which others reach this machine, if it is not the one that it goes out by
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<String>,
+    /// Do not tell this LAN that the network can be joined here
+    #[arg(long)]
+    pub(crate) no_lan: bool,
     /// Where everybody is let in.
     #[command(flatten)]
     pub(crate) ingress: IngressArgs,

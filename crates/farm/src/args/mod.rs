@@ -516,9 +516,10 @@ pub(crate) struct GrantArgs {
 /// `farm join`.
 #[derive(Args, Debug)]
 pub(crate) struct JoinArgs {
-    /// The ticket, one word; with an invite in it, your account is opened with the credits of that
-    #[arg(value_name = "TICKET")]
-    pub(crate) ticket: String,
+    /// The ticket, one word; with an invite in it, your account is opened with the credits of that. Or the name of a network in this LAN
+    /// [default: the one that is found in this LAN]
+    #[arg(value_name = "TICKET|NAME")]
+    pub(crate) ticket: Option<String>,
     /// What to call the network here [default: its own name]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,

@@ -145,6 +145,9 @@ pub(crate) struct ValidatorRunArgs {
     /// The name or address under which others reach the relay, if it is not the one that it listens on
     #[arg(long, value_name = "HOST", requires = "public")]
     pub(crate) host: Option<String>,
+    /// Do not tell this LAN that the network can be joined here
+    #[arg(long)]
+    pub(crate) no_lan: bool,
     /// Where everybody is let in.
     #[command(flatten)]
     pub(crate) ingress: IngressArgs,

@@ -9,17 +9,30 @@ use crate::commands::grants;
 use crate::config::{ConfigFile, Context, DEV_CONTEXT, check_context_name};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::patience::first_call;
+use crate::render::Progress;
 use crate::session::App;
 use pasture_api::NetworkStatus;
 use pasture_light::Checkpoint;
-use pasture_net::{Doorway, Ticket};
+use pasture_net::{Doorway, Found, Ticket, TicketError, look_in_lan};
+use std::time::Duration;
 
 /// How many digits of its id a network's name gets if another one has that name.
 const DIGITS: usize = 4;
+/// How long the LAN is asked for networks.
+const LOOK: Duration = Duration::from_secs(3);
+/// Longest name that is looked for there.
+const MAX_WORD: usize = 64;
 
 /// `farm join`.
 pub(crate) async fn run(app: &App, args: &JoinArgs) -> Outcome {
-    let (name, ticket) = enter(app, &args.ticket, args.name.as_deref()).await?;
+    let word = match &args.ticket {
+        Some(word) => word.clone(),
+        None => match chosen(app).await? {
+            Some(ticket) => ticket.to_text(),
+            None => return Ok(Exit::Ok),
+        },
+    };
+    let (name, ticket) = enter(app, &word, args.name.as_deref()).await?;
     let joined = || format!("joined {name}: network {}; it is used from now on", ticket.zone.short());
     let Some(invite) = &ticket.invite else {
         app.out.either(&serde_json::json!({"context": name, "network": ticket.zone}), joined);
@@ -34,10 +47,71 @@ pub(crate) async fn run(app: &App, args: &JoinArgs) -> Outcome {
     Ok(Exit::Ok)
 }
 
-/// Makes the context of a ticket's network and uses it from now on.
+/// The networks that nodes in this LAN tell of.
+async fn in_lan(app: &App) -> Result<Vec<Found>, Failure> {
+    let mut progress = Progress::new(app.out);
+    progress.step("looking for networks in this LAN");
+    let found = look_in_lan(LOOK).await.map_err(|e| Failure::new("network", e.to_string()))?;
+    progress.clear();
+    Ok(found)
+}
+
+/// The one network in this LAN, if the user wants it; `None`: they were shown and none is joined.
+async fn chosen(app: &App) -> Result<Option<Ticket>, Failure> {
+    let found = in_lan(app).await?;
+    if app.out.json && !app.yes {
+        let shown = |one: &Found| serde_json::json!({"name": one.name, "network": one.ticket.zone, "ticket": one.ticket.to_text()});
+        app.out.json(&serde_json::json!(found.iter().map(shown).collect::<Vec<_>>()));
+        return Ok(None);
+    }
+    match &found[..] {
+        [] => Err(Failure::new("nobody", "no network was found in this LAN")
+            .next("join one by its ticket:  farm join TICKET")
+            .next("begin one here:  farm dev --listen ADDRESS:PORT")),
+        [one] => {
+            let answer =
+                app.out.ask(&format!("Join {} ({}), which somebody in this LAN tells of? [y/N] ", one.name, one.ticket.zone.short()));
+            let wanted = app.yes || matches!(answer.as_deref(), Some("y" | "yes"));
+            if !wanted {
+                app.out.note(&format!("{} ({}) is in this LAN; join it:  farm join '{}'", one.name, one.ticket.zone.short(), one.name));
+            }
+            Ok(wanted.then(|| one.ticket.clone()))
+        }
+        several => {
+            for one in several {
+                app.out.note(&format!("{} ({}):  farm join {}", one.name, one.ticket.zone.short(), one.ticket.zone.short()));
+            }
+            Err(Failure::usage(format!("{} networks are in this LAN: say which", several.len())))
+        }
+    }
+}
+
+/// A ticket, or what a network in this LAN is called: its name, or the beginning of its id.
+async fn ticket_of(app: &App, word: &str) -> Result<Ticket, Failure> {
+    let again = "ask for it again:  farm ticket  shows it on a machine of the network";
+    let error = match Ticket::parse(word) {
+        Ok(ticket) => return Ok(ticket),
+        Err(TicketError::Form) => TicketError::Form,
+        Err(error) => return Err(Failure::usage(error.to_string()).next(again)),
+    };
+    if word.len() > MAX_WORD || word.contains(|c: char| c.is_control()) {
+        return Err(Failure::usage(error.to_string()).next(again));
+    }
+    let found = in_lan(app).await?;
+    let called = |one: &&Found| one.name == word || one.ticket.zone.to_string().starts_with(word);
+    let mut fitting = found.iter().filter(called);
+    match (fitting.next(), fitting.next()) {
+        (Some(one), None) => Ok(one.ticket.clone()),
+        (Some(_), Some(_)) => {
+            Err(Failure::usage(format!("several networks in this LAN are called `{word}`")).next("join by id, or by a ticket:  farm join"))
+        }
+        (None, _) => Err(Failure::usage(format!("{error}, and no network in this LAN is called so")).next(again)),
+    }
+}
+
+/// Makes the context of a ticket's network, or of one in this LAN, and uses it from now on.
 pub(crate) async fn enter(app: &App, text: &str, name: Option<&str>) -> Result<(String, Ticket), Failure> {
-    let ticket = Ticket::parse(text)
-        .map_err(|e| Failure::usage(e.to_string()).next("ask for it again:  farm ticket  shows it on a machine of the network"))?;
+    let ticket = ticket_of(app, text).await?;
     if let Some(name) = name {
         check_context_name(name)?;
         if name == DEV_CONTEXT {

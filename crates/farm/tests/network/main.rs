@@ -49,6 +49,8 @@ mod kills;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
+mod lan;
+#[cfg(test)]
 mod leaving;
 #[cfg(test)]
 mod ledger;

@@ -193,8 +193,9 @@ impl Ingress {
     /// Those that can be asked, the one with the least to do first; the nearer of two that have as much.
     fn ranked(&self, mut replicas: Vec<Replica>, now: Instant) -> Vec<Replica> {
         replicas.retain(|replica| {
-            let lease = self.backend.lease(replica.publication.lease).ok().flatten();
-            replica.load.open() < MAX_BUSY && lease.is_some_and(|lease| table::serves(&lease, &replica.node))
+            let lease = || self.backend.lease(replica.publication.lease).ok().flatten();
+            let asked = || lease().is_some_and(|lease| table::serves(&lease, &replica.node));
+            replica.load.open() < MAX_BUSY && replica.load.stands(now, asked)
         });
         let far = |replica: &Replica| self.endpoint.as_ref().and_then(|e| e.path(&replica.node)).map_or(Duration::ZERO, |path| path.rtt);
         replicas.sort_by_cached_key(|replica| (replica.load.is_avoided(now), replica.load.open(), far(replica)));

@@ -15,11 +15,13 @@ use pasture_types::{NodeId, Timestamp, ZoneId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Most publications of one machine that are looked at.
 pub(crate) const MAX_OF_NODE: usize = 256;
+/// How long it is believed what the ledger said of a lease.
+const STANDS_FOR: Duration = Duration::from_secs(1);
 /// Most that are kept.
 const MAX_ALL: usize = 65_536;
 
@@ -45,6 +47,8 @@ pub(super) struct Load {
     /// Until when it is asked only if nobody else is left.
     avoided: Mutex<Option<Instant>>,
     pub(super) kept: Kept,
+    /// What the ledger last said of its lease, and when.
+    stands: Mutex<Option<(Instant, bool)>>,
 }
 
 impl Load {
@@ -59,6 +63,18 @@ impl Load {
     }
     pub(super) fn is_well(&self) {
         *lock(&self.avoided) = None;
+    }
+    /// Whether its lease is open and where it should be; the ledger is asked again after [`STANDS_FOR`].
+    pub(super) fn stands(&self, now: Instant, ask: impl FnOnce() -> bool) -> bool {
+        let known = *lock(&self.stands);
+        match known.filter(|(at, _)| now.saturating_duration_since(*at) < STANDS_FOR) {
+            Some((_, stands)) => stands,
+            None => {
+                let stands = ask();
+                *lock(&self.stands) = Some((now, stands));
+                stands
+            }
+        }
     }
     /// Counts a request until what is returned is dropped.
     pub(super) fn enter(self: &Arc<Self>) -> Busy {
