@@ -145,20 +145,22 @@ async fn one(app: &App, session: &Session, job: &str) -> Result<View, Failure> {
         Some(lease) => session.path(&lease.node).await,
         None => None,
     };
-    let value = serde_json::json!({
-        "job": job.handle, "state": state, "order": job.order, "lease": job.lease, "machine": said, "reached": path.map(words::path_value),
-    });
-    let value = with_evidence(value, evidence.as_ref());
-    let unpaid = match &job.lease {
-        Some(lease) => unpaid(session, lease).await,
-        None => None,
-    };
     let public = match job.lease.as_ref().filter(|_| said.is_some() && !words::is_over(&view)) {
         Some(lease) => {
             let all = session.lease_client(lease).published().await.unwrap_or_default();
             public::shown(session, &all).await.unwrap_or_default()
         }
         None => vec![],
+    };
+    let shown: Vec<serde_json::Value> = public.iter().map(public::Shown::value).collect();
+    let value = serde_json::json!({
+        "job": job.handle, "state": state, "order": job.order, "lease": job.lease, "machine": said, "reached": path.map(words::path_value),
+        "public": shown,
+    });
+    let value = with_evidence(value, evidence.as_ref());
+    let unpaid = match &job.lease {
+        Some(lease) => unpaid(session, lease).await,
+        None => None,
     };
     let mut text = job_text(session, &job, state, (said.as_ref(), unpaid, path));
     for line in public.iter().flat_map(public::Shown::lines) {
