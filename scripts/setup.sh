@@ -26,8 +26,6 @@ missing_packages() {
     # Tests make networks of their own.
     command -v ip >/dev/null || printf 'iproute2\n'
     command -v iptables-restore >/dev/null || printf 'iptables\n'
-    # A server that gives certificates, for the tests of crates/gateway.
-    command -v pebble >/dev/null || printf 'pebble\n'
     [ -e /etc/ssl/certs/ca-certificates.crt ] || printf 'ca-certificates\n'
     [ -x /bin/busybox ] || [ -x /usr/bin/busybox ] || printf 'busybox-static\n'
     # The tests of crates/gpu compute on Mesa's adapter in software.
@@ -35,16 +33,27 @@ missing_packages() {
     has_file '/usr/share/vulkan/icd.d/lvp_icd*.json' || printf 'mesa-vulkan-drivers\n'
 }
 
+# Installs packages by their names in Debian.
+apt_install() {
+    say "setup: installing $*"
+    # A machine with no package lists yet fails the first time.
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >&2 && return
+    as_root apt-get update -qq >&2 && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >&2
+}
+
 install_packages() {
     local packages
     mapfile -t packages < <(missing_packages)
     [ ${#packages[@]} -gt 0 ] || return 0
     command -v apt-get >/dev/null || die "please install these with your package manager and run this again: ${packages[*]}"
-    say "setup: installing ${packages[*]}"
-    # A machine with no package lists yet fails the first time.
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" >&2 && return
-    as_root apt-get update -qq >&2
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" >&2
+    apt_install "${packages[@]}"
+}
+
+# What one test of crates/gateway alone needs, and not every system has: an ACME server.
+install_pebble() {
+    command -v pebble >/dev/null && return
+    { command -v apt-get >/dev/null && apt_install pebble; } ||
+        say "setup: without pebble (https://github.com/letsencrypt/pebble) in PATH one test of crates/gateway fails"
 }
 
 install_rust() {
@@ -58,6 +67,7 @@ install_rust() {
 }
 
 install_packages
+install_pebble
 install_rust
 PATH=$PATH:$HOME/.cargo/bin
 cd "$root"
