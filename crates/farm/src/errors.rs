@@ -155,6 +155,7 @@ pages!(
     "not-final-yet",
     "not-found",
     "not-its-operator",
+    "not-in-lan",
     "not-joinable",
     "not-judged",
     "not-open",

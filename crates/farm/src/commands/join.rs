@@ -51,7 +51,7 @@ pub(crate) async fn run(app: &App, args: &JoinArgs) -> Outcome {
 async fn in_lan(app: &App) -> Result<Vec<Found>, Failure> {
     let mut progress = Progress::new(app.out);
     progress.step("looking for networks in this LAN");
-    let found = look_in_lan(LOOK).await.map_err(|e| Failure::new("network", e.to_string()))?;
+    let found = look_in_lan(LOOK).await.map_err(|e| Failure::new("not-in-lan", e.to_string()))?;
     progress.clear();
     Ok(found)
 }
@@ -65,7 +65,7 @@ async fn chosen(app: &App) -> Result<Option<Ticket>, Failure> {
         return Ok(None);
     }
     match &found[..] {
-        [] => Err(Failure::new("nobody", "no network was found in this LAN")
+        [] => Err(Failure::new("not-in-lan", "no network was found in this LAN")
             .next("join one by its ticket:  farm join TICKET")
             .next("begin one here:  farm dev --listen ADDRESS:PORT")),
         [one] => {
