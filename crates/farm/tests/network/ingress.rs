@@ -247,7 +247,11 @@ fn a_job_file_says_what_everybody_reaches() {
         stream.read_exact(&mut heard).ok().map(|()| heard)
     });
     assert_eq!(&heard, b"hello");
-    let _ = user.farm(&["status", "site"]).exits(0).says(&[&format!("{url} leads to port 8000"), "leads to port 7000"]);
+    let leads = format!("{url} leads to port 8000");
+    until("the status says where they lead", || {
+        let said = user.farm(&["status", "site"]).exits(0).all();
+        said.contains(&leads) && said.contains("leads to port 7000")
+    });
 
     // Replicas of a deployment are one name.
     let several = Folder::script("many", site);
