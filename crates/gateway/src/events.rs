@@ -127,6 +127,7 @@ impl Concerned {
         let one = |account: &AccountId| [Some(*account), None];
         match event {
             MarketEvent::OfferPaused { .. } => Self::default(),
+            MarketEvent::NodeDismissed { node, provider } => Self { accounts: one(provider), node: Some(*node), lease: None },
             MarketEvent::LeaseLow { lease, account, .. }
             | MarketEvent::RentalRenewed { lease, account, .. }
             | MarketEvent::RentalCancelled { lease, account, .. } => Self { accounts: one(account), lease: Some(*lease), node: None },

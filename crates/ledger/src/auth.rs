@@ -11,7 +11,7 @@ use crate::records::Account;
 use crate::stake::newcomers::verify_stamp;
 use crate::tables::{self, get, lane_key};
 use crate::validate::at_most;
-use crate::{audits, bank, cost, governance, load, seams, service};
+use crate::{audits, bank, cost, governance, load, registry, seams, service};
 use pasture_types::channel::ChannelAction;
 use pasture_types::market_rules::MarketAction;
 use pasture_types::service::ServiceAction;
@@ -154,6 +154,10 @@ pub(crate) fn check(s: &dyn StateRead, env: &Env, envelope: &Envelope, signature
         return Err(TxError::FeeTooLow { needs: fee, max_fee: body.max_fee });
     }
     let covered = seams::fee_covered(s, env, body, &payer, fee)?;
+    if matches!(body.auth, Auth::Node(_)) && body.tip > fee {
+        // Whoever has a machine's key has no way to its account's money by what it pays to go first.
+        return Err(TxError::Invalid("a node's own key pays at most its fee once more to go first; lower the tip".into()));
+    }
     let needs = fee.saturating_sub(covered).checked_add(body.tip).ok_or(TxError::AmountTooLarge)?;
     if let Some(left) = grant.filter(|_| payer == body.account).map(|g| g.left(body.fee_asset))
         && left < needs
@@ -318,6 +322,18 @@ fn node_rights(s: &dyn StateRead, envelope: &Envelope, node: pasture_types::Node
                 | Action::Channel(ChannelAction::Cash { .. })
         ) || matches!(a, Action::Audit(said) if audits::node_may(said, &node))
             || matches!(a, Action::Service(said) if matches!(**said, ServiceAction::Usage(_)))
+            || of_own(s, a, &node)
     });
     if allowed { Ok(()) } else { Err(TxError::NotForNodeKeys) }
+}
+
+/// What a node says of itself: its declaration, its offers. A dismissed one says nothing more.
+fn of_own(s: &dyn StateRead, action: &Action, own: &pasture_types::NodeId) -> bool {
+    match action {
+        Action::RegisterNode { node, .. } => node == own && !registry::is_dismissed(s, own),
+        Action::PutOffer { node, .. } => node == own,
+        // One that is not there is told so.
+        Action::WithdrawOffer { offer } => tables::offer(s, offer).is_none_or(|o| o.node == *own),
+        _ => false,
+    }
 }

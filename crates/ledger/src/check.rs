@@ -13,7 +13,7 @@ use crate::tables::{
     OFFER_AGEING, OFFER_IN_REGION, OFFER_OF_NODE, OFFER_OF_PROVIDER, ORDER, ORDER_OF_ACCOUNT, ORDER_OPEN, ORDER_PENDING, ORDER_WAITING,
     PROVIDER, TABLES_END, TIMER, TimerKind, ageing_key, asset_meta, key, pending_key, region_key, timer_key,
 };
-use crate::{bank, channels, credentials, governance, grants, reputation, service, stake, validators};
+use crate::{bank, channels, credentials, governance, grants, registry, reputation, service, stake, validators};
 use borsh::BorshDeserialize;
 use pasture_types::lease::LeaseState;
 use pasture_types::state::StateRead;
@@ -126,6 +126,8 @@ fn market(state: &dyn StateRead, all: &mut All) {
     let mut broken = |rule, detail| found.push((rule, detail));
     crate::market::check::check(state, params.as_ref(), &all.nodes, &all.offers, &all.leases, &mut broken);
     found.into_iter().for_each(|(rule, detail)| all.broken(rule, detail));
+    let dismissed = all.offers.iter().find(|o| registry::is_dismissed(state, &o.node)).map(|o| o.id);
+    all.hold(dismissed.is_none(), "a dismissed node offers nothing", || format!("offer {dismissed:?}"));
 }
 
 fn decode<T: BorshDeserialize>(all: &mut All, k: &[u8], v: &[u8]) -> Option<T> {

@@ -23,7 +23,7 @@ use crate::tables::{
     self, LEASE_OF_ACCOUNT, LEASE_OF_NODE, LEASE_OPEN, META_WAKE, ORDER_OF_ACCOUNT, ORDER_OPEN, ORDER_PENDING, ORDER_WAITING, TimerKind,
     any, key, keys_with, mark, meta, offer_key, pending_key, put, put_lease, put_node, put_order, tail_id, timer_key, update_counts,
 };
-use crate::{bank, lease, offers, seams, service, validate};
+use crate::{bank, lease, offers, registry, seams, service, validate};
 use offers::{Asker, Standing};
 use pasture_scheduler::{Candidate, Need, Ranking, affordable, evaluate};
 use pasture_types::event::Event;
@@ -524,6 +524,7 @@ pub(crate) fn act(s: &mut dyn StateWrite, tx: &mut Tx<'_>, action: &MarketAction
         MarketAction::TopUp { lease, amount } => tenure::top_up(s, tx, lease, *amount),
         MarketAction::StopRenewal { lease } => tenure::stop_renewal(s, tx, lease),
         MarketAction::Preempt { lease } => tenure::preempt(s, tx, lease),
+        MarketAction::DismissNode { node } => registry::dismiss_node(s, tx, node),
     }
 }
 
@@ -533,6 +534,8 @@ pub(crate) const fn cost_us(action: &MarketAction) -> u32 {
         MarketAction::PauseOffer { .. } | MarketAction::TopUp { .. } | MarketAction::StopRenewal { .. } | MarketAction::Preempt { .. } => {
             10
         }
+        // As many offers as a node may have are taken away.
+        MarketAction::DismissNode { .. } => 150,
     }
 }
 

@@ -74,6 +74,37 @@ pub fn node(s: &dyn StateRead, id: &NodeId) -> Option<Node> {
     tables::node(s, id)
 }
 
+/// Whether a node may offer nothing until its provider registers it again.
+#[must_use]
+pub fn is_dismissed(s: &dyn StateRead, id: &NodeId) -> bool {
+    crate::registry::is_dismissed(s, id)
+}
+
+/// A provider's nodes by id, those after one first: at most `limit`, found among at most `looked` of all. The second value is where to go
+/// on; `None` at the end.
+#[must_use]
+pub fn nodes_of_provider(
+    s: &dyn StateRead,
+    provider: &AccountId,
+    after: Option<&NodeId>,
+    limit: usize,
+    looked: usize,
+) -> (Vec<Node>, Option<NodeId>) {
+    let from = after.map_or_else(|| vec![tables::NODE], |id| [key(tables::NODE, &[&id.0]), vec![0]].concat());
+    let (mut found, mut last, mut left) = (vec![], None, looked);
+    s.scan(&from, &[tables::NODE + 1], &mut |k, v| {
+        if left == 0 || found.len() >= limit {
+            return false;
+        }
+        left -= 1;
+        last = tables::tail_id(k).map(NodeId);
+        found.extend(borsh::from_slice::<Node>(v).ok().filter(|n| n.provider == *provider));
+        true
+    });
+    let ended = left > 0 && found.len() < limit;
+    (found, last.filter(|_| !ended))
+}
+
 /// What a node declared less what its leases hold.
 #[must_use]
 pub fn free_resources(s: &dyn StateRead, id: &NodeId) -> Option<Resources> {

@@ -10,13 +10,14 @@ use crate::records::{Node, Offer, Provider};
 use crate::stake::Bond;
 use crate::stake::value::may_offer;
 use crate::tables::{
-    self, OFFER_OF_NODE, OFFER_OF_PROVIDER, ageing_key, key, keys_with, mark, offer_key, put_account, put_node, put_offer as save_offer,
-    put_provider, region_key, tail_id,
+    self, DISMISSED, OFFER_OF_NODE, OFFER_OF_PROVIDER, ageing_key, key, keys_with, mark, offer_key, put_account, put_node,
+    put_offer as save_offer, put_provider, region_key, tail_id,
 };
 use crate::{auth, bank, governance, market, seams, service, validate};
 use pasture_types::event::Event;
 use pasture_types::keys::Signature;
 use pasture_types::market::OfferTerms;
+use pasture_types::market_rules::MarketEvent;
 use pasture_types::state::{StateRead, StateWrite};
 use pasture_types::tx::{NodeDeclaration, node_registration_digest, offer_id};
 use pasture_types::{Amount, AssetId, NodeId, OfferId, PublicKey, Resources};
@@ -91,6 +92,10 @@ pub(crate) fn register_node(
             }
             let old = std::mem::replace(&mut node.declaration, declaration.clone());
             put_node(s, id, &node);
+            // Its provider wants it back.
+            if is_dismissed(s, id) {
+                s.delete(&key(DISMISSED, &[&id.0]));
+            }
             seams::node_declared_anew(s, id, &old, declaration);
         }
         None => {
@@ -138,6 +143,10 @@ pub(crate) fn offers_of(s: &dyn StateRead, node: &NodeId) -> Vec<Offer> {
 
 pub(crate) fn put_offer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, node_id: &NodeId, number: u32, terms: &OfferTerms) -> Result<(), TxError> {
     let node = own_node(s, tx, node_id)?;
+    if is_dismissed(s, node_id) {
+        let hint = "its provider registers it again first";
+        return Err(TxError::BadState { what: "the node", state: "dismissed".into(), hint });
+    }
     let provider = acting_provider(s, tx)?;
     validate::offer(terms, tx.env)?;
     service::assets::must_be_known(s, terms.asset)?;
@@ -185,11 +194,35 @@ pub(crate) fn withdraw_offer(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &Offer
     if offer.provider != tx.account {
         return Err(TxError::NotYours("the offer"));
     }
+    take_away(s, tx, &offer);
+    Ok(())
+}
+
+fn take_away(s: &mut dyn StateWrite, tx: &mut Tx<'_>, offer: &Offer) {
     if let Some(node) = tables::node(s, &offer.node) {
-        remove_indexes(s, tx.env.zone.params.offer_age_blocks, &offer, &node);
+        remove_indexes(s, tx.env.zone.params.offer_age_blocks, offer, &node);
     }
-    s.delete(&offer_key(id));
+    s.delete(&offer_key(&offer.id));
     seams::node_changed(s, &offer.node);
-    tx.events.push(Event::OfferWithdrawn { offer: *id });
+    tx.events.push(Event::OfferWithdrawn { offer: offer.id });
+}
+
+/// Whether a node may offer nothing until its provider registers it again.
+pub(crate) fn is_dismissed(s: &dyn StateRead, node: &NodeId) -> bool {
+    s.get(&key(DISMISSED, &[&node.0])).is_some()
+}
+
+/// Takes a node's offers away, and its right to make others: for a machine that its owner does not trust any more. Leases that it has go on,
+/// since their users want what they pay for.
+pub(crate) fn dismiss_node(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &NodeId) -> Result<(), TxError> {
+    own_node(s, tx, id)?;
+    if is_dismissed(s, id) {
+        return Err(TxError::BadState { what: "the node", state: "dismissed".into(), hint: "there is nothing to change" });
+    }
+    for offer in offers_of(s, id) {
+        take_away(s, tx, &offer);
+    }
+    mark(s, key(DISMISSED, &[&id.0]));
+    tx.events.push(Event::Market(MarketEvent::NodeDismissed { node: *id, provider: tx.account }));
     Ok(())
 }

@@ -60,6 +60,8 @@ pub(crate) const ALLOWANCE: u8 = 0x18;
 pub(crate) const MODEL: u8 = 0x19;
 /// validator key -> operator
 pub(crate) const VALIDATOR: u8 = 0x1a;
+/// node -> nothing, while its provider lets it offer nothing
+pub(crate) const DISMISSED: u8 = 0x1b;
 // Ranges of the modules, each with its own constants: 0x20 grants, 0x28 channels, 0x30 credentials, 0x38 deposits and
 // validators, 0x48 reputation, 0x50 governance, 0x58 audits, 0x68 market, 0x70 service, 0x78 assets (eight or sixteen each).
 // Single values (second byte behind META): the same numbers.

@@ -55,6 +55,7 @@ fn grants() -> Vec<(&'static str, Action)> {
         ("grant.create.act", create(act)),
         ("grant.create.watch", create(GrantUse::Watch { watcher: AccountId([4; 32]) })),
         ("grant.create.invite", create(GrantUse::Invite)),
+        ("grant.create.enroll", create(GrantUse::Enroll { nodes: 200 })),
         ("grant.revoke", Action::Grant(GrantAction::Revoke { grant: GrantId([2; 32]) })),
         ("grant.claim", Action::Grant(GrantAction::Claim { keys: vec![key(6).public()], threshold: 1, proof })),
     ]
@@ -119,6 +120,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("grant.revoked", Event::Grant(GrantEvent::Ended { grant, account, why: GrantEnd::Revoked })),
         ("grant.expired", Event::Grant(GrantEvent::Ended { grant, account, why: GrantEnd::Expired })),
         ("grant.claimed", Event::Grant(GrantEvent::Ended { grant, account, why: GrantEnd::Claimed })),
+        ("grant.used_up", Event::Grant(GrantEvent::Ended { grant, account, why: GrantEnd::UsedUp })),
         ("keys.pending", Event::Keys(KeyEvent::Pending { account, effective: at })),
         ("keys.cancelled", Event::Keys(KeyEvent::Cancelled { account })),
         ("keys.changed", Event::Keys(KeyEvent::Changed { account })),

@@ -81,6 +81,7 @@ fn events() -> Vec<(&'static str, MarketEvent)> {
         ("rental_renewed", MarketEvent::RentalRenewed { lease, account, escrow: Amount(5), ends: at }),
         ("rental_cancelled", MarketEvent::RentalCancelled { lease, account, fee: Amount(6) }),
         ("preempt_notice", MarketEvent::PreemptNotice { lease, account, node, at }),
+        ("node_dismissed", MarketEvent::NodeDismissed { node, provider: account }),
     ]
 }
 
@@ -115,6 +116,7 @@ fn the_markets_formats_are_frozen() {
         ("top_up", MarketAction::TopUp { lease, amount }),
         ("stop_renewal", MarketAction::StopRenewal { lease }),
         ("preempt", MarketAction::Preempt { lease }),
+        ("dismiss_node", MarketAction::DismissNode { node: NodeId([4; 32]) }),
     ] {
         book.add(&format!("action.{name}"), &Action::Market(action));
     }

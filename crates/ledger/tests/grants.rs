@@ -515,3 +515,154 @@ proptest! {
         }
     }
 }
+
+fn fleet(w: &mut World, nodes: u32) -> Result<GrantId, TxError> {
+    let t = GrantTerms {
+        budget: vec![Budget { asset: AssetId::CREDIT, amount: Amount::credits(1) }],
+        ..terms(w, GrantUse::Enroll { nodes }, 0)
+    };
+    let provider = w.provider.clone();
+    let events = w.act(&provider, vec![Action::Grant(GrantAction::Create { terms: Box::new(t) })])?;
+    let Event::Grant(GrantEvent::Created { grant, .. }) = events[0] else { panic!("{events:?}") };
+    Ok(grant)
+}
+
+fn joins(w: &mut World, grant: GrantId, actions: Vec<Action>) -> Result<Vec<Event>, TxError> {
+    let account = w.provider.account();
+    let body = w.body(account, Auth::Delegated(grant), actions);
+    w.send(&body.sign(&delegate()))
+}
+
+/// A machine's own word: with its own key, for its provider.
+fn says(w: &mut World, node: &SigningKey, actions: Vec<Action>) -> Result<Vec<Event>, TxError> {
+    let account = w.provider.account();
+    let body = w.body(account, Auth::Node(node.node_id()), actions);
+    w.send(&body.sign(node))
+}
+
+fn put_offer(node: &SigningKey) -> Action {
+    Action::PutOffer { node: node.node_id(), number: 0, terms: Box::new(offer_terms()) }
+}
+
+#[test]
+fn machines_join_a_fleet_with_its_code_and_offer_with_their_own_keys() {
+    let mut w = World::offered();
+    let grant = fleet(&mut w, 2).unwrap();
+    let (one, two, three) = (key(70), key(71), key(72));
+    let provider = w.provider.clone();
+    let before = w.balance(&provider);
+    let added = w.register_node(&provider, &one, declaration());
+    let events = joins(&mut w, grant, vec![added]).unwrap();
+    assert_eq!(events, vec![Event::NodeRegistered { node: one.node_id(), provider: provider.account() }]);
+    assert!(before > w.balance(&provider), "the account pays the fee");
+    assert_eq!(query::grant(&w.state, &grant).unwrap().terms.may, GrantUse::Enroll { nodes: 1 });
+    // It offers without its account's key, more than once, and takes it back.
+    says(&mut w, &one, vec![put_offer(&one)]).unwrap();
+    let offer = offer_id(&one.node_id(), 0);
+    assert_eq!(query::offer(&w.state, &offer).unwrap().provider, provider.account());
+    let again = w.register_node(&provider, &one, declaration());
+    says(&mut w, &one, vec![again, Action::WithdrawOffer { offer }, put_offer(&one)]).unwrap();
+    // The last one uses the code up.
+    let added = w.register_node(&provider, &two, declaration());
+    let events = joins(&mut w, grant, vec![added]).unwrap();
+    assert!(events.contains(&Event::Grant(GrantEvent::Ended { grant, account: provider.account(), why: GrantEnd::UsedUp })), "{events:?}");
+    let added = w.register_node(&provider, &three, declaration());
+    assert_eq!(code(joins(&mut w, grant, vec![added])), 40);
+    assert!(query::node(&w.state, &three.node_id()).is_none());
+}
+
+#[test]
+fn the_code_of_a_fleet_adds_new_machines_and_does_nothing_else() {
+    let mut w = World::offered();
+    let (grant, provider, node) = (fleet(&mut w, 5).unwrap(), w.provider.clone(), w.node.clone());
+    let (one, two) = (key(70), key(71));
+    assert_eq!(code(joins(&mut w, grant, vec![transfer(9, 1)])), 70);
+    let both = vec![w.register_node(&provider, &one, declaration()), w.register_node(&provider, &two, declaration())];
+    assert_eq!(code(joins(&mut w, grant, both)), 70, "one at a time");
+    let known = w.register_node(&provider, &node, declaration());
+    assert_eq!(code(joins(&mut w, grant, vec![known])), 70, "not one that is there");
+    let add_and_offer = vec![w.register_node(&provider, &one, declaration()), put_offer(&one)];
+    assert_eq!(code(joins(&mut w, grant, add_and_offer)), 70);
+    // Another's machine, that never agreed to it.
+    let digest = node_registration_digest(&w.genesis.zone(), &provider.account(), &one.node_id(), &declaration());
+    let forged = Action::RegisterNode { node: one.node_id(), declaration: declaration(), node_signature: two.sign(&digest) };
+    assert_eq!(code(joins(&mut w, grant, vec![forged])), 20);
+    assert_eq!(query::grant(&w.state, &grant).unwrap().terms.may, GrantUse::Enroll { nodes: 5 }, "what fails uses nothing up but its fee");
+    // Neither is every grant of this kind one.
+    assert_eq!(code(fleet(&mut w, 0)), 6);
+    assert_eq!(code(fleet(&mut w, MAX_ENROLLED + 1)), 5);
+    let t = terms(&w, GrantUse::Enroll { nodes: 1 }, 0);
+    assert_eq!(code(create(&mut w, t)), 6, "its fees need a budget");
+    w.act(&provider, vec![Action::Grant(GrantAction::Revoke { grant })]).unwrap();
+    let late = w.register_node(&provider, &one, declaration());
+    assert_eq!(code(joins(&mut w, grant, vec![late])), 40, "taken back");
+}
+
+#[test]
+fn a_machine_speaks_for_itself_alone_and_cannot_spend_its_account() {
+    let mut w = World::offered();
+    let (grant, provider, node) = (fleet(&mut w, 1).unwrap(), w.provider.clone(), w.node.clone());
+    let one = key(70);
+    let added = w.register_node(&provider, &one, declaration());
+    joins(&mut w, grant, vec![added]).unwrap();
+    assert_eq!(code(says(&mut w, &one, vec![put_offer(&node)])), 24, "another machine of the same fleet");
+    let others = w.register_node(&provider, &node, declaration());
+    assert_eq!(code(says(&mut w, &one, vec![others])), 24);
+    assert_eq!(code(says(&mut w, &one, vec![Action::WithdrawOffer { offer: offer_id(&node.node_id(), 0) }])), 24);
+    assert_eq!(code(says(&mut w, &one, vec![transfer(9, 1)])), 24);
+    // Its fee is all that it can have its account pay, and once more to go first.
+    let mut body = w.body(provider.account(), Auth::Node(one.node_id()), vec![put_offer(&one)]);
+    body.tip = Amount::credits(1);
+    assert_eq!(code(w.send(&body.clone().sign(&one))), 6);
+    body.tip = Amount(1);
+    w.send(&body.sign(&one)).unwrap();
+}
+
+#[test]
+fn a_dismissed_machine_offers_nothing_until_its_provider_takes_it_back() {
+    let mut w = World::offered();
+    let (provider, node) = (w.provider.clone(), w.node.clone());
+    let lease = w.accepted(w.order_terms());
+    let dismiss = Action::Market(pasture_types::market_rules::MarketAction::DismissNode { node: node.node_id() });
+    assert_eq!(code(w.node_act(vec![dismiss.clone()])), 24, "not by itself");
+    assert_eq!(code(w.user_act(vec![dismiss.clone()])), 42, "nor by anybody else");
+    w.act(&provider, vec![dismiss.clone()]).unwrap();
+    assert!(query::offers_of_node(&w.state, &node.node_id()).is_empty());
+    assert!(query::is_dismissed(&w.state, &node.node_id()));
+    assert_eq!(code(w.act(&provider, vec![dismiss])), 43, "once");
+    let back = w.register_node(&provider, &node, declaration());
+    assert_eq!(code(w.node_act(vec![back.clone()])), 24, "it does not take itself back");
+    assert_eq!(code(w.node_act(vec![put_offer(&node)])), 43);
+    assert_eq!(code(w.act(&provider, vec![put_offer(&node)])), 43);
+    // What it was leased for goes on to its end.
+    w.beat();
+    w.close_by_node(&lease);
+    w.wait(120_000);
+    assert_eq!(w.lease(&lease).state, pasture_types::lease::LeaseState::Closed);
+    w.act(&provider, vec![back, put_offer(&node)]).unwrap();
+    assert!(!query::is_dismissed(&w.state, &node.node_id()));
+}
+
+#[test]
+fn a_providers_machines_are_listed_in_pages() {
+    let mut w = World::offered();
+    let (grant, provider) = (fleet(&mut w, 9).unwrap(), w.provider.clone());
+    for n in 70..76 {
+        let added = w.register_node(&provider, &key(n), declaration());
+        joins(&mut w, grant, vec![added]).unwrap();
+    }
+    let (mut found, mut after) = (vec![], None);
+    loop {
+        let (page, next) = query::nodes_of_provider(&w.state, &provider.account(), after.as_ref(), 2, 3);
+        assert!(page.len() <= 2);
+        found.extend(page.into_iter().map(|n| n.id));
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let mut all: Vec<NodeId> = (70..76).map(|n| key(n).node_id()).chain([w.node.node_id()]).collect();
+    all.sort();
+    assert_eq!(found, all);
+    assert_eq!(query::nodes_of_provider(&w.state, &w.user.account(), None, 9, 99), (vec![], None));
+}

@@ -216,6 +216,7 @@ fn market(action: &MarketAction) -> String {
         MarketAction::TopUp { lease, amount } => format!("put up to {amount} more on hold for lease {lease}, in its asset"),
         MarketAction::StopRenewal { lease } => format!("let rental {lease} end with what is paid"),
         MarketAction::Preempt { lease } => format!("give notice that lease {lease} will be ended"),
+        MarketAction::DismissNode { node } => format!("let machine {node} offer nothing more"),
     }
 }
 
@@ -292,6 +293,7 @@ fn grant(action: &GrantAction) -> String {
                 }
                 GrantUse::Watch { watcher } => format!("confirm usage as watcher {watcher}"),
                 GrantUse::Invite => "open one account".into(),
+                GrantUse::Enroll { nodes } => format!("add {nodes} new machines to its provider"),
             };
             format!("let key {} {may}, spending at most {budget}, until {}", terms.key, terms.expires)
         }

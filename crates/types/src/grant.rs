@@ -1,9 +1,9 @@
 //! Grants: rights that an account lends to another key, within a budget and until an expiry. Spec: `docs/specs/accounts.md` §1.
 //!
 //! ```text
-//!  created --use--> (spent grows, never shrinks) --expiry, revocation, new keys of the account, claim of an invite--> gone
+//!  created --use--> (spent grows, never shrinks) --expiry, revocation, new keys of the account, last use--> gone
 //! ```
-//! Guarantees: kinds of actions have stable numbers; an invite's code names its zone and is checked for typing errors. It
+//! Guarantees: kinds of actions have stable numbers; a code (an invite's, a fleet's) names its zone and is checked for typing errors. It
 //! does not enforce anything: the ledger does.
 
 use crate::ids::derive;
@@ -22,17 +22,24 @@ pub const MAX_BUDGETS: usize = 4;
 pub const MAX_RECIPIENTS: usize = 16;
 /// Longest life of a grant.
 pub const MAX_GRANT_LIFE: Millis = Millis(366 * 24 * 3_600_000);
+/// Most machines that one grant adds.
+pub const MAX_ENROLLED: u32 = 10_000;
 /// Lanes of a grant: 0 to 7. Fewer than an account's, since they are removed with the grant.
 pub const MAX_GRANT_LANES: u8 = 8;
 
 const GRANT_DOMAIN: &str = "pasture 2026-11 grant id v1";
 const CLAIM_DOMAIN: &str = "pasture 2026-11 invite claim v1";
 const INVITE_DOMAIN: &str = "pasture 2026-11 invite code v1";
+const ENROLL_DOMAIN: &str = "pasture 2026-11 enrolment code v1";
 /// The first action that wraps the actions of one area.
 pub(crate) const FIRST_FAMILY: u8 = 18;
 /// What an invite's code begins with.
 const INVITE_PREFIX: &str = "pasture-invite-";
-/// Bytes of its checksum.
+/// What the code of a fleet begins with.
+const ENROLL_PREFIX: &str = "pasture-enroll-";
+/// Bytes of a code's part: zone, grant, account, seed.
+const PART: usize = 32;
+/// Bytes of a code's checksum.
 const CHECKSUM: usize = 4;
 
 /// The stable number of a kind of action: its number in the canonical encoding times 256, plus, for actions that wrap those of
@@ -110,6 +117,11 @@ pub enum GrantUse {
     },
     /// Opening one account that does not exist yet and handing it what is left of the budget, once.
     Invite,
+    /// Adding machines that no ledger knows yet to the account's provider, each by a transaction of its own, and nothing else.
+    Enroll {
+        /// How many more; the grant is gone with the last.
+        nodes: u32,
+    },
 }
 
 /// What is granted.
@@ -159,6 +171,8 @@ pub enum GrantEnd {
     Expired,
     /// The invite was used.
     Claimed,
+    /// All machines that it allowed were added.
+    UsedUp,
 }
 
 /// What became of a grant.
@@ -241,32 +255,91 @@ impl InviteCode {
     pub fn key(&self) -> SigningKey {
         SigningKey::from_seed(self.seed)
     }
-    fn payload(&self) -> Vec<u8> {
-        [self.zone.0, self.grant.0, self.account.0, self.seed].concat()
-    }
     /// The code as one word.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let payload = self.payload();
-        let sum = derive(INVITE_DOMAIN, &[&payload]);
-        format!("{INVITE_PREFIX}{}{}", hex::encode(&payload), hex::encode(sum.first_chunk::<CHECKSUM>().unwrap_or(&[0; CHECKSUM])))
+        to_word(INVITE_PREFIX, INVITE_DOMAIN, &[self.zone.0, self.grant.0, self.account.0, self.seed])
     }
     /// Reads a code.
     ///
     /// # Errors
     /// [`InviteError`] if it is none or was mistyped.
     pub fn parse(text: &str) -> Result<Self, InviteError> {
-        const PART: usize = 32;
         let digits = text.trim().strip_prefix(INVITE_PREFIX).ok_or(InviteError::Form)?;
-        let mut bytes = [0u8; 4 * PART + CHECKSUM];
-        hex::decode_to_slice(digits, &mut bytes).map_err(|_| InviteError::Checksum)?;
-        let (payload, sum) = bytes.split_at(4 * PART);
-        if !derive(INVITE_DOMAIN, &[payload]).starts_with(sum) {
-            return Err(InviteError::Checksum);
-        }
-        let part = |n: usize| payload.get(n * PART..).and_then(|rest| rest.first_chunk::<PART>()).copied().ok_or(InviteError::Checksum);
-        Ok(Self { zone: ZoneId(part(0)?), grant: GrantId(part(1)?), account: AccountId(part(2)?), seed: part(3)? })
+        let [zone, grant, account, seed] = parts(INVITE_DOMAIN, digits).ok_or(InviteError::Checksum)?;
+        Ok(Self { zone: ZoneId(zone), grant: GrantId(grant), account: AccountId(account), seed })
     }
+}
+
+/// What the code of a fleet carries. Whoever has it may add machines to the account's provider, as many as the grant allows, and nothing else.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EnrollCode {
+    /// The zone it is for.
+    pub zone: ZoneId,
+    /// The grant.
+    pub grant: GrantId,
+    /// The account that the machines earn for.
+    pub account: AccountId,
+    /// The grant's key, as its seed.
+    pub seed: [u8; 32],
+}
+
+impl std::fmt::Debug for EnrollCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EnrollCode({:?}, {:?}, secret)", self.zone, self.grant)
+    }
+}
+
+/// A text is no fleet's code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EnrollError {
+    /// It does not look like one.
+    #[error("this is not a fleet's code; it begins with `pasture-enroll-` and is one word")]
+    Form,
+    /// Something in it is mistyped.
+    #[error("the fleet's code is mistyped or incomplete; copy it whole")]
+    Checksum,
+}
+
+impl EnrollCode {
+    /// The key that may use the grant.
+    #[must_use]
+    pub fn key(&self) -> SigningKey {
+        SigningKey::from_seed(self.seed)
+    }
+    /// The code as one word.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        to_word(ENROLL_PREFIX, ENROLL_DOMAIN, &[self.zone.0, self.grant.0, self.account.0, self.seed])
+    }
+    /// Reads a code.
+    ///
+    /// # Errors
+    /// [`EnrollError`] if it is none or was mistyped.
+    pub fn parse(text: &str) -> Result<Self, EnrollError> {
+        let digits = text.trim().strip_prefix(ENROLL_PREFIX).ok_or(EnrollError::Form)?;
+        let [zone, grant, account, seed] = parts(ENROLL_DOMAIN, digits).ok_or(EnrollError::Checksum)?;
+        Ok(Self { zone: ZoneId(zone), grant: GrantId(grant), account: AccountId(account), seed })
+    }
+}
+
+/// A code as one word: its parts and a checksum, in hex.
+fn to_word(prefix: &str, domain: &str, parts: &[[u8; PART]; 4]) -> String {
+    let payload = parts.concat();
+    let sum = derive(domain, &[&payload]);
+    format!("{prefix}{}{}", hex::encode(&payload), hex::encode(sum.first_chunk::<CHECKSUM>().unwrap_or(&[0; CHECKSUM])))
+}
+
+/// The parts of a code from its digits; `None` if its checksum is not theirs.
+fn parts(domain: &str, digits: &str) -> Option<[[u8; PART]; 4]> {
+    let mut bytes = [0u8; 4 * PART + CHECKSUM];
+    hex::decode_to_slice(digits, &mut bytes).ok()?;
+    let (payload, sum) = bytes.split_at(4 * PART);
+    if !derive(domain, &[payload]).starts_with(sum) {
+        return None;
+    }
+    let part = |n: usize| payload.get(n * PART..).and_then(|rest| rest.first_chunk::<PART>()).copied();
+    Some([part(0)?, part(1)?, part(2)?, part(3)?])
 }
 
 #[cfg(test)]
@@ -292,7 +365,7 @@ mod tests {
     fn an_invite_survives_copying_and_no_typing_error() {
         let code = InviteCode { zone: ZoneId([1; 32]), grant: GrantId([2; 32]), account: AccountId([3; 32]), seed: [4; 32] };
         let text = code.to_text();
-        assert_eq!(InviteCode::parse(&format!(" {text}\n")).map(|c| c.payload()), Ok(code.payload()));
+        assert_eq!(InviteCode::parse(&format!(" {text}\n")).map(|c| c.to_text()), Ok(text.clone()));
         assert!(!format!("{code:?}").contains("0404"), "no secret in what is printed");
         for at in INVITE_PREFIX.len()..text.len() {
             let mut typo: Vec<char> = text.chars().collect();
@@ -301,5 +374,17 @@ mod tests {
         }
         assert_eq!(InviteCode::parse("hello").map(|_| ()), Err(InviteError::Form));
         assert_eq!(InviteCode::parse(&text[..text.len() - 2]).map(|_| ()), Err(InviteError::Checksum));
+    }
+
+    #[test]
+    fn the_code_of_a_fleet_is_no_invite_and_hides_its_secret() {
+        let code = EnrollCode { zone: ZoneId([1; 32]), grant: GrantId([2; 32]), account: AccountId([3; 32]), seed: [4; 32] };
+        let text = code.to_text();
+        assert_eq!(EnrollCode::parse(&format!("{text}\n")), Ok(code.clone()));
+        assert!(!format!("{code:?}").contains("0404"), "no secret in what is printed");
+        assert_eq!(EnrollCode::parse(&text[..text.len() - 2]), Err(EnrollError::Checksum));
+        assert_eq!(InviteCode::parse(&text).map(|_| ()), Err(InviteError::Form));
+        let disguised = text.replace(ENROLL_PREFIX, INVITE_PREFIX);
+        assert_eq!(InviteCode::parse(&disguised).map(|_| ()), Err(InviteError::Checksum), "nor with an invite's beginning");
     }
 }

@@ -43,6 +43,11 @@ pub enum MarketAction {
         /// Which.
         lease: LeaseId,
     },
+    /// Takes a machine's offers away, and its right to make others, until its provider registers it again. Its leases go on.
+    DismissNode {
+        /// Which.
+        node: NodeId,
+    },
 }
 
 /// What the market did.
@@ -95,6 +100,13 @@ pub enum MarketEvent {
         node: NodeId,
         /// Not before this.
         at: Timestamp,
+    },
+    /// A machine may offer nothing more.
+    NodeDismissed {
+        /// Which.
+        node: NodeId,
+        /// Whose.
+        provider: AccountId,
     },
 }
 

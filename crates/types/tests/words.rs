@@ -164,6 +164,7 @@ fn areas() -> Vec<Action> {
         MarketAction::TopUp { lease, amount },
         MarketAction::StopRenewal { lease },
         MarketAction::Preempt { lease },
+        MarketAction::DismissNode { node },
     ];
     let services = [
         ServiceAction::SetHaltGrace { node, epochs: 60 },
@@ -196,7 +197,8 @@ fn accounts() -> Vec<Action> {
     vec![
         Action::Grant(grant(act, vec![])),
         Action::Grant(grant(GrantUse::Watch { watcher: account }, budget.clone())),
-        Action::Grant(grant(GrantUse::Invite, budget)),
+        Action::Grant(grant(GrantUse::Invite, budget.clone())),
+        Action::Grant(grant(GrantUse::Enroll { nodes: 200 }, budget)),
         Action::Grant(GrantAction::Revoke { grant: GrantId([11; 32]) }),
         Action::Grant(GrantAction::Claim { keys: vec![own()], threshold: 1, proof: sig() }),
         Action::Keys(KeyAction::Set { keys: vec![own()], threshold: 1, timelock: Millis(60_000) }),

@@ -185,6 +185,7 @@ async fn make(app: &App, amount: &str, expires: &str) -> Outcome {
 fn purpose(may: &GrantUse) -> String {
     match may {
         GrantUse::Invite => "invite".into(),
+        GrantUse::Enroll { nodes } => format!("adding {}", count(u64::from(*nodes), "machine")),
         GrantUse::Watch { watcher } => format!("watcher {}", watcher.short()),
         GrantUse::Act { kinds, .. } => {
             let name =

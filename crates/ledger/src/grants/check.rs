@@ -24,6 +24,9 @@ pub(crate) fn check(s: &dyn StateRead, broken: &mut dyn FnMut(&'static str, Stri
         if !within {
             broken("a grant spends within its budget", format!("grant {}", g.id));
         }
+        if matches!(g.terms.may, GrantUse::Enroll { nodes: 0 }) {
+            broken("a grant that adds no more machines is gone", format!("grant {}", g.id));
+        }
         if !k.ends_with(&g.id.0) {
             broken("a grant is where its id says", format!("grant {}", g.id));
         }

@@ -16,8 +16,8 @@ use crate::validate::at_most;
 use crate::{auth, bank, cost, keys, tables};
 use pasture_types::event::Event;
 use pasture_types::grant::{
-    ActionKind, GrantAction, GrantEnd, GrantEvent, GrantTerms, GrantUse, MAX_BUDGETS, MAX_GRANT_LANES, MAX_GRANT_LIFE, MAX_KINDS,
-    MAX_RECIPIENTS, claim_digest, grant_id,
+    ActionKind, GrantAction, GrantEnd, GrantEvent, GrantTerms, GrantUse, MAX_BUDGETS, MAX_ENROLLED, MAX_GRANT_LANES, MAX_GRANT_LIFE,
+    MAX_KINDS, MAX_RECIPIENTS, claim_digest, grant_id,
 };
 use pasture_types::keys::Signature;
 use pasture_types::state::{StateRead, StateWrite};
@@ -139,6 +139,14 @@ fn check_terms(env: &Env, account: &AccountId, terms: &GrantTerms) -> Result<(),
             [one] if one.asset == AssetId::CREDIT && !one.amount.is_zero() => {}
             _ => return invalid("an invite carries credits and nothing else"),
         },
+        GrantUse::Enroll { nodes } => {
+            at_most("machines of one grant", u64::from(*nodes), u64::from(MAX_ENROLLED))?;
+            match terms.budget.as_slice() {
+                _ if *nodes == 0 => return invalid("a grant that adds machines adds at least one"),
+                [one] if one.asset == AssetId::CREDIT && !one.amount.is_zero() => {}
+                _ => return invalid("a grant that adds machines has credits for their fees and nothing else"),
+            }
+        }
     }
     Ok(())
 }
@@ -171,6 +179,14 @@ pub(crate) fn rights(s: &dyn StateRead, env: &Env, body: &TxBody, id: &GrantId, 
         GrantUse::Invite => {
             if !matches!(body.actions.as_slice(), [Action::Grant(GrantAction::Claim { .. })]) {
                 return Err(TxError::GrantRefused("an invite is for opening one account, and nothing else"));
+            }
+        }
+        GrantUse::Enroll { .. } => {
+            let [Action::RegisterNode { node, .. }] = body.actions.as_slice() else {
+                return Err(TxError::GrantRefused("it is for adding one machine at a time, and nothing else"));
+            };
+            if tables::node(s, node).is_some() {
+                return Err(TxError::GrantRefused("it is for machines that are not registered yet, and this one is"));
             }
         }
     }

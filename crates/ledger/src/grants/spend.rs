@@ -5,12 +5,13 @@
 //! action's rules, but for whom its money is.
 
 use super::records::{Grant, put_grant};
-use super::{GrantUse, grant};
+use super::{GrantUse, grant, remove};
 use crate::apply::{Tx, one};
 use crate::error::TxError;
 use crate::tables::{self, BALANCE, get, key, prefix_end};
 use crate::{channels, validate};
 use pasture_types::channel::ChannelAction;
+use pasture_types::grant::GrantEnd;
 use pasture_types::market::Constraint;
 use pasture_types::state::{Changes, Overlay, StateRead, StateWrite, merge};
 use pasture_types::tx::Action;
@@ -64,6 +65,13 @@ pub(crate) fn run(s: &mut dyn StateWrite, tx: &mut Tx<'_>, id: &GrantId, action:
         }
         check_recipient(&grant, to)?;
         take(&mut grant, asset, amount)?;
+    }
+    if let GrantUse::Enroll { nodes } = &mut grant.terms.may {
+        *nodes = nodes.saturating_sub(1);
+        if *nodes == 0 {
+            remove(s, &grant, GrantEnd::UsedUp, &mut tx.events);
+            return Ok(());
+        }
     }
     put_grant(s, &grant);
     Ok(())

@@ -60,6 +60,7 @@ const ACTIONS: &[&str] = &[
     "top up lease",
     "stop renewal",
     "preempt",
+    "dismiss node",
     "halt grace",
     "watch",
     "report failure",

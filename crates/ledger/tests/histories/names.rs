@@ -85,6 +85,7 @@ pub(crate) fn action(action: &Action) -> &'static str {
             MarketAction::TopUp { .. } => "top up lease",
             MarketAction::StopRenewal { .. } => "stop renewal",
             MarketAction::Preempt { .. } => "preempt",
+            MarketAction::DismissNode { .. } => "dismiss node",
         },
         Action::Service(a) => service_action(a),
         Action::Grant(a) => match a {
@@ -250,6 +251,7 @@ const fn market(event: &MarketEvent) -> &'static str {
         MarketEvent::RentalRenewed { .. } => "rental renewed",
         MarketEvent::RentalCancelled { .. } => "rental left early",
         MarketEvent::PreemptNotice { .. } => "notice given",
+        MarketEvent::NodeDismissed { .. } => "node dismissed",
     }
 }
 

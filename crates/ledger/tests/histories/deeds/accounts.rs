@@ -3,7 +3,7 @@
 use super::Deed;
 use crate::climate::{ASSETS, DOLLAR, ISSUER};
 use crate::keys::Keys;
-use crate::zone::Zone;
+use crate::zone::{Machine, Zone};
 use pasture_ledger::{Grant, query};
 use pasture_types::account::KeyAction;
 use pasture_types::channel::{ChannelAction, SignedVoucher, Voucher};
@@ -122,7 +122,10 @@ pub(super) fn grant(zone: &mut Zone) -> Option<Deed> {
     let key = Keys::all().spare(zone.rng.below(8) as usize, 0).public();
     let credits = Amount(u128::from(1 + zone.rng.below(6)) * 20_000_000);
     let mut budget = vec![Budget { asset: AssetId::CREDIT, amount: credits }];
+    let fleet = zone.rng.once_in(5);
+    let who = if fleet { zone.accounts[zone.rng.below(3) as usize].clone() } else { who };
     let may = match zone.rng.below(5) {
+        _ if fleet => GrantUse::Enroll { nodes: 1 + zone.rng.below(2) as u32 },
         0 | 1 => GrantUse::Invite,
         2 if zone.rng.once_in(3) => GrantUse::Watch { watcher: zone.someone().account() },
         _ => {
@@ -225,6 +228,15 @@ pub(super) fn claim(zone: &mut Zone) -> Option<Deed> {
         zone.seen.fresh.push(fresh);
     }
     by_key_of(zone, &grant, vec![Action::Grant(GrantAction::Claim { keys, threshold: 1, proof })])
+}
+
+/// A machine joins with its fleet's code: a new one, or one that is there already.
+pub(super) fn enroll(zone: &mut Zone) -> Option<Deed> {
+    let grant = standing(zone, |g| matches!(g.terms.may, GrantUse::Enroll { .. }))?;
+    let owner = zone.key_of(&grant.account).cloned()?;
+    let machine = if zone.rng.once_in(8) { zone.machine() } else { Machine { key: fresh_key(zone), owner: 0, boasts: false } };
+    let action = super::market::register(zone, &machine, &owner);
+    by_key_of(zone, &grant, vec![action])
 }
 
 // ---- channels --------------------------------------------------------------------------------------------------------

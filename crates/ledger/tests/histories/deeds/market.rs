@@ -191,6 +191,23 @@ pub(super) fn pause_offer(zone: &mut Zone) -> Option<Deed> {
     Some(zone.by(&who, vec![Action::Market(MarketAction::PauseOffer { offer, paused })]))
 }
 
+/// A provider lets a machine of its own offer nothing more.
+pub(super) fn dismiss(zone: &mut Zone) -> Option<Deed> {
+    let m = zone.machine();
+    let who = if zone.rng.once_in(8) { zone.someone() } else { zone.accounts[m.owner].clone() };
+    zone.next.push_back(take_back);
+    Some(zone.by(&who, vec![Action::Market(MarketAction::DismissNode { node: m.key.node_id() })]))
+}
+
+/// And takes it back.
+fn take_back(zone: &mut Zone) -> Option<Deed> {
+    let machines = zone.machines.clone();
+    let m = machines.iter().find(|m| query::is_dismissed(&zone.state, &m.key.node_id()))?;
+    let owner = zone.accounts[m.owner].clone();
+    let action = register(zone, m, &owner);
+    Some(zone.by(&owner, vec![action]))
+}
+
 /// What was put to rest comes back soon, or nothing would be left to draw.
 fn wake_offer(zone: &mut Zone) -> Option<Deed> {
     let all = zone.seen.offers.clone();

@@ -49,11 +49,12 @@ impl Deed {
 pub(crate) type Maker = fn(&mut Zone) -> Option<Deed>;
 
 /// Makers and how often each is asked, relative to the others.
-const MAKERS: [(u64, Maker); 62] = [
+const MAKERS: [(u64, Maker); 64] = [
     (5, market::provide),
     (5, market::offer),
     (1, market::withdraw),
     (2, market::pause_offer),
+    (1, market::dismiss),
     (20, market::order),
     (3, market::cancel),
     (4, market::wrong_order),
@@ -81,6 +82,7 @@ const MAKERS: [(u64, Maker); 62] = [
     (5, accounts::by_grant),
     (1, accounts::revoke),
     (2, accounts::claim),
+    (6, accounts::enroll),
     (4, accounts::open_channel),
     (2, accounts::top_up_channel),
     (5, accounts::cash),
