@@ -5,6 +5,7 @@
 
 mod account;
 mod burst;
+mod nodes;
 mod straight;
 
 pub use account::AccountClient;
@@ -14,6 +15,7 @@ use straight::{Book, Straight};
 use crate::auth;
 use crate::channel;
 use crate::data::{AliveAnswer, ContextStatus, CountersignRequest, JobStats, LeaseStatus, NodeEvent};
+use crate::private::PrivateNetwork;
 use crate::problem::Problem;
 use crate::publication::{IngressView, NameView, SignedPublication};
 use crate::secrets::SealingKey;
@@ -709,6 +711,15 @@ impl LeaseClient {
     /// [`ApiError`].
     pub async fn ports(&self) -> Result<Vec<Port>, ApiError> {
         self.api.json(self.request(reqwest::Method::GET, "ports")).await
+    }
+    /// Sets what the job reaches in the private network of its deployment, and who reaches it, in the place of what was set before.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn put_private(&self, network: &PrivateNetwork) -> Result<(), ApiError> {
+        let (bytes, hash) = network.to_wire();
+        let request = self.request(reqwest::Method::PUT, &format!("private?hash={hash}")).body(bytes);
+        self.api.answer(request.timeout(CALL_DEADLINE)).await.map(|_| ())
     }
     /// Opens a channel to the job's container. What `said` yields goes out while the answer comes in.
     ///

@@ -13,6 +13,7 @@
 //! | `GET /v1/events?account=&node=&lease=` | server-sent [`LedgerEvent`]s; the first is a `ready` |
 //! | `GET /v1/accounts/{id}`, `/v1/nodes/{id}`, `/v1/offers`, `/v1/orders/{id}`, `/v1/leases/{id}` | views |
 //! | `GET /v1/accounts/{id}/jobs`, `GET /v1/nodes/{id}/leases` | lists |
+//! | `GET /v1/accounts/{id}/nodes?after=` | a provider's machines by id, a page: [`NodePage`] |
 //! | `GET /v1/accounts/{id}/grants`, `GET /v1/grants/{id}` | an account's grants and invites, or one: [`GrantView`] |
 //! | `GET /v1/epochs/{n}` | [`EpochView`] |
 //! | `GET /v1/audits/{n}` | [`AuditDetail`]; 404 once its record is gone |
@@ -42,6 +43,7 @@ pub mod door;
 pub mod frames;
 pub mod invite;
 pub mod newcomer;
+pub mod private;
 pub mod problem;
 pub mod publication;
 pub mod said;

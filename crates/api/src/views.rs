@@ -203,6 +203,19 @@ pub struct NodeView {
     /// Whether it is taken for new leases, and what is known of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<Box<StandingView>>,
+    /// Its provider lets it offer nothing more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dismissed: bool,
+}
+
+/// Some of a provider's nodes.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct NodePage {
+    /// The nodes, by id. A page with none is not the last one.
+    pub nodes: Vec<NodeView>,
+    /// Where the next page begins, for `after`; `None`: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<NodeId>,
 }
 
 /// An offer.

@@ -89,7 +89,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         missing_deposit: pasture_node::MissingDeposit::Post,
         // Where its GPUs or its memory are the lie, its processor is honest, beside whoever else works here.
         declared_percent: if args.gpus.is_some() || args.memory.is_some() { 10 } else { 100 },
-        account_key,
+        mandate: pasture_node::Mandate::Key(account_key),
         image_bytes: None,
         priority: pasture_node::Priority::Usual,
         may_leave: false,

@@ -13,7 +13,7 @@ use pasture_rt::{Shutdown, ShutdownToken, SystemClock};
 use pasture_store::backup::Manifest;
 use pasture_types::genesis::Genesis;
 use pasture_types::validator::ValidatorParams;
-use pasture_types::{AccountId, Millis, NodeId, SigningKey, ZoneId};
+use pasture_types::{AccountId, Millis, NodeId, SigningKey, Timestamp, ZoneId};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ pub(crate) use pasture_node::About as BackupAbout;
 pub(crate) use pasture_node::control::{Answer, LeaveTerms, Load, MachineStatus, Request, Talk, Used, WaitsFor, is_running};
 pub(crate) use pasture_node::{AcmeOptions, CertificateOptions, IngressOptions, TlsOptions, learn, with_learned};
 pub(crate) use pasture_node::{
-    Announcement, Asked, AuditEvidence, Capabilities, Committed, DevOptions, DevReady, EgressFilter, Failpoint, Gauge, GpuOffer,
-    GpuSupport, Heard, Imported, Join, JoinStep, Launch, Left, LocalProvider, LocalValidator, Machine, MissingDeposit, Moved, OfferLimits,
-    OfferState, Paused, Place, Priority, ProductEngine, Proven, PublicOptions, RecordKind, Registration, ReplayReport, Restored,
-    SUGGESTED_GPU_RATE, Scope, SimulatedGpu, Suggestion, UpOptions, UpReady, VolumeOptions, audit_evidence, audit_key, suggested_rates,
-    unheld,
+    Announcement, Asked, AuditEvidence, Blocked, Capabilities, Committed, DevOptions, DevReady, ENROLLED, EgressFilter, Failpoint, Gauge,
+    GpuOffer, GpuSupport, Heard, Imported, Join, JoinStep, Launch, Left, LocalProvider, LocalValidator, Machine, Mandate, MissingDeposit,
+    Moved, OfferLimits, OfferState, Paused, Place, Priority, ProductEngine, Proven, PublicOptions, RecordKind, Registration, ReplayReport,
+    Restored, SUGGESTED_GPU_RATE, Scope, SimulatedGpu, Suggestion, Tenancy, UpOptions, UpReady, VolumeOptions, audit_evidence, audit_key,
+    suggested_rates, unheld,
 };
 
 impl From<NodeError> for Failure {
@@ -211,6 +211,21 @@ pub(crate) async fn leave(
 /// Asks the machine with this directory; `None` if none runs.
 pub(crate) async fn ask(data: &Path, request: &Request) -> Result<Option<Talk>, Failure> {
     pasture_node::control::ask(data, request).await.map_err(Failure::from)
+}
+
+/// Turns an account away from a machine that does not run, or no longer.
+pub(crate) fn block_stopped(data: &Path, account: AccountId, blocked: Option<Blocked>) -> Result<(), Failure> {
+    pasture_node::block_stopped(&data.join("provider"), account, blocked).map_err(|e| Failure::from(NodeError::from(e)))
+}
+
+/// The accounts that get no job on a machine.
+pub(crate) fn blocked(data: &Path) -> Result<Vec<Blocked>, Failure> {
+    pasture_node::blocked(&data.join("provider")).map_err(Failure::from)
+}
+
+/// Who had jobs on a machine between two moments.
+pub(crate) fn tenancies(data: &Path, from: Timestamp, to: Timestamp) -> Result<Vec<Tenancy>, Failure> {
+    pasture_node::tenancies(&data.join("provider"), from, to).map_err(Failure::from)
 }
 
 /// Whether a machine that does not run takes jobs at its next start.

@@ -8,9 +8,11 @@ mod avoid;
 mod backend;
 mod commands;
 mod config;
+mod defaults;
 mod deploy;
 mod device;
 mod dockerignore;
+mod enrolled;
 mod errors;
 mod exit;
 mod feeds;
@@ -63,7 +65,14 @@ const CLIENT_LOG: &str = "error,iroh=off,iroh_relay=off,noq=off,noq_proto=off,no
 
 fn main() -> ExitCode {
     let mut env = Env::read();
-    let cli = match Cli::try_parse() {
+    let argv = match defaults::with_file(std::env::args_os().collect(), Some(defaults::usual())) {
+        Ok(argv) => argv,
+        Err(failure) => {
+            Output::new(Format::Table, false, env.no_color, !env.ci).failure(&failure);
+            return ExitCode::from(failure.exit.code());
+        }
+    };
+    let cli = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
         Err(e) => {
             // Help and version are no failures.

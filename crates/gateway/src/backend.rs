@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
     AccountView, AuditDetail, CheckView, EpochView, ExplainView, GrantView, HandoversView, HeadView, JobView, LeaseView, NetworkStatus,
-    NodeView, OfferView, OrderView, Problem, ProposalView, StateValue, TransactionView, TxResult, ValidatorsView,
+    NodePage, NodeView, OfferView, OrderView, Problem, ProposalView, StateValue, TransactionView, TxResult, ValidatorsView,
 };
 use pasture_types::event::Event;
 use pasture_types::market::OrderTerms;
@@ -83,6 +83,11 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// A problem.
     fn node(&self, id: NodeId) -> Result<Option<NodeView>, Problem>;
+    /// A provider's nodes by id, those after one: a page. The gateway fills in `reachable`.
+    ///
+    /// # Errors
+    /// A problem.
+    fn nodes(&self, provider: AccountId, after: Option<NodeId>) -> Result<NodePage, Problem>;
     /// A node's leases that are not closed.
     ///
     /// # Errors

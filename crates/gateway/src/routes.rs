@@ -9,7 +9,8 @@ use crate::metrics::{self, Watched};
 use crate::reply::{Arg, MAX_JSON, Number, StateKey, read_body};
 use crate::server::App;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post, put};
@@ -19,13 +20,14 @@ use pasture_api::auth::{self, AuthError};
 use pasture_api::publication::{IngressView, NameView};
 use pasture_api::{
     AccountView, AuditDetail, CheckView, EpochView, ExplainView, GenesisView, GrantView, HeadView, JobView, LeaseView, NetworkStatus,
-    NodeAddress, NodeView, OfferView, OrderView, PathView, PlaceView, Problem, ProposalView, StateValue, TicketView, TransactionView,
-    TxResult, ValidatorsView,
+    NodeAddress, NodePage, NodeView, OfferView, OrderView, PathView, PlaceView, Problem, ProposalView, StateValue, TicketView,
+    TransactionView, TxResult, ValidatorsView,
 };
 use pasture_net::Way;
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::{Envelope, MAX_TX_BYTES};
 use pasture_types::{AccountId, GrantId, Height, LeaseId, NodeId, OrderId, PublicKey, TxId, codec};
+use serde::Deserialize;
 use std::sync::Arc;
 
 type Answer<T> = Result<Json<T>, Problem>;
@@ -33,7 +35,7 @@ type Shared = State<Arc<App>>;
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let views: [(&'static str, MethodRouter<Arc<App>>); 30] = [
+    let views: [(&'static str, MethodRouter<Arc<App>>); 31] = [
         ("/healthz", get(healthz)),
         ("/readyz", get(readyz)),
         ("/metrics", get(show_metrics)),
@@ -45,6 +47,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         ("/v1/accounts/{id}", get(account)),
         ("/v1/accounts/{id}/jobs", get(jobs)),
         ("/v1/accounts/{id}/grants", get(grants)),
+        ("/v1/accounts/{id}/nodes", get(nodes)),
         ("/v1/grants/{id}", get(grant)),
         ("/v1/nodes/{id}", get(node)),
         ("/v1/nodes/{id}/leases", get(node_leases)),
@@ -174,6 +177,22 @@ async fn node(State(app): Shared, Arg(id): Arg<NodeId>) -> Answer<NodeView> {
     let Json(mut view) = found("node", app.backend.node(id))?;
     view.reachable = app.book.knows(&id, app.now());
     Ok(Json(view))
+}
+
+/// Which page is asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct After {
+    after: Option<NodeId>,
+}
+
+async fn nodes(State(app): Shared, Arg(id): Arg<AccountId>, asked: Result<Query<After>, QueryRejection>) -> Answer<NodePage> {
+    let Query(After { after }) = asked.map_err(|e| Problem::bad_request(e.body_text()))?;
+    let mut page = app.backend.nodes(id, after)?;
+    for node in &mut page.nodes {
+        node.reachable = app.book.knows(&node.id, app.now());
+    }
+    Ok(Json(page))
 }
 
 async fn node_leases(State(app): Shared, Arg(id): Arg<NodeId>) -> Answer<Vec<LeaseView>> {

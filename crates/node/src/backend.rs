@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
     AccountView, AuditDetail, CheckView, EpochView, ExplainView, GrantView, HandoversView, HeadView, JobView, LeaseView, MAX_HANDOVERS,
-    NetworkStatus, NodeView, OfferView, OrderView, Problem, ProposalView, StateValue, ThisValidator, TransactionView, TxResult,
+    NetworkStatus, NodePage, NodeView, OfferView, OrderView, Problem, ProposalView, StateValue, ThisValidator, TransactionView, TxResult,
     ValidatorsView,
 };
 use pasture_chain::{Chain, ChainError, Dropped, FinalizedBlock, Header, NextBlock, Snapshot, SubmitError, TxOutcome, Validator};
@@ -281,6 +281,9 @@ impl Backend for NodeBackend {
     }
     fn node(&self, id: NodeId) -> Result<Option<NodeView>, Problem> {
         Ok(views::node(&self.snapshot()?, &id))
+    }
+    fn nodes(&self, provider: AccountId, after: Option<NodeId>) -> Result<NodePage, Problem> {
+        Ok(views::nodes(&self.snapshot()?, &provider, after.as_ref()))
     }
     fn node_leases(&self, node: NodeId) -> Result<Vec<LeaseView>, Problem> {
         Ok(views::node_leases(&self.snapshot()?, &node))

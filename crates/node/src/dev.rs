@@ -12,7 +12,7 @@ use crate::{Failpoint, NodeError, PublicOptions};
 use pasture_gateway::IngressOptions;
 use pasture_light::ValidatorSet;
 use pasture_net::Ticket;
-use pasture_provider::{MissingDeposit, ProductEngine, VolumeOptions};
+use pasture_provider::{Mandate, MissingDeposit, ProductEngine, VolumeOptions};
 use pasture_rt::{Shutdown, ShutdownToken, SystemClock};
 use pasture_store::{DataDir, keys};
 use pasture_types::audit::GpuRate;
@@ -186,7 +186,7 @@ async fn with_provider(
 fn own_machine(options: &DevOptions, api_url: &str, announce_to: &[String], resources: Option<Resources>) -> Result<UpOptions, NodeError> {
     let data = options.data.join("provider");
     Ok(UpOptions {
-        account_key: keys::load_or_create(&data.join("account.key"))?,
+        mandate: Mandate::Key(keys::load_or_create(&data.join("account.key"))?),
         data,
         api_url: api_url.into(),
         ticket: None,

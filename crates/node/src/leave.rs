@@ -94,6 +94,9 @@ async fn take_back(
     if deposit.own.is_zero() {
         return Ok((Amount::ZERO, None));
     }
+    if machine.is_enrolled() {
+        return Ok((Amount::ZERO, Some("it stands for all machines of its account, whose key is elsewhere".into())));
+    }
     if terms.keep_deposit {
         return Ok((Amount::ZERO, Some("you asked to keep it".into())));
     }
@@ -122,7 +125,7 @@ pub(crate) async fn remove(provider: Provider, data: &Path, mut left: Left) -> L
 /// Removes what a machine keeps in its directory, and the directory if nothing else is in it. What stays, with the reason.
 fn remove_files(data: &Path) -> Vec<(PathBuf, String)> {
     let mut stays = vec![];
-    for name in ["provider", "runtime", "node.key", crate::up::LEARNED] {
+    for name in ["provider", "runtime", "node.key", crate::up::LEARNED, crate::up::ENROLLED] {
         let path = data.join(name);
         let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         match removed {

@@ -61,14 +61,14 @@ pub use pasture_gateway::{AcmeOptions, CertificateOptions, IngressOptions, TlsOp
 pub use pasture_ledger::Heard;
 pub use pasture_machine::LedgerMachine;
 pub use pasture_provider::{
-    Asked, Cleared, Committed, Filled, Gauge, Gpus, ImagesSummary, Machine, MemoryEngine, MissingDeposit, OfferState, Paused,
-    ProductEngine, SimulatedGpu, VolumeOptions, detect, gauge, pause_stopped,
+    Asked, Blocked, Cleared, Committed, Filled, Gauge, Gpus, ImagesSummary, Machine, Mandate, MemoryEngine, MissingDeposit, OfferState,
+    Paused, ProductEngine, SimulatedGpu, Tenancy, VolumeOptions, block_stopped, blocked, detect, gauge, pause_stopped, tenancies,
 };
 pub use pasture_runtime::{Capabilities, EgressFilter, GpuSupport};
 pub use peers::{NetworkFile, Peer};
 pub use price::{Seen, Suggestion, observed, suggest};
 pub use proven::{Proven, RecordKind};
 pub use public::{PublicOptions, door_to, joined_genesis};
-pub use up::{OfferLimits, UpOptions, UpReady, half_of, image_limit, leave, suggested_rates, unheld, up, up_with};
+pub use up::{ENROLLED, OfferLimits, UpOptions, UpReady, half_of, image_limit, leave, suggested_rates, unheld, up, up_with};
 pub use validator::{Validator, ValidatorOptions};
 pub use zone::{LocalZone, trusted_by};

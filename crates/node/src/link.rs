@@ -2,16 +2,19 @@
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use pasture_api::client::EventFilter;
+use futures::stream::BoxStream;
+use pasture_api::channel::{Frame, Opening, Purpose};
+use pasture_api::client::{EventFilter, LeaseClient};
+use pasture_api::private::Replica;
 use pasture_api::{
     AccountView, ApiClient, ApiError, AuditDetail, GrantView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView,
     TxResult,
 };
 use pasture_net::{Endpoint, Service};
-use pasture_provider::{LedgerEvents, Network, NetworkError};
-use pasture_rt::TaskKind;
+use pasture_provider::{Frames, LedgerEvents, Network, NetworkError};
+use pasture_rt::{Clock as _, SystemClock, TaskKind};
 use pasture_types::tx::Envelope;
-use pasture_types::{AccountId, LeaseId, NodeId};
+use pasture_types::{AccountId, LeaseId, NodeId, SigningKey};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -87,6 +90,10 @@ async fn announce(client: &ApiClient, node: &NodeId, address: &NodeAddress) -> R
     }
 }
 
+fn now_ms() -> u64 {
+    SystemClock.now_ms()
+}
+
 fn found<T>(answer: Result<T, ApiError>) -> Result<Option<T>, NetworkError> {
     match answer {
         Ok(value) => Ok(Some(value)),
@@ -133,6 +140,14 @@ impl Network for ApiLink {
         let filter = EventFilter { node: Some(*node), ..EventFilter::default() };
         let events = self.0.events(filter).await?;
         Ok(events.map(|e: Result<LedgerEvent, ApiError>| e.map_err(NetworkError::from)).boxed())
+    }
+    async fn connect(&self, key: &SigningKey, to: &Replica, port: u16, said: BoxStream<'static, Frame>) -> Result<Frames, NetworkError> {
+        let client = LeaseClient::new(self.0.clone(), key.clone(), to.lease, to.node, now_ms);
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt).map_err(|e| NetworkError::Unavailable(format!("the system gives no random numbers: {e}")))?;
+        let opening = Opening { salt: hex::encode(salt), at_ms: now_ms(), purpose: Purpose::Port { port } };
+        let told = client.channel(&opening, said).await?;
+        Ok(told.map(|frame| frame.map_err(NetworkError::from)).boxed())
     }
     async fn announce(&self, node: &NodeId, address: &NodeAddress) -> Result<(), NetworkError> {
         let (first, others) =

@@ -13,15 +13,15 @@ use crate::public::{door_of, endpoint_of};
 use crate::{Failpoint, NodeError};
 use pasture_api::data::HeldGpu;
 use pasture_api::{ApiClient, DepositView, newcomer};
-use pasture_net::{Doorway, Endpoint, Ticket};
+use pasture_net::{Doorway, Endpoint, Place, Ticket};
 use pasture_provider::{
-    Gpus, MemoryEngine, MissingDeposit, Options, Paused, ProductEngine, Provider, ShutdownMode, VolumeOptions, pause_stopped,
+    Gpus, Mandate, MemoryEngine, MissingDeposit, Options, Paused, ProductEngine, Provider, ShutdownMode, VolumeOptions, pause_stopped,
 };
 use pasture_rt::{Clock as _, Shutdown, ShutdownToken, SystemClock, TaskKind};
 use pasture_runtime::{Capabilities, EgressFilter, Runtime};
 use pasture_store::keys;
 use pasture_types::market::{Egress, OfferTerms, Rates, Window};
-use pasture_types::{Amount, AssetId, Millis, NodeId, Resources, SigningKey, Timestamp};
+use pasture_types::{Amount, AssetId, Millis, NodeId, Resources, Timestamp};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,6 +43,8 @@ const MAX_DISK: u64 = 20 << 30;
 const NODE_KEY: &str = "node.key";
 /// Who serves a network that was joined, as far as it is known.
 pub(crate) const LEARNED: &str = "network";
+/// Whose fleet a machine belongs to, in its directory, where its account's key is elsewhere.
+pub const ENROLLED: &str = "enrolled";
 /// How long a start waits for a relay.
 const ONLINE: Duration = Duration::from_secs(5);
 
@@ -83,8 +85,8 @@ pub struct UpOptions {
     pub missing_deposit: MissingDeposit,
     /// How much of its measured speed it declares, in percent.
     pub declared_percent: u8,
-    /// A key of the account that earns.
-    pub account_key: SigningKey,
+    /// For which account it is offered.
+    pub mandate: Mandate,
     /// Most bytes of images that are kept; `None` takes the share of the disk that [`image_limit`] names.
     pub image_bytes: Option<u64>,
     /// Whether jobs give way to the owner's own programs.
@@ -296,6 +298,12 @@ impl Way {
         }
         let door = door_of(&endpoint, closing.token())?;
         let client = ApiClient::by(&options.api_url, Some(door.url()))?;
+        // Other machines, which its jobs reach in private networks: a gateway says where they are, and who answers has to be the one.
+        let api = client.clone();
+        door.finding(move |node| {
+            let api = api.clone();
+            Box::pin(async move { Some(Place::parse(&api.place(&node).await.ok()?.address).ok()?.1) })
+        });
         let (following, stop) = (gates::follow(client.clone(), endpoint.clone(), ticket.clone(), learned), closing.token());
         pasture_rt::spawn(TaskKind::Server, async move { stop.guard(following).await });
         Ok(Self { client, endpoint: Some(endpoint), door: Some(door), closing })
@@ -322,9 +330,9 @@ async fn start(
 ) -> Result<(Provider, (Resources, Rates)), NodeError> {
     let (clock, client) = (Arc::new(SystemClock), &way.client);
     // Opens the account with test credits where there are any; elsewhere, or where none are wanted, it begins without.
-    if options.missing_deposit == MissingDeposit::Post {
+    if let (MissingDeposit::Post, Mandate::Key(key)) = (options.missing_deposit, &options.mandate) {
         let now = Timestamp(clock.now_ms());
-        match newcomer::ensure_account(client, &options.account_key, PROVIDER_TEST_CREDITS, now).await {
+        match newcomer::ensure_account(client, key, PROVIDER_TEST_CREDITS, now).await {
             Err(e) if e.problem().is_some_and(|p| p.code == "no-funder") => {}
             other => drop(other?),
         }
@@ -339,7 +347,7 @@ async fn start(
         Some(bytes) => bytes,
         None => image_limit(pasture_provider::detect(&options.data).await.resources.disk_bytes),
     };
-    let mut provider = Options::new(options.data.join("provider"), node_key, options.account_key, options.name, offer);
+    let mut provider = Options::new(options.data.join("provider"), node_key, options.mandate, options.name, offer);
     provider.gpus = gpus;
     provider.product_engine = options.product_engine;
     provider.memory_engine = options.memory_engine;

@@ -4,7 +4,7 @@
 
 use crate::standing;
 use pasture_api::{
-    AccountView, AssetBalance, BestOffer, EpochView, Exclusion, ExplainView, GrantView, JobView, LeaseView, NodeView, OfferView,
+    AccountView, AssetBalance, BestOffer, EpochView, Exclusion, ExplainView, GrantView, JobView, LeaseView, NodePage, NodeView, OfferView,
     OrderState, OrderView, RelaxationView, TenureView,
 };
 use pasture_ledger::service::query as service;
@@ -16,6 +16,10 @@ use pasture_types::{AccountId, Amount, AssetId, GrantId, LeaseId, Millis, NodeId
 
 /// Most jobs of one account that are listed; older ones are found by their id.
 const MAX_JOBS: usize = 2_000;
+/// Most nodes of a page of a provider's.
+const NODES_OF_PAGE: usize = 100;
+/// Most nodes of all providers that are looked at for one.
+const NODES_LOOKED_AT: usize = 20_000;
 /// How matching says that offers are too new: the one filter that only time passes.
 const AGEING: &str = "offer has stood long enough";
 
@@ -78,7 +82,14 @@ pub(crate) fn node(state: &dyn StateRead, id: &NodeId) -> Option<NodeView> {
         lanes: lanes(state, &id.0),
         reachable: false,
         standing: standing::node(state, id).map(Box::new),
+        dismissed: query::is_dismissed(state, id),
     })
+}
+
+/// A provider's nodes by id, those after one.
+pub(crate) fn nodes(state: &dyn StateRead, provider: &AccountId, after: Option<&NodeId>) -> NodePage {
+    let (found, next) = query::nodes_of_provider(state, provider, after, NODES_OF_PAGE, NODES_LOOKED_AT);
+    NodePage { nodes: found.iter().filter_map(|n| node(state, &n.id)).collect(), next }
 }
 
 fn lanes(state: &dyn StateRead, owner: &[u8; 32]) -> Vec<(u8, u64)> {

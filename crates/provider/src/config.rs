@@ -5,9 +5,10 @@ use crate::audits::{MemoryEngine, ProductEngine};
 use crate::failpoint::Failpoint;
 use crate::gpus::Gpus;
 use pasture_api::{ANNOUNCE_EVERY, ANNOUNCED_FOR};
+use pasture_types::grant::EnrollCode;
 use pasture_types::market::OfferTerms;
 use pasture_types::tx::MAX_LANES;
-use pasture_types::{Amount, SigningKey};
+use pasture_types::{AccountId, Amount, SigningKey};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -27,6 +28,32 @@ pub enum MissingDeposit {
     Earn,
 }
 
+/// In whose name a machine is offered, and by what right.
+#[derive(Clone)]
+pub enum Mandate {
+    /// With a key of the account, which pays and earns.
+    Key(SigningKey),
+    /// For an account whose key is elsewhere (`docs/specs/accounts.md` §1.6): a fleet's code adds the node once, and from then on the node's
+    /// own key says all there is to say.
+    Enrolled {
+        /// Which account pays and earns.
+        account: AccountId,
+        /// The fleet's code; needed until the node is registered.
+        code: Option<EnrollCode>,
+    },
+}
+
+impl Mandate {
+    /// The account that pays and earns.
+    #[must_use]
+    pub fn account(&self) -> AccountId {
+        match self {
+            Self::Key(key) => key.account(),
+            Self::Enrolled { account, .. } => *account,
+        }
+    }
+}
+
 /// How a provider runs.
 #[derive(Clone)]
 pub struct Options {
@@ -34,8 +61,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The node's key.
     pub node_key: SigningKey,
-    /// A key of the provider's account, which pays and earns.
-    pub provider_key: SigningKey,
+    /// For which account it is offered.
+    pub mandate: Mandate,
     /// The provider's name, for people; at most 64 bytes.
     pub provider_name: String,
     /// Lane of the provider's account for its own transactions, apart from what the owner's other programs use.
@@ -91,11 +118,11 @@ pub struct Options {
 impl Options {
     /// Options with the defaults of this version.
     #[must_use]
-    pub fn new(data_dir: PathBuf, node_key: SigningKey, provider_key: SigningKey, provider_name: String, offer: OfferTerms) -> Self {
+    pub fn new(data_dir: PathBuf, node_key: SigningKey, mandate: Mandate, provider_name: String, offer: OfferTerms) -> Self {
         Self {
             data_dir,
             node_key,
-            provider_key,
+            mandate,
             provider_name,
             provider_lane: 32,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -171,7 +198,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("data_dir", &self.data_dir)
             .field("node", &self.node_key.node_id())
-            .field("provider", &self.provider_key.account())
+            .field("provider", &self.mandate.account())
             .field("listen", &self.listen)
             .field("offer", &self.offer)
             .finish_non_exhaustive()
@@ -194,7 +221,7 @@ pub(crate) mod tests {
             max_duration: Millis::secs(3600),
             ..OfferTerms::default()
         };
-        Options::new(dir, SigningKey::from_seed([1; 32]), SigningKey::from_seed([2; 32]), "here".into(), offer)
+        Options::new(dir, SigningKey::from_seed([1; 32]), Mandate::Key(SigningKey::from_seed([2; 32])), "here".into(), offer)
     }
 
     #[test]

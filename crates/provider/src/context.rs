@@ -53,7 +53,7 @@ pub(crate) struct Context {
     pub(crate) ledger_clock: LedgerClock,
     /// Signs with the node's key.
     pub(crate) submitter: Submitter,
-    /// Signs with the provider's key.
+    /// Signs what concerns the offer: with the account's key, or with the node's where that is elsewhere.
     pub(crate) account_submitter: Submitter,
     pub(crate) prover: ProverHandle,
     pub(crate) bursts: BurstHandle,
@@ -66,6 +66,7 @@ pub(crate) struct Context {
     pub(crate) account_keys: crate::server::AccountKeys,
     pub(crate) delegates: crate::server::Delegates,
     pub(crate) pause: crate::pause::Pause,
+    pub(crate) tenants: crate::tenants::Tenants,
     pub(crate) images: Arc<crate::images::Images>,
     pub(crate) leases_dir: PathBuf,
     pub(crate) failpoints: Failpoints,

@@ -76,6 +76,14 @@ pub enum ProviderError {
     /// The node belongs to another account.
     #[error("this node is registered under account {}. Use that account's key, or a fresh node key", .0.short())]
     OtherProvider(AccountId),
+    /// Nobody added this machine to its account's provider.
+    #[error("this machine is not part of account {}'s fleet yet: {why}. Ask for a new code (farm provider enroll), and start it with that", .account.short())]
+    NotEnrolled {
+        /// Whose fleet.
+        account: AccountId,
+        /// Why.
+        why: String,
+    },
     /// The machine does not have what is to be offered.
     #[error("{offered} are to be offered, but this machine has {has}. Offer less")]
     OfferTooLarge {

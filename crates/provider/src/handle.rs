@@ -3,11 +3,13 @@
 //! Guarantees: a wish is durable before a call answers; a call that has to wait for the network says how far that got instead
 //! of waiting for ever. It is cheap to clone and keeps nothing alive that a shutdown would wait for.
 
+use crate::config::Mandate;
 use crate::context::Context;
 use crate::error::ProviderError;
 use crate::pause::{OfferState, Paused};
 use crate::provider::ProviderStatus;
 use crate::reconcile;
+use crate::tenants::Blocked;
 use pasture_api::AccountView;
 use pasture_rt::TaskKind;
 use pasture_types::stake::DepositAction;
@@ -40,7 +42,13 @@ impl ProviderHandle {
     /// The account that earns.
     #[must_use]
     pub fn account(&self) -> AccountId {
-        self.ctx.options.provider_key.account()
+        self.ctx.options.mandate.account()
+    }
+
+    /// Whether its account's key is elsewhere: it answers for itself then, not for the account's deposit.
+    #[must_use]
+    pub fn is_enrolled(&self) -> bool {
+        matches!(self.ctx.options.mandate, Mandate::Enrolled { .. })
     }
 
     /// What it is doing now.
@@ -83,6 +91,30 @@ impl ProviderHandle {
         self.wish(None).await
     }
 
+    /// Turns an account away from now on, and ends its jobs if that is said.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub async fn block(&self, blocked: Blocked, end_jobs: bool) -> Result<(), ProviderError> {
+        let (ctx, account) = (Arc::clone(&self.ctx), blocked.account);
+        let written = pasture_rt::spawn_blocking(TaskKind::Reconciler, move || ctx.tenants.set(account, Some(blocked)));
+        written.join().await.unwrap_or(Ok(()))?;
+        if end_jobs {
+            reconcile::stop_jobs_of(&self.ctx, &account).await;
+        }
+        Ok(())
+    }
+
+    /// Serves an account again.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub async fn unblock(&self, account: AccountId) -> Result<(), ProviderError> {
+        let ctx = Arc::clone(&self.ctx);
+        let written = pasture_rt::spawn_blocking(TaskKind::Reconciler, move || ctx.tenants.set(account, None));
+        written.join().await.unwrap_or(Ok(()))
+    }
+
     async fn wish(&self, wish: Option<Paused>) -> Result<OfferState, ProviderError> {
         let mut offer = self.ctx.pause.offer();
         if wish != self.ctx.pause.wish() {
@@ -122,14 +154,20 @@ impl ProviderHandle {
         Ok(self.ctx.network.account(&self.account()).await?)
     }
 
+    /// Whether no lease of this machine needs the deposit any more; of a fleet's other machines nothing is asked.
+    async fn is_settled(&self) -> Result<bool, ProviderError> {
+        if self.is_enrolled() {
+            return Ok(self.ctx.network.node_leases(&self.ctx.node).await?.is_empty());
+        }
+        Ok(self.account_view().await?.and_then(|v| v.standing).is_none_or(|s| s.in_use.is_zero()))
+    }
+
     /// Returns once no lease needs the deposit any more, at the latest after `within`; says whether that is so.
     pub async fn settled(&self, within: Duration) -> bool {
         let look = async {
             loop {
                 // A network that is away is asked again: the deadline is the caller's.
-                if let Ok(view) = self.account_view().await
-                    && view.and_then(|v| v.standing).is_none_or(|s| s.in_use.is_zero())
-                {
+                if matches!(self.is_settled().await, Ok(true)) {
                     return;
                 }
                 tokio::time::sleep(SETTLED_LOOK).await;

@@ -6,10 +6,12 @@
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use pasture_api::AuditDetail;
+use pasture_api::channel::Frame;
 use pasture_api::client::ApiError;
+use pasture_api::private::Replica;
 use pasture_api::views::{AccountView, GrantView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TxResult};
 use pasture_types::tx::Envelope;
-use pasture_types::{AccountId, LeaseId, NodeId};
+use pasture_types::{AccountId, LeaseId, NodeId, SigningKey};
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +49,9 @@ impl From<ApiError> for NetworkError {
 /// Ledger events as they become final.
 pub type LedgerEvents = BoxStream<'static, Result<LedgerEvent, NetworkError>>;
 
+/// What a channel to a job on another machine tells.
+pub type Frames = BoxStream<'static, Result<Frame, NetworkError>>;
+
 /// The network as a provider sees it.
 #[async_trait]
 pub trait Network: Send + Sync + 'static {
@@ -72,6 +77,8 @@ pub trait Network: Send + Sync + 'static {
     async fn audit(&self, number: u64) -> Result<Option<AuditDetail>, NetworkError>;
     /// Follows the events of a node, and the beginnings of epochs.
     async fn events(&self, node: &NodeId) -> Result<LedgerEvents, NetworkError>;
+    /// Opens a connection to a port of a job on another machine, signed with this node's key; what `said` yields goes out.
+    async fn connect(&self, key: &SigningKey, to: &Replica, port: u16, said: BoxStream<'static, Frame>) -> Result<Frames, NetworkError>;
     /// Tells the gateway where the node's data plane listens.
     async fn announce(&self, node: &NodeId, address: &NodeAddress) -> Result<(), NetworkError>;
 }

@@ -247,7 +247,7 @@ fn answer(sent: &Result<(), SubmitError>) -> Answer {
     match sent {
         Ok(()) | Err(SubmitError::Recorded(_)) => Answer::Recorded,
         Err(SubmitError::Unknown) => Answer::Unknown,
-        Err(SubmitError::Refused(_) | SubmitError::NotWatched(_) | SubmitError::Cancelled) => Answer::Refused,
+        Err(SubmitError::Refused(_) | SubmitError::NotWatched(_) | SubmitError::Overtaken(_) | SubmitError::Cancelled) => Answer::Refused,
     }
 }
 

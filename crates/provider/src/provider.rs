@@ -7,7 +7,7 @@
 //!         Drain:  no new leases, offer withdrawn, jobs stopped, leases closed, images removed
 //! ```
 
-use crate::config::{NODE_LANES, Options};
+use crate::config::{Mandate, NODE_LANES, Options};
 use crate::context::{Context, Counters, Facts, Leases};
 use crate::error::ProviderError;
 use crate::failpoint::Failpoints;
@@ -17,6 +17,7 @@ use crate::lease::{self, LeaseRecord, Started, image_tag};
 use crate::network::Network;
 use crate::pause::{OfferState, Pause, Paused};
 use crate::submit::{LedgerClock, Signer, Submitter};
+use crate::tenants::Tenants;
 use crate::{audits, prover, reconcile, register, server};
 use pasture_api::data::{LeaseStatus, Phase};
 use pasture_rt::{Clock, Shutdown, TaskHandle, TaskKind};
@@ -233,7 +234,7 @@ fn context(
     stop: &Shutdown,
 ) -> Result<Context, ProviderError> {
     let node = options.node_key.node_id();
-    let account = options.provider_key.account();
+    let account = options.mandate.account();
     let ledger_clock = LedgerClock::new(Arc::clone(&clock));
     let submitter = |auth, key: &pasture_types::SigningKey, first_lane, lanes| {
         let signer = Signer { zone: facts.zone, account, auth, key: key.clone(), max_fee: options.max_fee, first_lane, lanes };
@@ -243,9 +244,13 @@ fn context(
         node,
         owner: Owner::parse(&node.to_string())?,
         submitter: submitter(Auth::Node(node), &options.node_key, 0, NODE_LANES),
-        account_submitter: submitter(Auth::Single, &options.provider_key, options.provider_lane, 1),
+        account_submitter: match &options.mandate {
+            Mandate::Key(key) => submitter(Auth::Single, key, options.provider_lane, 1),
+            Mandate::Enrolled { .. } => submitter(Auth::Node(node), &options.node_key, NODE_LANES, 1),
+        },
         leases_dir: dir.sub("leases")?,
         pause: Pause::load(dir.path())?,
+        tenants: Tenants::load(dir.path())?,
         images: Arc::new(Images::load(dir.path(), options.max_images_bytes)?),
         failpoints: Failpoints(options.failpoint.clone()),
         options,
@@ -337,6 +342,10 @@ async fn collect(ctx: Arc<Context>) {
                 let ended = status.started.unwrap_or(shared.terms.matched).0.saturating_add(status.served_ms.0);
                 if status.phase == Phase::Ended && now.saturating_sub(ended) > retention {
                     remove_image(&ctx, &image_tag(&shared.terms)).await;
+                    if let Err(error) = ctx.tenants.note(&shared.dir) {
+                        tracing::warn!(%error, lease = %shared.id(), "whose job it was could not be noted, so it is kept");
+                        continue;
+                    }
                     ctx.leases.remove(&shared.id());
                     if let Err(error) = std::fs::remove_dir_all(&shared.dir) {
                         tracing::warn!(%error, path = %shared.dir.display(), "a kept lease could not be deleted");

@@ -22,7 +22,7 @@ use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::market::open_for;
 use pasture_types::market_rules::{MarketAction, MarketEvent};
 use pasture_types::tx::Action;
-use pasture_types::{LeaseId, Millis, Timestamp};
+use pasture_types::{AccountId, LeaseId, Millis, Timestamp};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -243,6 +243,16 @@ async fn stop_the_others(ctx: &Context) {
     }
 }
 
+/// Stops an account's jobs: the machine's owner turned it away.
+pub(crate) async fn stop_jobs_of(ctx: &Context, account: &AccountId) {
+    for shared in ctx.leases.all().into_iter().filter(|l| l.terms.account == *account && l.status().end.is_none()) {
+        if !shared.ending.swap(true, Ordering::Relaxed) {
+            let (grace, detail) = (STOP_GRACE, "the machine's owner serves this account no more".to_owned());
+            shared.tell(Event::Stop { reason: EndReason::StoppedByProvider, grace, detail }).await;
+        }
+    }
+}
+
 /// Ends a job, whose notice was given, at that time.
 fn end_at(ctx: &Arc<Context>, shared: Arc<Shared>, at: Timestamp) {
     shared.noticed.store(true, Ordering::Relaxed);
@@ -295,6 +305,11 @@ async fn consider(ctx: &Arc<Context>, view: LeaseView) {
     let gpus = crate::gpus::reserve(ctx, &view.resources);
     match (view.state, gpus) {
         // Keeping a copy ready for another lease takes more than this version does.
+        (LeaseState::Matched, _) if ctx.tenants.is_blocked(&view.account) => {
+            tracing::info!(lease = %view.id, account = %view.account, "refused: its account is blocked");
+            let (ctx, lease) = (Arc::clone(ctx), view.id);
+            spawn_action(ctx, Action::RejectLease { lease });
+        }
         (LeaseState::Matched, gpus) if ctx.is_draining() || view.tenure.standby_of.is_some() || !fits() || gpus.is_none() => {
             let why = match (ctx.is_draining(), view.tenure.standby_of, gpus) {
                 (true, ..) => "draining",

@@ -4,32 +4,39 @@
 //! offer keeps its age across restarts. Without the credits for a deposit a provider begins as a newcomer (`docs/specs/stake.md` §5). A node is registered with what was detected and benchmarked, and again only when more is to be offered than it declared.
 
 use crate::ProviderError;
-use crate::config::MissingDeposit;
+use crate::config::{Mandate, MissingDeposit};
 use crate::context::Context;
 use crate::detect;
 use crate::pause::{self, OfferState};
 use crate::reconcile::announcement;
+use crate::submit::{Signer, SubmitError, Submitter};
 use pasture_api::{AccountView, Beginning, DepositView};
 use pasture_proofs::{BENCHMARK_LENGTH, benchmark_cpu};
 use pasture_rt::TaskKind;
+use pasture_types::grant::{EnrollCode, MAX_GRANT_LANES};
 use pasture_types::stake::{DepositAction, Stamp};
-use pasture_types::tx::{Action, NodeDeclaration, node_registration_digest, offer_id};
-use pasture_types::{AccountId, Amount};
+use pasture_types::tx::{Action, Auth, NodeDeclaration, node_registration_digest, offer_id};
+use pasture_types::{AccountId, Amount, SigningKey};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The number of a node's one offer.
 const OFFER_NUMBER: u32 = 0;
 /// Tries of a stamp between two looks at whether we are to stop: some 400 ms.
 const STAMP_TRIES: u64 = 64;
+/// What a machine that others of its fleet overtook waits, for each step of a byte of its key: up to two seconds.
+const OVERTAKEN_STEP_MS: u64 = 8;
 const DAY_MS: u64 = 24 * 3_600_000;
 
 /// Registers what is missing, announces where the data plane listens, and offers.
 pub(crate) async fn ensure(ctx: &Arc<Context>, address: SocketAddr) -> Result<(), ProviderError> {
     // Who takes no lease needs no deposit for one.
     if !ctx.is_draining() {
-        register(ctx).await?;
+        match &ctx.options.mandate {
+            Mandate::Key(key) => register(ctx, key).await?,
+            Mandate::Enrolled { account, code } => enroll(ctx, account, code.as_ref()).await?,
+        }
     }
     ctx.network.announce(&ctx.node, &announcement(ctx, address)).await?;
     pause::settle_offer(ctx).await?;
@@ -66,12 +73,12 @@ async fn submit(ctx: &Context, actions: Vec<Action>) -> Result<(), ProviderError
 }
 
 /// Account, provider, deposit or a newcomer's stamp, and node: one transaction with what is missing, or none.
-async fn register(ctx: &Arc<Context>) -> Result<(), ProviderError> {
-    let account = ctx.options.provider_key.account();
+async fn register(ctx: &Arc<Context>, key: &SigningKey) -> Result<(), ProviderError> {
+    let account = key.account();
     let view = ctx.network.account(&account).await?;
     let mut actions = vec![];
     if view.is_none() {
-        actions.push(Action::RegisterAccount { keys: vec![ctx.options.provider_key.public()], threshold: 1 });
+        actions.push(Action::RegisterAccount { keys: vec![key.public()], threshold: 1 });
     }
     if view.as_ref().is_none_or(|v| v.provider.is_none()) {
         actions.push(Action::RegisterProvider { name: ctx.options.provider_name.clone() });
@@ -98,6 +105,44 @@ async fn register(ctx: &Arc<Context>) -> Result<(), ProviderError> {
         Err(e) if begins => Err(ProviderError::Newcomer { account, why: e.to_string() }),
         Err(e) => Err(ProviderError::Refused(e.to_string())),
     }
+}
+
+/// The node, where its account's key is elsewhere: added once with the fleet's code, declared anew by itself.
+async fn enroll(ctx: &Arc<Context>, account: &AccountId, code: Option<&EnrollCode>) -> Result<(), ProviderError> {
+    let known = ctx.network.node(&ctx.node).await?.is_some();
+    let Some(action) = node(ctx, account).await? else { return Ok(()) };
+    if known {
+        return submit(ctx, vec![action]).await;
+    }
+    let refused = |why: &str| ProviderError::NotEnrolled { account: *account, why: why.into() };
+    let code = code.ok_or_else(|| refused("it has no code"))?;
+    let signer = Signer {
+        zone: ctx.facts.zone,
+        account: *account,
+        auth: Auth::Delegated(code.grant),
+        key: code.key(),
+        max_fee: ctx.options.max_fee,
+        // The machines of a fleet that start together share few lanes.
+        first_lane: ctx.node.0.first().map_or(0, |byte| byte % MAX_GRANT_LANES),
+        lanes: 1,
+    };
+    let submitter = Submitter::new(Arc::clone(&ctx.network), ctx.ledger_clock.clone(), signer, ctx.cancel.clone());
+    // Each waits another while, since they have other keys.
+    let mut whiles = ctx.node.0.iter().map(|byte| Duration::from_millis(u64::from(*byte) * OVERTAKEN_STEP_MS));
+    loop {
+        match submitter.submit(vec![action.clone()]).await {
+            Ok(_) => break,
+            Err(SubmitError::Overtaken(why)) => match whiles.next() {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(refused(&why)),
+            },
+            // Whether it was taken the ledger shows.
+            Err(_) if ctx.network.node(&ctx.node).await?.is_some_and(|n| n.provider == *account) => break,
+            Err(e) => return Err(refused(&e.to_string())),
+        }
+    }
+    tracing::info!(account = %account.short(), "this machine is part of its account's fleet");
+    Ok(())
 }
 
 /// What is to be done about the deposit.
@@ -127,13 +172,13 @@ fn deposit(ctx: &Context, view: Option<&AccountView>) -> Result<Deposit, Provide
         MissingDeposit::Post if affords => Ok(Deposit::Post(missing)),
         _ if may_earn => Ok(Deposit::Earn),
         _ if has >= missing => Ok(Deposit::Post(missing)),
-        _ => Err(ProviderError::Deposit { account: ctx.options.provider_key.account(), needs: missing, has }),
+        _ => Err(ProviderError::Deposit { account: ctx.options.mandate.account(), needs: missing, has }),
     }
 }
 
 /// The proof of work of a provider that begins without a deposit.
 async fn stamp(ctx: &Context) -> Result<Stamp, ProviderError> {
-    let (zone, account) = (ctx.facts.zone, ctx.options.provider_key.account());
+    let (zone, account) = (ctx.facts.zone, ctx.options.mandate.account());
     let bits = ctx.facts.params.stake.stamp_bits;
     let (day, cancel) = (ctx.now().0 / DAY_MS, ctx.cancel.clone());
     tracing::info!(bits, "searching the proof of work of a provider without a deposit");

@@ -23,6 +23,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How often a number is looked up again after a refusal before the refusal is believed.
 const MAX_RENUMBERINGS: u32 = 3;
 
+/// The ledger's numbers for a number of a lane that another transaction took, and for one that is not its turn (docs/specs/ledger.md).
+const OVERTAKEN: [u16; 2] = [12, 13];
 /// The ledger's number for what is recorded already (docs/specs/ledger.md).
 const RECORDED_ALREADY: u16 = 53;
 /// The ledger's numbers for a grant that is not there and for one that is used up. A provider uses none of its own.
@@ -41,6 +43,9 @@ pub(crate) enum SubmitError {
     /// A watcher's word in it counts for nothing: its user took the grant back, or never gave enough. Without that word the rest may pass.
     #[error("{0}")]
     NotWatched(String),
+    /// Others who sign in the same lane were faster, time and again.
+    #[error("{0}")]
+    Overtaken(String),
     /// It may or may not have been taken.
     #[error("whether the transaction was taken is not known")]
     Unknown,
@@ -54,6 +59,7 @@ fn refused(code: u16, detail: String) -> SubmitError {
     match code {
         RECORDED_ALREADY => SubmitError::Recorded(detail),
         NO_GRANT | GRANT_BUDGET => SubmitError::NotWatched(detail),
+        code if OVERTAKEN.contains(&code) => SubmitError::Overtaken(detail),
         _ => SubmitError::Refused(detail),
     }
 }
@@ -199,6 +205,9 @@ impl Submitter {
         loop {
             let lanes = match self.auth {
                 Auth::Node(node) => self.network.node(&node).await.map(|n| n.map(|n| n.lanes)),
+                Auth::Delegated(grant) => {
+                    self.network.grants(&self.account).await.map(|all| all.into_iter().find(|g| g.id == grant).map(|g| g.lanes))
+                }
                 _ => self.network.account(&self.account).await.map(|a| a.map(|a| a.lanes)),
             };
             match lanes {

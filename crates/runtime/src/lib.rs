@@ -32,6 +32,7 @@ mod types;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     path::Path,
     time::Duration,
 };
@@ -39,7 +40,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use tokio::sync::mpsc;
+use tokio::{net::TcpListener, sync::mpsc};
 
 pub use attached::{Attached, Connection, PathKind, Resize, Terminal, TerminalSize};
 pub use build::{BUILT_IMAGES, BuildEvent, BuildLimits, BuildRequest, MAX_BUILD_OUTPUT_BYTES, PullEvent, Step, is_built};
@@ -60,6 +61,17 @@ pub const LABEL_INSTANCE: &str = "pasture.instance";
 pub const LABEL_OUTPUT: &str = "pasture.output";
 /// Label on everything we create: the program and version that did.
 pub const LABEL_CREATED_BY: &str = "pasture.created-by";
+
+/// A name inside an instance that leads to us.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InnerName {
+    /// The name.
+    pub name: String,
+    /// Its address, of the instance's loopback.
+    pub ip: Ipv4Addr,
+    /// Its TCP ports.
+    pub ports: Vec<u16>,
+}
 
 /// Something that runs workloads. One value serves a whole node; every method may be called from many tasks at once.
 #[async_trait]
@@ -142,6 +154,14 @@ pub trait Runtime: Send + Sync + 'static {
     async fn connect(&self, id: &InstanceId, port: u16) -> Result<Connection, RuntimeError> {
         let _ = (id, port);
         Err(RuntimeError::Conflict("this runtime reaches no ports of instances".into()))
+    }
+
+    /// Has names lead to us inside a running instance, in the place of those that a former call set: each name at its address, of which no
+    /// other program knows, with one listener for each of its ports, in their order. Ports that the instance itself listens on are not in the
+    /// way. What its image or the engine says of other names stays. It ends with the instance.
+    async fn open_names(&self, id: &InstanceId, names: &[InnerName]) -> Result<Vec<TcpListener>, RuntimeError> {
+        let _ = (id, names);
+        Err(RuntimeError::Conflict("this runtime opens no names in instances".into()))
     }
 
     /// What lies at an absolute path of the instance; `None`: nothing.

@@ -2,6 +2,7 @@
 //! same when it is written.
 
 use pasture_api::auth::{self, AuthError};
+use pasture_api::private::{MAX_NAMES, PrivateNetwork};
 use pasture_api::publication::SignedPublication;
 use crate::{START, key, who};
 use pasture_types::keys::{Signature, SignatureText, parse_public_key};
@@ -30,6 +31,11 @@ pub fn run(data: &[u8]) {
         if signed.signer(&ZoneId([1; 32])).is_ok() {
             assert!(signed.signer(&ZoneId([2; 32])).is_err(), "it holds for another network");
         }
+    }
+    if let Ok(network) = serde_json::from_str::<PrivateNetwork>(text) {
+        let names = network.names.len();
+        assert!(network.check().is_err() || names <= MAX_NAMES);
+        assert!(network.check().is_err() || network.admits.iter().all(|a| !network.admits(&a.node, 0)), "nobody is let in to port 0");
     }
     if let Ok(key) = parse_public_key(text) {
         assert!(key.to_string().eq_ignore_ascii_case(text));

@@ -182,6 +182,13 @@ pub(crate) struct UpArgs {
     /// Join the network of this ticket first, as `farm join` does
     #[arg(long, value_name = "TICKET", conflicts_with = "api_url")]
     pub(crate) join: Option<String>,
+    /// Earn for the account that made this code (farm provider enroll), whose key is not on this machine; @FILE reads it from a file
+    #[arg(long, value_name = "CODE|@FILE", conflicts_with_all = ["name", "no_deposit"])]
+    pub(crate) enroll: Option<String>,
+    /// Flags that are not given here are read from this file: their names without dashes, and their values, as TOML [default:
+    /// /etc/pasture/config.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// The provider's name, for people
     #[arg(long)]
     pub(crate) name: Option<String>,

@@ -6,9 +6,10 @@
 
 use crate::args::{DownArgs, DrainArgs, EndingArgs, PauseArgs};
 use crate::backend::{
-    self, Answer, LeaveTerms, Left, Load, MachineStatus, MissingDeposit, OfferLimits, OfferState, Paused, Priority, Request, UpOptions,
-    Used, VolumeOptions, WaitsFor,
+    self, Answer, LeaveTerms, Left, Load, MachineStatus, Mandate, MissingDeposit, OfferLimits, OfferState, Paused, Priority, Request,
+    UpOptions, Used, VolumeOptions, WaitsFor,
 };
+use crate::enrolled::Enrolled;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::Signals;
 use crate::machine;
@@ -168,12 +169,18 @@ async fn pause_stopped(app: &App, data: &Path) -> Outcome {
 
 async fn withdraw(app: &App, data: &Path) -> Result<(), Failure> {
     let node = keys::load_or_create(&data.join("node.key"))?.node_id();
-    let session = Session::open(&app.quietly()).await?;
+    let enrolled = Enrolled::of(None, data)?;
+    let app = app.quietly();
+    let session = Session::open(&enrolled.as_ref().map_or_else(|| app.clone(), |e| e.app(&app))).await?;
     let offer = offer_id(&node, OFFER_NUMBER);
-    if session.ask(|| session.api.offers()).await?.iter().any(|o| o.id == offer) {
-        session.submit(vec![Action::WithdrawOffer { offer }]).await?;
+    if !session.ask(|| session.api.offers()).await?.iter().any(|o| o.id == offer) {
+        return Ok(());
     }
-    Ok(())
+    let action = Action::WithdrawOffer { offer };
+    match &enrolled {
+        Some(enrolled) => enrolled.submit(&session, action).await,
+        None => session.submit(vec![action]).await.map(drop),
+    }
 }
 
 /// `farm down`.
@@ -224,7 +231,12 @@ async fn leave_here(
     progress: &mut Progress,
     signals: &mut Signals,
 ) -> Result<Option<Left>, Failure> {
-    let session = Session::open(app).await?;
+    let enrolled = Enrolled::of(None, data)?;
+    let session = Session::open(&enrolled.as_ref().map_or_else(|| app.clone(), |e| e.app(app))).await?;
+    let mandate = match &enrolled {
+        Some(enrolled) => enrolled.mandate(),
+        None => Mandate::Key(session.owner("a machine is taken back by the account itself")?),
+    };
     let options = UpOptions {
         data: data.into(),
         api_url: session.api.base().into(),
@@ -240,11 +252,11 @@ async fn leave_here(
         region: "local".into(),
         limits: OfferLimits::default(),
         volumes: VolumeOptions::default(),
-        name: format!("provider-{}", session.account().short()),
+        name: format!("provider-{}", mandate.account().short()),
         // Nothing is posted by who leaves.
         missing_deposit: MissingDeposit::Earn,
         declared_percent: 100,
-        account_key: session.owner("a machine is taken back by the account itself")?,
+        mandate,
         image_bytes: None,
         priority: Priority::Low,
         may_leave: true,
@@ -289,7 +301,10 @@ fn farewell(app: &App, left: &Left) -> String {
     for (path, why) in &left.kept_files {
         row("stays", format!("{}: {why}", path.display()));
     }
-    row("kept", format!("your key {}, and your jobs' names beside it", app.paths.account_key().display()));
+    // A fleet's machine never had one.
+    if app.paths.account_key().exists() {
+        row("kept", format!("your key {}, and your jobs' names beside it", app.paths.account_key().display()));
+    }
     for text in deposit(left) {
         row("deposit", text);
     }

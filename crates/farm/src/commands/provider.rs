@@ -3,7 +3,7 @@
 //! Guarantees of the self-test: nothing is offered, registered or left behind. Without a network the fixed prices are shown, and it says so; without an
 //! engine the rest is still measured, and the command fails.
 
-use super::{cards, leaving, up};
+use super::{cards, fleet, leaving, tenants, up};
 use crate::args::{ProviderArgs, ProviderCommand, SelfTestArgs};
 use crate::backend::{self, Capabilities, Gauge, Suggestion};
 use crate::exit::{Exit, Failure, Outcome};
@@ -36,6 +36,13 @@ pub(crate) async fn run(app: &App, args: &ProviderArgs) -> Outcome {
         ProviderCommand::Join(args) => Box::pin(up::run(app, args)).await,
         ProviderCommand::Status(args) => show(app.out, args.watch, async || status(app).await).await,
         ProviderCommand::Drain(args) => leaving::drain(app, args).await,
+        ProviderCommand::Enroll(args) => fleet::enroll(app, args).await,
+        ProviderCommand::Machines => fleet::machines(app).await,
+        ProviderCommand::Dismiss { machine } => fleet::dismiss(app, machine).await,
+        ProviderCommand::Block(args) => tenants::block(app, args).await,
+        ProviderCommand::Unblock { account, machine } => tenants::unblock(app, account, machine).await,
+        ProviderCommand::Blocked { machine } => tenants::blocked(app, machine).await,
+        ProviderCommand::Tenants(args) => tenants::show(app, args).await,
         ProviderCommand::SelfTest(args) if args.gpu => cards::run(app).await,
         ProviderCommand::SelfTest(args) => self_test(app, args).await,
     }

@@ -1,15 +1,16 @@
 //! `farm up`: offers this machine to a network, and shows what it earns.
 //!
-//! Guarantees: the same account as for running jobs, whose key stays in its file. Jobs go on when this ends and are taken up
-//! again at the next start.
+//! Guarantees: the same account as for running jobs, whose key stays in its file; or, of a fleet's machine, an account whose key is
+//! elsewhere (`enrolled.rs`). Jobs go on when this ends and are taken up again at the next start.
 
 use crate::args::UpArgs;
-use crate::backend::{self, MissingDeposit, Priority, UpOptions, UpReady};
+use crate::backend::{self, Mandate, MissingDeposit, Priority, UpOptions, UpReady};
 use crate::commands::dev::{offered, volumes};
 use crate::commands::limits::limits;
 use crate::commands::plan;
 use crate::commands::{deposit, join};
 use crate::config::ConfigFile;
+use crate::enrolled::Enrolled;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, Signals, parent_gone};
 use crate::gpus;
@@ -21,23 +22,40 @@ use pasture_api::client::EventFilter;
 use pasture_rt::Shutdown;
 use pasture_types::event::Event;
 use pasture_types::market::Rates;
-use pasture_types::{Amount, Resources};
-use std::path::Path;
+use pasture_types::{AccountId, Amount, Resources};
+use std::path::{Path, PathBuf};
 use tokio::sync::{mpsc, oneshot};
 
 /// Runs the command.
 pub(crate) async fn run(app: &App, args: &UpArgs) -> Outcome {
     if let Some(ticket) = &args.join {
-        join::enter(app, ticket, None).await?;
+        join::enter_unless_there(app, ticket).await?;
     }
-    Box::pin(offer(app, args)).await
+    let data = crate::config::absolute(&args.data.clone().unwrap_or_else(|| machine::usual(&app.paths)))?;
+    crate::config::make_private(&data)?;
+    let is_new = !data.join("node.key").exists();
+    match Enrolled::of(args.enroll.as_deref(), &data)? {
+        None => Box::pin(offer(app, args, data, is_new, None)).await,
+        Some(enrolled) => Box::pin(offer(&enrolled.app(app), args, data, is_new, Some(enrolled))).await,
+    }
 }
 
-async fn offer(app: &App, args: &UpArgs) -> Outcome {
+async fn offer(app: &App, args: &UpArgs, data: PathBuf, is_new: bool, enrolled: Option<Enrolled>) -> Outcome {
     let session = Session::open(app).await?;
-    let mut signals = Signals::listen()?;
-    let data = crate::config::absolute(&args.data.clone().unwrap_or_else(|| app.paths.data_dir.join("node")))?;
-    crate::config::make_private(&data)?;
+    let signals = Signals::listen()?;
+    let options = prepare(app, &session, args, data, is_new, enrolled.as_ref()).await?;
+    serve(app, &session, args, options, signals, enrolled.map(|e| e.account)).await
+}
+
+/// Looks at the machine, asks where a person is there, and says what is offered.
+async fn prepare(
+    app: &App,
+    session: &Session,
+    args: &UpArgs,
+    data: PathBuf,
+    is_new: bool,
+    enrolled: Option<&Enrolled>,
+) -> Result<UpOptions, Failure> {
     let gpus = gpus::offer(&args.machine.gpus)?;
     gpus::can_be_offered(gpus.as_ref(), &session.status.params)?;
     let gpu_rate = gpu_rate(args)?;
@@ -46,11 +64,18 @@ async fn offer(app: &App, args: &UpArgs) -> Outcome {
     resources.gpus = backend::gpu_lines(gpus.as_ref(), &data).await?;
     let mut rates = rates(args)?.unwrap_or_else(backend::suggested_rates);
     rates.gpus = vec![gpu_rate; resources.gpus.len()];
-    if !data.join("node.key").exists() {
-        agree(app, &session, args, &data, &resources, &rates).await?;
+    if is_new {
+        agree(app, session, args, &data, &resources, &rates).await?;
     }
+    let mandate = match enrolled {
+        None => Mandate::Key(session.owner("a machine is offered by the account itself")?),
+        Some(enrolled) => {
+            enrolled.keep(session, &data)?;
+            enrolled.mandate()
+        }
+    };
     machine::note(&app.paths, &data)?;
-    let options = UpOptions {
+    Ok(UpOptions {
         resources: Some(resources),
         api_url: session.api.base().into(),
         ticket: app.network_ticket()?,
@@ -66,15 +91,27 @@ async fn offer(app: &App, args: &UpArgs) -> Outcome {
         volumes: volumes(&args.machine.volumes)?,
         missing_deposit: if args.no_deposit { MissingDeposit::Earn } else { MissingDeposit::Post },
         declared_percent: args.declare_speed,
-        name: args.name.clone().unwrap_or_else(|| format!("provider-{}", session.account().short())),
-        account_key: session.owner("a machine is offered by the account itself")?,
+        name: args.name.clone().unwrap_or_else(|| format!("provider-{}", mandate.account().short())),
+        mandate,
         image_bytes: ConfigFile::load(&app.paths.config_file())?.images.limit_bytes()?,
         priority: if args.usual_priority { Priority::Usual } else { Priority::Low },
         may_leave: true,
         stop_jobs: args.stop_jobs,
         failpoint: None,
         data,
-    };
+    })
+}
+
+/// Offers it until it ends, or somebody ends it.
+async fn serve(
+    app: &App,
+    session: &Session,
+    args: &UpArgs,
+    options: UpOptions,
+    mut signals: Signals,
+    earns_for: Option<AccountId>,
+) -> Outcome {
+    let account = options.mandate.account();
     let stop = Shutdown::new();
     let (is_ready, ready) = oneshot::channel();
     let machine = backend::up(options, stop.token(), is_ready);
@@ -90,16 +127,16 @@ async fn offer(app: &App, args: &UpArgs) -> Outcome {
         },
     };
     if let Some(ready) = &ready {
-        show(app, ready, args.stop_jobs);
+        show(app, ready, earns_for, args.stop_jobs);
         let filter = EventFilter { node: Some(ready.node), ..EventFilter::default() };
-        let mut events = feeds::ledger(&session, filter).await?;
+        let mut events = feeds::ledger(session, filter).await?;
         tokio::select! {
             ended = &mut machine => {
                 ended?;
                 app.out.note("this machine has left the network");
                 return Ok(Exit::Ok);
             }
-            () = report(app, &session, ready, &mut events) => {}
+            () = report(app, session, account, ready, &mut events) => {}
             () = parent_gone(args.with_parent) => {}
             _ = signals.next() => {}
         }
@@ -134,6 +171,7 @@ async fn agree(app: &App, session: &Session, args: &UpArgs, data: &Path, offered
         for made in ["runtime", "simulated-gpus"] {
             let _ = std::fs::remove_dir_all(data.join(made));
         }
+        let _ = std::fs::remove_file(data.join("node.key"));
         let _ = std::fs::remove_dir(data);
         return Err(Failure::new("declined", "nothing was offered"));
     }
@@ -160,9 +198,9 @@ fn rates(args: &UpArgs) -> Result<Option<Rates>, Failure> {
     }))
 }
 
-fn show(app: &App, ready: &UpReady, stop_jobs: bool) {
+fn show(app: &App, ready: &UpReady, earns_for: Option<AccountId>, stop_jobs: bool) {
     if app.out.json {
-        app.out.json(&serde_json::json!({"event": "ready", "node": ready.node, "resources": ready.resources, "rates": ready.rates, "gpus": ready.gpus, "unheld": ready.unheld, "deposit": ready.deposit, "paused": ready.paused}));
+        app.out.json(&serde_json::json!({"event": "ready", "node": ready.node, "earns_for": earns_for, "resources": ready.resources, "rates": ready.rates, "gpus": ready.gpus, "unheld": ready.unheld, "deposit": ready.deposit, "paused": ready.paused}));
         return;
     }
     let r = &ready.rates;
@@ -173,6 +211,9 @@ fn show(app: &App, ready: &UpReady, stop_jobs: bool) {
         credits(r.memory_gib),
         credits(r.disk_gib)
     ));
+    if let Some(account) = earns_for {
+        app.out.note(&format!("  earns    for account {}, whose key is not here", account.short()));
+    }
     for gpu in &ready.gpus {
         let simulated = if gpu.simulated { ", simulated" } else { "" };
         app.out.note(&format!("  GPU      {} {}{simulated}", gpu.model, gpu.uuid));
@@ -190,9 +231,8 @@ fn show(app: &App, ready: &UpReady, stop_jobs: bool) {
 }
 
 /// Says what the machine earns, until the events end.
-async fn report(app: &App, session: &Session, ready: &UpReady, events: &mut mpsc::Receiver<FromLedger>) {
+async fn report(app: &App, session: &Session, ours: AccountId, ready: &UpReady, events: &mut mpsc::Receiver<FromLedger>) {
     let mut earned = Amount::ZERO;
-    let ours = session.account();
     let mut owes = ready.deposit.as_ref().is_some_and(DepositView::keeps_earnings);
     while let Some(item) = events.recv().await {
         let FromLedger::Event(event) = item else { continue };

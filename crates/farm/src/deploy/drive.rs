@@ -10,6 +10,7 @@
 //! end of this command.
 
 use super::plan::{Goal, Plan, Stage, Step};
+use super::private::Links;
 use super::record::{Completed, Deployment, Key, Leaving, Unit};
 use super::tend::{self, News, SharedFolder, What};
 use crate::commands::explain::quote;
@@ -107,6 +108,8 @@ pub(crate) struct Drive<'a> {
     progress: Progress,
     news: mpsc::Sender<News>,
     no_room_until: Option<Instant>,
+    /// Tells machines what the parts reach of each other.
+    links: Option<Links>,
 }
 
 /// What a service was asked to be: its spec without its size and place, and what its folder holds.
@@ -232,6 +235,7 @@ impl<'a> Drive<'a> {
         let records = super::record::folder(&session.paths.jobs());
         let progress = Progress::new(session.out);
         let leases = BTreeMap::new();
+        let links = Links::begin(session, &specs);
         let this = Self {
             session,
             records,
@@ -246,6 +250,7 @@ impl<'a> Drive<'a> {
             progress,
             news,
             no_room_until: None,
+            links,
         };
         (this, heard)
     }
@@ -281,6 +286,7 @@ impl<'a> Drive<'a> {
         }
         loop {
             self.act().await?;
+            self.link();
             if self.plan.is_over(goal) {
                 return Ok(End::Over);
             }
@@ -300,6 +306,13 @@ impl<'a> Drive<'a> {
                 () = sleep_until(until) => return Ok(End::Late),
                 _ = signals.next() => return Ok(End::Left),
             }
+        }
+    }
+
+    /// Has the machines know what the parts that are there reach of each other.
+    fn link(&self) {
+        if let Some(links) = &self.links {
+            links.set(&self.orders, &self.leases, &self.specs);
         }
     }
 
@@ -681,6 +694,10 @@ impl<'a> Drive<'a> {
     /// Clears what moves on the screen, and gives the last statements of what has ended a moment to be confirmed.
     pub(crate) async fn finish(&mut self) {
         self.progress.clear();
+        self.link();
+        if let Some(links) = &mut self.links {
+            links.settle(self.session.out).await;
+        }
         let over = std::mem::take(&mut self.tended).into_iter().filter(|(order, _)| !self.orders.contains_key(order));
         let confirmed = async {
             for (_, task) in over {

@@ -13,6 +13,7 @@ pub(crate) mod drive;
 pub(crate) mod group;
 pub(crate) mod inplace;
 pub(crate) mod plan;
+mod private;
 pub(crate) mod record;
 pub(crate) mod source;
 pub(crate) mod tend;

@@ -10,8 +10,12 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Programs that go on until they are ended, and what they show when they are ready.
-const SERVERS: [(&str, &str); 3] =
-    [("farm dev ", "Ctrl-C ends it"), ("farm up ", "this machine is offered"), ("farm validator run ", "Ctrl-C stops it")];
+const SERVERS: [(&str, &str); 4] = [
+    ("farm dev ", "Ctrl-C ends it"),
+    ("farm up --config ", "\"event\":\"ready\""),
+    ("farm up ", "this machine is offered"),
+    ("farm validator run ", "Ctrl-C stops it"),
+];
 const WITHIN: Duration = Duration::from_secs(300);
 
 /// The commands of a guide, each with its machine.
@@ -86,7 +90,8 @@ impl<'a> Reader<'a> {
 
     /// Notes what the guide cannot know: a ticket, and the address of what was opened.
     fn learn(&mut self, shown: &str) {
-        for (begins, stands) in [("pasture-join-", "pasture-join-..."), ("https://shop-", "https://shop-....localhost:8443")] {
+        let words = [("pasture-join-", "pasture-join-..."), ("pasture-enroll-", "pasture-enroll-...")];
+        for (begins, stands) in words.into_iter().chain([("https://shop-", "https://shop-....localhost:8443")]) {
             if let Some(word) = shown.split_whitespace().find(|word| word.starts_with(begins)) {
                 self.own.insert(stands.into(), word.to_owned());
             }
@@ -177,4 +182,21 @@ fn everybody_is_let_in_as_the_guide_says() {
     let ask = format!("curl -sS --cacert gate.pem --resolve {to} -o - -w '%{{http_code}}' https://shop.gate.example.org/");
     let answer = reader.types("gate", &ask).unwrap();
     assert!(answer.stdout.ends_with("404") && answer.stdout.contains("nothing is published here"), "{}", answer.all());
+}
+
+#[test]
+fn a_fleet_is_made_as_the_guide_says() {
+    let lab = Lab::new("guide-fleets");
+    let (gate, box_, laptop) = (lab.public("gate"), lab.behind_nat("box", Nat::KeepsPorts), lab.behind_nat("laptop", Nat::KeepsPorts));
+    let engine = box_.engine();
+    let mut reader = Reader::new();
+    reader.at("gate", &gate, "");
+    reader.at("box", &box_, engine.socket());
+    reader.at("laptop", &laptop, "");
+    let _ = reader.types("gate", &format!("farm dev --no-provider --data ~/net --listen {}:8730", gate.address()));
+    let done = reader.follows("fleets.md");
+    let said = |words: &str| done.iter().any(|done| done.all().contains(words));
+    assert!(said("my barn") && said("nobody had a job on this machine") && said("no account is blocked"), "{done:#?}");
+    let boxes = reader.user("box").home();
+    assert!(!boxes.join("account.key").exists(), "no key of an account is on the machine");
 }

@@ -27,6 +27,8 @@ mod errors;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod fleets;
+#[cfg(test)]
 mod formats;
 #[cfg(test)]
 mod gates;
@@ -67,6 +69,8 @@ mod newcomers;
 mod operate;
 #[cfg(test)]
 mod operator;
+#[cfg(test)]
+mod private;
 #[cfg(test)]
 mod projects;
 #[cfg(test)]

@@ -36,15 +36,15 @@ impl<'a> Resident<'a> {
 }
 
 /// The node that others join by, with its relay: no machine of its own, one validator, on the internet.
-struct Gate {
+pub(crate) struct Gate {
     host: Host,
     data: TempDir,
     running: Option<Running>,
-    ticket: String,
+    pub(crate) ticket: String,
 }
 
 impl Gate {
-    fn open(lab: &Lab) -> Self {
+    pub(crate) fn open(lab: &Lab) -> Self {
         let mut gate = Self { host: lab.public("gate"), data: tempfile::tempdir().unwrap(), running: None, ticket: String::new() };
         gate.start();
         gate
@@ -65,7 +65,7 @@ impl Gate {
         self.ticket = ticket;
         self.running = Some(running);
     }
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let running = self.running.take().unwrap();
         running.signal(Signal::KILL);
         let _ = running.finish(PATIENCE);

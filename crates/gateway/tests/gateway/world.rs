@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pasture_api::{
     AccountView, ApiClient, AuditDetail, BestOffer, CheckView, EpochView, Exclusion, ExplainView, GrantView, HandoversView, HeadView,
-    JobView, LeaseView, NetworkStatus, NodeAddress, NodeView, OfferView, OrderState, OrderView, Problem, ProposalView, StateValue,
-    TenureView, TermView, ThisValidator, TransactionView, TxResult, ValidatorView, ValidatorsView, auth,
+    JobView, LeaseView, NetworkStatus, NodeAddress, NodePage, NodeView, OfferView, OrderState, OrderView, Problem, ProposalView,
+    StateValue, TenureView, TermView, ThisValidator, TransactionView, TxResult, ValidatorView, ValidatorsView, auth,
 };
 use pasture_gateway::{Backend, BlockEvents, ExportStream, Gateway, GatewayError, GatewayOptions};
 use pasture_rt::{ManualClock, Shutdown};
@@ -220,7 +220,13 @@ impl Backend for Ledger {
             lanes: vec![],
             reachable: false,
             standing: None,
+            dismissed: false,
         }))
+    }
+    fn nodes(&self, provider: AccountId, after: Option<NodeId>) -> Result<NodePage, Problem> {
+        let node = node_key().node_id();
+        let fits = provider == user().account() && after.is_none_or(|after| node > after);
+        Ok(NodePage { nodes: if fits { self.node(node)?.into_iter().collect() } else { vec![] }, next: None })
     }
     fn node_leases(&self, node: NodeId) -> Result<Vec<LeaseView>, Problem> {
         Ok(if node == node_key().node_id() { vec![Self::lease_view()] } else { vec![] })

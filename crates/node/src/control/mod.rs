@@ -17,7 +17,7 @@ pub(crate) use server::{progress, start};
 use crate::leave::Left;
 use pasture_api::data::{HeldGpu, Phase};
 pub use pasture_provider::monitor::{Load, Used};
-use pasture_provider::{ImagesSummary, OfferState, Paused};
+use pasture_provider::{Blocked, ImagesSummary, OfferState, Paused};
 use pasture_types::{AccountId, LeaseId, Millis, NodeId, Resources, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -30,7 +30,7 @@ const MAX_LINE: u64 = 4 << 20;
 const MAX_SOCKET_PATH: usize = 108;
 
 /// What its owner asks of a machine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "do")]
 pub enum Request {
     /// How it is.
@@ -45,6 +45,18 @@ pub enum Request {
         jobs_end_in: Option<Millis>,
         /// Answer only once no lease is left.
         wait: bool,
+    },
+    /// Takes no leases of an account.
+    Block {
+        /// Which, since when, why.
+        blocked: Blocked,
+        /// And ends those that run.
+        end_jobs: bool,
+    },
+    /// Takes leases of an account again.
+    Unblock {
+        /// Which.
+        account: AccountId,
     },
     /// Drains, takes its deposit back, removes what it keeps, and ends.
     Leave(LeaveTerms),

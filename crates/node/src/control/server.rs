@@ -162,6 +162,8 @@ impl Door {
                 }
                 paused.map(drop)
             }
+            Request::Block { blocked, end_jobs } => self.machine.block(blocked, end_jobs).await,
+            Request::Unblock { account } => self.machine.unblock(account).await,
             Request::Leave(terms) => return self.leave(terms, tell).await,
         };
         let answer = match outcome {

@@ -12,6 +12,7 @@ mod archive;
 mod exec;
 mod files;
 mod port;
+pub(crate) mod private;
 pub(crate) mod public;
 pub(crate) mod stats;
 
@@ -27,7 +28,7 @@ use pasture_api::data::Phase;
 use pasture_api::problem::Problem;
 use pasture_rt::TaskKind;
 use pasture_runtime::{InstanceId, RuntimeError};
-use pasture_types::{BlobHash, LeaseId};
+use pasture_types::{BlobHash, LeaseId, NodeId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +56,8 @@ enum Kind {
     Port,
     /// A connection of anybody to a port that is published.
     Public,
+    /// A connection of another job of the same deployment.
+    Private,
     Copy,
     Stats,
 }
@@ -72,7 +75,7 @@ impl Kind {
         match self {
             Self::Exec => 16,
             Self::Port => 64,
-            Self::Public => 256,
+            Self::Public | Self::Private => 256,
             Self::Copy => 4,
             Self::Stats => 8,
         }
@@ -82,6 +85,7 @@ impl Kind {
             Self::Exec => "commands",
             Self::Port => "connections",
             Self::Public => "connections of everybody",
+            Self::Private => "connections of its deployment",
             Self::Copy => "copies",
             Self::Stats => "watches of what it uses",
         }
@@ -246,8 +250,14 @@ fn running(lease: &Shared) -> Result<InstanceId, Problem> {
     }
 }
 
-/// Opens a channel; what the answer's body carries.
-pub(crate) async fn open(ctx: &Arc<Context>, lease: &Arc<Shared>, hash: &str, body: Body) -> Result<Body, Problem> {
+/// Opens a channel; what the answer's body carries. `machine`: who asks, if it is a machine of the same deployment.
+pub(crate) async fn open(
+    ctx: &Arc<Context>,
+    lease: &Arc<Shared>,
+    machine: Option<NodeId>,
+    hash: &str,
+    body: Body,
+) -> Result<Body, Problem> {
     let mut incoming = Incoming { body: body.into_data_stream(), decoder: Decoder::default() };
     let first = tokio::time::timeout(OPENING_WITHIN, incoming.next()).await;
     let Ok(Some(Frame::Open(bytes))) = first else {
@@ -260,7 +270,12 @@ pub(crate) async fn open(ctx: &Arc<Context>, lease: &Arc<Shared>, hash: &str, bo
     let opening: Opening = serde_json::from_slice(&bytes).map_err(|e| Problem::bad_request(format!("this opens no channel: {e}")))?;
     opening.check().map_err(|e| Problem::new(422, "bad-channel", e))?;
     ctx.channels.take(&opening, found, ctx.clock.now_ms())?;
-    let slot = ctx.channels.slot(lease.id(), Kind::of(&opening.purpose))?;
+    let kind = match (machine, &opening.purpose) {
+        (None, purpose) => Kind::of(purpose),
+        (Some(machine), Purpose::Port { port }) if lease.private.borrow().admits(&machine, *port) => Kind::Private,
+        (Some(_), _) => return Err(Problem::forbidden("this machine may come in to ports of the private network only")),
+    };
+    let slot = ctx.channels.slot(lease.id(), kind)?;
     let container = running(lease)?;
     let (say, told) = mpsc::channel(OUTBOX);
     let out = Outgoing(say);

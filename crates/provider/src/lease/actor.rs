@@ -105,6 +105,8 @@ pub(crate) fn spawn(ctx: &Arc<Context>, mut record: LeaseRecord, started: Starte
     if ctx.leases.insert(Arc::clone(&shared)) && !finished {
         let cancel = ctx.cancel.clone();
         pasture_rt::spawn(TaskKind::Lease, async move { cancel.guard(actor.run(started)).await });
+        let (cancel, tending) = (ctx.cancel.clone(), crate::channels::private::tend(Arc::clone(ctx), Arc::clone(&shared)));
+        pasture_rt::spawn(TaskKind::Lease, async move { cancel.guard(tending).await });
     }
     Ok(shared)
 }

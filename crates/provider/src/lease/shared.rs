@@ -7,6 +7,7 @@ use super::log::{LogIndex, LogSeen};
 use super::record::Terms;
 use super::words;
 use pasture_api::data::{HeldGpu, LeaseStatus, NodeEvent, OutputInfo, Phase};
+use pasture_api::private::PrivateNetwork;
 use pasture_api::publication::SignedPublication;
 use pasture_types::lease::Usage;
 use pasture_types::spec::Manifest;
@@ -72,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) upload: Mutex<()>,
     /// Ports that everybody may reach, as its owner signed them.
     pub(crate) public: watch::Sender<Vec<SignedPublication>>,
+    /// What it reaches in its deployment's private network, and who reaches it.
+    pub(crate) private: watch::Sender<PrivateNetwork>,
 }
 
 impl Shared {
@@ -95,6 +98,7 @@ impl Shared {
             finished: false,
         };
         let public = watch::Sender::new(crate::channels::public::load(&dir));
+        let private = watch::Sender::new(crate::channels::private::load(&dir));
         let this = Self {
             terms,
             gpus,
@@ -111,6 +115,7 @@ impl Shared {
             ending: AtomicBool::new(false),
             upload: Mutex::new(()),
             public,
+            private,
         };
         (this, receiver)
     }

@@ -12,7 +12,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use pasture_api::{Problem, auth};
 use pasture_types::keys::parse_public_key;
-use pasture_types::{AccountId, LeaseId, PublicKey};
+use pasture_types::{AccountId, LeaseId, NodeId, PublicKey};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,6 +53,27 @@ impl FromRequestParts<Arc<Context>> for Watched {
         let (lease, key) = signed(parts, ctx).await?;
         let who = if is_served(ctx, &lease, &key).await? { Who::User } else { named(ctx, &lease, &key).await? };
         Ok(Self(lease, who))
+    }
+}
+
+/// The lease of a request by its user, or by a machine that the user lets in: then only what it lets it in to may be done.
+pub(crate) struct Entrant {
+    pub(crate) lease: Arc<Shared>,
+    pub(crate) machine: Option<NodeId>,
+}
+
+impl FromRequestParts<Arc<Context>> for Entrant {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Arc<Context>) -> Result<Self, Problem> {
+        let (lease, key) = signed(parts, ctx).await?;
+        let machine = lease.private.borrow().admits.iter().map(|a| a.node).find(|node| PublicKey::from(*node) == key);
+        // A machine's key is never an account's here, even if it is one.
+        match machine {
+            Some(_) => Ok(Self { lease, machine }),
+            None if is_served(ctx, &lease, &key).await? => Ok(Self { lease, machine: None }),
+            None => Err(forbidden()),
+        }
     }
 }
 

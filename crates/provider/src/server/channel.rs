@@ -1,14 +1,14 @@
 //! Channels into a lease's container on the data plane, for its user alone; what they do is in [`crate::channels`].
 
-use super::access::Lease;
+use super::access::{Entrant, Lease};
 use crate::channels;
 use crate::context::Context;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use pasture_api::Problem;
 use pasture_api::publication::SignedPublication;
@@ -18,12 +18,16 @@ use pasture_types::spec::Port;
 use serde::Deserialize;
 use std::sync::Arc;
 
+/// Most bytes of what a job reaches: 256 parts that all reach each other.
+const MAX_PRIVATE_BYTES: usize = 1 << 20;
+
 pub(super) fn routes() -> Router<Arc<Context>> {
     Router::new()
         .route("/leases/{id}/channel", post(channel))
         .route("/leases/{id}/ports", get(ports))
         .route("/leases/{id}/public", get(published).put(publish))
         .route("/leases/{id}/public/{port}", post(enter))
+        .route("/leases/{id}/private", put(set_private).layer(DefaultBodyLimit::max(MAX_PRIVATE_BYTES)))
 }
 
 #[derive(Deserialize)]
@@ -31,14 +35,15 @@ struct Signed {
     hash: String,
 }
 
-/// The request's signature covers the path with this hash, and so what the channel is for.
+/// The request's signature covers the path with this hash, and so what the channel is for. A machine of the same deployment comes in to
+/// the ports that it was let in to, and to nothing else.
 async fn channel(
     State(ctx): State<Arc<Context>>,
-    Lease(lease): Lease,
+    Entrant { lease, machine }: Entrant,
     Query(Signed { hash }): Query<Signed>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let told: Body = channels::open(&ctx, &lease, &hash, request.into_body()).await?;
+    let told: Body = channels::open(&ctx, &lease, machine, &hash, request.into_body()).await?;
     Ok(([(CONTENT_TYPE, "application/octet-stream")], told).into_response())
 }
 
@@ -55,6 +60,13 @@ async fn published(Lease(lease): Lease) -> Json<Vec<SignedPublication>> {
 async fn publish(State(ctx): State<Arc<Context>>, Lease(lease): Lease, body: Bytes) -> Result<StatusCode, Problem> {
     let wanted: Vec<SignedPublication> = serde_json::from_slice(&body).map_err(|e| Problem::bad_request(e.to_string()))?;
     let done = pasture_rt::spawn_blocking(TaskKind::Files, move || channels::public::publish(&ctx, &lease, &wanted)).join().await;
+    done.unwrap_or_else(|| Err(Problem::unavailable("this machine's program is being stopped")))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What the job reaches in its deployment's private network, and who reaches it.
+async fn set_private(Lease(lease): Lease, Query(Signed { hash }): Query<Signed>, body: Bytes) -> Result<StatusCode, Problem> {
+    let done = pasture_rt::spawn_blocking(TaskKind::Files, move || channels::private::set(&lease, &hash, &body)).join().await;
     done.unwrap_or_else(|| Err(Problem::unavailable("this machine's program is being stopped")))?;
     Ok(StatusCode::NO_CONTENT)
 }

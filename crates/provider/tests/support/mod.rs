@@ -8,7 +8,7 @@ use pasture_api::auth;
 use pasture_api::data::{CountersignRequest, LeaseStatus, NodeEvent, Phase, Said};
 use pasture_api::frames::Decoder;
 use pasture_api::sse::SseDecoder;
-use pasture_provider::{Network, Options, Provider};
+use pasture_provider::{Mandate, Network, Options, Provider};
 use pasture_rt::SystemClock;
 use pasture_runtime::docker::{DockerConfig, DockerRuntime};
 use pasture_runtime::{BuildLimits, BuildRequest, InstanceKey, Network as Reach, Owner, Runtime};
@@ -120,7 +120,7 @@ impl Bench {
             ..OfferTerms::default()
         };
         let data = self.dir.path().join("provider");
-        Options::new(data, self.node_key.clone(), self.provider_key.clone(), "here".into(), offer)
+        Options::new(data, self.node_key.clone(), Mandate::Key(self.provider_key.clone()), "here".into(), offer)
     }
 
     pub(crate) async fn start(&self) -> Provider {

@@ -3,11 +3,14 @@
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use pasture_api::channel::Frame;
+use pasture_api::private::Replica;
 use pasture_api::views::{
     AccountView, GrantView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TenureView, TxResult,
 };
 use pasture_api::{AuditDetail, Beginning, DepositView};
-use pasture_provider::{LedgerEvents, Network, NetworkError};
+use pasture_provider::{Frames, LedgerEvents, Network, NetworkError};
 use pasture_types::audit::{Answer, AuditAction};
 use pasture_types::event::{Event, Hash32};
 use pasture_types::genesis::Params;
@@ -460,6 +463,7 @@ impl Network for SimulatedNetwork {
             lanes: ledger.lanes.iter().filter(|((who, _), _)| *who == id.0).map(|((_, lane), next)| (*lane, *next)).collect(),
             reachable: true,
             standing: None,
+            dismissed: false,
         }))
     }
 
@@ -492,6 +496,10 @@ impl Network for SimulatedNetwork {
         self.up()?;
         let live = tokio_stream::wrappers::BroadcastStream::new(self.events.subscribe());
         Ok(live.map(|e| e.map_err(|e| NetworkError::Unavailable(e.to_string()))).boxed())
+    }
+
+    async fn connect(&self, _: &SigningKey, _: &Replica, _: u16, _: BoxStream<'static, Frame>) -> Result<Frames, NetworkError> {
+        Err(NetworkError::Unavailable("there is one machine here".into()))
     }
 
     async fn announce(&self, node: &NodeId, address: &NodeAddress) -> Result<(), NetworkError> {

@@ -35,6 +35,7 @@ mod instance;
 mod io;
 mod keeper;
 mod layer;
+mod names;
 mod network;
 mod podman;
 mod prepare;
@@ -60,11 +61,11 @@ use async_trait::async_trait;
 use bollard::Docker;
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
-use tokio::sync::mpsc;
+use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::{
-    Attached, BuildError, BuildEvent, BuildRequest, Capabilities, Connection, ExecOutput, Exit, Image, InstanceId, InstanceKey, Keeper,
-    ListedInstance, LogChunk, LogCursor, Observed, Owner, PathKind, PullError, PullEvent, Runtime, RuntimeError, SecretFile, Swept,
+    Attached, BuildError, BuildEvent, BuildRequest, Capabilities, Connection, ExecOutput, Exit, Image, InnerName, InstanceId, InstanceKey,
+    Keeper, ListedInstance, LogChunk, LogCursor, Observed, Owner, PathKind, PullError, PullEvent, Runtime, RuntimeError, SecretFile, Swept,
     Terminal, TerminalSize, UsageSample, Workload,
 };
 
@@ -178,6 +179,10 @@ impl Runtime for DockerRuntime {
         size: TerminalSize,
     ) -> Result<Terminal, RuntimeError> {
         terminal::attach(Arc::clone(&self.inner), id, command, env, size).await
+    }
+
+    async fn open_names(&self, id: &InstanceId, names: &[InnerName]) -> Result<Vec<TcpListener>, RuntimeError> {
+        self.inner.open_names(id, names).await
     }
 
     async fn connect(&self, id: &InstanceId, port: u16) -> Result<Connection, RuntimeError> {

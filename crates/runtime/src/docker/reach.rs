@@ -30,17 +30,23 @@ use crate::{Connection, InstanceId, Observed, RuntimeError};
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Inner {
-    pub(super) async fn connect(&self, id: &InstanceId, port: u16) -> Result<Connection, RuntimeError> {
+    /// A running instance of ours.
+    pub(super) async fn running(&self, id: &InstanceId) -> Result<ContainerInspectResponse, RuntimeError> {
         let answer = found(self.docker.inspect_container(&id.0, None::<InspectContainerOptions>).await);
         let container = answer.map_err(|error| self.engine_error(error))?.ok_or_else(|| gone(id))?;
-        let (pid, address) = (pid(&container), address(&container));
-        let seen = seen(container);
+        let seen = seen(container.clone());
         if seen.key().is_none() {
             return Err(gone(id));
         }
         if !matches!(seen.state, Observed::Running { .. }) {
             return Err(RuntimeError::Conflict("the instance does not run".into()));
         }
+        Ok(container)
+    }
+
+    pub(super) async fn connect(&self, id: &InstanceId, port: u16) -> Result<Connection, RuntimeError> {
+        let container = self.running(id).await?;
+        let (pid, address) = (pid(&container), address(&container));
         let failed = |error| RuntimeError::io(format!("connect to port {port}"), error);
         let entered = match pid.filter(|_| self.facts.can_signal) {
             // A service may be root and yet not allowed to do this.
@@ -65,7 +71,7 @@ impl Inner {
     }
 }
 
-fn pid(container: &ContainerInspectResponse) -> Option<i32> {
+pub(super) fn pid(container: &ContainerInspectResponse) -> Option<i32> {
     container.state.as_ref()?.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0)
 }
 
@@ -76,16 +82,21 @@ fn address(container: &ContainerInspectResponse) -> Option<IpAddr> {
     addresses.filter(Ipv4Addr::is_private).map(IpAddr::V4).next()
 }
 
-/// Connects from inside the instance. The thread is not ours to use again: it stays in there, and ends.
+/// Connects from inside the instance.
 async fn inside(id: String, pid: i32, port: u16) -> io::Result<TcpStream> {
+    let stream = within(id, pid, move || dial(port)).await?;
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
+}
+
+/// Does something from inside the instance. The thread is not ours to use again: it stays in there, and ends.
+pub(super) async fn within<T: Send + 'static>(id: String, pid: i32, act: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let (tell, told) = oneshot::channel();
     std::thread::Builder::new().name("port".into()).spawn(move || {
         // Whoever asked may have gone.
-        let _ = tell.send(enter(&id, pid).and_then(|()| dial(port)));
+        let _ = tell.send(enter(&id, pid).and_then(|()| act()));
     })?;
-    let stream = told.await.map_err(|_| io::Error::other("the connecting thread ended"))??;
-    stream.set_nonblocking(true)?;
-    TcpStream::from_std(stream)
+    told.await.map_err(|_| io::Error::other("the thread in the instance ended"))?
 }
 
 fn enter(id: &str, pid: i32) -> io::Result<()> {
