@@ -141,6 +141,7 @@ fn log_to_stderr(command: &Command, env: &Env) -> Result<(), Failure> {
         Command::Dev(args) => Some(args.log),
         Command::Up(args) => Some(args.log),
         Command::Validator(args) => args.log(),
+        Command::Relay(args) => Some(args.log()),
         _ => None,
     };
     let (default, json) = match long_running {

@@ -30,5 +30,5 @@ pub use error::NetError;
 pub use lan::{Announcement, Found, look as look_in_lan};
 pub use names::Names;
 pub use place::{Place, PlaceError};
-pub use relay::{Relay, RelayServer};
+pub use relay::{NoRelay, Relay, RelayServer};
 pub use ticket::{Gate, Ticket, TicketError};

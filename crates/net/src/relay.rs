@@ -28,6 +28,32 @@ pub struct Relay {
     pub pin: [u8; 32],
 }
 
+/// A text is no relay's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is no relay: it is one word, https://HOST:PORT#HASH, as the relay shows it")]
+pub struct NoRelay;
+
+/// Longest word of a relay.
+const MAX_WORD: usize = 512;
+
+impl std::fmt::Display for Relay {
+    /// As a word that people hand on: `https://HOST:PORT#HASH`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}#{}", self.url, data_encoding::HEXLOWER.encode(&self.pin))
+    }
+}
+
+impl std::str::FromStr for Relay {
+    type Err = NoRelay;
+
+    fn from_str(word: &str) -> Result<Self, NoRelay> {
+        let (url, hash) = word.trim().split_once('#').filter(|_| word.len() <= MAX_WORD).ok_or(NoRelay)?;
+        let pin = data_encoding::HEXLOWER.decode(hash.as_bytes()).ok().and_then(|pin| pin.try_into().ok()).ok_or(NoRelay)?;
+        let relay = Self { url: url.to_owned(), pin };
+        relay.config().is_some().then_some(relay).ok_or(NoRelay)
+    }
+}
+
 impl Relay {
     /// As the library takes it; `None` if its URL is none.
     pub(crate) fn config(&self) -> Option<ClientConfig> {
@@ -110,4 +136,29 @@ fn quic(address: SocketAddr, tls: rustls::ServerConfig) -> QuicConfig {
 /// A port that nobody has now.
 fn free_port(address: SocketAddr) -> std::io::Result<u16> {
     Ok(std::net::UdpSocket::bind(SocketAddr::new(address.ip(), 0))?.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relays_word_is_read_as_it_was_written_and_nothing_else_is() {
+        let relay = Relay { url: "https://203.0.113.7:8731".into(), pin: [7; 32] };
+        let word = relay.to_string();
+        assert_eq!(word, format!("https://203.0.113.7:8731#{}", "07".repeat(32)));
+        assert_eq!(format!(" {word}\n").parse(), Ok(relay));
+        let hash = "07".repeat(32);
+        for wrong in [
+            "",
+            "https://203.0.113.7:8731",
+            &format!("http://203.0.113.7:8731#{hash}"),
+            &format!("https://203.0.113.7:8731#{}", "07".repeat(31)),
+            &format!("https://203.0.113.7:8731#{}", "0G".repeat(32)),
+            &format!("https://{}:8731#{hash}", "a".repeat(600)),
+            &format!("203.0.113.7:8731#{hash}"),
+        ] {
+            assert_eq!(wrong.parse::<Relay>(), Err(NoRelay), "{wrong}");
+        }
+    }
 }

@@ -7,7 +7,7 @@
 //! learned is put beside a ticket and never in the place of it: whoever is told lies can still go back to whom the ticket named. A file that
 //! cannot be read, or is of another network, counts for nothing.
 
-use crate::public::Own;
+use crate::public::{MAX_RELAYS, Own};
 use pasture_api::ApiClient;
 use pasture_chain::Chain;
 use pasture_net::{Endpoint, Ticket};
@@ -16,8 +16,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Most relays that one validator names.
-const MAX_RELAYS: usize = 2;
 /// How often a machine asks who serves its network.
 const LOOK: Duration = Duration::from_secs(300);
 /// How soon it asks again if nobody answered.

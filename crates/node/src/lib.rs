@@ -68,7 +68,7 @@ pub use pasture_runtime::{Capabilities, EgressFilter, GpuSupport};
 pub use peers::{NetworkFile, Peer};
 pub use price::{Seen, Suggestion, observed, suggest};
 pub use proven::{Proven, RecordKind};
-pub use public::{PublicOptions, door_to, joined_genesis};
+pub use public::{PublicOptions, door_to, host_of, joined_genesis};
 pub use up::{ENROLLED, OfferLimits, UpOptions, UpReady, half_of, image_limit, leave, suggested_rates, unheld, up, up_with};
 pub use validator::{Validator, ValidatorOptions};
 pub use zone::{LocalZone, trusted_by};

@@ -17,6 +17,8 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use tokio::sync::watch;
 
+/// Most relays that one node names.
+pub(crate) const MAX_RELAYS: usize = 2;
 /// The key of a node's endpoint, beside its other keys.
 const GATEWAY_KEY: &str = "gateway.key";
 /// An address of a documentation network (RFC 5737): asking for the way to it sends nothing, and tells the address that this machine goes out by.
@@ -31,6 +33,8 @@ pub struct PublicOptions {
     pub relay: Option<SocketAddr>,
     /// The name or address under which others reach the relay; `None` takes the address that it listens on.
     pub host: Option<String>,
+    /// Relays that others run, which it names beside its own.
+    pub also: Vec<Relay>,
     /// Whether the LAN is told that the network can be joined here.
     pub tell_lan: bool,
 }
@@ -40,14 +44,14 @@ pub struct PublicOptions {
 pub(crate) struct Own {
     endpoint: Endpoint,
     zone: ZoneId,
-    relay: Option<Relay>,
+    relays: Vec<Relay>,
 }
 
 impl Own {
-    /// Its gate and its relay.
+    /// Its gate and its relays.
     pub(crate) fn ticket(&self) -> Ticket {
         let gate = Gate { node: self.endpoint.node(), direct: self.endpoint.place().direct };
-        Ticket { zone: self.zone, gates: vec![gate], relays: self.relay.clone().into_iter().collect(), invite: None }
+        Ticket { zone: self.zone, gates: vec![gate], relays: self.relays.clone(), invite: None }
     }
     pub(crate) const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
@@ -77,9 +81,9 @@ impl Public {
         };
         let named = relay.as_ref().map(|relay| relay.named(&options.host.clone().unwrap_or_else(|| host_of(relay.address()))));
         let closing = Shutdown::new();
-        let endpoint =
-            Endpoint::open(Options { key, listen: options.listen, relays: named.clone().into_iter().collect() }, closing.token()).await?;
-        let own = Own { endpoint: endpoint.clone(), zone, relay: named };
+        let relays: Vec<Relay> = named.into_iter().chain(options.also.iter().cloned()).take(MAX_RELAYS).collect();
+        let endpoint = Endpoint::open(Options { key, listen: options.listen, relays: relays.clone() }, closing.token()).await?;
+        let own = Own { endpoint: endpoint.clone(), zone, relays };
         let door = door_of(&endpoint, closing.token())?;
         let network = watch::Sender::new(own.ticket());
         Ok(Self {
@@ -126,7 +130,8 @@ impl Public {
 }
 
 /// How others name a machine that listens at an address.
-fn host_of(address: SocketAddr) -> String {
+#[must_use]
+pub fn host_of(address: SocketAddr) -> String {
     let ip = address.ip();
     if !ip.is_unspecified() {
         return SocketAddr::new(ip, 0).to_string().trim_end_matches(":0").to_owned();

@@ -4,6 +4,7 @@
 
 use super::IngressArgs;
 use clap::{Args, Subcommand, ValueEnum};
+use pasture_net::Relay;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -91,6 +92,9 @@ pub(crate) struct DevArgs {
     /// The name or address under which others reach this machine, if it is not the one that it goes out by
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<String>,
+    /// A relay that somebody runs (farm relay run), to be named beside this node's own
+    #[arg(long, value_name = "RELAY")]
+    pub(crate) relay: Option<Relay>,
     /// Do not tell this LAN that the network can be joined here
     #[arg(long)]
     pub(crate) no_lan: bool,

@@ -10,6 +10,7 @@ mod machines;
 mod own;
 mod provider;
 mod reach;
+mod relay;
 mod validator;
 mod verify;
 
@@ -21,6 +22,7 @@ pub(crate) use machines::*;
 pub(crate) use own::*;
 pub(crate) use provider::*;
 pub(crate) use reach::*;
+pub(crate) use relay::*;
 pub(crate) use validator::*;
 pub(crate) use verify::*;
 
@@ -157,6 +159,8 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Make a validator's keys, put it into a network, run it
     Validator(ValidatorArgs),
+    /// Run a relay, where machines behind routers meet
+    Relay(RelayArgs),
     /// Join a network with a ticket that somebody gave you
     Join(JoinArgs),
     /// Show the ticket with which others join this network

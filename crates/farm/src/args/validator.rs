@@ -5,6 +5,7 @@
 use super::IngressArgs;
 use super::LogArgs;
 use clap::{Args, Subcommand};
+use pasture_net::Relay;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -145,6 +146,9 @@ pub(crate) struct ValidatorRunArgs {
     /// The name or address under which others reach the relay, if it is not the one that it listens on
     #[arg(long, value_name = "HOST", requires = "public")]
     pub(crate) host: Option<String>,
+    /// A relay that somebody runs (farm relay run), to be named beside this node's own
+    #[arg(long, value_name = "RELAY", requires = "public")]
+    pub(crate) relay: Option<Relay>,
     /// Do not tell this LAN that the network can be joined here
     #[arg(long)]
     pub(crate) no_lan: bool,

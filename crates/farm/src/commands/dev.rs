@@ -13,7 +13,7 @@ use crate::ingress;
 use crate::machine;
 use crate::session::{App, Session};
 use pasture_light::Checkpoint;
-use pasture_net::Ticket;
+use pasture_net::{Relay, Ticket};
 use pasture_rt::Shutdown;
 use pasture_types::Resources;
 use pasture_types::resources::{parse_bytes, parse_cpu};
@@ -103,7 +103,7 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
         data: data.into(),
         listen: args.listen,
         public: match !args.listen.ip().is_loopback() || args.host.is_some() {
-            true => Some(public(args.listen, args.host.clone(), !args.no_lan)?),
+            true => Some(public(args.listen, args.host.clone(), args.relay.clone(), !args.no_lan)?),
             false => None,
         },
         ingress: ingress::options(&args.ingress, data, true)?,
@@ -123,13 +123,13 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
     })
 }
 
-/// How others reach a node at this address: its endpoint there, and a relay one port higher.
-pub(crate) fn public(listen: SocketAddr, host: Option<String>, tell_lan: bool) -> Result<PublicOptions, Failure> {
-    let relay = match listen.port() {
+/// How others reach a node at this address: its endpoint there, and a relay one port higher; `relay`: one that somebody else runs.
+pub(crate) fn public(listen: SocketAddr, host: Option<String>, relay: Option<Relay>, tell_lan: bool) -> Result<PublicOptions, Failure> {
+    let own = match listen.port() {
         0 => 0,
         port => port.checked_add(1).ok_or_else(|| Failure::usage(format!("{listen}: the relay takes the next port, and there is none")))?,
     };
-    Ok(PublicOptions { listen, relay: Some(SocketAddr::new(listen.ip(), relay)), host, tell_lan })
+    Ok(PublicOptions { listen, relay: Some(SocketAddr::new(listen.ip(), own)), host, also: relay.into_iter().collect(), tell_lan })
 }
 
 /// This program, which runs the other validators.

@@ -34,6 +34,7 @@ mod offers;
 mod overview;
 mod plan;
 mod provider;
+mod relay;
 pub(crate) mod run;
 mod scale;
 mod schema;
@@ -93,6 +94,7 @@ pub(crate) async fn dispatch(app: &App, command: &Command) -> Outcome {
         Command::Restore(args) => backup::restore(app, args).await,
         Command::Genesis(args) => genesis::run(app, args),
         Command::Validator(args) => validator::run(app, args).await,
+        Command::Relay(args) => relay::run(app, args).await,
         Command::Provider(args) => provider::run(app, args).await,
         Command::Join(args) => join::run(app, args).await,
         Command::Ticket => join::ticket(app).await,

@@ -149,7 +149,7 @@ async fn serve(app: &App, args: &ValidatorRunArgs) -> Outcome {
         }),
         on_join: Some(tell_join(app, &data)),
         keep_blocks: args.keep_blocks,
-        public: args.public.map(|at| public(at, args.host.clone(), !args.no_lan)).transpose()?,
+        public: args.public.map(|at| public(at, args.host.clone(), args.relay.clone(), !args.no_lan)).transpose()?,
         ingress: ingress::options(&args.ingress, &data, false)?,
         ..ValidatorOptions::new(args.listen)
     };
