@@ -2,20 +2,26 @@
 //!
 //! A block says its machine beside its language. What stands for something of the reader's own, an address or a ticket, is replaced; nothing else.
 
-use crate::nat::Resident;
-use crate::support::{Done, Folder, Host, Lab, Nat, PATIENCE, Running, User, eventually, farm_binary};
+use crate::nat::{ECHO, Resident, echo};
+use crate::support::{Done, Folder, Host, Lab, Nat, PATIENCE, Running, Signal, User, eventually, farm_binary, until};
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 /// Programs that go on until they are ended, and what they show when they are ready.
-const SERVERS: [(&str, &str); 4] = [
+const SERVERS: [(&str, &str); 5] = [
+    ("farm relay run ", "Ctrl-C ends it"),
     ("farm dev ", "Ctrl-C ends it"),
     ("farm up --config ", "\"event\":\"ready\""),
     ("farm up ", "this machine is offered"),
     ("farm validator run ", "Ctrl-C stops it"),
 ];
+/// Where a reader's passphrase lies, if a guide needs one.
+const PASSPHRASE: &str = "passphrase";
+/// A relay's word in a guide.
+const RELAY: &str = "https://203.0.113.7:8731#...";
 const WITHIN: Duration = Duration::from_secs(300);
 
 /// The commands of a guide, each with its machine.
@@ -24,11 +30,12 @@ fn commands(guide: &str) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(&path).unwrap();
     let mut out = vec![];
     let mut machine: Option<String> = None;
-    for line in text.lines() {
+    let text = text.replace("\\\n", " ");
+    for line in text.lines().map(str::trim) {
         match (&machine, line.strip_prefix("```")) {
             (None, Some(info)) => machine = Some(info.strip_prefix("sh ").unwrap_or_default().to_owned()),
             (Some(_), Some(_)) => machine = None,
-            (Some(machine), None) if !machine.is_empty() && !line.trim().is_empty() => out.push((machine.clone(), line.to_owned())),
+            (Some(machine), None) if !machine.is_empty() && !line.is_empty() => out.push((machine.clone(), line.to_owned())),
             _ => {}
         }
     }
@@ -60,11 +67,17 @@ impl<'a> Reader<'a> {
 
     /// Types a line into the shell of a machine, and waits for its end or, of a server, until it is ready.
     fn types(&mut self, machine: &str, line: &str) -> Option<Done> {
-        let line = self.own.iter().fold(line.to_owned(), |line, (stands, is)| line.replace(stands, is));
+        // The longest first: a relay's word has an address in it.
+        let mut own: Vec<_> = self.own.iter().collect();
+        own.sort_by_key(|(stands, _)| std::cmp::Reverse(stands.len()));
+        let line = own.into_iter().fold(line.to_owned(), |line, (stands, is)| line.replace(stands, is));
         let (resident, host, engine) = &self.machines[machine];
         let plain = resident.user.command(&[]);
         let mut shell = Command::new("sh");
-        shell.args(["-c", &line]).current_dir(plain.get_current_dir().unwrap());
+        let server = SERVERS.iter().find(|(server, _)| line.starts_with(server));
+        // What goes on until it is ended takes the shell's place, so that ending it ends no shell alone.
+        let typed = if server.is_some() { format!("exec {line}") } else { line.clone() };
+        shell.args(["-c", &typed]).current_dir(plain.get_current_dir().unwrap());
         shell.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let farm = farm_binary().parent().unwrap().display().to_string();
         let path = plain.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, value)| value?.to_str()).unwrap();
@@ -72,9 +85,13 @@ impl<'a> Reader<'a> {
         if !engine.is_empty() {
             shell.env("FARM_ENGINE", engine);
         }
-        // A shell of one command becomes it.
+        // Nobody is there to type it.
+        let passphrase = resident.user.home().join(PASSPHRASE);
+        if passphrase.exists() {
+            shell.env("FARM_PASSPHRASE_FILE", passphrase);
+        }
         let mut running = Running::start(host.on(&shell));
-        let Some((_, ready)) = SERVERS.iter().find(|(server, _)| line.starts_with(server)) else {
+        let Some((_, ready)) = server else {
             let done = running.finish(WITHIN).exits(0);
             self.learn(&done.all());
             return Some(done);
@@ -95,6 +112,9 @@ impl<'a> Reader<'a> {
             if let Some(word) = shown.split_whitespace().find(|word| word.starts_with(begins)) {
                 self.own.insert(stands.into(), word.to_owned());
             }
+        }
+        if let Some(word) = shown.split_whitespace().find(|word| word.starts_with("https://") && word.contains('#')) {
+            self.own.insert(RELAY.into(), word.to_owned());
         }
     }
 
@@ -199,4 +219,100 @@ fn a_fleet_is_made_as_the_guide_says() {
     assert!(said("my barn") && said("nobody had a job on this machine") && said("no account is blocked"), "{done:#?}");
     let boxes = reader.user("box").home();
     assert!(!boxes.join("account.key").exists(), "no key of an account is on the machine");
+}
+
+#[test]
+fn a_relay_is_run_as_the_guide_says_and_carries_when_the_gateway_is_gone() {
+    let lab = Lab::new("guide-relay");
+    let (meeting, desktop) = (lab.public("relay"), lab.public("desktop"));
+    let (box_, laptop) = (lab.behind_nat("box", Nat::RandomPorts), lab.behind_nat("laptop", Nat::RandomPorts));
+    let engine = box_.engine();
+    let mut reader = Reader::new();
+    reader.at("relay", &meeting, "");
+    reader.at("desktop", &desktop, "");
+    reader.at("box", &box_, engine.socket());
+    reader.at("laptop", &laptop, "");
+    reader.own.insert("203.0.113.7".into(), meeting.address().to_string());
+    reader.own.insert("192.168.1.10".into(), desktop.address().to_string());
+    project(reader.user("laptop"), ECHO);
+    let done = reader.follows("relay.md");
+    assert!(done.last().unwrap().stdout.contains("by a relay"), "{}", done.last().unwrap().all());
+
+    let (ann, ..) = &reader.machines["laptop"];
+    let mut forward = ann.start(&["port-forward", "shop", "0:7000", "--json"]);
+    forward.shows("]\n");
+    let doors: serde_json::Value = serde_json::from_str(&forward.stdout()).unwrap();
+    let port: u16 = doors[0]["local"].as_str().unwrap().rsplit_once(':').unwrap().1.parse().unwrap();
+    until("the job answers", || echo(&laptop, port, b"before").is_ok_and(|answer| answer == b"before"));
+    // The network's only validator, its gateway and its own relay are one process.
+    reader.servers[1].signal(Signal::KILL);
+    for n in 0..3u8 {
+        until("it answers by the relay that is left", || echo(&laptop, port, &[n; 9]).is_ok_and(|answer| answer == [n; 9]));
+    }
+    assert!(forward.ended().is_none(), "{}", forward.stderr());
+}
+
+/// Hands files on from one home to others, as people do.
+fn handed(from: &User, names: &[&str], to: &[&User]) {
+    for (name, to) in names.iter().flat_map(|name| to.iter().map(move |to| (name, to))) {
+        let target = to.home().join(name);
+        if target != from.home().join(name) {
+            std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+            std::fs::copy(from.home().join(name), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn four_operators_run_a_network_as_the_guides_say() {
+    const OPERATORS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+    let lab = Lab::new("guide-validate");
+    let hosts = OPERATORS.map(|name| lab.public(name));
+    let mut reader = Reader::new();
+    for (name, host) in OPERATORS.iter().zip(&hosts) {
+        reader.at(name, host, "");
+        std::fs::create_dir_all(reader.user(name).home().join("backup")).unwrap();
+    }
+    let alice = reader.user("alice");
+    let passphrase = alice.home().join(PASSPHRASE);
+    std::fs::write(&passphrase, "correct horse battery staple\n").unwrap();
+    std::fs::set_permissions(&passphrase, std::fs::Permissions::from_mode(0o600)).unwrap();
+    reader.own.insert("ed25519:3f2a...".into(), alice.key().public().to_string());
+    reader.own.insert("/var/lib/pasture".into(), "~/pasture".into());
+    reader.own.insert("/backup/".into(), "~/backup/".into());
+
+    for (machine, line) in commands("validate.md") {
+        if machine != "operators" {
+            let _ = reader.types(&machine, &line);
+            let users = OPERATORS.map(|name| reader.user(name));
+            handed(users[0], &["meadow/genesis", "meadow/network.toml"], &users);
+            continue;
+        }
+        for (name, host) in OPERATORS.iter().zip(&hosts) {
+            reader.own.insert("203.0.113.7".into(), host.address().to_string());
+            reader.own.insert("alice.json".into(), format!("{name}.json"));
+            let _ = reader.types(name, &line);
+            if line.contains("alice.json") {
+                handed(reader.user(name), &[&format!("{name}.json")], &[reader.user("alice")]);
+            }
+        }
+        reader.own.remove("alice.json");
+    }
+    let height = |done: &Done| done.json()["height"].as_u64();
+    eventually("blocks are made", PATIENCE, || {
+        let done = reader.types("alice", "farm ledger head --json --api-url http://127.0.0.1:8730")?;
+        height(&done).filter(|height| *height > 0)
+    });
+
+    for (machine, line) in commands("operate.md") {
+        // A whole backup is of a node that is stopped.
+        if line.starts_with("farm backup") && !line.contains("--keys-only") {
+            let stopped = reader.servers.remove(0);
+            stopped.signal(Signal::TERM);
+            let _ = stopped.finish(PATIENCE).exits(0);
+        }
+        let _ = reader.types(&machine, &line);
+    }
+    let restored = reader.user("alice").home().join("pasture-new");
+    assert!(restored.join("zone/restored").exists(), "it is marked: it follows before it votes");
 }
