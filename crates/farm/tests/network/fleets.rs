@@ -151,3 +151,51 @@ fn a_stopped_machine_of_a_fleet_is_paused_and_leaves_with_its_own_key() {
     // Its owner's own machine is another matter.
     let _ = owner.farm(&["up", "--enroll", "pasture-enroll-00"]).exits(2).says(&["mistyped or incomplete"]);
 }
+
+#[test]
+fn who_had_a_job_is_named_and_gets_no_more_once_it_is_blocked() {
+    let net = Net::start(Options { args: vec!["--no-provider".into()], ..Options::default() });
+    let owner = net.stranger();
+    let shown = owner.farm(&["provider", "enroll", "--nodes", "1", "--json"]).exits(0).json();
+    let mut member = Member::begin(&net, shown["code"].as_str().unwrap());
+    member.start();
+    member.is_offered();
+    let data = member.data();
+    let at = |args: &[&str]| member.home.farm(&[&["provider"], args, &["--data", data.to_str().unwrap()]].concat());
+    let _ = at(&["tenants"]).exits(0).says(&["nobody had a job on this machine"]);
+
+    let user = net.stranger();
+    let account = user.account().to_string();
+    let stays = Folder::script("stays", "trap 'exit 0' TERM; echo begun; while true; do sleep 0.1; done");
+    let mut running = user.start_run(&stays, &[]);
+    running.shows("begun");
+    let found = at(&["tenants", "--json"]).exits(0).json();
+    assert_eq!((found[0]["account"].as_str(), found[0]["ended"].is_null()), (Some(account.as_str()), true), "{found}");
+    let _ = at(&["tenants", "--at", "1h"]).exits(0).says(&["nobody had a job"]);
+    let _ = at(&["tenants", "--at", "yesterday"]).exits(2).says(&["is no time"]);
+
+    let _ = at(&["block", "nobody"]).exits(2).says(&["is no account"]);
+    let _ = at(&["block", &account, "--why", "scans others", "--now"]).exits(0).says(&["its jobs here are being ended"]);
+    let _ = running.finish(PATIENCE);
+    let (lease, _) = user.settled();
+    assert_eq!(lease.reason, Some(EndReason::StoppedByProvider));
+    let _ = at(&["blocked"]).exits(0).says(&[&account, "scans others"]);
+    let again = Folder::script("again", "echo served");
+    let refused = user.run(&again, &["--timeout", "10s"]);
+    assert!(refused.code != 0 && !refused.stdout.contains("served"), "{}", refused.all());
+    // Somebody else is served meanwhile.
+    let other = net.stranger();
+    let done = other.run(&again, &[]).exits(0);
+    assert_eq!(done.stdout, "served\n");
+
+    // It holds over a restart, and until the owner says otherwise.
+    member.stop();
+    member.start();
+    member.is_offered();
+    let at = |args: &[&str]| member.home.farm(&[&["provider"], args, &["--data", data.to_str().unwrap()]].concat());
+    let _ = at(&["blocked"]).exits(0).says(&[&account]);
+    let _ = at(&["unblock", &account[..8]]).exits(0).says(&["is served again"]);
+    let _ = at(&["unblock", &account[..8]]).exits(125).says(&["no account that begins with"]);
+    let done = user.run(&again, &[]).exits(0);
+    assert_eq!(done.stdout, "served\n");
+}
