@@ -10,7 +10,7 @@ use std::io;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use pasture_runtime::{Attached, Connection, InstanceId, LogStream, PathKind, RuntimeError, Terminal, TerminalSize};
+use pasture_runtime::{Attached, Connection, InnerName, InstanceId, LogStream, PathKind, RuntimeError, Terminal, TerminalSize};
 use support::{Bench, seconds, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,6 +22,7 @@ on_an_engine!(
     a_terminal_has_a_size_and_gives_any_bytes_as_they_are,
     a_command_that_is_not_there_is_told_from_one_that_says_so,
     ports_are_reached_without_a_network_and_only_the_instances_own,
+    names_inside_lead_to_us_also_at_ports_that_the_instance_listens_on,
     files_come_out_and_go_in,
 );
 
@@ -91,6 +92,52 @@ async fn ask(bench: &Bench, id: &InstanceId, port: u16, what: &[u8]) -> Result<V
     let mut answer = vec![];
     output.read_to_end(&mut answer).await.unwrap();
     Ok(answer)
+}
+
+/// What a shell in the instance says.
+async fn says(bench: &Bench, id: &InstanceId, script: &str) -> String {
+    let attached = bench.rt.attach(id, words(&["sh", "-c", script]), Default::default()).await.unwrap();
+    String::from_utf8(timeout(seconds(30), heard(attached)).await.unwrap().0).unwrap().trim().to_owned()
+}
+
+async fn names_inside_lead_to_us_also_at_ports_that_the_instance_listens_on(bench: Bench) {
+    let mut workload = bench.shell("nc -ll -p 7000 -e echo its own & sleep 1000");
+    workload.network = pasture_runtime::Network::None;
+    let id = bench.start(&workload).await;
+    let name = |name: &str, last: u8, ports: &[u16]| InnerName { name: name.into(), ip: [127, 64, 0, last].into(), ports: ports.into() };
+    let answered = |listener: TcpListener, answer: &'static [u8]| {
+        pasture_rt::spawn(pasture_rt::TaskKind::Connection, async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.write_all(answer).await;
+            }
+        })
+    };
+    let outside = name("out", 1, &[7000]);
+    let strange = InnerName { ip: [10, 0, 0, 1].into(), ..outside.clone() };
+    assert!(matches!(bench.rt.open_names(&id, &[strange]).await, Err(RuntimeError::Conflict(_))), "not an address of the instance alone");
+
+    let listeners = bench.rt.open_names(&id, &[name("db", 1, &[7000, 7001]), name("web", 2, &[7000])]).await.unwrap();
+    let answers: [&[u8]; 3] = [b"db", b"db at another port", b"web"];
+    let _serving: Vec<_> = listeners.into_iter().zip(answers).map(|(listener, answer)| answered(listener, answer)).collect();
+    until("its own port answers", || async { says(&bench, &id, "nc 127.0.0.1 7000 </dev/null").await == "its own" }).await;
+    assert_eq!(says(&bench, &id, "nc db 7000 </dev/null").await, "db");
+    assert_eq!(says(&bench, &id, "nc db 7001 </dev/null").await, "db at another port");
+    assert_eq!(says(&bench, &id, "nc web 7000 </dev/null").await, "web");
+    assert_eq!(says(&bench, &id, "nc -w 2 web 7001 </dev/null 2>/dev/null || echo nobody").await, "nobody");
+    let table = says(&bench, &id, "cat /etc/hosts").await;
+    assert!(table.contains("localhost") && table.contains("127.64.0.1\tdb"), "{table}");
+
+    // Others in their place, twice over: nothing piles up.
+    for _ in 0..2 {
+        let listeners = bench.rt.open_names(&id, &[name("cache", 3, &[7000])]).await.unwrap();
+        let _serving: Vec<_> = listeners.into_iter().map(|listener| answered(listener, b"cache")).collect();
+        assert_eq!(says(&bench, &id, "nc cache 7000 </dev/null").await, "cache");
+        assert_eq!(says(&bench, &id, "grep -c -e db -e web -e cache /etc/hosts").await, "1");
+    }
+    // An address without a name is the instance's own loopback, as it was before.
+    assert_eq!(says(&bench, &id, "nc 127.64.0.9 7000 </dev/null").await, "its own");
+    bench.rt.kill(&id).await.unwrap();
+    assert!(bench.rt.open_names(&id, &[outside]).await.is_err());
 }
 
 async fn ports_are_reached_without_a_network_and_only_the_instances_own(bench: Bench) {
