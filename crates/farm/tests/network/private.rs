@@ -80,15 +80,17 @@ fn node_keys(below: &Path) -> Vec<SigningKey> {
 
 /// Opens a channel of a lease with some key; the code of the refusal, if it is one.
 fn opens(net: &Net, key: &SigningKey, lease: &LeaseView, purpose: Purpose) -> Option<String> {
-    let (key, lease, node) = (key.clone(), lease.id, lease.node);
+    let (key, id, node) = (key.clone(), lease.id, lease.node);
     let opened = ask(net.url(), async |api| {
-        let client = LeaseClient::new(api.clone(), key.clone(), lease, node, now_ms);
+        let client = LeaseClient::new(api.clone(), key.clone(), id, node, now_ms);
         let salt: [u8; 16] = std::array::from_fn(|n| now_ms().to_le_bytes()[n % 8] ^ u8::try_from(n).unwrap());
         let opening = Opening { salt: hex::encode(salt), at_ms: now_ms(), purpose: purpose.clone() };
         client.channel(&opening, futures::stream::pending::<Frame>()).await.map(drop)
     });
     match opened {
         Ok(()) => None,
+        // The gateway took an old connection to the machine.
+        Err(ApiError::Problem(problem)) if problem.code == "node-broke-off" => opens(net, &key, lease, purpose),
         Err(ApiError::Problem(problem)) => Some(problem.code),
         Err(other) => panic!("{other}"),
     }
@@ -134,13 +136,18 @@ fn parts_of_a_deployment_reach_each_other_by_name_and_nobody_else_does() {
     assert_eq!(opens(&net, theirs, apis[0], exec).as_deref(), Some("forbidden"));
     assert_eq!(opens(&net, &SigningKey::from_seed([9; 32]), apis[0], Purpose::Port { port: 8000 }).as_deref(), Some("forbidden"));
 
-    // One server fewer: the name leads to the other alone.
+    // One server fewer: the name leads to the other alone, and a connection that stands goes on.
+    let slowly = "(printf 'GET / HTTP/1.0\\r\\n'; touch /tmp/asked; while [ ! -e /tmp/go ]; do sleep 0.1; done; printf '\\r\\n') | nc api-0 8000 | tail -n 1";
+    let standing = user.start(&["exec", "shop-web", "--", "sh", "-c", slowly]);
+    until("a connection stands", || user.farm(&["exec", "shop-web", "--", "test", "-e", "/tmp/asked"]).code == 0);
     let _ = user.farm(&["scale", "shop/api=1"]).exits(0);
     until("the one that is left answers", || asks(&run, "shop-web", "api", 8000).as_ref() == Some(&zero));
     for _ in 0..4 {
         assert_eq!(asks(&run, "shop-web", "api", 8000).as_ref(), Some(&zero));
     }
     assert_eq!(asks(&run, "shop-web", "api-1", 8000), None);
+    let _ = user.farm(&["exec", "shop-web", "--", "touch", "/tmp/go"]).exits(0);
+    assert_eq!(standing.finish(PATIENCE).exits(0).stdout.trim(), zero);
     let _ = user.farm(&["stop", "shop"]).exits(0);
 }
 

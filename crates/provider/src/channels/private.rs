@@ -17,7 +17,7 @@ use pasture_api::Problem;
 use pasture_api::channel::{Frame, MAX_FRAME};
 use pasture_api::data::Phase;
 use pasture_api::private::{PrivateName, PrivateNetwork, Replica, address};
-use pasture_rt::{Shutdown, ShutdownToken, TaskKind};
+use pasture_rt::{Shutdown, TaskKind};
 use pasture_runtime::{Connection, InnerName, InstanceId};
 use pasture_store::RecordFile;
 use std::path::Path;
@@ -32,7 +32,7 @@ use tokio::sync::{Semaphore, mpsc};
 const FILE: &str = "private";
 /// Connections of one job at once, over all names.
 const MAX_CONNECTIONS: usize = 128;
-/// Replicas that one connection tries.
+/// How often one connection tries, each time another replica if there is one.
 const TRIES: usize = 3;
 /// How long one of them may take.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -63,7 +63,7 @@ pub(crate) fn set(lease: &Shared, hash: &str, body: &[u8]) -> Result<(), Problem
     Ok(())
 }
 
-/// What is open for one instance; closed when this is dropped.
+/// What is open for one instance; nobody else comes in once this is dropped.
 struct Open {
     container: InstanceId,
     network: PrivateNetwork,
@@ -82,6 +82,7 @@ pub(crate) async fn tend(ctx: Arc<Context>, lease: Arc<Shared>) {
     let mut open: Option<Open> = None;
     // Why it does not work, so that it is said once.
     let mut said: Option<String> = None;
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         if view.borrow_and_update().status.phase == Phase::Ended {
             return;
@@ -91,9 +92,9 @@ pub(crate) async fn tend(ctx: Arc<Context>, lease: Arc<Shared>) {
         let stands = |o: &Open| Some(&o.container) == container.as_ref() && o.network.names == network.names;
         let mut again = false;
         if !open.as_ref().is_some_and(stands) {
-            drop(open.take());
-            if let Some(container) = container.filter(|_| !network.names.is_empty()) {
-                match open_all(&ctx, &lease, container, network).await {
+            match container.filter(|_| !network.names.is_empty()) {
+                // Doors of before close when those that take their place are open; connections through them go on.
+                Some(container) => match open_all(&ctx, &lease, &room, container.clone(), network).await {
                     Ok(all) => open = Some(all),
                     Err(error) => {
                         let why = error.to_string();
@@ -102,8 +103,10 @@ pub(crate) async fn tend(ctx: Arc<Context>, lease: Arc<Shared>) {
                         }
                         said = Some(why);
                         again = true;
+                        open = open.filter(|o| o.container == container);
                     }
-                }
+                },
+                None => open = None,
             }
         }
         tokio::select! {
@@ -117,20 +120,20 @@ pub(crate) async fn tend(ctx: Arc<Context>, lease: Arc<Shared>) {
 async fn open_all(
     ctx: &Arc<Context>,
     lease: &Arc<Shared>,
+    room: &Arc<Semaphore>,
     container: InstanceId,
     network: PrivateNetwork,
 ) -> Result<Open, pasture_runtime::RuntimeError> {
     let stop = Shutdown::new();
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let inner = |n: &PrivateName| InnerName { name: n.name.clone(), ip: address(&n.name), ports: n.ports.clone() };
     let inside: Vec<InnerName> = network.names.iter().map(inner).collect();
     let listeners = ctx.runtime.open_names(&container, &inside).await?;
     let doors = network.names.iter().flat_map(|name| name.ports.iter().map(move |port| (name, *port)));
     for ((name, port), listener) in doors.zip(listeners) {
         let door = Door { ctx: Arc::clone(ctx), lease: Arc::clone(lease), name: name.clone(), port, next: AtomicUsize::new(0) };
-        let (token, room) = (stop.token(), Arc::clone(&room));
+        let (token, room) = (stop.token(), Arc::clone(room));
         pasture_rt::spawn(TaskKind::Connection, async move {
-            let _: Option<()> = token.clone().guard(accept(Arc::new(door), listener, room, token)).await;
+            let _: Option<()> = token.guard(accept(Arc::new(door), listener, room)).await;
         });
     }
     Ok(Open { container, network, stop })
@@ -146,7 +149,7 @@ struct Door {
     next: AtomicUsize,
 }
 
-async fn accept(door: Arc<Door>, listener: TcpListener, room: Arc<Semaphore>, stop: ShutdownToken) {
+async fn accept(door: Arc<Door>, listener: TcpListener, room: Arc<Semaphore>) {
     loop {
         // Nobody closes it.
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
@@ -154,10 +157,10 @@ async fn accept(door: Arc<Door>, listener: TcpListener, room: Arc<Semaphore>, st
             tokio::time::sleep(AGAIN).await;
             continue;
         };
-        let (door, stop, cancel) = (Arc::clone(&door), stop.clone(), door.ctx.cancel.clone());
+        let (door, cancel) = (Arc::clone(&door), door.ctx.cancel.clone());
         pasture_rt::spawn(TaskKind::Connection, async move {
             let _ = stream.set_nodelay(true);
-            let _ = cancel.guard(stop.guard(door.carry(stream))).await;
+            cancel.guard(door.carry(stream)).await;
             drop(place);
         });
     }
@@ -168,8 +171,9 @@ impl Door {
     async fn carry(&self, stream: TcpStream) {
         let replicas = &self.name.replicas;
         let first = self.next.fetch_add(1, Ordering::Relaxed);
-        for try_ in 0..replicas.len().min(TRIES) {
-            let Some(replica) = replicas.get(first.wrapping_add(try_) % replicas.len()) else { break };
+        // One that is alone is asked again: a gateway's connection to it may have been an old one.
+        for try_ in 0..TRIES {
+            let Some(replica) = replicas.get(first.wrapping_add(try_) % replicas.len().max(1)) else { break };
             match tokio::time::timeout(WITHIN, self.reach(replica)).await {
                 Ok(Ok(way)) => return way.carry(stream, &self.lease).await,
                 Ok(Err(why)) => tracing::debug!(why, name = self.name.name, port = self.port, "a replica does not take a connection"),
