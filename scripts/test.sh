@@ -14,9 +14,10 @@ suites=(behaviour hostile reach volumes)
 FARM_TEST_ENGINE=$(scripts/engine.sh base)
 export FARM_TEST_ENGINE
 scripts/examples.sh
-# Builds all programs and tests before it runs the first, so that the black-box suite finds every program.
+# Builds all programs and tests before it runs the first, so that the black-box suite finds every program. Runs all of them, whatever fails:
+# who reads the end of a long run wants to know everything that is wrong.
 # shellcheck disable=SC2046  # no flag or one
-cargo test $(cargo_flags) --workspace -- "$@"
+cargo test $(cargo_flags) --workspace --no-fail-fast -- "$@"
 
 scripts/dist-test.sh
 

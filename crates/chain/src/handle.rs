@@ -619,7 +619,14 @@ async fn prove(key: &[u8], archive: &Archive, dbs: &Dbs<engine_runtime::Context>
 /// The data directory, held for one process and one zone.
 pub(crate) struct Hold {
     /// Locked until dropped; the operating system lets go when the process dies.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Hold {
+    /// Said, and not left to the closing of the file: a program that this process is just starting has a copy of it until it runs.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Hold {
@@ -650,7 +657,7 @@ impl Hold {
             }
             Err(e) => return Err(ChainError::io(&zone_path, &e)),
         }
-        Ok(Self { _lock: lock })
+        Ok(Self { lock })
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
@@ -38,7 +38,7 @@ impl DataDir {
             .and_then(|()| lock.rewind())
             .and_then(|()| writeln!(lock, "{}", std::process::id()))
             .map_err(StoreError::io("write", &lock_path))?;
-        Ok(Self { path: path.into(), _lock: lock })
+        Ok(Self { path: path.into(), lock })
     }
     /// Where it is.
     #[must_use]
@@ -56,6 +56,13 @@ impl DataDir {
     }
 }
 
+impl Drop for DataDir {
+    /// Said, and not left to the closing of the file: a program that this process is just starting has a copy of it until it runs.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +74,8 @@ mod tests {
         let error = DataDir::open(first.path()).unwrap_err();
         assert!(error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
         let path = first.path().to_path_buf();
+        // As a program has it that was forked and does not run yet.
+        let _copy = first.lock.try_clone().unwrap();
         drop(first);
         DataDir::open(&path).unwrap();
     }
