@@ -85,6 +85,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         region: args.region,
         limits: pasture_node::OfferLimits::default(),
         volumes: pasture_node::VolumeOptions::default(),
+        trusted: None,
         name: "cheat".into(),
         missing_deposit: pasture_node::MissingDeposit::Post,
         // Where its GPUs or its memory are the lie, its processor is honest, beside whoever else works here.

@@ -4,12 +4,13 @@
 //! context, in one atomic write, unless the context was changed meanwhile. A checkpoint that is older than deposits are held is said
 //! to be that, each time, and is then neither moved nor refreshed: that would hide it.
 
+use crate::backend::Trust;
 use crate::config::ConfigFile;
 use crate::exit::Failure;
 use crate::render::Output;
 use crate::render::number::{count, duration};
 use crate::session::{App, now_ms};
-use pasture_light::{Checkpoint, Handover, LightError, StateProof, ValidatorSet, Verified};
+use pasture_light::{Checkpoint, Handover, LightError, ValidatorSet, Verified};
 use pasture_types::Millis;
 use std::path::PathBuf;
 
@@ -59,57 +60,9 @@ impl App {
 }
 
 impl Trusted {
-    /// Whom it trusts now, by itself.
-    pub(crate) fn point(&self) -> Checkpoint {
-        self.now.clone()
-    }
     /// The validators that are trusted now.
     pub(crate) const fn validators(&self) -> &ValidatorSet {
         self.now.validators()
-    }
-    /// The block since which they are.
-    pub(crate) const fn since(&self) -> u64 {
-        self.now.since()
-    }
-
-    /// Checks a proof. Nothing is written: see [`Trusted::saw`].
-    pub(crate) fn verify(&self, proof: &StateProof) -> Result<Verified, LightError> {
-        self.now.verify(proof)
-    }
-
-    /// Moves on to the next validators.
-    pub(crate) fn follow(&mut self, handover: &Handover) -> Result<(), LightError> {
-        let next = self.now.follow(handover)?;
-        let (before, after) = (self.now.validators().len() as u64, next.validators().len() as u64);
-        self.out.note(&format!(
-            "the validators changed at block {}, certified by those before: {} after {before}",
-            next.since(),
-            count(after, "validator")
-        ));
-        self.now = next;
-        Ok(())
-    }
-
-    /// Takes note of a proof that held: says so if the checkpoint is too old to tell, and keeps it otherwise.
-    pub(crate) fn saw(&mut self, shown: &Verified) {
-        let seen = shown.header.timestamp_ms;
-        // Whoever forges a history chooses its times, so our own clock counts as well; and a clock that runs behind is no excuse.
-        let outlived = self.outlived.or_else(|| self.now.outlived(seen).map(Millis));
-        if let Some(over) = outlived {
-            self.outlived = outlived;
-            if !std::mem::replace(&mut self.told, true) {
-                self.warn(over);
-            }
-            return;
-        }
-        let moved = checkpoint_of(&self.kept).map_or(true, |kept| {
-            let due = self.now.holds_ms() / WRITES_PER_HOLD;
-            kept.since() != self.now.since() || (due > 0 && seen.saturating_sub(kept.seen_ms()) > due)
-        });
-        self.now = self.now.clone().seen(seen);
-        if moved && let Err(failure) = self.keep() {
-            self.out.warn(&format!("! the validators that were verified could not be kept: {}", failure.message));
-        }
     }
 
     fn warn(&self, over: Millis) {
@@ -135,6 +88,46 @@ impl Trusted {
         }
         self.kept = text;
         Ok(())
+    }
+}
+
+impl Trust for Trusted {
+    fn point(&self) -> Checkpoint {
+        self.now.clone()
+    }
+
+    fn follow(&mut self, handover: &Handover) -> Result<(), LightError> {
+        let next = self.now.follow(handover)?;
+        let (before, after) = (self.now.validators().len() as u64, next.validators().len() as u64);
+        self.out.note(&format!(
+            "the validators changed at block {}, certified by those before: {} after {before}",
+            next.since(),
+            count(after, "validator")
+        ));
+        self.now = next;
+        Ok(())
+    }
+
+    /// Says so if the checkpoint is too old to tell, and keeps it otherwise.
+    fn saw(&mut self, shown: &Verified) {
+        let seen = shown.header.timestamp_ms;
+        // Whoever forges a history chooses its times, so our own clock counts as well; and a clock that runs behind is no excuse.
+        let outlived = self.outlived.or_else(|| self.now.outlived(seen).map(Millis));
+        if let Some(over) = outlived {
+            self.outlived = outlived;
+            if !std::mem::replace(&mut self.told, true) {
+                self.warn(over);
+            }
+            return;
+        }
+        let moved = checkpoint_of(&self.kept).map_or(true, |kept| {
+            let due = self.now.holds_ms() / WRITES_PER_HOLD;
+            kept.since() != self.now.since() || (due > 0 && seen.saturating_sub(kept.seen_ms()) > due)
+        });
+        self.now = self.now.clone().seen(seen);
+        if moved && let Err(failure) = self.keep() {
+            self.out.warn(&format!("! the validators that were verified could not be kept: {}", failure.message));
+        }
     }
 }
 

@@ -4,13 +4,13 @@
 //! `unproven`. Where others took their seats, that was certified too, step by step. A gateway can still show an older state than the newest; the failure to do so is what `--since` is for. A
 //! connection that breaks off is made anew, and that is said.
 
-use crate::backend::{Proven, RecordKind};
+use crate::backend::{self, CheckError, MAX_FOLLOWED, RecordKind, Source};
 use crate::exit::Failure;
 use crate::patience::Calls;
 use crate::render::number::{count, duration};
 use crate::session::{App, Session, now_ms};
 use crate::trust::Trusted;
-use pasture_api::{AccountView, ApiClient, ApiError, MAX_HANDOVERS, StateValue};
+use pasture_api::{AccountView, ApiClient, ApiError, HandoversView, StateValue};
 use pasture_light::{Checkpoint, Handover, LightError, StateProof, ValidatorSet, Verified};
 use pasture_types::{AccountId, LeaseId, Millis, NodeId, OrderId};
 use serde::Serialize;
@@ -19,11 +19,6 @@ use serde_json::Value;
 
 /// The record may change between two questions: so often we ask again before we say that the gateway lies.
 const TRIES: usize = 5;
-/// Most records that one view is made from; more means that the rules and this program do not fit.
-const MAX_RECORDS: usize = 16;
-/// Most changes of validators that are followed for one answer. The ledger's seats change once a term, so these are years; and a chain
-/// of them cannot be made up by anybody but the validators themselves.
-const MAX_FOLLOWED: usize = 4_096;
 
 /// What the gateway says of a record; `None` if it says that there is none.
 pub(crate) async fn answered(calls: Calls, client: &ApiClient, kind: RecordKind, id: [u8; 32]) -> Result<Option<Value>, Failure> {
@@ -67,18 +62,34 @@ pub(crate) fn with_evidence(mut value: Value, evidence: Option<&Evidence>) -> Va
     value
 }
 
-/// Who is trusted, and how old an answer may be.
-pub(crate) struct Checker {
-    /// How to ask.
+/// How a checker asks: again, where a connection broke off.
+struct Asked {
     calls: Calls,
-    /// Where to ask.
     api: ApiClient,
-    trusted: Trusted,
-    /// Answers of earlier blocks are refused.
-    since: u64,
-    /// The changes of validators that were followed, in hex.
-    followed: Vec<String>,
 }
+
+impl Source for Asked {
+    async fn state(&self, key: &str) -> Result<StateValue, ApiError> {
+        self.calls.make(|| self.api.state(key)).await
+    }
+    async fn handovers(&self, from: &str) -> Result<HandoversView, ApiError> {
+        self.calls.make(|| self.api.handovers(from)).await
+    }
+}
+
+impl From<CheckError> for Failure {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Asking(e) => e.into(),
+            CheckError::Light(e) => refused(&e),
+            CheckError::Unproven(why) => unproven(why),
+            CheckError::Form(why) => Self::new("internal", why),
+        }
+    }
+}
+
+/// Who is trusted, and how old an answer may be.
+pub(crate) struct Checker(backend::Checker<Asked, Trusted>);
 
 /// What stands behind an answer.
 #[derive(Clone, Debug)]
@@ -159,96 +170,27 @@ pub(crate) fn checker(app: &App, session: &Session) -> Result<Option<Checker>, F
 }
 
 impl Checker {
-    /// A checker of one gateway's answers.
+    /// A checker of one gateway's answers; those of blocks before `since` are refused.
     pub(crate) const fn new(calls: Calls, api: ApiClient, trusted: Trusted, since: u64) -> Self {
-        Self { calls, api, trusted, since, followed: Vec::new() }
+        Self(backend::Checker::new(Asked { calls, api }, trusted, since))
     }
     /// Who is trusted.
     pub(crate) const fn trusted(&self) -> &ValidatorSet {
-        self.trusted.validators()
+        self.0.trust().validators()
     }
-
     /// The changes of validators that were followed since this checker was made, in hex: who keeps a proof for others keeps them with it.
     pub(crate) fn followed(&self) -> &[String] {
-        &self.followed
+        self.0.followed()
     }
-
     /// A record, or that there is none, with its proof checked; and that proof, in hex.
     pub(crate) async fn record(&mut self, key: &[u8]) -> Result<(Verified, String), Failure> {
-        let answer = stated(self.calls, &self.api, key).await?;
-        let digits = answer.proof.ok_or_else(|| unproven("it gave no proof"))?;
-        let proof = hex::decode(&digits).map_err(|_| unproven("its proof is not hex"))?;
-        let proof = StateProof::decode(&proof).map_err(|e| refused(&e))?;
-        let shown = self.certified(&proof).await?;
-        let shown = shown.about(key).and_then(|shown| shown.since(self.since, 0)).map_err(|e| refused(&e))?;
-        // What stands beside the proof is what a careless reader would take.
-        let beside = answer.value.map(hex::decode).transpose().map_err(|_| unproven("its value is not hex"))?;
-        if answer.height.0 != shown.header.height || answer.key != hex::encode(key) {
-            return Err(unproven("what it says beside the proof is not what the proof shows"));
-        }
-        let shown = shown.with_value(beside.as_deref()).map_err(|e| refused(&e))?;
-        self.trusted.saw(&shown);
-        Ok((shown, digits))
-    }
-
-    /// What a proof shows, once the trusted validators, or those who lawfully followed them, are found to have signed it.
-    async fn certified(&mut self, proof: &StateProof) -> Result<Verified, Failure> {
-        let mut followed = 0;
-        loop {
-            match self.trusted.verify(proof) {
-                Ok(shown) => return Ok(shown),
-                Err(LightError::OtherValidators { found }) if followed < MAX_FOLLOWED => followed += self.follow(&found, proof).await?,
-                Err(e) => return Err(refused(&e)),
-            }
-        }
-    }
-
-    /// Moves on towards the validators who signed a proof. Returns by how many changes: never by none.
-    async fn follow(&mut self, found: &[u8; 32], proof: &StateProof) -> Result<usize, Failure> {
-        // Of before what we saw already: by validators who left, or by nobody.
-        let height = proof.headers.first().and_then(|header| pasture_light::Header::decode(header).ok()).map_or(0, |header| header.height);
-        if height <= self.trusted.since() {
-            return Err(refused(&LightError::BeforeCheckpoint { height, since: self.trusted.since() }));
-        }
-        let from = hex::encode(self.trusted.validators().hash());
-        let view = self.calls.make(|| self.api.handovers(&from)).await?;
-        let mut steps = 0;
-        for digits in view.handovers.iter().take(MAX_HANDOVERS) {
-            let bytes = hex::decode(digits).map_err(|_| unproven("what it says of a change of validators is not hex"))?;
-            let handover = Handover::decode(&bytes).map_err(|e| refused(&e))?;
-            self.trusted.follow(&handover).map_err(|e| refused(&e))?;
-            steps += 1;
-            self.followed.push(digits.clone());
-            if self.trusted.validators().hash() == found {
-                return Ok(steps);
-            }
-        }
-        if steps == 0 {
-            return Err(unproven("others signed than the validators you trust, and it shows no handover to them"));
-        }
-        Ok(steps)
+        Ok(self.0.record(key).await?)
     }
 
     /// The view that proven records make; `None` if it was proven that there is no such record.
     async fn proven(&mut self, kind: RecordKind, id: &[u8; 32]) -> Result<(Option<Value>, Evidence), Failure> {
-        let mut proven = Proven::default();
-        let mut evidence: Option<Evidence> = None;
-        for _ in 0..MAX_RECORDS {
-            let missing = proven.missing(kind, id);
-            if let (true, Some(evidence)) = (missing.is_empty(), &evidence) {
-                return Ok((proven.view(kind, id), evidence.clone()));
-            }
-            for key in missing {
-                let (shown, _) = self.record(&key).await?;
-                let this = Evidence::of(&shown);
-                evidence = Some(match evidence {
-                    Some(before) => before.and(this),
-                    None => this,
-                });
-                proven.insert(key, shown.value);
-            }
-        }
-        Err(Failure::new("internal", "a record needs more others than there can be"))
+        let (view, oldest) = self.0.proven(kind, id).await?;
+        Ok((view, Evidence::of(&oldest)))
     }
 
     /// Holds what a gateway answered against the records. `ask` gets its answer, `None` for "there is none"; the last answer comes
@@ -284,18 +226,8 @@ impl Checker {
     where
         T: Serialize + DeserializeOwned,
     {
-        let (proven, evidence) = self.proven(kind, id).await?;
-        let Some(proven) = proven else { return Ok(None) };
-        let mut whole = said.map(serde_json::to_value).transpose().map_err(internal)?.unwrap_or_default();
-        match (&mut whole, proven) {
-            (Value::Object(whole), Value::Object(proven)) => {
-                // What is not proven to be there is not there.
-                whole.retain(|name, _| kind.unproven().contains(&name.as_str()));
-                whole.extend(proven);
-            }
-            (whole, proven) => *whole = proven,
-        }
-        Ok(Some((serde_json::from_value(whole).map_err(internal)?, evidence)))
+        let shown = self.0.corrected(kind, id, said).await?;
+        Ok(shown.map(|(view, oldest)| (view, Evidence::of(&oldest))))
     }
 }
 

@@ -24,7 +24,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
@@ -48,6 +48,10 @@ const CONNECT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(30);
 /// What a peer is told that has too many connections, or that talks at a bad time.
 const BUSY: VarInt = VarInt::from_u32(1);
+/// What a gate is told whose answers are not believed.
+const DISBELIEVED: VarInt = VarInt::from_u32(2);
+/// For how long such a gate is asked after all others.
+const DISBELIEF: Duration = Duration::from_secs(600);
 /// What a peer is told when this node ends.
 const LEAVING: VarInt = VarInt::from_u32(0);
 
@@ -217,6 +221,8 @@ pub struct Endpoint {
     doors: Arc<Mutex<HashMap<Service, mpsc::Sender<Stream>>>>,
     /// Nodes that serve the network's API, the one that answered last first.
     gates: Arc<Mutex<Vec<NodeId>>>,
+    /// Those that said what cannot be true, and when.
+    disbelieved: Arc<Mutex<HashMap<NodeId, Instant>>>,
     changes: Arc<watch::Sender<u64>>,
     me: NodeId,
 }
@@ -262,6 +268,7 @@ impl Endpoint {
             lines: Arc::default(),
             doors: Arc::default(),
             gates: Arc::default(),
+            disbelieved: Arc::default(),
             changes: Arc::new(watch::Sender::new(0)),
             me: key.node_id(),
         };
@@ -400,12 +407,41 @@ impl Endpoint {
         open(&connection, node).await.map_err(|e| NetError::Unreachable { node, why: e.to_string() })
     }
 
-    /// Opens a stream to the API of any node that serves it: the one that answered last, or else the others in turn.
+    /// The gate that answered last said what cannot be true: its connection ends, and for ten minutes it is asked only where no other
+    /// answers. Who that is; `None` where there is no other.
+    #[must_use]
+    pub fn disbelieve(&self) -> Option<NodeId> {
+        let gates = lock(&self.gates).clone();
+        let [first, _, ..] = gates.as_slice() else { return None };
+        lock(&self.disbelieved).insert(*first, Instant::now());
+        let line = lock(&self.lines).get(&(*first, Service::Api)).map(Arc::clone);
+        if let Some(connection) = line.and_then(|line| lock(&line.made).take()) {
+            connection.close(DISBELIEVED, b"not believed");
+        }
+        Some(*first)
+    }
+
+    /// The gates that may be believed, and those that were not of late.
+    fn by_belief(&self) -> (Vec<NodeId>, Vec<NodeId>) {
+        let mut disbelieved = lock(&self.disbelieved);
+        disbelieved.retain(|_, since| since.elapsed() < DISBELIEF);
+        lock(&self.gates).iter().partition(|gate| !disbelieved.contains_key(gate))
+    }
+
+    /// Opens a stream to the API of any node that serves it: the one that answered last, or else the others in turn; those that were not
+    /// believed after all others.
     ///
     /// # Errors
     /// As [`Endpoint::dial`], of the last one that was tried.
     pub async fn dial_gate(&self) -> Result<Stream, NetError> {
-        let gates = lock(&self.gates).clone();
+        let (believed, others) = self.by_belief();
+        match self.dial_one_of(believed).await {
+            Err(_) if !others.is_empty() => self.dial_one_of(others).await,
+            called => called,
+        }
+    }
+
+    async fn dial_one_of(&self, gates: Vec<NodeId>) -> Result<Stream, NetError> {
         let mut last = NetError::Unreachable { node: self.me, why: "no node is known that serves the network's API".into() };
         // One that is away must not hold up the others: each is tried a moment after the one before.
         let calls = gates.into_iter().zip(0u32..).map(|(gate, at)| async move {

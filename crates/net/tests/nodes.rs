@@ -163,6 +163,36 @@ async fn the_api_is_asked_of_whoever_serves_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_is_not_believed_is_asked_after_the_others() {
+    let world = World::new().await;
+    let (liar, other, caller) = (world.endpoint(4, vec![]).await, world.endpoint(5, vec![]).await, world.endpoint(6, vec![]).await);
+    // Each says who it is: two servers of the same kind could not be told apart.
+    for gate in [&liar, &other] {
+        let me = gate.node().to_string();
+        let app = axum::Router::new().route("/me", axum::routing::get(move || async move { me }));
+        let arrivals = gate.arrivals(Service::Api);
+        pasture_rt::spawn(pasture_rt::TaskKind::Server, async move { axum::serve(arrivals, app).await.unwrap() });
+    }
+    let gate = |endpoint: &Endpoint| Gate { node: endpoint.node(), direct: direct(endpoint).direct };
+    let both = Ticket { zone: ZoneId([1; 32]), gates: vec![gate(&liar), gate(&other)], relays: vec![], invite: None };
+    caller.set_network(&both.clone().first(1)).await;
+    let url = format!("{}/me", Doorway::api_url(&ZoneId([1; 32])));
+    let door = world.door(&caller);
+    let ask = async || door.get(&url).send().await.unwrap().text().await.unwrap();
+    assert_eq!(ask().await, liar.node().to_string());
+    assert_eq!(caller.disbelieve(), None, "there is no other");
+    assert_eq!(ask().await, liar.node().to_string());
+    caller.set_network(&both).await;
+    assert_eq!(caller.disbelieve(), Some(liar.node()));
+    // The same client, which had a connection to it that was kept.
+    assert_eq!(ask().await, other.node().to_string());
+    assert_eq!(caller.gates(), [other.node(), liar.node()]);
+    // Better that one than none.
+    other.close().await;
+    assert_eq!(world.door(&caller).get(&url).send().await.unwrap().text().await.unwrap(), liar.node().to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_not_there_and_what_is_not_served_is_an_error_soon() {
     let world = World::new().await;
     let (home, caller) = (world.serving(1).await, world.endpoint(2, vec![]).await);

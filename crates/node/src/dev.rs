@@ -202,6 +202,8 @@ fn own_machine(options: &DevOptions, api_url: &str, announce_to: &[String], reso
         // A playground: rentals by the month can be tried out as well.
         limits: OfferLimits { price_lock: DEV_PRICE_LOCK, ..OfferLimits::default() },
         volumes: options.volumes,
+        // Its gateway is this process.
+        trusted: None,
         name: "this machine".into(),
         missing_deposit: MissingDeposit::Post,
         declared_percent: if options.audits { DEV_DECLARED_PERCENT } else { 100 },

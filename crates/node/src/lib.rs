@@ -10,7 +10,9 @@
 mod accuse;
 mod backend;
 mod backup;
+mod believed;
 mod candidate;
+mod checker;
 mod checkpoint;
 pub mod control;
 mod dev;
@@ -43,6 +45,7 @@ mod zone;
 
 pub use backup::{About, Restored, Scope, backup, restore, votes_after};
 pub use candidate::{Registration, operator_key, registration, validator_key};
+pub use checker::{CheckError, Checker, MAX_FOLLOWED, Source, Trust};
 pub use checkpoint::{trusted_in_file, write_checkpoint};
 pub use dev::{DevOptions, DevReady, dev};
 pub use engine::{Priority, engine, engine_gives_way, engine_probe};

@@ -1,5 +1,8 @@
 //! The provider's [`Network`] over the API's client: one code path, whether the gateway is in this process or elsewhere.
 
+use crate::believed::{Believed, unbelieved};
+use crate::checker::CheckError;
+use crate::proven::RecordKind;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -13,8 +16,11 @@ use pasture_api::{
 use pasture_net::{Endpoint, Service};
 use pasture_provider::{Frames, LedgerEvents, Network, NetworkError};
 use pasture_rt::{Clock as _, SystemClock, TaskKind};
+use pasture_types::lease::LeaseState;
 use pasture_types::tx::Envelope;
 use pasture_types::{AccountId, LeaseId, NodeId, SigningKey};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -27,8 +33,15 @@ const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
 /// How long one of a network's gates may take to hear where a machine is.
 const TELLING: Duration = Duration::from_secs(20);
 
-/// A network behind a gateway, and further gateways that are only told where the machine is: their validators watch its capacity checks.
-pub(crate) struct ApiLink(ApiClient, Vec<ApiClient>, Option<Gates>);
+/// A network behind a gateway.
+pub(crate) struct ApiLink {
+    api: ApiClient,
+    /// Further gateways that are only told where the machine is: their validators watch its capacity checks.
+    also: Vec<ApiClient>,
+    gates: Option<Gates>,
+    /// By whom answers are checked; `None`: the gateway is believed, as one in this process is.
+    believed: Option<Believed>,
+}
 
 /// The gates of a network that was joined, who are all told where the machine is.
 #[derive(Clone)]
@@ -73,8 +86,28 @@ impl Gates {
 impl ApiLink {
     /// The network that a client talks to; `also` and the network's gates are told where the machine is.
     #[must_use]
-    pub(crate) const fn new(client: ApiClient, also: Vec<ApiClient>, gates: Option<Gates>) -> Self {
-        Self(client, also, gates)
+    pub(crate) const fn new(api: ApiClient, also: Vec<ApiClient>, gates: Option<Gates>, believed: Option<Believed>) -> Self {
+        Self { api, also, gates, believed }
+    }
+
+    /// A record as the validators have it.
+    async fn shown<V>(&self, kind: RecordKind, id: &[u8; 32], said: Option<V>) -> Result<Option<V>, NetworkError>
+    where
+        V: Serialize + DeserializeOwned + Send + Sync,
+    {
+        match &self.believed {
+            Some(believed) => believed.record(&self.api, kind, id, said).await.map_err(|error| self.doubt(error)),
+            None => Ok(said),
+        }
+    }
+
+    /// Who lied is not asked again soon, where there are others.
+    fn doubt(&self, error: CheckError) -> NetworkError {
+        if error.is_lie() {
+            let gate = self.gates.as_ref().and_then(|gates| gates.endpoint.disbelieve());
+            tracing::warn!(%error, url = self.api.base(), gate = gate.map(tracing::field::display), "the gateway is not believed");
+        }
+        unbelieved(error)
     }
 }
 
@@ -105,44 +138,60 @@ fn found<T>(answer: Result<T, ApiError>) -> Result<Option<T>, NetworkError> {
 #[async_trait]
 impl Network for ApiLink {
     async fn status(&self) -> Result<NetworkStatus, NetworkError> {
-        Ok(self.0.status().await?)
+        Ok(self.api.status().await?)
     }
     async fn submit(&self, tx: &Envelope) -> Result<TxResult, NetworkError> {
-        Ok(self.0.submit(tx).await?)
+        Ok(self.api.submit(tx).await?)
     }
     async fn account(&self, id: &AccountId) -> Result<Option<AccountView>, NetworkError> {
-        found(self.0.account(id).await)
+        let said = found(self.api.account(id).await)?;
+        self.shown(RecordKind::Account, &id.0, said).await
     }
     async fn grants(&self, id: &AccountId) -> Result<Vec<GrantView>, NetworkError> {
-        Ok(self.0.grants(id).await?)
+        Ok(self.api.grants(id).await?)
     }
     async fn node(&self, id: &NodeId) -> Result<Option<NodeView>, NetworkError> {
-        found(self.0.node(id).await)
+        let said = found(self.api.node(id).await)?;
+        self.shown(RecordKind::Node, &id.0, said).await
     }
     async fn node_offers(&self, id: &NodeId) -> Result<Vec<OfferView>, NetworkError> {
-        let mut offers = self.0.offers().await?;
+        let mut offers = self.api.offers().await?;
         offers.retain(|o| o.node == *id);
         Ok(offers)
     }
     async fn node_leases(&self, id: &NodeId) -> Result<Vec<LeaseView>, NetworkError> {
-        Ok(self.0.node_leases(id).await?)
+        let mut leases = vec![];
+        for said in self.api.node_leases(id).await? {
+            let named = said.id;
+            match self.shown(RecordKind::Lease, &named.0, Some(said)).await? {
+                // It may have been closed meanwhile.
+                Some(lease) if lease.node == *id && lease.state != LeaseState::Closed => leases.push(lease),
+                Some(lease) if lease.node == *id => {}
+                _ => tracing::warn!(lease = %named, url = self.api.base(), "the gateway names a lease of this machine that there is not"),
+            }
+        }
+        Ok(leases)
     }
     async fn lease(&self, id: &LeaseId) -> Result<Option<LeaseView>, NetworkError> {
-        found(self.0.lease(id).await)
+        let said = found(self.api.lease(id).await)?;
+        self.shown(RecordKind::Lease, &id.0, said).await
     }
     async fn epoch(&self, epoch: u64) -> Result<Option<[u8; 32]>, NetworkError> {
-        Ok(found(self.0.epoch(epoch).await)?.map(|e| e.randomness.0))
+        Ok(found(self.api.epoch(epoch).await)?.map(|e| e.randomness.0))
     }
     async fn audit(&self, number: u64) -> Result<Option<AuditDetail>, NetworkError> {
-        found(self.0.audit(number).await)
+        match (found(self.api.audit(number).await)?, &self.believed) {
+            (Some(said), Some(believed)) => believed.audit(&self.api, said).await.map_err(|error| self.doubt(error)),
+            (said, _) => Ok(said),
+        }
     }
     async fn events(&self, node: &NodeId) -> Result<LedgerEvents, NetworkError> {
         let filter = EventFilter { node: Some(*node), ..EventFilter::default() };
-        let events = self.0.events(filter).await?;
+        let events = self.api.events(filter).await?;
         Ok(events.map(|e: Result<LedgerEvent, ApiError>| e.map_err(NetworkError::from)).boxed())
     }
     async fn connect(&self, key: &SigningKey, to: &Replica, port: u16, said: BoxStream<'static, Frame>) -> Result<Frames, NetworkError> {
-        let client = LeaseClient::new(self.0.clone(), key.clone(), to.lease, to.node, now_ms);
+        let client = LeaseClient::new(self.api.clone(), key.clone(), to.lease, to.node, now_ms);
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(|e| NetworkError::Unavailable(format!("the system gives no random numbers: {e}")))?;
         let opening = Opening { salt: hex::encode(salt), at_ms: now_ms(), purpose: Purpose::Port { port } };
@@ -150,13 +199,15 @@ impl Network for ApiLink {
         Ok(told.map(|frame| frame.map_err(NetworkError::from)).boxed())
     }
     async fn announce(&self, node: &NodeId, address: &NodeAddress) -> Result<(), NetworkError> {
-        let (first, others) =
-            futures::join!(self.0.announce(node, address), futures::future::join_all(self.1.iter().map(|c| announce(c, node, address))));
-        if let Some(gates) = &self.2 {
+        let (first, others) = futures::join!(
+            self.api.announce(node, address),
+            futures::future::join_all(self.also.iter().map(|c| announce(c, node, address)))
+        );
+        if let Some(gates) = &self.gates {
             gates.tell(*node, address.clone());
         }
         // One that is away is told again with the next announcement.
-        for (client, error) in self.1.iter().zip(others).filter_map(|(c, told)| Some((c, told.err()?))) {
+        for (client, error) in self.also.iter().zip(others).filter_map(|(c, told)| Some((c, told.err()?))) {
             tracing::info!(url = client.base(), %error, "a gateway was not told where this machine is");
         }
         Ok(first?)

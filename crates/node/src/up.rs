@@ -3,6 +3,7 @@
 //! Guarantees: nothing is offered before the container engine answered and the account is on the ledger; a shutdown ends
 //! the provider in the way that was chosen, before this returns.
 
+use crate::believed::Believed;
 use crate::control::{self, Answer, LeaveTerms};
 use crate::engine::{self, Priority};
 use crate::gates::{self, with_learned};
@@ -13,6 +14,7 @@ use crate::public::{door_of, endpoint_of};
 use crate::{Failpoint, NodeError};
 use pasture_api::data::HeldGpu;
 use pasture_api::{ApiClient, DepositView, newcomer};
+use pasture_light::Checkpoint;
 use pasture_net::{Doorway, Endpoint, Place, Ticket};
 use pasture_provider::{
     Gpus, Mandate, MemoryEngine, MissingDeposit, Options, Paused, ProductEngine, Provider, ShutdownMode, VolumeOptions, pause_stopped,
@@ -43,6 +45,8 @@ const MAX_DISK: u64 = 20 << 30;
 const NODE_KEY: &str = "node.key";
 /// Who serves a network that was joined, as far as it is known.
 pub(crate) const LEARNED: &str = "network";
+/// Whom it trusts, as far as it followed them.
+const TRUSTED: &str = "trusted";
 /// Whose fleet a machine belongs to, in its directory, where its account's key is elsewhere.
 pub const ENROLLED: &str = "enrolled";
 /// How long a start waits for a relay.
@@ -79,6 +83,8 @@ pub struct UpOptions {
     pub limits: OfferLimits,
     /// What is kept of volumes.
     pub volumes: VolumeOptions,
+    /// Whom it trusts to say what the ledger has; `None` believes the gateway, as one in the same process.
+    pub trusted: Option<Checkpoint>,
     /// The provider's name, for people.
     pub name: String,
     /// What it does about a deposit that is missing.
@@ -118,6 +124,8 @@ pub struct UpReady {
     pub paused: Option<Paused>,
     /// Jobs give way to the owner's own programs.
     pub gives_way: bool,
+    /// How many validators it asks to have signed what it does work for; `None`: it believes its gateway.
+    pub validators: Option<usize>,
 }
 
 /// When a machine takes jobs, and which.
@@ -230,6 +238,7 @@ pub async fn up_with(
     };
     gpus::attachable(gpus.as_ref(), &capabilities)?;
     let devices = gpus.as_ref().map_or_else(Vec::new, |g| g.devices().to_vec());
+    let validators = options.trusted.as_ref().map(|trusted| trusted.validators().len());
     let (running, (resources, rates)) = start(options, gpus, runtime, &way).await?;
     let machine = running.handle();
     let closing = Shutdown::new();
@@ -247,6 +256,7 @@ pub async fn up_with(
         deposit,
         paused,
         gives_way: capabilities.gives_way,
+        validators,
     });
     loop {
         let order = tokio::select! {
@@ -358,8 +368,9 @@ async fn start(
     provider.max_images_bytes = image_bytes;
     provider.endpoint = way.endpoint.clone();
     let also = options.announce_to.iter().map(|url| ApiClient::by(url, way.door())).collect::<Result<Vec<_>, _>>()?;
+    let believed = options.trusted.map(|trusted| Believed::load(options.data.join(TRUSTED), trusted));
     let gates = way.endpoint.clone().zip(way.door()).map(|(endpoint, door)| Gates::new(endpoint, door.to_owned()));
-    let running = Provider::start(provider, Arc::new(ApiLink::new(client.clone(), also, gates)), runtime, clock).await?;
+    let running = Provider::start(provider, Arc::new(ApiLink::new(client.clone(), also, gates, believed)), runtime, clock).await?;
     Ok((running, offered))
 }
 

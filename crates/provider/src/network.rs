@@ -19,6 +19,9 @@ pub enum NetworkError {
     /// Nobody answers, or the connection broke off: what was asked may or may not have been done.
     #[error("the network does not answer: {0}")]
     Unavailable(String),
+    /// Who answered cannot be believed: what it says is not what the validators certified, or older than what was seen.
+    #[error("do not believe this gateway: {0}")]
+    Unproven(String),
     /// The network answered no.
     #[error("{detail}")]
     Refused {
@@ -33,7 +36,7 @@ impl NetworkError {
     /// Whether the same call may succeed a moment later.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Unproven(_))
     }
 }
 

@@ -156,11 +156,13 @@ async fn apply(ctx: &Arc<Context>, event: LedgerEvent) -> Result<(), NetworkErro
                 shared.tell(Event::Accepted(event.time)).await;
             }
             if let (Some(shared), LeaseState::Closing | LeaseState::Closed) = (known, state) {
+                let view = ctx.network.lease(&lease).await?;
+                if !over(view.as_ref(), LeaseState::Closing) {
+                    return Ok(());
+                }
                 // Closed in the moment of its acceptance, before the answer to that came: the ledger knows whether it was ours.
-                if !shared.is_accepted()
-                    && let Some(view) = ctx.network.lease(&lease).await?
-                {
-                    inform(ctx, &shared, &view).await;
+                if let (Some(view), false) = (&view, shared.is_accepted()) {
+                    inform(ctx, &shared, view).await;
                 }
                 shared.tell(Event::LedgerClosed { reason, settled: state == LeaseState::Closed }).await;
             }
@@ -171,8 +173,10 @@ async fn apply(ctx: &Arc<Context>, event: LedgerEvent) -> Result<(), NetworkErro
             }
         }
         LedgerChange::LeaseSettled { lease, node, settlement, .. } if node == ctx.node => {
-            tracing::info!(%lease, earned = %settlement.to_provider, "lease settled");
-            if let Some(shared) = ctx.leases.get(&lease) {
+            if let Some(shared) = ctx.leases.get(&lease)
+                && over(ctx.network.lease(&lease).await?.as_ref(), LeaseState::Closed)
+            {
+                tracing::info!(%lease, earned = %settlement.to_provider, "lease settled");
                 shared.tell(Event::LedgerClosed { reason: None, settled: true }).await;
             }
         }
@@ -186,6 +190,18 @@ async fn apply(ctx: &Arc<Context>, event: LedgerEvent) -> Result<(), NetworkErro
         _ => {}
     }
     Ok(())
+}
+
+/// Whether a lease has come that far. An event is a gateway's word, and whoever ends a job by a false one takes its pay; what is asked of the
+/// ledger is proven, where somebody is trusted.
+fn over(view: Option<&LeaseView>, state: LeaseState) -> bool {
+    match view {
+        Some(view) if view.state < state => {
+            tracing::warn!(lease = %view.id, "the gateway says that a lease is over, which it is not on the ledger");
+            false
+        }
+        _ => true,
+    }
 }
 
 /// Brings both sides together: what the ledger has for this node, and what this node has.

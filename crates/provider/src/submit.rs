@@ -187,7 +187,7 @@ impl Submitter {
             match self.network.submit(envelope).await {
                 Ok(result) => return Ok(result),
                 Err(NetworkError::Refused { code, detail }) => return Err(Some((code, detail))),
-                Err(NetworkError::Unavailable(detail)) => {
+                Err(NetworkError::Unavailable(detail) | NetworkError::Unproven(detail)) => {
                     *uncertain = true;
                     tracing::debug!(detail, "the network did not answer to a transaction, trying again");
                     tokio::time::sleep(pause).await;

@@ -5,6 +5,7 @@
 //! deposit is. Jobs that did not agree to an early end are only ended after a yes.
 
 use crate::args::{DownArgs, DrainArgs, EndingArgs, PauseArgs};
+use crate::backend::Trust as _;
 use crate::backend::{
     self, Answer, LeaveTerms, Left, Load, MachineStatus, Mandate, MissingDeposit, OfferLimits, OfferState, Paused, Priority, Request,
     UpOptions, Used, VolumeOptions, WaitsFor,
@@ -252,6 +253,7 @@ async fn leave_here(
         region: "local".into(),
         limits: OfferLimits::default(),
         volumes: VolumeOptions::default(),
+        trusted: app.trusted()?.map(|trusted| trusted.point()),
         name: format!("provider-{}", mandate.account().short()),
         // Nothing is posted by who leaves.
         missing_deposit: MissingDeposit::Earn,

@@ -4,6 +4,7 @@
 //! elsewhere (`enrolled.rs`). Jobs go on when this ends and are taken up again at the next start.
 
 use crate::args::UpArgs;
+use crate::backend::Trust as _;
 use crate::backend::{self, Mandate, MissingDeposit, Priority, UpOptions, UpReady};
 use crate::commands::dev::{offered, volumes};
 use crate::commands::limits::limits;
@@ -15,7 +16,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::feeds::{self, FromLedger, Signals, parent_gone};
 use crate::gpus;
 use crate::machine;
-use crate::render::number::credits;
+use crate::render::number::{count as counted, credits};
 use crate::session::{App, Session};
 use pasture_api::DepositView;
 use pasture_api::client::EventFilter;
@@ -91,6 +92,7 @@ async fn prepare(
         volumes: volumes(&args.machine.volumes)?,
         missing_deposit: if args.no_deposit { MissingDeposit::Earn } else { MissingDeposit::Post },
         declared_percent: args.declare_speed,
+        trusted: app.trusted()?.map(|trusted| trusted.point()),
         name: args.name.clone().unwrap_or_else(|| format!("provider-{}", mandate.account().short())),
         mandate,
         image_bytes: ConfigFile::load(&app.paths.config_file())?.images.limit_bytes()?,
@@ -200,7 +202,7 @@ fn rates(args: &UpArgs) -> Result<Option<Rates>, Failure> {
 
 fn show(app: &App, ready: &UpReady, earns_for: Option<AccountId>, stop_jobs: bool) {
     if app.out.json {
-        app.out.json(&serde_json::json!({"event": "ready", "node": ready.node, "earns_for": earns_for, "resources": ready.resources, "rates": ready.rates, "gpus": ready.gpus, "unheld": ready.unheld, "deposit": ready.deposit, "paused": ready.paused}));
+        app.out.json(&serde_json::json!({"event": "ready", "node": ready.node, "earns_for": earns_for, "resources": ready.resources, "rates": ready.rates, "gpus": ready.gpus, "unheld": ready.unheld, "deposit": ready.deposit, "paused": ready.paused, "validators": ready.validators}));
         return;
     }
     let r = &ready.rates;
@@ -221,6 +223,10 @@ fn show(app: &App, ready: &UpReady, earns_for: Option<AccountId>, stop_jobs: boo
     if let Some(d) = &ready.deposit {
         app.out.note(&format!("  deposit  {}", deposit::line(d)));
     }
+    app.out.note(&match ready.validators {
+        Some(count) => format!("  checks   what its gateway says of jobs and accounts, against {}", counted(count as u64, "validator")),
+        None => "  checks   nothing that its gateway says: join by a ticket, or make a context with --trust FILE".into(),
+    });
     for limit in &ready.unheld {
         app.out.warn(&format!("! not held on this machine: {limit}"));
     }

@@ -21,6 +21,8 @@ mod deployments;
 #[cfg(test)]
 mod disks;
 #[cfg(test)]
+mod doubts;
+#[cfg(test)]
 mod elections;
 #[cfg(test)]
 mod errors;

@@ -3,7 +3,8 @@
 use crate::support::{Bench, Client, file_in_tar, script, until};
 use pasture_api::data::{LeaseStatus, Phase, Wellness};
 use pasture_provider::{Provider, ShutdownMode};
-use pasture_types::lease::EndReason;
+use pasture_types::event::Event;
+use pasture_types::lease::{EndReason, LeaseState};
 use pasture_types::life::{Health, Life, Probe, Restart};
 use pasture_types::spec::Manifest;
 use pasture_types::{LeaseId, Millis};
@@ -116,5 +117,31 @@ async fn ports_and_http_are_checked_from_inside() {
         assert_eq!(ended.end == Some(EndReason::StoppedByUser), well, "{probe:?}: {ended:?}");
     }
     assert!(provider.shutdown(ShutdownMode::Detach).await);
+    bench.clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateways_false_word_of_an_end_ends_nothing() {
+    let bench = Bench::new("false-word").await;
+    let provider = bench.start().await;
+    let manifest = script("trap 'exit 0' TERM; while :; do sleep 0.1; done");
+    let (client, lease) = begin(&bench, &provider, &manifest, 21).await;
+    client.reach(Phase::Running).await;
+    let (account, node) = {
+        let view = bench.network.lease_view(lease);
+        (view.account, view.node)
+    };
+    for state in [LeaseState::Closing, LeaseState::Closed] {
+        bench.network.emit(Event::LeaseChanged { lease, account, node, state, reason: Some(EndReason::Lost) });
+    }
+    // Events come in order: whoever knows the next one has heard of these.
+    let (other, _) = begin(&bench, &provider, &manifest, 22).await;
+    other.reach(Phase::Running).await;
+    assert_eq!(client.status().await.phase, Phase::Running);
+    for client in [client, other] {
+        client.ok("POST", "stop?grace_ms=5000", vec![]).await;
+        assert_eq!(client.reach(Phase::Ended).await.end, Some(EndReason::StoppedByUser));
+    }
+    assert!(provider.shutdown(ShutdownMode::Drain).await);
     bench.clean().await;
 }

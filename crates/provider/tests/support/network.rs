@@ -167,7 +167,8 @@ impl SimulatedNetwork {
         self.ledger.lock().unwrap().leases[&id].clone()
     }
 
-    fn emit(&self, event: Event) {
+    /// What followers hear, whatever the ledger has.
+    pub(crate) fn emit(&self, event: Event) {
         let _ = self.events.send(LedgerEvent { height: Height(1), time: now(), event });
     }
 

@@ -4,6 +4,7 @@
 
 mod engine;
 mod lab;
+mod liar;
 mod net;
 mod process;
 mod proxy;
@@ -12,6 +13,7 @@ mod wires;
 
 pub(crate) use engine::{Container, Engine};
 pub(crate) use lab::{Host, HostEngine, Lab, Nat};
+pub(crate) use liar::Liar;
 pub(crate) use net::{Ended, Net, Options, free_port, shared, unmount_below};
 pub(crate) use process::{Done, Running, Signal, cpu_ticks};
 pub(crate) use proxy::{Broken, proxy};

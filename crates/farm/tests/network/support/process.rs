@@ -76,6 +76,12 @@ impl Running {
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
     /// Writes to its standard input.
+    /// The memory that its process has now.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() << 10
+    }
     pub(crate) fn type_in(&mut self, text: &str) {
         let stdin = self.child.stdin.as_mut().expect("it was started with an input");
         // One that has just ended reads nothing more.
