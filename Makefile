@@ -11,7 +11,7 @@ SIM := cargo run $(LOCKED) --release --package pasture-sim --
 FOLD := --manifest-path examples/fold/Cargo.toml
 # What `make bench` runs; bench/README.md says what each is.
 BENCHES := --package pasture-scheduler --bench placement --package pasture-proofs --bench capacity --package pasture-gpu --bench gpu --package pasture-chain --bench join --package pasture-node --bench ledger --bench zone \
-	--package pasture-runtime --bench latency --bench volumes --package pasture-farm --bench run --bench audits --bench validators --package pasture-herd --bench tasks --package pasture-net --bench net --package pasture-gateway --bench ingress
+	--package pasture-runtime --bench latency --bench volumes --package pasture-farm --bench run --bench joining --bench audits --bench validators --package pasture-herd --bench tasks --package pasture-net --bench net --package pasture-gateway --bench ingress
 # Crates whose unit tests need nothing but a processor.
 PURE := xtask pasture-types pasture-ledger pasture-scheduler pasture-proofs pasture-light pasture-rt pasture-store pasture-fuzz
 

@@ -50,6 +50,7 @@ impl Process {
     }
 
     /// Its id, as text.
+    #[allow(dead_code, reason = "each bench uses its part")]
     pub(crate) fn id(&self) -> String {
         self.child.id().to_string()
     }

@@ -266,6 +266,32 @@ fn handed(from: &User, names: &[&str], to: &[&User]) {
 }
 
 #[test]
+fn a_network_of_one_machine_is_tried_out_as_the_guide_says() {
+    let lab = Lab::new("guide-try");
+    let host = lab.public("try");
+    let engine = host.engine();
+    let mut reader = Reader::new();
+    reader.at("try", &host, engine.socket());
+    for (machine, line) in commands("validate.md").into_iter().filter(|(machine, _)| machine == "try") {
+        let _ = reader.types(&machine, &line);
+        if line.starts_with("farm dev ") {
+            // What its ready lines say of the second and the third validator.
+            let shown = reader.servers[0].stderr();
+            let others = shown.lines().filter(|line| line.trim_start().starts_with("validator ") && line.contains(" · process "));
+            let pids: Vec<String> = others.filter_map(|line| line.split(" · process ").nth(1)?.split(' ').next().map(str::to_owned)).collect();
+            assert_eq!(pids.len(), 3, "{shown}");
+            reader.own.insert("4712".into(), pids[0].clone());
+            reader.own.insert("4713".into(), pids[1].clone());
+        }
+    }
+    // Three of four again: a job is decided and paid.
+    let user = reader.user("try").home().to_owned();
+    std::fs::write(user.join("Dockerfile"), "FROM pasture/busybox:1\nCMD [\"echo\", \"with three of four\"]\n").unwrap();
+    let done = reader.types("try", "farm run . --cpu 0.2 --memory 64Mi --disk 64Mi").unwrap();
+    assert!(done.stdout.contains("with three of four"), "{}", done.all());
+}
+
+#[test]
 fn four_operators_run_a_network_as_the_guides_say() {
     const OPERATORS: [&str; 4] = ["alice", "bob", "carol", "dave"];
     let lab = Lab::new("guide-validate");
@@ -283,7 +309,7 @@ fn four_operators_run_a_network_as_the_guides_say() {
     reader.own.insert("/var/lib/pasture".into(), "~/pasture".into());
     reader.own.insert("/backup/".into(), "~/backup/".into());
 
-    for (machine, line) in commands("validate.md") {
+    for (machine, line) in commands("validate.md").into_iter().filter(|(machine, _)| machine != "try") {
         if machine != "operators" {
             let _ = reader.types(&machine, &line);
             let users = OPERATORS.map(|name| reader.user(name));
@@ -301,20 +327,41 @@ fn four_operators_run_a_network_as_the_guides_say() {
         reader.own.remove("alice.json");
     }
     let height = |done: &Done| done.json()["height"].as_u64();
-    eventually("blocks are made", PATIENCE, || {
+    let first = eventually("blocks are made", PATIENCE, || {
         let done = reader.types("alice", "farm ledger head --json --api-url http://127.0.0.1:8730")?;
         height(&done).filter(|height| *height > 0)
     });
 
+    let known = reader.types("alice", "farm account --json --skip-verification --api-url http://127.0.0.1:8730").unwrap().json();
     for (machine, line) in commands("operate.md") {
-        // A whole backup is of a node that is stopped.
-        if line.starts_with("farm backup") && !line.contains("--keys-only") {
-            let stopped = reader.servers.remove(0);
-            stopped.signal(Signal::TERM);
-            let _ = stopped.finish(PATIENCE).exits(0);
+        // A whole backup is of a node that is stopped, and so is a network that moves.
+        let stopped = match line.split(" --data").next() {
+            Some(words) if words.starts_with("farm backup") && !line.contains("--keys-only") => 1,
+            Some(words) if words.starts_with("farm ledger export") => reader.servers.len(),
+            _ => 0,
+        };
+        for server in reader.servers.drain(..stopped) {
+            server.signal(Signal::TERM);
+            let _ = server.finish(PATIENCE).exits(0);
         }
-        let _ = reader.types(&machine, &line);
+        let everybody: &[&str] = if machine == "operators" { &OPERATORS } else { &[machine.as_str()] };
+        for name in everybody {
+            let _ = reader.types(name, &line);
+        }
+        if line.starts_with("farm ledger export") {
+            let users = OPERATORS.map(|name| reader.user(name));
+            handed(users[1], &["meadow.export"], &users);
+        }
     }
+    // It goes on where it was, with new blocks, and what people had.
+    assert_eq!(reader.servers.len(), OPERATORS.len());
+    eventually("blocks are made after the move", PATIENCE, || {
+        let done = reader.types("alice", "farm ledger head --json --api-url http://127.0.0.1:8730")?;
+        height(&done).filter(|now| *now > first)
+    });
+    let after = reader.types("alice", "farm account --json --skip-verification --api-url http://127.0.0.1:8730").unwrap().json();
+    assert_eq!((&after["balance"], &after["id"]), (&known["balance"], &known["id"]));
+    assert!(known["balance"].as_str().is_some_and(|balance| balance.starts_with("1000000")), "{known}");
     let restored = reader.user("alice").home().join("pasture-new");
     assert!(restored.join("zone/restored").exists(), "it is marked: it follows before it votes");
 }
