@@ -46,9 +46,9 @@ storm: ## 200 random deaths of a machine's program and of the engine under it, w
 	@engine=$$(scripts/engine.sh base); export FARM_TEST_ENGINE=$$engine; \
 	STORM=$(or $(STORM),200) cargo test $(LOCKED) --workspace --test network -- --nocapture storms
 
-soak: ## 200 random kills, pauses and partitions of four validators, over an hour, while people pay each other; SOAK=n MINUTES=n
+soak: ## 200 random losses over an hour, twice: of validators while people pay each other, and of gates, relays, machines and cables while jobs answer; SOAK=n MINUTES=n
 	@engine=$$(scripts/engine.sh base); export FARM_TEST_ENGINE=$$engine; \
-	SOAK=$(or $(SOAK),200) MINUTES=$(or $(MINUTES),60) cargo test $(LOCKED) --workspace --test network -- --nocapture soaks
+	SOAK=$(or $(SOAK),200) MINUTES=$(or $(MINUTES),60) cargo test $(LOCKED) --workspace --test network -- --nocapture --test-threads 1 soaks
 
 bench: ## measures, in the release profile; PASTURE_TRACES=FOLDER for placement; docs/PERFORMANCE.md says how to read it
 	@engine=$$(scripts/engine.sh base); export FARM_TEST_ENGINE=$$engine; \

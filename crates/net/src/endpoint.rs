@@ -44,8 +44,9 @@ const MAX_ARRIVED: usize = 64;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Within which a node is reached or is not there: a relay and a try at a direct path.
 const CONNECT: Duration = Duration::from_secs(10);
-/// After how long without a word a connection is gone. The library asks for one each few seconds.
-const SILENCE: Duration = Duration::from_secs(30);
+/// After how long without a word a connection is gone. The library asks for one each five seconds; whoever changes networks is away for less. A
+/// node that was killed and is back is reached through a new one, and not before: the library calls where the old one led.
+const SILENCE: Duration = Duration::from_secs(15);
 /// What a peer is told that has too many connections, or that talks at a bad time.
 const BUSY: VarInt = VarInt::from_u32(1);
 /// What a gate is told whose answers are not believed.

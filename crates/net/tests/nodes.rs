@@ -162,6 +162,58 @@ async fn the_api_is_asked_of_whoever_serves_it() {
     assert!(world.door(&caller).get(&url).send().await.is_err());
 }
 
+/// A node in a process of its own, so that it can be killed: this test program once more.
+struct Program(std::process::Child, SocketAddr);
+
+/// What tells the program that it is one; its port follows in its output.
+const SERVES: &str = "serves at port ";
+
+impl Program {
+    fn start() -> Self {
+        use std::io::BufRead as _;
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--ignored", "--exact", "serves_until_it_is_killed", "--nocapture"]);
+        let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let port = lines.into_iter().find_map(|line| line.split(SERVES).nth(1)?.trim().parse().ok()).expect("it says its port");
+        Self(child, SocketAddr::new(LOOPBACK.ip(), port))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the other side of the next test, which starts it"]
+async fn serves_until_it_is_killed() {
+    let world = World::new().await;
+    let node = world.endpoint(7, vec![]).await;
+    serve(node.arrivals(Service::Node));
+    println!("{SERVES}{}", node.port().unwrap());
+    std::future::pending().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_killed_and_is_back_is_not_waited_for_until_its_first_connection_ends() {
+    let world = World::new().await;
+    let (caller, node) = (world.endpoint(8, vec![]).await, key(7).node_id());
+    let http = world.door(&caller);
+    let url = format!("{}/who", Service::Node.url(&node));
+    let first = Program::start();
+    caller.learn(&node, &Place { direct: vec![first.1], relays: vec![] });
+    assert_eq!(http.get(&url).send().await.unwrap().text().await.unwrap(), caller.node().to_string());
+    drop(first);
+    let second = Program::start();
+    caller.learn(&node, &Place { direct: vec![second.1], relays: vec![] });
+    // The silence that ends the first one is shorter than that.
+    let again = async { while !matches!(tokio::time::timeout(Duration::from_secs(2), http.get(&url).send()).await, Ok(Ok(_))) {} };
+    tokio::time::timeout(Duration::from_secs(24), again).await.expect("the first connection was waited for");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gate_that_is_not_believed_is_asked_after_the_others() {
     let world = World::new().await;
@@ -178,7 +230,12 @@ async fn a_gate_that_is_not_believed_is_asked_after_the_others() {
     caller.set_network(&both.clone().first(1)).await;
     let url = format!("{}/me", Doorway::api_url(&ZoneId([1; 32])));
     let door = world.door(&caller);
-    let ask = async || door.get(&url).send().await.unwrap().text().await.unwrap();
+    // A connection that ends may take a request with it; clients ask again.
+    let ask = async || loop {
+        if let Ok(answer) = door.get(&url).send().await {
+            return answer.text().await.unwrap();
+        }
+    };
     assert_eq!(ask().await, liar.node().to_string());
     assert_eq!(caller.disbelieve(), None, "there is no other");
     assert_eq!(ask().await, liar.node().to_string());
@@ -189,7 +246,15 @@ async fn a_gate_that_is_not_believed_is_asked_after_the_others() {
     assert_eq!(caller.gates(), [other.node(), liar.node()]);
     // Better that one than none.
     other.close().await;
-    assert_eq!(world.door(&caller).get(&url).send().await.unwrap().text().await.unwrap(), liar.node().to_string());
+    let again = async {
+        // Until the other's farewell has arrived, it is called.
+        loop {
+            if let Ok(answer) = world.door(&caller).get(&url).send().await {
+                return answer.text().await.unwrap();
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(PATIENCE, again).await.unwrap(), liar.node().to_string());
 }
 
 #[tokio::test(flavor = "multi_thread")]

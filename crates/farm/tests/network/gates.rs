@@ -6,7 +6,7 @@ use pasture_net::Ticket;
 use serde_json::Value;
 use std::path::Path;
 
-const VALIDATORS: u16 = 4;
+pub(crate) const VALIDATORS: u16 = 4;
 /// Ports of the validators' own network begin here, those of their gates and relays there.
 const OWN: u16 = 8_600;
 const GATES: u16 = 8_730;
@@ -16,7 +16,7 @@ fn arg(path: &Path) -> String {
 }
 
 /// Four validators on one machine of the internet, each with a gate and a relay.
-fn found(user: &User, host: &Host) -> Vec<(Running, Value)> {
+pub(crate) fn found(user: &User, host: &Host) -> Vec<(Running, Value)> {
     let at = |name: &str| user.home().join(name);
     let (key, out) = (user.key().public().to_string(), arg(&at("launch")));
     let funds = format!("{key}=100000");
@@ -37,7 +37,7 @@ fn found(user: &User, host: &Host) -> Vec<(Running, Value)> {
 }
 
 /// Runs one of them, also after a kill; with what it says when it is ready.
-fn run(user: &User, host: &Host, n: u16) -> (Running, Value) {
+pub(crate) fn run(user: &User, host: &Host, n: u16) -> (Running, Value) {
     let data = arg(&user.home().join(format!("v{n}")));
     let public = format!("{}:{}", host.address(), GATES + 10 * n);
     let args = ["validator", "run", "--json", "--data", &data, "--listen", "127.0.0.1:0", "--public", &public];
@@ -47,7 +47,7 @@ fn run(user: &User, host: &Host, n: u16) -> (Running, Value) {
 }
 
 /// Waits until each gate knows all of them; a ticket of the network.
-fn known(hall: &Host, validators: &[(Running, Value)]) -> Ticket {
+pub(crate) fn known(hall: &Host, validators: &[(Running, Value)]) -> Ticket {
     let api = validators[0].1["api_url"].as_str().unwrap();
     let all = usize::from(VALIDATORS);
     until("the gates know each other", || {
@@ -106,7 +106,7 @@ fn a_network_is_found_again_when_all_that_the_ticket_named_are_gone() {
 }
 
 /// A door of the user's machine to a job's port 7000.
-fn door(ann: &Resident<'_>, job: &str) -> (Running, u16) {
+pub(crate) fn door(ann: &Resident<'_>, job: &str) -> (Running, u16) {
     let mut forward = ann.start(&["port-forward", job, "0:7000", "--json"]);
     forward.shows("]\n");
     let doors: Value = serde_json::from_str(&forward.stdout()).unwrap();

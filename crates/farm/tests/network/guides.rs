@@ -278,7 +278,8 @@ fn a_network_of_one_machine_is_tried_out_as_the_guide_says() {
             // What its ready lines say of the second and the third validator.
             let shown = reader.servers[0].stderr();
             let others = shown.lines().filter(|line| line.trim_start().starts_with("validator ") && line.contains(" · process "));
-            let pids: Vec<String> = others.filter_map(|line| line.split(" · process ").nth(1)?.split(' ').next().map(str::to_owned)).collect();
+            let pids: Vec<String> =
+                others.filter_map(|line| line.split(" · process ").nth(1)?.split(' ').next().map(str::to_owned)).collect();
             assert_eq!(pids.len(), 3, "{shown}");
             reader.own.insert("4712".into(), pids[0].clone());
             reader.own.insert("4713".into(), pids[1].clone());

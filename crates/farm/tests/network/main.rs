@@ -96,6 +96,8 @@ mod services;
 #[cfg(test)]
 mod soaks;
 #[cfg(test)]
+mod soaks_of_jobs;
+#[cfg(test)]
 mod stopping;
 #[cfg(test)]
 mod storms;

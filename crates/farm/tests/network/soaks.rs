@@ -35,14 +35,14 @@ const THINKS: Duration = Duration::from_millis(200);
 const NUMBER_USED: u16 = 12;
 
 /// A number that is set from outside.
-fn asked(name: &str) -> Option<usize> {
+pub(crate) fn asked(name: &str) -> Option<usize> {
     #[allow(clippy::disallowed_methods, reason = "how long a test runs is set from outside")]
     let value = std::env::var(name).ok();
     value.map(|n| n.parse().unwrap_or_else(|_| panic!("{name} is a whole number")))
 }
 
 /// How long everything is to take at least.
-fn lasts() -> Duration {
+pub(crate) fn lasts() -> Duration {
     Duration::from_secs(60 * asked("MINUTES").unwrap_or(0) as u64)
 }
 
