@@ -14,13 +14,13 @@ use axum::serve::Listener;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use iroh::address_lookup::memory::MemoryLookup;
-use iroh::endpoint::{Connection, ConnectionError, Incoming, QuicTransportConfig, RecvStream, SendStream, VarInt, presets};
+use iroh::endpoint::{BindOpts, Connection, ConnectionError, Incoming, QuicTransportConfig, RecvStream, SendStream, VarInt, presets};
 use iroh::{EndpointId, RelayMap, RelayMode, SecretKey, Watcher as _};
 use pasture_rt::{ShutdownToken, TaskKind};
 use pasture_types::{NodeId, SigningKey};
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -95,7 +95,8 @@ impl Service {
 pub struct Options {
     /// Who it is.
     pub key: SigningKey,
-    /// Where it hears datagrams; port 0 takes a free one.
+    /// Where it hears datagrams; port 0 takes a free one. Any address (`0.0.0.0`, or `[::]`) is any of IPv4 and, where the system has it, of IPv6,
+    /// at the same port where that is free.
     pub listen: SocketAddr,
     /// At which relays it waits.
     pub relays: Vec<Relay>,
@@ -105,7 +106,7 @@ impl Options {
     /// The usual ones: any address, any port.
     #[must_use]
     pub const fn new(key: SigningKey, relays: Vec<Relay>) -> Self {
-        Self { key, listen: SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), relays }
+        Self { key, listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), relays }
     }
 }
 
@@ -228,6 +229,12 @@ pub struct Endpoint {
     me: NodeId,
 }
 
+/// Any address of the other family, for who listens at any; `None` for who listens at one.
+fn other_family(listen: SocketAddr) -> Option<SocketAddr> {
+    let other: IpAddr = if listen.is_ipv4() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    listen.ip().is_unspecified().then(|| SocketAddr::new(other, listen.port()))
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that can panic runs while one is held.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -249,7 +256,7 @@ impl Endpoint {
             .max_concurrent_uni_streams(VarInt::from_u32(0))
             .max_idle_timeout(Some(silence))
             .build();
-        let builder = iroh::Endpoint::builder(presets::Minimal)
+        let mut builder = iroh::Endpoint::builder(presets::Minimal)
             .secret_key(SecretKey::from_bytes(&key.seed()))
             .alpns(Service::ALL.map(|service| service.alpn().to_vec()).to_vec())
             .relay_mode(RelayMode::Custom(map))
@@ -260,6 +267,10 @@ impl Endpoint {
             .clear_ip_transports()
             .bind_addr(listen)
             .map_err(|e| wrong(e.to_string()))?;
+        if let Some(other) = other_family(listen) {
+            let optional = BindOpts::default().set_is_required(false);
+            builder = builder.bind_addr_with_opts(other, optional).map_err(|e| wrong(e.to_string()))?;
+        }
         let inner = builder.bind().await.map_err(|e| wrong(e.to_string()))?;
         let endpoint = Self {
             inner,
@@ -308,10 +319,11 @@ impl Endpoint {
         self.changes.subscribe()
     }
 
-    /// The port of its socket.
+    /// The port of its socket, of IPv4 where it has two.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
-        self.inner.bound_sockets().first().map(SocketAddr::port)
+        let bound = self.inner.bound_sockets();
+        bound.iter().find(|at| at.is_ipv4()).or_else(|| bound.first()).map(SocketAddr::port)
     }
 
     /// Where another one may be; forgets nothing, and believes nothing either. Of relays only those that this one was given are kept: nobody

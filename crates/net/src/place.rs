@@ -5,7 +5,7 @@
 use iroh::{EndpointAddr, EndpointId, RelayUrl, TransportAddr};
 use pasture_types::NodeId;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 /// How addresses of nodes begin.
 const SCHEME: &str = "pasture://";
@@ -92,22 +92,63 @@ impl Place {
     /// What the library knows of one.
     pub(crate) fn of(address: &EndpointAddr) -> Self {
         let direct = address.ip_addrs().copied().take(MAX_ADDRESSES).collect();
-        let relays = address.relay_urls().take(MAX_ADDRESSES).map(|url| url.to_string().trim_end_matches('/').to_owned()).collect();
+        let relays = address.relay_urls().take(MAX_ADDRESSES).map(relay_text).collect();
         Self { direct, relays }
     }
 }
 
-/// A relay's URL, if it can be one.
+/// What ends the names that stand for addresses of IPv6 within this process; nobody else resolves one (RFC 6761, §6.4).
+const NAME_OF_V6: &str = ".v6.pasture.invalid";
+
+/// The address of IPv6 that a name stands for.
+pub(crate) fn address_in_name(name: &str) -> Option<Ipv6Addr> {
+    let digits = name.trim_end_matches('.').strip_suffix(NAME_OF_V6)?;
+    (digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+        .then(|| u128::from_str_radix(digits, 16).ok().map(Into::into))
+        .flatten()
+}
+
+/// A relay's URL as the library takes it, if it can be one. It takes no address of IPv6 for a server's name: a name stands for that.
 pub(crate) fn relay_url(url: &str) -> Option<RelayUrl> {
     let plain =
         url.len() <= MAX_URL && url.starts_with("https://") && url.bytes().all(|b| b.is_ascii_graphic() && !b"&?#\"<>".contains(&b));
-    plain.then(|| url.parse().ok()).flatten()
+    let parsed: RelayUrl = plain.then(|| url.parse().ok()).flatten()?;
+    let address = parsed.host_str()?.strip_prefix('[').and_then(|host| host.strip_suffix(']')).map(str::parse::<Ipv6Addr>);
+    let Some(address) = address else { return Some(parsed) };
+    let port = parsed.port_or_known_default()?;
+    format!("https://{:032x}{NAME_OF_V6}:{port}", u128::from(address.ok()?)).parse().ok()
+}
+
+/// The URL that [`relay_url`] made this of.
+fn relay_text(url: &RelayUrl) -> String {
+    match (url.host_str().and_then(address_in_name), url.port_or_known_default()) {
+        (Some(address), Some(port)) => format!("https://[{address}]:{port}"),
+        _ => url.to_string().trim_end_matches('/').to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_relay_at_an_address_of_ipv6_has_a_name_within_this_process_alone() {
+        let text = "https://[2001:db8::2]:8731";
+        let url = relay_url(text).unwrap();
+        assert_eq!(url.host_str().unwrap(), "20010db8000000000000000000000002.v6.pasture.invalid");
+        assert_eq!(address_in_name(url.host_str().unwrap()), Some("2001:db8::2".parse().unwrap()));
+        assert_eq!(relay_text(&url), text);
+        assert_eq!(relay_text(&relay_url("https://[::1]").unwrap()), "https://[::1]:443");
+        for other in ["https://198.18.0.9:7843", "https://relay.example.org"] {
+            assert_eq!(relay_text(&relay_url(other).unwrap()), other);
+        }
+        for none in
+            ["", "example.org", "v6.pasture.invalid", "12.v6.pasture.invalid", "+0010db8000000000000000000000002.v6.pasture.invalid"]
+        {
+            assert_eq!(address_in_name(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn an_address_of_a_node_is_one_word_and_comes_back() {

@@ -162,21 +162,36 @@ async fn the_api_is_asked_of_whoever_serves_it() {
     assert!(world.door(&caller).get(&url).send().await.is_err());
 }
 
-/// A node in a process of its own, so that it can be killed: this test program once more.
+/// A node in a process of its own, so that it can be killed: this test program once more, told by a variable to be the other side.
 struct Program(std::process::Child, SocketAddr);
 
-/// What tells the program that it is one; its port follows in its output.
+const OTHER_SIDE: &str = "PASTURE_TEST_OTHER_SIDE";
+/// Its port follows in its output.
 const SERVES: &str = "serves at port ";
 
 impl Program {
-    fn start() -> Self {
+    fn start(test: &str) -> Self {
         use std::io::BufRead as _;
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["--ignored", "--exact", "serves_until_it_is_killed", "--nocapture"]);
+        command.args(["--exact", test, "--nocapture"]).env(OTHER_SIDE, "1");
         let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
-        let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let port = lines.into_iter().find_map(|line| line.split(SERVES).nth(1)?.trim().parse().ok()).expect("it says its port");
+        let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let port = lines.find_map(|line| line.split(SERVES).nth(1)?.trim().parse().ok()).unwrap();
         Self(child, SocketAddr::new(LOOPBACK.ip(), port))
+    }
+
+    /// What it does until it is killed; comes back at once where this is the test itself.
+    async fn is_this() {
+        use std::io::Write as _;
+        #[allow(clippy::disallowed_methods, reason = "which side this is is said from outside")]
+        if std::env::var_os(OTHER_SIDE).is_some() {
+            let world = World::new().await;
+            let node = world.endpoint(7, vec![]).await;
+            serve(node.arrivals(Service::Node));
+            let mut said = std::io::stdout();
+            writeln!(said, "{SERVES}{}", node.port().unwrap()).unwrap();
+            std::future::pending().await
+        }
     }
 }
 
@@ -188,30 +203,22 @@ impl Drop for Program {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the other side of the next test, which starts it"]
-async fn serves_until_it_is_killed() {
-    let world = World::new().await;
-    let node = world.endpoint(7, vec![]).await;
-    serve(node.arrivals(Service::Node));
-    println!("{SERVES}{}", node.port().unwrap());
-    std::future::pending().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_killed_and_is_back_is_not_waited_for_until_its_first_connection_ends() {
+    const NAME: &str = "a_node_that_was_killed_and_is_back_is_not_waited_for_until_its_first_connection_ends";
+    Program::is_this().await;
     let world = World::new().await;
     let (caller, node) = (world.endpoint(8, vec![]).await, key(7).node_id());
     let http = world.door(&caller);
     let url = format!("{}/who", Service::Node.url(&node));
-    let first = Program::start();
+    let first = Program::start(NAME);
     caller.learn(&node, &Place { direct: vec![first.1], relays: vec![] });
     assert_eq!(http.get(&url).send().await.unwrap().text().await.unwrap(), caller.node().to_string());
     drop(first);
-    let second = Program::start();
+    let second = Program::start(NAME);
     caller.learn(&node, &Place { direct: vec![second.1], relays: vec![] });
     // The silence that ends the first one is shorter than that.
     let again = async { while !matches!(tokio::time::timeout(Duration::from_secs(2), http.get(&url).send()).await, Ok(Ok(_))) {} };
-    tokio::time::timeout(Duration::from_secs(24), again).await.expect("the first connection was waited for");
+    tokio::time::timeout(Duration::from_secs(24), again).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use pasture_rt::{Shutdown, ShutdownToken, TaskKind};
 use pasture_store::keys;
 use pasture_types::genesis::Genesis;
 use pasture_types::{SigningKey, ZoneId, codec};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use tokio::sync::watch;
 
@@ -21,8 +21,9 @@ use tokio::sync::watch;
 pub(crate) const MAX_RELAYS: usize = 2;
 /// The key of a node's endpoint, beside its other keys.
 const GATEWAY_KEY: &str = "gateway.key";
-/// An address of a documentation network (RFC 5737): asking for the way to it sends nothing, and tells the address that this machine goes out by.
-const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
+/// Addresses of documentation networks (RFC 5737, RFC 3849): asking for the way to one sends nothing, and tells the address that this machine goes out by.
+const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
+const ANYWHERE_V6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 9);
 
 /// How a node is reached peer to peer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -132,15 +133,19 @@ impl Public {
 /// How others name a machine that listens at an address.
 #[must_use]
 pub fn host_of(address: SocketAddr) -> String {
-    let ip = address.ip();
-    if !ip.is_unspecified() {
-        return SocketAddr::new(ip, 0).to_string().trim_end_matches(":0").to_owned();
+    let named = |ip: IpAddr| SocketAddr::new(ip, 0).to_string().trim_end_matches(":0").to_owned();
+    if !address.ip().is_unspecified() {
+        return named(address.ip());
     }
-    let out = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        socket.connect(ANYWHERE)?;
-        socket.local_addr()
-    });
-    out.map_or_else(|_| Ipv4Addr::LOCALHOST.to_string(), |address| address.ip().to_string())
+    let goes_out_by = |anywhere: SocketAddr| {
+        let any: IpAddr = if anywhere.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect(anywhere).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    // Of IPv4 where it has both: who has one only has that more often.
+    let own = if address.is_ipv4() { goes_out_by(ANYWHERE) } else { goes_out_by(ANYWHERE).or_else(|| goes_out_by(ANYWHERE_V6)) };
+    named(own.unwrap_or(Ipv4Addr::LOCALHOST.into()))
 }
 
 /// A secret for a door.

@@ -108,6 +108,8 @@ mod terminal;
 #[cfg(test)]
 mod terms;
 #[cfg(test)]
+mod v6;
+#[cfg(test)]
 mod validators;
 #[cfg(test)]
 mod volumes;

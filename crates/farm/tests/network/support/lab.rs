@@ -23,7 +23,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::{DirBuilder, File};
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,8 @@ const FOLDERS: &str = "/var/lib/pasture/lab";
 const IMAGE: &str = "pasture/busybox:1";
 /// The internet's own end: the gateway of those on it, which leads nowhere.
 const NOWHERE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The same of IPv6, where somebody has that.
+const NOWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
 /// Keeps a namespace until its standard input ends, then ends whatever runs in it; the argument is the pid file of the engine there.
 ///
@@ -123,11 +125,17 @@ impl Space {
     }
 
     /// Lays a cable from one of its bridges to another namespace.
-    fn plug(&self, bridge: &str, port: &str, other: &Self, end: &str, address: &str, gateway: Ipv4Addr) {
+    fn plug(&self, bridge: &str, port: &str, other: &Self, end: &str, address: &str, gateway: impl std::fmt::Display) {
         let pid = other.keeper.id();
         self.sh(&format!("ip link add {port} type veth peer name {end} netns {pid}\nip link set {port} master {bridge} up"));
-        other.sh(&format!("ip address add {address} dev {end}\nip link set {end} up\nip route add default via {gateway}"));
+        let six = if address.contains(':') { with_v6(end) } else { String::new() };
+        other.sh(&format!("{six}ip address add {address} dev {end}\nip link set {end} up\nip route add default via {gateway}"));
     }
+}
+
+/// A line that lets a device have IPv6, which none has in a lab unless it is wanted.
+fn with_v6(device: &str) -> String {
+    format!("echo 0 >/proc/sys/net/ipv6/conf/{device}/disable_ipv6\n")
 }
 
 /// A lab's folder, which says by its lock that the lab is in use.
@@ -211,6 +219,57 @@ impl Lab {
         let space = Space::new(&folder.join("docker.pid"));
         let (_, address, port) = self.join(&space, "eth0");
         Host { space, address, port, folder, switch: Arc::clone(&self.internet), lan: None, ground: Arc::clone(&self.ground) }
+    }
+
+    /// A machine that has IPv6 and nothing else, with an address that everybody who has it reaches.
+    pub(crate) fn public_v6(&self, name: &str) -> (Host, Ipv6Addr) {
+        let folder = self.ground.folder.join(name);
+        let space = Space::new(&folder.join("docker.pid"));
+        let (_, port, address) = self.next_v6();
+        self.internet.plug("internet", &port, &space, "eth0", &format!("{address}/64 nodad"), NOWHERE_V6);
+        let (switch, ground) = (Arc::clone(&self.internet), Arc::clone(&self.ground));
+        (Host { space, address: Ipv4Addr::UNSPECIFIED, port, folder, switch, lan: None, ground }, address)
+    }
+
+    /// The same behind a router that lets in only what answers, as those at home do; no address is changed on the way.
+    pub(crate) fn behind_firewall_v6(&self, name: &str) -> (Host, Ipv6Addr) {
+        let router = Space::new(&self.ground.folder.join("no-engine"));
+        let (n, port, outside) = self.next_v6();
+        self.internet.plug("internet", &port, &router, "wan", &format!("{outside}/64 nodad"), NOWHERE_V6);
+        let net = |end: u16| Ipv6Addr::new(0x2001, 0xdb8, 0, n, 0, 0, 0, end);
+        self.internet.sh(&format!("ip -6 route add {}/64 via {outside}", net(0)));
+        router.sh(&format!(
+            "ip link add lan type bridge\n{}ip address add {}/64 dev lan nodad\nip link set lan up\nip6tables-restore <<END\n\
+             *filter\n:INPUT ACCEPT\n:FORWARD DROP\n\
+             -A FORWARD -i wan -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\n-A FORWARD -i lan -j ACCEPT\nCOMMIT\nEND\n\
+             echo 1 >/proc/sys/net/ipv6/conf/all/forwarding",
+            with_v6("lan"),
+            net(1)
+        ));
+        let folder = self.ground.folder.join(name);
+        let space = Space::new(&folder.join("docker.pid"));
+        router.plug("lan", "to2", &space, "eth0", &format!("{}/64 nodad", net(2)), net(1));
+        let lan = Arc::new(Lan {
+            router: Arc::clone(&router),
+            number: 0,
+            outside: Ipv4Addr::UNSPECIFIED,
+            _internet: Arc::clone(&self.internet),
+            next: AtomicU8::new(3),
+        });
+        let ground = Arc::clone(&self.ground);
+        (Host { space, address: Ipv4Addr::UNSPECIFIED, port: "to2".into(), folder, switch: router, lan: Some(lan), ground }, net(2))
+    }
+
+    /// The next number on the internet, its port there, and its address of IPv6.
+    fn next_v6(&self) -> (u16, String, Ipv6Addr) {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        assert!(n < 252, "the lab's internet is full");
+        self.internet.sh(&format!(
+            "{}ip -6 address show dev internet | grep -q {NOWHERE_V6} || ip address add {NOWHERE_V6}/64 dev internet nodad\n\
+             echo 1 >/proc/sys/net/ipv6/conf/all/forwarding",
+            with_v6("internet")
+        ));
+        (u16::from(n), format!("to{n}"), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n.into()))
     }
 
     /// A machine in a LAN of its own, behind a router.
