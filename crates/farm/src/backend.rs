@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::oneshot;
 
 pub(crate) use pasture_node::About as BackupAbout;
-pub(crate) use pasture_node::control::{Answer, LeaveTerms, Load, MachineStatus, Request, Talk, Used, WaitsFor, is_running};
+pub(crate) use pasture_node::control::{Answer, Checked, LeaveTerms, Load, MachineStatus, Request, Talk, Used, WaitsFor, is_running};
 pub(crate) use pasture_node::host_of;
 pub(crate) use pasture_node::{AcmeOptions, CertificateOptions, IngressOptions, TlsOptions, learn, with_learned};
 pub(crate) use pasture_node::{

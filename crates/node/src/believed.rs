@@ -8,6 +8,7 @@
 use crate::NodeError;
 use crate::checker::{CheckError, Checker, Trust};
 use crate::checkpoint::{replace_checkpoint, trusted_in_file};
+use crate::control::Checked;
 use crate::evidence::{audit_evidence, audit_key};
 use crate::proven::RecordKind;
 use pasture_api::{ApiClient, AuditDetail};
@@ -36,6 +37,8 @@ struct Inner {
     path: PathBuf,
     /// The newest block that was seen.
     newest: AtomicU64,
+    /// Answers that could not be true.
+    disbelieved: AtomicU64,
     /// That it is older than deposits are held was said.
     warned: AtomicBool,
 }
@@ -49,7 +52,27 @@ impl Believed {
             _ => given,
         };
         let newest = AtomicU64::new(now.since());
-        Self(Arc::new(Inner { point: Mutex::new((now.clone(), now)), path, newest, warned: AtomicBool::new(false) }))
+        Self(Arc::new(Inner {
+            point: Mutex::new((now.clone(), now)),
+            path,
+            newest,
+            disbelieved: AtomicU64::new(0),
+            warned: AtomicBool::new(false),
+        }))
+    }
+
+    /// Notes an answer that could not be true.
+    pub(crate) fn disbelieved(&self) {
+        self.0.disbelieved.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What became of the answers so far.
+    pub(crate) fn checked(&self) -> Checked {
+        Checked {
+            validators: self.held().0.validators().len() as u64,
+            block: self.0.newest.load(Ordering::Relaxed),
+            disbelieved: self.0.disbelieved.load(Ordering::Relaxed),
+        }
     }
 
     /// The network that it is about.

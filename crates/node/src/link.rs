@@ -104,6 +104,7 @@ impl ApiLink {
     /// Who lied is not asked again soon, where there are others.
     fn doubt(&self, error: CheckError) -> NetworkError {
         if error.is_lie() {
+            self.believed.iter().for_each(Believed::disbelieved);
             let gate = self.gates.as_ref().and_then(|gates| gates.endpoint.disbelieve());
             tracing::warn!(%error, url = self.api.base(), gate = gate.map(tracing::field::display), "the gateway is not believed");
         }

@@ -125,7 +125,7 @@ pub struct UpReady {
     /// Jobs give way to the owner's own programs.
     pub gives_way: bool,
     /// How many validators it asks to have signed what it does work for; `None`: it believes its gateway.
-    pub validators: Option<usize>,
+    pub validators: Option<u64>,
 }
 
 /// When a machine takes jobs, and which.
@@ -201,7 +201,7 @@ pub async fn leave(
     let way = Way::open(&options).await?;
     let client = way.client.clone();
     let data = options.data.clone();
-    let (provider, _) = start(options, None, runtime, &way).await?;
+    let (provider, ..) = start(options, None, runtime, &way).await?;
     let machine = provider.handle();
     match shutdown.guard(depart(&machine, &client, terms, &tell)).await {
         Some(Ok(left)) => Ok(Some(remove(provider, &data, left).await)),
@@ -238,11 +238,11 @@ pub async fn up_with(
     };
     gpus::attachable(gpus.as_ref(), &capabilities)?;
     let devices = gpus.as_ref().map_or_else(Vec::new, |g| g.devices().to_vec());
-    let validators = options.trusted.as_ref().map(|trusted| trusted.validators().len());
-    let (running, (resources, rates)) = start(options, gpus, runtime, &way).await?;
+    let (running, (resources, rates), believed) = start(options, gpus, runtime, &way).await?;
+    let validators = believed.as_ref().map(|believed| believed.checked().validators);
     let machine = running.handle();
     let closing = Shutdown::new();
-    let mut control = control::start(machine.clone(), client.base(), &data, may_leave, closing.token())?;
+    let mut control = control::start(machine.clone(), client.base(), &data, believed, may_leave, closing.token())?;
     // For the screen alone: a network that goes away in this moment ends nothing.
     let deposit = client.account(&machine.account()).await.ok().and_then(|view| view.standing).map(|standing| *standing);
     let paused = machine.status().paused;
@@ -331,13 +331,13 @@ impl Way {
     }
 }
 
-/// Starts the provider: what it offers, and at which prices.
+/// Starts the provider: what it offers, at which prices, and by whom its gateway is checked.
 async fn start(
     options: UpOptions,
     gpus: Option<Gpus>,
     runtime: Arc<dyn Runtime>,
     way: &Way,
-) -> Result<(Provider, (Resources, Rates)), NodeError> {
+) -> Result<(Provider, (Resources, Rates), Option<Believed>), NodeError> {
     let (clock, client) = (Arc::new(SystemClock), &way.client);
     // Opens the account with test credits where there are any; elsewhere, or where none are wanted, it begins without.
     if let (MissingDeposit::Post, Mandate::Key(key)) = (options.missing_deposit, &options.mandate) {
@@ -370,8 +370,8 @@ async fn start(
     let also = options.announce_to.iter().map(|url| ApiClient::by(url, way.door())).collect::<Result<Vec<_>, _>>()?;
     let believed = options.trusted.map(|trusted| Believed::load(options.data.join(TRUSTED), trusted));
     let gates = way.endpoint.clone().zip(way.door()).map(|(endpoint, door)| Gates::new(endpoint, door.to_owned()));
-    let running = Provider::start(provider, Arc::new(ApiLink::new(client.clone(), also, gates, believed)), runtime, clock).await?;
-    Ok((running, offered))
+    let running = Provider::start(provider, Arc::new(ApiLink::new(client.clone(), also, gates, believed.clone())), runtime, clock).await?;
+    Ok((running, offered, believed))
 }
 
 /// What is offered of this machine unless its owner says otherwise: half of CPU and memory, and at most 20 GiB of disk.

@@ -5,10 +5,9 @@
 //! deposit is. Jobs that did not agree to an early end are only ended after a yes.
 
 use crate::args::{DownArgs, DrainArgs, EndingArgs, PauseArgs};
-use crate::backend::Trust as _;
 use crate::backend::{
-    self, Answer, LeaveTerms, Left, Load, MachineStatus, Mandate, MissingDeposit, OfferLimits, OfferState, Paused, Priority, Request,
-    UpOptions, Used, VolumeOptions, WaitsFor,
+    self, Answer, Checked, LeaveTerms, Left, Load, MachineStatus, Mandate, MissingDeposit, OfferLimits, OfferState, Paused, Priority,
+    Request, Trust as _, UpOptions, Used, VolumeOptions, WaitsFor,
 };
 use crate::enrolled::Enrolled;
 use crate::exit::{Exit, Failure, Outcome};
@@ -356,12 +355,20 @@ pub(crate) fn row(machine: &MachineStatus) -> String {
         all => format!("; {} of {} in jobs", number(&machine.held), count(all, "GPU")),
     };
     format!(
-        "{} {takes}, {} running{gpus}; {} of {} of images kept",
+        "{} {takes}, {} running{gpus}; {} of {} of images kept; {}",
         node.short(),
         count(machine.jobs.len() as u64, "job"),
         display_bytes(images.bytes),
-        display_bytes(images.limit_bytes)
+        display_bytes(images.limit_bytes),
+        checks(machine.checked)
     )
+}
+
+/// By whom a machine's gateway is checked.
+fn checks(checked: Option<Checked>) -> String {
+    let Some(c) = checked else { return "believes its gateway".into() };
+    let lies = if c.disbelieved == 0 { String::new() } else { format!(", {} not believed", count(c.disbelieved, "answer")) };
+    format!("checked against {}, last at block {}{lies}", count(c.validators, "validator"), c.block)
 }
 
 /// The row of `farm status` about what a machine is doing.
@@ -385,6 +392,14 @@ pub(crate) fn load(load: &Load) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_says_whom_it_believes() {
+        let checked = |disbelieved| Some(Checked { validators: 4, block: 812, disbelieved });
+        assert_eq!(checks(checked(0)), "checked against 4 validators, last at block 812");
+        assert_eq!(checks(checked(1)), "checked against 4 validators, last at block 812, 1 answer not believed");
+        assert_eq!(checks(None), "believes its gateway");
+    }
 
     #[test]
     fn of_a_gpu_all_is_shown_that_it_tells_and_nothing_else() {

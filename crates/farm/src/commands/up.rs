@@ -4,8 +4,7 @@
 //! elsewhere (`enrolled.rs`). Jobs go on when this ends and are taken up again at the next start.
 
 use crate::args::UpArgs;
-use crate::backend::Trust as _;
-use crate::backend::{self, Mandate, MissingDeposit, Priority, UpOptions, UpReady};
+use crate::backend::{self, Mandate, MissingDeposit, Priority, Trust as _, UpOptions, UpReady};
 use crate::commands::dev::{offered, volumes};
 use crate::commands::limits::limits;
 use crate::commands::plan;
@@ -224,7 +223,7 @@ fn show(app: &App, ready: &UpReady, earns_for: Option<AccountId>, stop_jobs: boo
         app.out.note(&format!("  deposit  {}", deposit::line(d)));
     }
     app.out.note(&match ready.validators {
-        Some(count) => format!("  checks   what its gateway says of jobs and accounts, against {}", counted(count as u64, "validator")),
+        Some(count) => format!("  checks   what its gateway says of jobs and accounts, against {}", counted(count, "validator")),
         None => "  checks   nothing that its gateway says: join by a ticket, or make a context with --trust FILE".into(),
     });
     for limit in &ready.unheld {

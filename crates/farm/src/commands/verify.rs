@@ -5,8 +5,7 @@
 //! asking anybody.
 
 use crate::args::{VerifyArgs, VerifyCommand};
-use crate::backend::Trust as _;
-use crate::backend::{self, AuditEvidence, Heard};
+use crate::backend::{self, AuditEvidence, Heard, Trust as _};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::patience::Calls;
 use crate::render::Table;

@@ -126,6 +126,11 @@ fn a_machine_does_nothing_on_a_gateways_word_alone() {
     liar.repents();
     let done = waiting.finish(crate::support::PATIENCE * 2).exits(0);
     assert!(done.stdout.contains("begun at last"), "{}", done.all());
+    let shown = machine.owner.farm(&["provider", "status", "--json"]).exits(0).json();
+    let checked = &shown[0]["checked"];
+    assert_eq!(checked["validators"], 1, "{shown}");
+    assert!(checked["block"].as_u64() > Some(0) && checked["disbelieved"].as_u64() > Some(0), "{checked}");
+    let _ = machine.owner.farm(&["provider", "status"]).exits(0).says(&["checked against 1 validator", "not believed"]);
     // It follows its own leases and no replica.
     let held = machine.process.resident_bytes();
     assert!(held < MEMORY, "its program holds {} MiB", held >> 20);

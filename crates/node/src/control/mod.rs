@@ -134,11 +134,25 @@ pub struct MachineStatus {
     pub unfinished: usize,
     /// The images that it pulled and built.
     pub images: ImagesSummary,
+    /// By whom its gateway's answers are checked; `None`: it believes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<Checked>,
     /// Whether it can leave: the machine of a local network ends with that.
     pub may_leave: bool,
     /// What the whole machine is doing, where that was asked: a look takes a quarter of a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
+}
+
+/// What became of the answers that a machine was given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Checked {
+    /// How many validators it trusts.
+    pub validators: u64,
+    /// The newest block that they were seen to have signed.
+    pub block: u64,
+    /// How many answers could not be true, since its program began.
+    pub disbelieved: u64,
 }
 
 /// A job on a machine.

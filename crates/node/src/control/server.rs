@@ -4,6 +4,7 @@
 
 use super::{Answer, JobHere, LeaveTerms, MAX_LINE, MachineStatus, Request, WaitsFor, reachable, socket_of};
 use crate::NodeError;
+use crate::believed::Believed;
 use pasture_api::data::Phase;
 use pasture_provider::ProviderHandle;
 use pasture_rt::{ShutdownToken, TaskKind};
@@ -66,6 +67,7 @@ struct Door {
     machine: ProviderHandle,
     api_url: String,
     data: PathBuf,
+    believed: Option<Believed>,
     may_leave: bool,
     orders: mpsc::Sender<LeaveOrder>,
 }
@@ -75,6 +77,7 @@ pub(crate) fn start(
     machine: ProviderHandle,
     api_url: &str,
     data: &Path,
+    believed: Option<Believed>,
     may_leave: bool,
     stop: ShutdownToken,
 ) -> Result<Control, NodeError> {
@@ -91,7 +94,7 @@ pub(crate) fn start(
     let listener = UnixListener::bind(&short).map_err(io("listen at"))?;
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(io("protect"))?;
     let (orders, received) = mpsc::channel(1);
-    let door = Arc::new(Door { machine, api_url: api_url.into(), data: data.into(), may_leave, orders });
+    let door = Arc::new(Door { machine, api_url: api_url.into(), data: data.into(), believed, may_leave, orders });
     pasture_rt::spawn(TaskKind::Server, serve(listener, door, stop));
     Ok(Control { socket, orders: received })
 }
@@ -212,6 +215,7 @@ impl Door {
             jobs: s.leases.iter().filter(here).map(job).collect(),
             unfinished: s.unfinished,
             images: s.images,
+            checked: self.believed.as_ref().map(Believed::checked),
             may_leave: self.may_leave,
             load: None,
         }
