@@ -109,8 +109,11 @@ fn a_machine_does_nothing_on_a_gateways_word_alone() {
         (lease, user.settled().1)
     };
     assert!(lease.max_duration.0 <= 600_000 && !settlement.to_provider.is_zero(), "{lease:?} {settlement:?}");
+    begins_nothing_unproven(&net, &liar, &machine);
+}
 
-    // Proofs that do not hold: no job is begun, and the machine says why; when the gateway says the truth again, it is.
+/// Proofs that do not hold: no job is begun, and the machine says why; when the gateway says the truth again, it is.
+fn begins_nothing_unproven(net: &Net, liar: &Liar, machine: &Doubter<'_>) {
     liar.says(|path, said| {
         let Some(proof) = said["proof"].as_str().filter(|_| path.contains("/state/")) else { return false };
         let (at, digit) = (proof.len() / 2, if proof.as_bytes()[proof.len() / 2] == b'0' { "1" } else { "0" });
