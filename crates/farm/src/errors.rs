@@ -167,6 +167,7 @@ pages!(
     "not-the-watcher",
     "opened-before",
     "other-fleet",
+    "other-host",
     "other-key",
     "other-network",
     "other-size",

@@ -12,6 +12,7 @@ use crate::book::{AddressBook, Reach};
 use crate::config::GatewayOptions;
 use crate::error::GatewayError;
 use crate::forward;
+use crate::hosts;
 use crate::ingress;
 use crate::listener::{BoundedListener, Slots};
 use crate::metrics::Metrics;
@@ -172,9 +173,11 @@ impl Gateway {
 async fn serve(listener: BoundedListener, app: Arc<App>, cut: Shutdown) {
     let (stop, deadline) = (app.stop.clone(), app.options.shutdown_deadline);
     let arrivals = app.options.peers.as_ref().map(|peers| peers.endpoint.arrivals(Service::Api));
+    let is_local = app.options.listen.ip().is_loopback();
     let router: Router = routes::router(app);
+    let by_address = if is_local { router.clone().layer(axum::middleware::from_fn(hosts::own)) } else { router.clone() };
     let (asked, asked_too) = (stop.clone(), stop.clone());
-    let server = axum::serve(listener, router.clone()).with_graceful_shutdown(async move { asked.requested().await });
+    let server = axum::serve(listener, by_address).with_graceful_shutdown(async move { asked.requested().await });
     // The endpoint has limits of its own, and whoever opened it closes it.
     let peers = async {
         if let Some(arrivals) = arrivals {

@@ -4,7 +4,7 @@ use crate::world::{World, loopback, newcomer, soon};
 use futures::StreamExt as _;
 use pasture_api::ApiError;
 use pasture_api::client::EventFilter;
-use pasture_gateway::{Backend, Gateway, GatewayError};
+use pasture_gateway::{Backend, Gateway, GatewayError, GatewayOptions};
 use pasture_rt::{ManualClock, Shutdown};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -127,4 +127,36 @@ async fn connections_beyond_the_limit_wait_for_a_slot() {
     answer.clear();
     soon(second.read_to_string(&mut answer)).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_name_that_somebody_else_may_own_is_not_answered_on_a_machine_of_ones_own() {
+    async fn asked(w: &World, request: &str) -> String {
+        let mut stream = TcpStream::connect(w.gateway.local_addr()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        soon(stream.read_to_string(&mut answer)).await.unwrap();
+        answer
+    }
+    let w = World::new().await;
+    let by = |host: &str| format!("GET /v1/status HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    for own in ["localhost:8730", "127.0.0.1", "[::1]:1", "gateway"] {
+        assert!(asked(&w, &by(own)).await.starts_with("HTTP/1.1 200"), "{own}");
+    }
+    for other in ["evil.example.org", "evil.example.org:8730", "localhost.evil.example.org"] {
+        let answer = asked(&w, &by(other)).await;
+        assert!(answer.starts_with("HTTP/1.1 421") && answer.contains("other-host"), "{answer}");
+        assert!(!answer.contains("genesis"), "{answer}");
+    }
+    // The target may name a host as well, and it counts before the header.
+    let whole = "GET http://evil.example.org/v1/status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    assert!(asked(&w, whole).await.starts_with("HTTP/1.1 421"));
+    // One for everybody asks for no name.
+    let w = World::with(GatewayOptions { listen: ([0, 0, 0, 0], 0).into(), ..loopback() }).await;
+    let at = std::net::SocketAddr::from(([127, 0, 0, 1], w.gateway.local_addr().port()));
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(by("api.example.org").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
