@@ -97,8 +97,8 @@ impl Believed {
     }
 
     /// An audit as it is proven; when it ends at the latest is the gateway's word, since that moves while the network stands still.
-    pub(crate) async fn audit(&self, api: &ApiClient, said: AuditDetail) -> Result<Option<AuditDetail>, CheckError> {
-        let (shown, _) = self.checker(api).record(&audit_key(said.number)).await?;
+    pub(crate) async fn audit(&self, api: &ApiClient, number: u64, said: AuditDetail) -> Result<Option<AuditDetail>, CheckError> {
+        let (shown, _) = self.checker(api).record(&audit_key(number)).await?;
         let Some(record) = shown.value else { return Ok(None) };
         let proven = audit_evidence(&record, &self.zone()).ok_or_else(|| CheckError::Form("an audit's record".into()))?.audit;
         Ok(Some(AuditDetail { until: said.until, ..proven }))

@@ -95,9 +95,12 @@ impl ApiLink {
     where
         V: Serialize + DeserializeOwned + Send + Sync,
     {
-        match &self.believed {
-            Some(believed) => believed.record(&self.api, kind, id, said).await.map_err(|error| self.doubt(error)),
-            None => Ok(said),
+        let Some(believed) = &self.believed else { return Ok(said) };
+        let unsaid = said.is_none();
+        match believed.record(&self.api, kind, id, said).await {
+            // It came to be between the two questions, and what no proof determines of it is missing.
+            Err(CheckError::Form(_)) if unsaid => Err(NetworkError::Unavailable("the gateway is behind the ledger".into())),
+            shown => shown.map_err(|error| self.doubt(error)),
         }
     }
 
@@ -182,7 +185,7 @@ impl Network for ApiLink {
     }
     async fn audit(&self, number: u64) -> Result<Option<AuditDetail>, NetworkError> {
         match (found(self.api.audit(number).await)?, &self.believed) {
-            (Some(said), Some(believed)) => believed.audit(&self.api, said).await.map_err(|error| self.doubt(error)),
+            (Some(said), Some(believed)) => believed.audit(&self.api, number, said).await.map_err(|error| self.doubt(error)),
             (said, _) => Ok(said),
         }
     }

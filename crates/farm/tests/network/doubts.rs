@@ -18,13 +18,13 @@ struct Doubter<'a> {
 }
 
 impl<'a> Doubter<'a> {
-    fn start(net: &'a Net, gateway: &str) -> Self {
+    fn start(net: &'a Net, gateway: &str, more: &[&str]) -> Self {
         let owner = User::at_home();
         let founding = net.data().join("zone/genesis");
         let _ = owner.farm(&["context", "create", "far", "--api-url", gateway, "--trust", founding.to_str().unwrap()]).exits(0);
         let (engine, data) = (net.engine.socket.display().to_string(), owner.home().join("machine").display().to_string());
         let offer = ["--cpu", "0.5", "--memory", "128Mi", "--disk", "1Gi"];
-        let process = owner.start(&[&["up", "--yes", "--engine", &engine, "--data", &data], &offer[..]].concat());
+        let process = owner.start(&[&["up", "--yes", "--engine", &engine, "--data", &data], &offer[..], more].concat());
         let mut this = Self { net, owner, process, node: String::new() };
         until("the machine is offered", || {
             assert!(this.process.ended().is_none(), "it ended: {}", this.says());
@@ -54,7 +54,7 @@ impl Drop for Doubter<'_> {
 fn a_machine_does_nothing_on_a_gateways_word_alone() {
     let net = Net::start(Options { args: vec!["--no-provider".into()], kept: true, ..Options::default() });
     let liar = Liar::before(net.url());
-    let machine = Doubter::start(&net, &liar.url);
+    let machine = Doubter::start(&net, &liar.url, &[]);
     assert!(machine.says().contains("against 1 validator"), "{}", machine.says());
 
     // An honest job through it: proofs hold, it runs, it is paid.
@@ -137,4 +137,18 @@ fn begins_nothing_unproven(net: &Net, liar: &Liar, machine: &Doubter<'_>) {
     // It follows its own leases and no replica.
     let held = machine.process.resident_bytes();
     assert!(held < MEMORY, "its program holds {} MiB", held >> 20);
+}
+
+#[test]
+fn a_machine_that_believes_no_gateway_answers_capacity_checks_in_time() {
+    let net = Net::start(Options { args: ["--no-provider", "--audits"].map(str::to_owned).to_vec(), kept: true, ..Options::default() });
+    // A tenth of its speed: other programs work here.
+    let machine = Doubter::start(&net, net.url(), &["--declare-speed", "10"]);
+    let node = machine.node.parse().unwrap();
+    let audits = eventually("it passes a capacity check", 2 * crate::support::PATIENCE, || {
+        net.api(async |api| api.node(&node).await).standing?.audits.filter(|audits| audits.passes > 0)
+    });
+    assert_eq!((audits.proven_ppm, audits.failing_from), (1_000_000, None), "{audits:?}");
+    let shown = machine.owner.farm(&["provider", "status", "--json"]).exits(0).json();
+    assert_eq!(shown[0]["checked"]["disbelieved"], 0, "{shown}");
 }
