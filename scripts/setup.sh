@@ -56,6 +56,20 @@ install_pebble() {
         say "setup: without pebble (https://github.com/letsencrypt/pebble) in PATH one test of crates/gateway fails"
 }
 
+# What the tests of crates/blobs alone need: a registry. Only its program is taken, because the package would have it serve at once.
+install_registry() {
+    command -v docker-registry >/dev/null && return
+    local folder found=
+    folder=$(mktemp -d)
+    if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then
+        # A machine with no package lists yet fails the first time.
+        (cd "$folder" && chmod 755 . && { apt-get download -qq docker-registry || { as_root apt-get update -qq && apt-get download -qq docker-registry; }; } &&
+            dpkg -x docker-registry_*.deb . && as_root install -m 755 usr/bin/docker-registry /usr/local/bin/docker-registry) >&2 && found=yes
+    fi
+    rm -rf "$folder"
+    [ -n "$found" ] || say "setup: without docker-registry (https://github.com/distribution/distribution) in PATH tests of crates/blobs fail"
+}
+
 install_rust() {
     command -v cargo >/dev/null && return 0
     if [ -x "$HOME/.cargo/bin/cargo" ]; then
@@ -68,6 +82,7 @@ install_rust() {
 
 install_packages
 install_pebble
+install_registry
 install_rust
 PATH=$PATH:$HOME/.cargo/bin
 cd "$root"

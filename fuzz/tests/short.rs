@@ -93,7 +93,7 @@ macro_rules! short {
     };
 }
 
-short!(amounts auth burst capacity channel compose envelope explain export formats handover herd ledger proof records spec state streams ticket);
+short!(amounts auth burst capacity channel compose envelope explain export formats handover herd image ledger proof records spec state streams ticket);
 
 #[test]
 fn no_target_is_left_out() {

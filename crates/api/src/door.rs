@@ -24,7 +24,7 @@ pub fn http(door: Option<&str>) -> Result<ClientBuilder, reqwest::Error> {
 }
 
 /// The same client for `https://`, which believes those whom this system believes.
-pub(crate) fn trusting(builder: ClientBuilder) -> ClientBuilder {
+pub fn trusting(builder: ClientBuilder) -> ClientBuilder {
     match config().with_platform_verifier() {
         Ok(config) => builder.tls_backend_preconfigured(config.with_no_client_auth()),
         // A system without certificates believes nobody.

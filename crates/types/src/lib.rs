@@ -14,6 +14,7 @@ pub mod channel;
 pub mod codec;
 pub mod credential;
 pub mod describe;
+pub mod digest;
 pub mod eip712;
 pub mod event;
 pub mod fleet;
@@ -43,6 +44,7 @@ pub mod validator;
 pub mod votes;
 
 pub use amount::{Amount, AssetId};
+pub use digest::ContentDigest;
 pub use ids::{AccountId, BlobHash, ChannelId, CredentialId, GrantId, LeaseId, NodeId, OfferId, OrderId, ProposalId, TxId, ZoneId};
 pub use keys::{PublicKey, SigningKey};
 pub use resources::{GpuLine, Resources, ServiceLine};

@@ -27,6 +27,7 @@ targets! {
     formats: "Manifests, geneses, events and what peers answer.";
     handover: "Changes of validators, and checkpoints.";
     herd: "What shepherds and workers write.";
+    image: "Names of images, manifests, and what registries want.";
     ledger: "Transactions one after another by holders of real keys.";
     proof: "State proofs, certificates and validator sets.";
     records: "Files of a data directory.";
