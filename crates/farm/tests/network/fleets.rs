@@ -96,9 +96,9 @@ fn machines_of_a_fleet_earn_for_an_account_whose_key_they_never_see() {
     late.start();
     let _ = late.process.take().unwrap().finish(PATIENCE).exits(125).says(&["not part of account", "farm provider enroll"]);
 
-    // A job on one of them pays the account.
+    // A job on one of them pays the account. It lasts three periods: a busy machine may miss the proof of one.
     let user = net.stranger();
-    let folder = Folder::script("milk", "echo from the barn");
+    let folder = Folder::script("milk", "echo from the barn; sleep 11");
     let done = user.run(&folder, &[]).exits(0);
     assert!(done.stdout.contains("from the barn"), "{}", done.all());
     let (lease, settlement) = user.settled();
