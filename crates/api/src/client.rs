@@ -733,7 +733,9 @@ impl LeaseClient {
         let (first, hash) = opening.to_wire().map_err(wrong)?;
         let body = futures::stream::once(async move { first }).chain(said.map(|frame| frame.encoded()));
         let body = reqwest::Body::wrap_stream(body.map(Ok::<_, std::convert::Infallible>));
-        let answer = self.api.answer(self.request(reqwest::Method::POST, &format!("channel?hash={hash}")).body(body)).await?;
+        // Its answer may end before its body: then the server hangs up, and a request that took the connection next would break off with it.
+        let request = self.request(reqwest::Method::POST, &format!("channel?hash={hash}")).header("connection", "close").body(body);
+        let answer = self.api.answer(request).await?;
         let state = Some((Box::pin(answer.bytes_stream()), channel::Decoder::default(), self.api.base.clone()));
         // The state is gone after an error: a channel that broke has nothing more to say.
         Ok(Box::pin(futures::stream::unfold(state, |state| async move {

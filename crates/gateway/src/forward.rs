@@ -82,6 +82,10 @@ async fn pass_on(app: &App, node: &NodeId, address: &Url, url: Url, request: Req
     if !body.is_end_stream() {
         call = call.body(reqwest::Body::wrap_stream(body.into_data_stream()));
     }
+    if parts.uri.path().ends_with("/data/channel") {
+        // The answer may end first; then the node hangs up, and nobody's next request shall be on that connection.
+        call = call.header(header::CONNECTION, "close");
+    }
     let answer = call.send().await.map_err(|e| failed(app, node, address, &e))?;
 
     let status = answer.status();

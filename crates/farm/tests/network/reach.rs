@@ -314,11 +314,11 @@ fn ports_of_a_job_without_a_network_are_reached_and_no_others() {
     until("the other one answers", || say(echo, b"there").is_ok_and(|answer| answer == b"there"));
     // Many at once. One after the other they are let in: the listener in the job, busybox's `nc`, has room for two that wait, and loses
     // one in thirty beyond that also where nobody is between.
-    let open = (0..24).map(|_| {
+    let open = (0..24).map(|n| {
         let mut stream = TcpStream::connect(("127.0.0.1", echo)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(b"a").unwrap();
-        stream.read_exact(&mut [0]).unwrap();
+        stream.read_exact(&mut [0]).unwrap_or_else(|error| panic!("connection {n}: {error}; {}", forward.stderr()));
         stream
     });
     let open: Vec<TcpStream> = open.collect();
