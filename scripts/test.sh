@@ -9,7 +9,7 @@ cd "$root"
 
 # Suites of crates/runtime that every engine must pass; no other crate has tests of these names. Not `builds`: Podman refuses all of
 # them, which `behaviour` checks.
-suites=(behaviour hostile reach volumes)
+suites=(behaviour brought hostile reach volumes)
 
 FARM_TEST_ENGINE=$(scripts/engine.sh base)
 export FARM_TEST_ENGINE

@@ -4,11 +4,13 @@
 //! [`ApiError`], and say whether trying again may help. It retries nothing by itself.
 
 mod account;
+mod blobs;
 mod burst;
 mod nodes;
 mod straight;
 
 pub use account::AccountClient;
+pub use blobs::BlobBytes;
 pub use burst::BurstWord;
 use straight::{Book, Straight};
 

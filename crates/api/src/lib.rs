@@ -33,6 +33,7 @@
 //! | `ANY /v1/nodes/{id}/accounts/{account}/{rest}` | forwarded to the node: see [`volumes`] |
 
 pub mod auth;
+pub mod blobs;
 pub mod burst;
 pub mod channel;
 pub mod client;

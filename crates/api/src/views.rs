@@ -601,6 +601,9 @@ pub struct NodeAddress {
     /// Ports of its jobs that everybody may reach, as their owners signed them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub public: Vec<SignedPublication>,
+    /// Blobs of images that others may have from it: [`crate::blobs`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blobs: Vec<pasture_types::ContentDigest>,
 }
 
 impl NodeAddress {

@@ -181,6 +181,11 @@ impl Registries {
         let http = builder.dns_resolver(bounds.clone()).redirect(redirects).referer(false).connect_timeout(CONNECT).build()?;
         Ok(Self { http, bounds, tokens: Arc::default() })
     }
+    /// Whether an image's registry is one of the owner's own.
+    #[must_use]
+    pub fn is_own(&self, reference: &str) -> bool {
+        Reference::parse(reference).is_ok_and(|name| self.bounds.own.contains_key(name.endpoint()))
+    }
     /// What a name means now: the document that its registry has for it, and its digest.
     ///
     /// # Errors

@@ -8,8 +8,8 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use pasture_rt::{TaskKind, spawn};
 use pasture_runtime::{
-    BuildError, BuildEvent, BuildRequest, Capabilities, ExecOutput, Exit, Image, InstanceId, InstanceKey, ListedInstance, LogChunk,
-    LogCursor, Observed, Owner, PullError, PullEvent, Runtime, RuntimeError, Swept, UsageSample, Workload,
+    BuildError, BuildEvent, BuildRequest, Capabilities, ExecOutput, Exit, Image, ImageSource, InstanceId, InstanceKey, ListedInstance,
+    LogChunk, LogCursor, Observed, Owner, PullError, PullEvent, Runtime, RuntimeError, Swept, UsageSample, Workload,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -60,6 +60,9 @@ impl Runtime for LyingRuntime {
     }
     async fn pull(&self, reference: &str, progress: mpsc::Sender<PullEvent>) -> Result<Image, PullError> {
         self.honest.pull(reference, progress).await
+    }
+    fn fetch_images_from(&self, source: Arc<dyn ImageSource>) {
+        self.honest.fetch_images_from(source);
     }
     async fn remove_image(&self, reference: &str) -> Result<(), RuntimeError> {
         self.honest.remove_image(reference).await

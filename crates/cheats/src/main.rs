@@ -92,6 +92,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         declared_percent: if args.gpus.is_some() || args.memory.is_some() { 10 } else { 100 },
         mandate: pasture_node::Mandate::Key(account_key),
         image_bytes: None,
+        blobs: pasture_node::BlobSettings::default(),
         priority: pasture_node::Priority::Usual,
         may_leave: false,
         stop_jobs: true,

@@ -25,11 +25,11 @@ pub(crate) use pasture_node::control::{Answer, Checked, LeaveTerms, Load, Machin
 pub(crate) use pasture_node::host_of;
 pub(crate) use pasture_node::{AcmeOptions, CertificateOptions, IngressOptions, TlsOptions, learn, with_learned};
 pub(crate) use pasture_node::{
-    Announcement, Asked, AuditEvidence, Blocked, Capabilities, Committed, DevOptions, DevReady, ENROLLED, EgressFilter, Failpoint, Gauge,
-    GpuOffer, GpuSupport, Heard, Imported, Join, JoinStep, Launch, Left, LocalProvider, LocalValidator, Machine, Mandate, MissingDeposit,
-    Moved, OfferLimits, OfferState, Paused, Place, Priority, ProductEngine, PublicOptions, RecordKind, Registration, ReplayReport,
-    Restored, SUGGESTED_GPU_RATE, Scope, SimulatedGpu, Suggestion, Tenancy, UpOptions, UpReady, VolumeOptions, audit_evidence, audit_key,
-    suggested_rates, unheld,
+    Announcement, Asked, AuditEvidence, BlobSettings, Blocked, Capabilities, Committed, DevOptions, DevReady, ENROLLED, EgressFilter,
+    Failpoint, Gauge, GpuOffer, GpuSupport, Heard, Imported, Join, JoinStep, Launch, Left, LocalProvider, LocalValidator, Machine, Mandate,
+    MissingDeposit, Moved, OfferLimits, OfferState, Paused, Place, Priority, ProductEngine, PublicOptions, RecordKind, Registration,
+    ReplayReport, Restored, SUGGESTED_GPU_RATE, Scope, SimulatedGpu, Suggestion, Tenancy, UpOptions, UpReady, VolumeOptions,
+    audit_evidence, audit_key, suggested_rates, unheld,
 };
 pub(crate) use pasture_node::{CheckError, Checker, MAX_FOLLOWED, Source, Trust};
 

@@ -11,6 +11,7 @@
 //! Guarantees: the only place that reads the environment; files are replaced as a whole. A context holds an address and
 //! nothing secret.
 
+use crate::backend::BlobSettings;
 use crate::exit::Failure;
 use pasture_store::write_atomic;
 use pasture_types::ZoneId;
@@ -186,11 +187,30 @@ pub(crate) struct ImagesConfig {
     /// Most disk for them: `20Gi`. Absent: a quarter of what is free, at least 4 and at most 50 GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<String>,
+    /// Most disk for images as they come, kept beside for other machines: `10Gi`; `0` leaves images to the engine. Absent: half of `limit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) blobs: Option<String>,
+    /// `false`: other machines get none of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) share: Option<bool>,
+    /// Registries of one's own network: `http://10.0.0.5:5000`. Others must have public addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) registries: Vec<String>,
 }
 
 impl ImagesConfig {
     fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+    /// What is kept of them as they come.
+    pub(crate) fn blobs(&self) -> Result<BlobSettings, Failure> {
+        let wrong = |what: &str, e: String| Failure::new("config", format!("images.{what}: {e}"));
+        let limit_bytes = self.blobs.as_deref().map(pasture_types::resources::parse_bytes).transpose();
+        let limit_bytes = limit_bytes.map_err(|e| wrong("blobs", e.to_string()).next("write for example  blobs = \"10Gi\""))?;
+        let registries = self.registries.iter().map(|url| url.parse()).collect::<Result<_, String>>();
+        let registries =
+            registries.map_err(|e| wrong("registries", e).next("write for example  registries = [\"http://10.0.0.5:5000\"]"))?;
+        Ok(BlobSettings { limit_bytes, shared: self.share.unwrap_or(true), registries })
     }
     /// In bytes.
     pub(crate) fn limit_bytes(&self) -> Result<Option<u64>, Failure> {

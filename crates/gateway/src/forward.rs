@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderName, Uri, header};
 use axum::response::Response;
 use pasture_api::{Problem, data};
 use pasture_types::ids::ParseIdError;
-use pasture_types::{AccountId, LeaseId, NodeId};
+use pasture_types::{AccountId, ContentDigest, LeaseId, NodeId};
 use reqwest::{Client, Url};
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +73,14 @@ pub(crate) async fn forward_account(State(app): State<Arc<App>>, request: Reques
     pass_on(&app, &node, &address, url, request).await
 }
 
+/// `GET /v1/nodes/{id}/blobs/{digest}`.
+pub(crate) async fn forward_blob(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    let (node, target) = Target::of_blob(request.uri())?;
+    let address = app.book.get(&node, app.now()).ok_or_else(unreachable)?;
+    let url = target.at(&address)?;
+    pass_on(&app, &node, &address, url, request).await
+}
+
 async fn pass_on(app: &App, node: &NodeId, address: &Url, url: Url, request: Request) -> Result<Response, Problem> {
     let slot = app.streams.take()?;
     let entered = app.metrics.forwards.enter();
@@ -122,7 +130,7 @@ fn failed(app: &App, node: &NodeId, address: &Url, error: &reqwest::Error) -> Pr
 /// What a forwarded request asks for, exactly as its client wrote (and signed) it.
 #[derive(Debug, PartialEq, Eq)]
 struct Target<'a> {
-    /// `leases` or `accounts`.
+    /// `leases`, `accounts` or `blobs`.
     kind: &'static str,
     id: &'a str,
     rest: &'a str,
@@ -144,6 +152,13 @@ impl<'a> Target<'a> {
         Ok((node.parse().map_err(no_id)?, Self::below("accounts", id, rest, uri)?))
     }
 
+    fn of_blob(uri: &'a Uri) -> Result<(NodeId, Self), Problem> {
+        let parts = uri.path().strip_prefix("/v1/nodes/").and_then(|p| p.split_once("/blobs/"));
+        let (node, id) = parts.ok_or_else(|| Problem::bad_request("/v1/nodes/{id}/blobs/{digest} is expected"))?;
+        ContentDigest::of_digits(id).map_err(|e| Problem::bad_request(e.to_string()))?;
+        Ok((node.parse().map_err(no_id)?, Self { kind: "blobs", id, rest: "", query: uri.query() }))
+    }
+
     fn below(kind: &'static str, id: &'a str, rest: &'a str, uri: &'a Uri) -> Result<Self, Problem> {
         // No dots and no escapes, so that no URL parser on the way finds a `..` in it.
         let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
@@ -155,7 +170,8 @@ impl<'a> Target<'a> {
 
     fn at(&self, address: &Url) -> Result<Url, Problem> {
         let mut url = address.clone();
-        url.set_path(&format!("/{}/{}/{}", self.kind, self.id, self.rest));
+        let rest = if self.rest.is_empty() { String::new() } else { format!("/{}", self.rest) };
+        url.set_path(&format!("/{}/{}{rest}", self.kind, self.id));
         url.set_query(self.query);
         // The node checks a signature over the text that the client wrote: a query that changes on the way cannot pass.
         if url.query() != self.query {
@@ -191,6 +207,13 @@ mod tests {
         for (node, account) in [("12", id.as_str()), (id.as_str(), "12"), (id.as_str(), ".."), ("..", id.as_str())] {
             let uri: Uri = format!("/v1/nodes/{node}/accounts/{account}/volumes").parse().unwrap();
             assert_eq!(Target::of_account(&uri).unwrap_err().status, 400, "{node} {account}");
+        }
+        let uri: Uri = format!("/v1/nodes/{id}/blobs/{}?from=3", id.to_lowercase()).parse().unwrap();
+        let url = Target::of_blob(&uri).unwrap().1.at(&Url::parse("http://127.0.0.1:5").unwrap()).unwrap();
+        assert_eq!(url.as_str(), format!("http://127.0.0.1:5/blobs/{}?from=3", id.to_lowercase()));
+        for bad in [&id, "..", "12", &format!("{}/x", id.to_lowercase())] {
+            let uri: Uri = format!("/v1/nodes/{id}/blobs/{bad}").parse().unwrap();
+            assert_eq!(Target::of_blob(&uri).unwrap_err().status, 400, "{bad}");
         }
         let uri: Uri = "/v1/leases/12/data/logs".parse().unwrap();
         assert!(Target::of_lease(&uri).unwrap_err().detail.contains("64 hex digits"));

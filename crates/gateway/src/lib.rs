@@ -20,6 +20,7 @@ mod error;
 mod events;
 mod forward;
 mod handovers;
+mod holders;
 mod hosts;
 mod ingress;
 mod listener;

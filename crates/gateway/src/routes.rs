@@ -10,13 +10,14 @@ use crate::reply::{Arg, MAX_JSON, Number, StateKey, read_body};
 use crate::server::App;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post, put};
 use axum::{Json, Router, middleware};
 use bytes::Bytes;
 use pasture_api::auth::{self, AuthError};
+use pasture_api::blobs::Holders;
 use pasture_api::publication::{IngressView, NameView};
 use pasture_api::{
     AccountView, AuditDetail, CheckView, EpochView, ExplainView, GenesisView, GrantView, HeadView, JobView, LeaseView, NetworkStatus,
@@ -26,7 +27,7 @@ use pasture_api::{
 use pasture_net::Way;
 use pasture_types::market::OrderTerms;
 use pasture_types::tx::{Envelope, MAX_TX_BYTES};
-use pasture_types::{AccountId, GrantId, Height, LeaseId, NodeId, OrderId, PublicKey, TxId, codec};
+use pasture_types::{AccountId, ContentDigest, GrantId, Height, LeaseId, NodeId, OrderId, PublicKey, TxId, codec};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ type Shared = State<Arc<App>>;
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let views: [(&'static str, MethodRouter<Arc<App>>); 31] = [
+    let views: [(&'static str, MethodRouter<Arc<App>>); 32] = [
         ("/healthz", get(healthz)),
         ("/readyz", get(readyz)),
         ("/metrics", get(show_metrics)),
@@ -53,6 +54,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         ("/v1/nodes/{id}/leases", get(node_leases)),
         ("/v1/nodes/{id}/address", put(announce)),
         ("/v1/nodes/{id}/place", get(place)),
+        ("/v1/blobs/{digest}", get(holders)),
         ("/v1/genesis", get(genesis)),
         ("/v1/ticket", get(ticket)),
         ("/v1/gates", get(gates)),
@@ -83,6 +85,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     router = router.route(data, counted(&app, data, any(forward::forward)));
     let account = "/v1/nodes/{id}/accounts/{account}/{*rest}";
     router = router.route(account, counted(&app, account, any(forward::forward_account)));
+    let blob = "/v1/nodes/{id}/blobs/{digest}";
+    router = router.route(blob, counted(&app, blob, get(forward::forward_blob).fallback(wrong_method)));
     let unknown = middleware::from_fn_with_state(app.metrics.route("unknown"), metrics::count);
     router.fallback_service(any(unknown_route).layer(unknown)).with_state(app)
 }
@@ -216,12 +220,20 @@ async fn announce(State(app): Shared, Arg(id): Arg<NodeId>, headers: HeaderMap, 
     if app.book.set(id, &announced.address, app.now())? {
         tracing::info!(node = %id.short(), address = announced.address, "a node is connected");
     }
+    let now = app.now();
+    app.holders.set(id, &announced.blobs, |node| app.book.knows(node, now));
     if app.ingress.is_some() {
         let zone = app.backend.status()?.zone;
-        let now = app.now();
         app.table.set((&*app.backend, &zone), id, announced.public, now, &|node| app.book.knows(node, now));
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Machines that say that they have a blob of an image.
+async fn holders(State(app): Shared, Path(digits): Path<String>) -> Answer<Holders> {
+    let digest = ContentDigest::of_digits(&digits).map_err(|e| Problem::bad_request(e.to_string()))?;
+    let now = app.now();
+    Ok(Json(Holders { nodes: app.holders.of(&digest, |node| app.book.knows(node, now)) }))
 }
 
 /// Where a node can be called peer to peer, as it announced it here.

@@ -12,6 +12,7 @@ use crate::book::{AddressBook, Reach};
 use crate::config::GatewayOptions;
 use crate::error::GatewayError;
 use crate::forward;
+use crate::holders::HolderIndex;
 use crate::hosts;
 use crate::ingress;
 use crate::listener::{BoundedListener, Slots};
@@ -42,6 +43,7 @@ pub(crate) struct App {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) book: Arc<AddressBook>,
+    pub(crate) holders: HolderIndex,
     pub(crate) metrics: Metrics,
     pub(crate) streams: StreamSlots,
     pub(crate) checks: Semaphore,
@@ -130,6 +132,7 @@ impl Gateway {
         let ingress = ingress::open(&options, parts, &stop).await?;
         let app = Arc::new(App {
             book: Arc::clone(&book),
+            holders: HolderIndex::default(),
             metrics: Metrics::default(),
             streams: StreamSlots::new(options.max_streams),
             checks: Semaphore::new(CHECKS),

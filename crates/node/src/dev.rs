@@ -6,7 +6,7 @@
 use crate::engine::Priority;
 use crate::gpus::GpuOffer;
 use crate::local::{self, Fleet, LocalProvider, LocalValidator, MAX_LOCAL_VALIDATORS, Machines, Others};
-use crate::up::{OfferLimits, UpOptions, UpReady, half_of, up};
+use crate::up::{BlobSettings, OfferLimits, UpOptions, UpReady, half_of, up};
 use crate::validator::{Validator, ValidatorOptions};
 use crate::{Failpoint, NodeError, PublicOptions};
 use pasture_gateway::IngressOptions;
@@ -64,6 +64,8 @@ pub struct DevOptions {
     pub volumes: VolumeOptions,
     /// Most bytes of images that it keeps; `None` takes a share of the disk.
     pub image_bytes: Option<u64>,
+    /// What is kept of images as they come.
+    pub blobs: BlobSettings,
     /// Whether jobs are stopped at shutdown (an ephemeral network must; one with a directory takes them up again).
     pub stop_jobs: bool,
     /// Called at failpoints of the ledger and the provider; for tests.
@@ -208,6 +210,7 @@ fn own_machine(options: &DevOptions, api_url: &str, announce_to: &[String], reso
         missing_deposit: MissingDeposit::Post,
         declared_percent: if options.audits { DEV_DECLARED_PERCENT } else { 100 },
         image_bytes: options.image_bytes,
+        blobs: options.blobs.clone(),
         priority: Priority::Usual,
         may_leave: false,
         stop_jobs: options.stop_jobs,

@@ -72,6 +72,6 @@ pub use peers::{NetworkFile, Peer};
 pub use price::{Seen, Suggestion, observed, suggest};
 pub use proven::{Proven, RecordKind};
 pub use public::{PublicOptions, door_to, host_of, joined_genesis};
-pub use up::{ENROLLED, OfferLimits, UpOptions, UpReady, half_of, image_limit, leave, suggested_rates, unheld, up, up_with};
+pub use up::{BlobSettings, ENROLLED, OfferLimits, UpOptions, UpReady, half_of, image_limit, leave, suggested_rates, unheld, up, up_with};
 pub use validator::{Validator, ValidatorOptions};
 pub use zone::{LocalZone, trusted_by};

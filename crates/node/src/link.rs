@@ -14,11 +14,11 @@ use pasture_api::{
     TxResult,
 };
 use pasture_net::{Endpoint, Service};
-use pasture_provider::{Frames, LedgerEvents, Network, NetworkError};
+use pasture_provider::{BlobBytes, Frames, LedgerEvents, Network, NetworkError};
 use pasture_rt::{Clock as _, SystemClock, TaskKind};
 use pasture_types::lease::LeaseState;
 use pasture_types::tx::Envelope;
-use pasture_types::{AccountId, LeaseId, NodeId, SigningKey};
+use pasture_types::{AccountId, ContentDigest, LeaseId, NodeId, SigningKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
@@ -201,6 +201,20 @@ impl Network for ApiLink {
         let opening = Opening { salt: hex::encode(salt), at_ms: now_ms(), purpose: Purpose::Port { port } };
         let told = client.channel(&opening, said).await?;
         Ok(told.map(|frame| frame.map_err(NetworkError::from)).boxed())
+    }
+    async fn holders(&self, digest: &ContentDigest) -> Result<Vec<NodeId>, NetworkError> {
+        Ok(self.api.holders(digest).await?.nodes)
+    }
+    async fn blob(
+        &self,
+        key: &SigningKey,
+        node: &NodeId,
+        digest: &ContentDigest,
+        from: u64,
+        length: Option<u64>,
+    ) -> Result<BlobBytes, NetworkError> {
+        let bytes = self.api.blob(key, node, digest, (from, length), now_ms()).await?;
+        Ok(bytes.map(|chunk| chunk.map_err(NetworkError::from)).boxed())
     }
     async fn announce(&self, node: &NodeId, address: &NodeAddress) -> Result<(), NetworkError> {
         let (first, others) = futures::join!(

@@ -17,7 +17,8 @@ use pasture_api::{ApiClient, DepositView, newcomer};
 use pasture_light::Checkpoint;
 use pasture_net::{Doorway, Endpoint, Place, Ticket};
 use pasture_provider::{
-    Gpus, Mandate, MemoryEngine, MissingDeposit, Options, Paused, ProductEngine, Provider, ShutdownMode, VolumeOptions, pause_stopped,
+    BlobOptions, Gpus, Mandate, MemoryEngine, MissingDeposit, Options, Paused, ProductEngine, Provider, RegistryUrl, ShutdownMode,
+    VolumeOptions, pause_stopped,
 };
 use pasture_rt::{Clock as _, Shutdown, ShutdownToken, SystemClock, TaskKind};
 use pasture_runtime::{Capabilities, EgressFilter, Runtime};
@@ -95,6 +96,8 @@ pub struct UpOptions {
     pub mandate: Mandate,
     /// Most bytes of images that are kept; `None` takes the share of the disk that [`image_limit`] names.
     pub image_bytes: Option<u64>,
+    /// What is kept of images as they come, for this machine and for others.
+    pub blobs: BlobSettings,
     /// Whether jobs give way to the owner's own programs.
     pub priority: Priority,
     /// Whether its owner may have it leave; the machine of a local network ends with that.
@@ -126,6 +129,23 @@ pub struct UpReady {
     pub gives_way: bool,
     /// How many validators it asks to have signed what it does work for; `None`: it believes its gateway.
     pub validators: Option<u64>,
+}
+
+/// What a machine keeps of images as they come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BlobSettings {
+    /// Most bytes; `None`: half of what images may take, none: it leaves images to its engine.
+    pub limit_bytes: Option<u64>,
+    /// Whether other machines may have them from it.
+    pub shared: bool,
+    /// Registries that may have addresses which are not public.
+    pub registries: Vec<RegistryUrl>,
+}
+
+impl Default for BlobSettings {
+    fn default() -> Self {
+        Self { limit_bytes: None, shared: true, registries: vec![] }
+    }
 }
 
 /// When a machine takes jobs, and which.
@@ -366,6 +386,11 @@ async fn start(
     provider.declared_percent = options.declared_percent;
     provider.volumes = options.volumes;
     provider.max_images_bytes = image_bytes;
+    provider.blobs = BlobOptions {
+        limit_bytes: options.blobs.limit_bytes.unwrap_or(image_bytes / 2),
+        shared: options.blobs.shared,
+        registries: options.blobs.registries,
+    };
     provider.endpoint = way.endpoint.clone();
     let also = options.announce_to.iter().map(|url| ApiClient::by(url, way.door())).collect::<Result<Vec<_>, _>>()?;
     let believed = options.trusted.map(|trusted| Believed::load(options.data.join(TRUSTED), trusted));

@@ -95,6 +95,8 @@ pub struct Options {
     pub max_image_bytes: u64,
     /// Most bytes of images that are kept, those in use aside.
     pub max_images_bytes: u64,
+    /// What it keeps of images, for itself and for other machines.
+    pub blobs: crate::BlobOptions,
     /// Largest output kept, in bytes.
     pub max_output_bytes: u64,
     /// Largest log kept per lease, in bytes of frames.
@@ -139,6 +141,7 @@ impl Options {
             max_context_bytes: 1 << 30,
             max_image_bytes: 20 << 30,
             max_images_bytes: 20 << 30,
+            blobs: crate::BlobOptions::default(),
             max_output_bytes: 10 << 30,
             max_log_bytes: 256 << 20,
             max_build_time: Duration::from_secs(1800),

@@ -64,6 +64,10 @@ pub(crate) struct Context {
     pub(crate) published: tokio::sync::Notify,
     pub(crate) volumes: crate::volumes::Volumes,
     pub(crate) account_keys: crate::server::AccountKeys,
+    pub(crate) known_nodes: crate::server::KnownNodes,
+    /// Images among machines, if this one takes part.
+    pub(crate) pool: Option<Arc<crate::pool::Pool>>,
+    pub(crate) blob_reads: Arc<tokio::sync::Semaphore>,
     pub(crate) delegates: crate::server::Delegates,
     pub(crate) pause: crate::pause::Pause,
     pub(crate) tenants: crate::tenants::Tenants,

@@ -22,6 +22,15 @@ pub enum ProviderError {
     /// The volumes on this machine are not as recorded.
     #[error("the volumes kept here cannot be used")]
     Volumes(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The cache of images cannot be opened.
+    #[error("the cache of images at {} cannot be used", path.display())]
+    Blobs {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The container engine does not do what is needed.
     #[error("the container engine cannot be used")]
     Runtime(#[from] pasture_runtime::RuntimeError),

@@ -194,6 +194,9 @@ impl ProviderHandle {
     pub async fn clear(&self) -> Result<Cleared, ProviderError> {
         let swept = self.ctx.runtime.sweep(&self.ctx.owner, &BTreeSet::new()).await?;
         let (images, kept_images) = self.ctx.images.clear(&*self.ctx.runtime).await;
+        if let Some(pool) = self.ctx.pool.clone() {
+            pasture_rt::spawn_blocking(TaskKind::Files, move || pool.clear()).join().await;
+        }
         Ok(Cleared { containers: swept.instances.len(), networks: swept.networks, volumes: swept.volumes, images, kept_images })
     }
 

@@ -4,6 +4,7 @@
 //! [`Network::submit`] may be repeated with the same envelope; an event stream ends when it may have missed something.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use pasture_api::AuditDetail;
 use pasture_api::channel::Frame;
@@ -11,7 +12,7 @@ use pasture_api::client::ApiError;
 use pasture_api::private::Replica;
 use pasture_api::views::{AccountView, GrantView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TxResult};
 use pasture_types::tx::Envelope;
-use pasture_types::{AccountId, LeaseId, NodeId, SigningKey};
+use pasture_types::{AccountId, ContentDigest, LeaseId, NodeId, SigningKey};
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +56,9 @@ pub type LedgerEvents = BoxStream<'static, Result<LedgerEvent, NetworkError>>;
 /// What a channel to a job on another machine tells.
 pub type Frames = BoxStream<'static, Result<Frame, NetworkError>>;
 
+/// Bytes of a blob as they come.
+pub type BlobBytes = BoxStream<'static, Result<Bytes, NetworkError>>;
+
 /// The network as a provider sees it.
 #[async_trait]
 pub trait Network: Send + Sync + 'static {
@@ -82,6 +86,17 @@ pub trait Network: Send + Sync + 'static {
     async fn events(&self, node: &NodeId) -> Result<LedgerEvents, NetworkError>;
     /// Opens a connection to a port of a job on another machine, signed with this node's key; what `said` yields goes out.
     async fn connect(&self, key: &SigningKey, to: &Replica, port: u16, said: BoxStream<'static, Frame>) -> Result<Frames, NetworkError>;
+    /// Machines that say that they have a blob of an image.
+    async fn holders(&self, digest: &ContentDigest) -> Result<Vec<NodeId>, NetworkError>;
+    /// Bytes of a blob from another machine, signed with this node's key; to be checked.
+    async fn blob(
+        &self,
+        key: &SigningKey,
+        node: &NodeId,
+        digest: &ContentDigest,
+        from: u64,
+        length: Option<u64>,
+    ) -> Result<BlobBytes, NetworkError>;
     /// Tells the gateway where the node's data plane listens.
     async fn announce(&self, node: &NodeId, address: &NodeAddress) -> Result<(), NetworkError>;
 }

@@ -16,6 +16,7 @@ use crate::images::{Images, ImagesSummary};
 use crate::lease::{self, LeaseRecord, Started, image_tag};
 use crate::network::Network;
 use crate::pause::{OfferState, Pause, Paused};
+use crate::pool::Pool;
 use crate::submit::{LedgerClock, Signer, Submitter};
 use crate::tenants::Tenants;
 use crate::{audits, prover, reconcile, register, server};
@@ -240,6 +241,11 @@ fn context(
         let signer = Signer { zone: facts.zone, account, auth, key: key.clone(), max_fee: options.max_fee, first_lane, lanes };
         Submitter::new(Arc::clone(&network), ledger_clock.clone(), signer, stop.token())
     };
+    let pool = Pool::open(dir.path(), &options.blobs, options.max_image_bytes, Arc::clone(&network), &options.node_key);
+    let pool = pool.map_err(|source| ProviderError::Blobs { path: dir.path().join("blobs"), source })?.map(Arc::new);
+    if let Some(pool) = &pool {
+        runtime.fetch_images_from(Arc::clone(pool) as Arc<dyn pasture_runtime::ImageSource>);
+    }
     Ok(Context {
         node,
         owner: Owner::parse(&node.to_string())?,
@@ -267,6 +273,9 @@ fn context(
         herds: crate::herds::Herds::default(),
         volumes: crate::volumes::Volumes::open(dir.path())?,
         account_keys: server::AccountKeys::default(),
+        known_nodes: server::KnownNodes::default(),
+        pool,
+        blob_reads: Arc::new(tokio::sync::Semaphore::new(server::blobs::READS)),
         delegates: server::Delegates::default(),
         counters: Counters::default(),
         draining: AtomicBool::new(false),

@@ -56,7 +56,8 @@ pub(crate) fn announcement(ctx: &Context, address: SocketAddr) -> NodeAddress {
     };
     let path = NodeAddress::signed_path(&ctx.node, &address);
     let authorization = auth::authorize(&ctx.options.node_key, "PUT", &path, &ctx.node, ctx.clock.now_ms());
-    NodeAddress { address, authorization, public: public::all(ctx) }
+    let blobs = ctx.pool.as_ref().map(|pool| pool.told()).unwrap_or_default();
+    NodeAddress { address, authorization, public: public::all(ctx), blobs }
 }
 
 /// Runs until shutdown. `registered`: whether the offer was seen to stand.

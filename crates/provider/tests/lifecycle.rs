@@ -6,6 +6,8 @@
 
 #[path = "cases/audits.rs"]
 mod audits;
+#[path = "cases/blobs.rs"]
+mod blobs;
 mod support;
 #[path = "cases/updates.rs"]
 mod updates;

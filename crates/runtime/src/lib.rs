@@ -27,6 +27,7 @@ mod build;
 pub mod docker;
 mod error;
 mod keeper;
+mod source;
 mod time;
 mod types;
 
@@ -34,6 +35,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -46,6 +48,7 @@ pub use attached::{Attached, Connection, PathKind, Resize, Terminal, TerminalSiz
 pub use build::{BUILT_IMAGES, BuildEvent, BuildLimits, BuildRequest, MAX_BUILD_OUTPUT_BYTES, PullEvent, Step, is_built};
 pub use error::{BuildError, MAX_OUTPUT_TAIL_BYTES, PullError, RuntimeError};
 pub use keeper::{Keeper, Mount, Use};
+pub use source::{ImageArchive, ImageSource, SourceError, is_public};
 pub use time::EngineTime;
 pub use types::{
     Capabilities, EgressFilter, ExecOutput, Exit, GpuSupport, HostFile, Image, InstanceId, InstanceKey, Limits, ListedInstance, LogChunk,
@@ -91,6 +94,11 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Fetches an image from its registry, also when an older one of this name is here.
     async fn pull(&self, reference: &str, progress: mpsc::Sender<PullEvent>) -> Result<Image, PullError>;
+
+    /// Has images brought by somebody else from now on, before the engine is asked to pull them. The first one that is given counts.
+    fn fetch_images_from(&self, source: Arc<dyn ImageSource>) {
+        drop(source);
+    }
 
     /// Forgets an image (idempotent). Refused with [`RuntimeError::Conflict`] while an instance uses it.
     async fn remove_image(&self, reference: &str) -> Result<(), RuntimeError>;

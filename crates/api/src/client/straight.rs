@@ -51,6 +51,12 @@ impl Straight {
         Self { book, node, forwarded: format!("{base}/v1/leases/{lease}/data/"), own: format!("{machine}/leases/{lease}/"), machine }
     }
 
+    /// The way to a machine's blobs.
+    pub(super) fn of_blobs(book: Arc<Book>, base: &str, node: NodeId) -> Self {
+        let machine = format!("http://{node}.node");
+        Self { book, node, forwarded: format!("{base}/v1/nodes/{node}/blobs/"), own: format!("{machine}/blobs/"), machine }
+    }
+
     /// Has a request go to the machine itself, if that can be called.
     pub(super) async fn turned(&self, http: &Client, request: RequestBuilder) -> RequestBuilder {
         if !self.works(http).await {

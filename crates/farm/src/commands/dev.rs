@@ -99,6 +99,7 @@ fn temporary(app: &App) -> Result<tempfile::TempDir, Failure> {
 
 async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, Failure> {
     let offered_gpus = gpus::offer(&args.machine.gpus)?;
+    let images = ConfigFile::load(&app.paths.config_file())?.images;
     Ok(DevOptions {
         data: data.into(),
         listen: args.listen,
@@ -117,7 +118,8 @@ async fn options(args: &DevArgs, data: &Path, app: &App) -> Result<DevOptions, F
         gpus: offered_gpus,
         region: args.machine.region.clone(),
         volumes: volumes(&args.machine.volumes)?,
-        image_bytes: ConfigFile::load(&app.paths.config_file())?.images.limit_bytes()?,
+        image_bytes: images.limit_bytes()?,
+        blobs: images.blobs()?,
         stop_jobs: args.data.is_none(),
         failpoint: backend::failpoint(app.env.failpoint.as_deref())?,
     })
@@ -156,6 +158,7 @@ pub(crate) fn passing(app: &App) -> Result<(tempfile::TempDir, DevOptions), Fail
         region: "local".into(),
         volumes: VolumeOptions::default(),
         image_bytes: None,
+        blobs: backend::BlobSettings::default(),
         stop_jobs: true,
         failpoint: None,
     };

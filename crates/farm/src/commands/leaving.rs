@@ -259,6 +259,7 @@ async fn leave_here(
         declared_percent: 100,
         mandate,
         image_bytes: None,
+        blobs: backend::BlobSettings::default(),
         priority: Priority::Low,
         may_leave: true,
         stop_jobs: false,

@@ -75,6 +75,7 @@ async fn prepare(
         }
     };
     machine::note(&app.paths, &data)?;
+    let images = ConfigFile::load(&app.paths.config_file())?.images;
     Ok(UpOptions {
         resources: Some(resources),
         api_url: session.api.base().into(),
@@ -94,7 +95,8 @@ async fn prepare(
         trusted: app.trusted()?.map(|trusted| trusted.point()),
         name: args.name.clone().unwrap_or_else(|| format!("provider-{}", mandate.account().short())),
         mandate,
-        image_bytes: ConfigFile::load(&app.paths.config_file())?.images.limit_bytes()?,
+        image_bytes: images.limit_bytes()?,
+        blobs: images.blobs()?,
         priority: if args.usual_priority { Priority::Usual } else { Priority::Low },
         may_leave: true,
         stop_jobs: args.stop_jobs,

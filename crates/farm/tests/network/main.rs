@@ -43,6 +43,8 @@ mod herds;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod images;
+#[cfg(test)]
 mod ingress;
 #[cfg(test)]
 mod invites;

@@ -74,23 +74,14 @@ impl Gate {
 
 /// Offers a machine of the lab to a ticket's network.
 pub(crate) fn offer(resident: &Resident<'_>, ticket: &str, engine: &str) -> Running {
+    offer_with(resident, ticket, engine, &[])
+}
+
+pub(crate) fn offer_with(resident: &Resident<'_>, ticket: &str, engine: &str, more: &[&str]) -> Running {
     let data = resident.user.home().join("machine");
-    let mut up = resident.start(&[
-        "up",
-        "--yes",
-        "--join",
-        ticket,
-        "--engine",
-        engine,
-        "--data",
-        data.to_str().unwrap(),
-        "--cpu",
-        "0.5",
-        "--memory",
-        "256Mi",
-        "--disk",
-        "256Mi",
-    ]);
+    let most = ["--cpu", "0.5", "--memory", "256Mi", "--disk", "256Mi"];
+    let mut up = resident
+        .start(&[&["up", "--yes", "--join", ticket, "--engine", engine, "--data", data.to_str().unwrap()], &most[..], more].concat());
     eventually("the machine is offered", PATIENCE, || match up.ended() {
         Some(_) => panic!("{}", up.stderr()),
         None => up.stderr().contains("this machine is offered").then_some(()),

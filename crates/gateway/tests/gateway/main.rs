@@ -3,6 +3,8 @@
 //! What the ledger or the provider decide is not tested here.
 
 #[cfg(test)]
+mod blobs;
+#[cfg(test)]
 mod data;
 #[cfg(test)]
 mod follow;

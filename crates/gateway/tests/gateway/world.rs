@@ -430,7 +430,7 @@ impl World {
 pub(crate) fn announcement(key: &SigningKey, address: &str) -> NodeAddress {
     let node = node_key().node_id();
     let authorization = auth::authorize(key, "PUT", &NodeAddress::signed_path(&node, address), &node, NOW);
-    NodeAddress { address: address.into(), authorization, public: vec![] }
+    NodeAddress { address: address.into(), authorization, public: vec![], blobs: vec![] }
 }
 
 /// A newcomer's first transaction.

@@ -229,6 +229,8 @@ async fn note_fetched(ctx: &Arc<Context>, shared: &Shared, name: &str, image: &I
     let note = move || owner.images.fetched(&name, &image, origin, lease, owner.now());
     pasture_rt::spawn_blocking(TaskKind::Lease, note).join().await;
     ctx.images.evict(&*ctx.runtime, &ctx.leases.all()).await;
+    // Others may have it from here.
+    ctx.published.notify_one();
 }
 
 /// An image that is here is used.

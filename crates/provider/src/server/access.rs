@@ -77,6 +77,76 @@ impl FromRequestParts<Arc<Context>> for Entrant {
     }
 }
 
+/// The node of the ledger that signed a request.
+pub(crate) struct Machine;
+
+impl FromRequestParts<Arc<Context>> for Machine {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Arc<Context>) -> Result<Self, Problem> {
+        let PublicKey::Ed25519(key) = signer(parts, ctx)? else { return Err(stranger()) };
+        let node = NodeId(key);
+        let now = ctx.clock.now_ms();
+        if let Some(known) = ctx.known_nodes.get(&node, now) {
+            return if known { Ok(Self) } else { Err(stranger()) };
+        }
+        // A stranger with many keys makes this node ask no more often than this.
+        if !ctx.known_nodes.may_ask(now) {
+            return Err(Problem::unavailable("who this is cannot be looked up now: try again in a moment"));
+        }
+        let view = ctx.network.node(&node).await;
+        let view = view.map_err(|error| Problem::unavailable(format!("who this is cannot be looked up now: {error}")))?;
+        ctx.known_nodes.set(node, view.is_some(), now);
+        if view.is_some() { Ok(Self) } else { Err(stranger()) }
+    }
+}
+
+fn stranger() -> Problem {
+    Problem::forbidden("only nodes of this network may do this: sign with a node's key")
+}
+
+/// Which nodes the ledger has, as it was asked. A lock and not an owner task: nobody holds it across an await.
+#[derive(Default)]
+pub(crate) struct KnownNodes(Mutex<Asked>);
+
+#[derive(Default)]
+struct Asked {
+    /// Whether it is one, and when that was asked.
+    nodes: BTreeMap<NodeId, (bool, u64)>,
+    /// When there was a look, of the last second.
+    looks: Vec<u64>,
+}
+
+impl KnownNodes {
+    /// How long an answer counts: a node stays one, and who is none may become one.
+    const YES_MS: u64 = 3_600_000;
+    const NO_MS: u64 = 10_000;
+    /// Looks at the ledger within a second.
+    const LOOKS: usize = 20;
+
+    fn get(&self, node: &NodeId, now: u64) -> Option<bool> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (is_one, since) = known.nodes.get(node).copied()?;
+        (now.abs_diff(since) < if is_one { Self::YES_MS } else { Self::NO_MS }).then_some(is_one)
+    }
+    fn set(&self, node: NodeId, is_one: bool, now: u64) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.nodes.len() >= MAX_KNOWN {
+            known.nodes.clear();
+        }
+        known.nodes.insert(node, (is_one, now));
+    }
+    fn may_ask(&self, now: u64) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.looks.retain(|then| now.abs_diff(*then) < 1_000);
+        let room = known.looks.len() < Self::LOOKS;
+        if room {
+            known.looks.push(now);
+        }
+        room
+    }
+}
+
 /// The account of a request that is about no lease, signed by a key of it. Accounts that have nothing here are told so without a look at
 /// the ledger: nobody can make this node ask for others.
 pub(crate) struct Account(pub(crate) AccountId);

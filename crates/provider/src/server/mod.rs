@@ -7,6 +7,7 @@
 mod access;
 mod alive;
 mod audits;
+pub(crate) mod blobs;
 mod channel;
 mod delegates;
 mod herd;
@@ -17,7 +18,7 @@ mod volumes;
 use crate::context::Context;
 use crate::error::ProviderError;
 use crate::lease::Event;
-pub(crate) use access::AccountKeys;
+pub(crate) use access::{AccountKeys, KnownNodes};
 use access::{Lease, Watched, Who};
 use axum::Json;
 use axum::Router;
@@ -72,6 +73,7 @@ pub(crate) async fn start(ctx: Arc<Context>) -> Result<(SocketAddr, TaskHandle<(
         .route("/leases/{id}/stop", post(stop))
         .route("/leases/{id}/output", get(streams::output))
         .merge(audits::routes())
+        .merge(blobs::routes())
         .merge(channel::routes())
         .merge(herd::routes())
         .merge(volumes::routes())

@@ -10,7 +10,7 @@ use pasture_api::views::{
     AccountView, GrantView, LeaseView, LedgerEvent, NetworkStatus, NodeAddress, NodeView, OfferView, TenureView, TxResult,
 };
 use pasture_api::{AuditDetail, Beginning, DepositView};
-use pasture_provider::{Frames, LedgerEvents, Network, NetworkError};
+use pasture_provider::{BlobBytes, Frames, LedgerEvents, Network, NetworkError};
 use pasture_types::audit::{Answer, AuditAction};
 use pasture_types::event::{Event, Hash32};
 use pasture_types::genesis::Params;
@@ -23,7 +23,8 @@ use pasture_types::spec::Manifest;
 use pasture_types::stake::DepositAction;
 use pasture_types::tx::{Action, Auth, Envelope, NodeDeclaration, node_registration_digest, offer_id};
 use pasture_types::{
-    AccountId, Amount, AssetId, Height, LeaseId, Millis, NodeId, OrderId, PublicKey, Resources, SigningKey, Timestamp, ZoneId,
+    AccountId, Amount, AssetId, ContentDigest, Height, LeaseId, Millis, NodeId, OrderId, PublicKey, Resources, SigningKey, Timestamp,
+    ZoneId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,6 +59,8 @@ pub(crate) struct Ledger {
     pub(crate) heartbeats: BTreeSet<u64>,
     pub(crate) announced: Option<String>,
     pub(crate) announcements: u32,
+    /// What it says that it has for others.
+    pub(crate) blobs: Vec<ContentDigest>,
     pub(crate) epochs: BTreeMap<u64, [u8; 32]>,
     pub(crate) audits: BTreeMap<u64, AuditDetail>,
     pub(crate) answers: Vec<Answer>,
@@ -445,6 +448,15 @@ impl Network for SimulatedNetwork {
         }))
     }
 
+    async fn holders(&self, _: &ContentDigest) -> Result<Vec<NodeId>, NetworkError> {
+        self.up()?;
+        Ok(vec![])
+    }
+
+    async fn blob(&self, _: &SigningKey, _: &NodeId, _: &ContentDigest, _: u64, _: Option<u64>) -> Result<BlobBytes, NetworkError> {
+        Err(NetworkError::Unavailable("there are no others here".into()))
+    }
+
     async fn grants(&self, _: &AccountId) -> Result<Vec<GrantView>, NetworkError> {
         self.up()?;
         Ok(vec![])
@@ -453,7 +465,7 @@ impl Network for SimulatedNetwork {
     async fn node(&self, id: &NodeId) -> Result<Option<NodeView>, NetworkError> {
         self.up()?;
         let ledger = self.ledger.lock().unwrap();
-        Ok(ledger.node.as_ref().map(|declaration| NodeView {
+        Ok(ledger.node.as_ref().filter(|_| *id == self.node).map(|declaration| NodeView {
             id: *id,
             provider: self.provider,
             provider_name: "here".into(),
@@ -512,6 +524,7 @@ impl Network for SimulatedNetwork {
         let mut ledger = self.ledger.lock().unwrap();
         ledger.announced = Some(address.address.clone());
         ledger.announcements += 1;
+        ledger.blobs.clone_from(&address.blobs);
         Ok(())
     }
 }

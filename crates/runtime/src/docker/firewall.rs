@@ -166,7 +166,7 @@ fn table(name: &str, chains: &[&str], refuse: &str, resolvers: &[Ipv4Addr]) -> S
 }
 
 /// Whether an address is one of the public internet.
-pub(super) fn is_public(address: IpAddr) -> bool {
+pub(crate) fn is_public(address: IpAddr) -> bool {
     let v4 = match address {
         IpAddr::V4(v4) => v4,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

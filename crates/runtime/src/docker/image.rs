@@ -3,21 +3,28 @@
 use bollard::{
     errors::Error,
     models::{ImageConfig, ImageInspect},
-    query_parameters::{CreateImageOptionsBuilder, RemoveImageOptions},
+    query_parameters::{CreateImageOptionsBuilder, ImportImageOptions, RemoveImageOptions},
 };
 use futures::StreamExt;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{Inner, probe::found};
-use crate::{Image, PullError, PullEvent, RuntimeError};
+use crate::{Image, PullError, PullEvent, RuntimeError, SourceError};
 
 /// Attempts at a removal that another removal of shared layers gets in the way of; each time one of those is done.
 const REMOVE_TRIES: u32 = 8;
+/// How long an engine may take to unpack an image that it is given.
+const LOADING: Duration = Duration::from_secs(1_800);
 
 impl Inner {
     pub(super) async fn image(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
         check_reference(reference)?;
-        match found(self.docker.inspect_image(reference).await) {
+        let mut looked = found(self.docker.inspect_image(reference).await);
+        if let (Ok(None), Some(name)) = (&looked, by_digest(reference)) {
+            looked = found(self.docker.inspect_image(&name).await);
+        }
+        match looked {
             Ok(image) => Ok(image.map(describe)),
             Err(Error::DockerResponseServerError { status_code: 400, message }) => {
                 Err(RuntimeError::Invalid { field: "image", why: message })
@@ -29,6 +36,9 @@ impl Inner {
     pub(super) async fn pull(&self, reference: &str, progress: mpsc::Sender<PullEvent>) -> Result<Image, PullError> {
         check_reference(reference)?;
         self.on_public_address(reference).await.map_err(|why| RuntimeError::Invalid { field: "image", why })?;
+        if let Some(image) = self.brought(reference, &progress).await? {
+            return Ok(image);
+        }
         let options = CreateImageOptionsBuilder::default().from_image(&with_tag(reference)).build();
         let mut told = self.docker.create_image(Some(options), None, None);
         while let Some(item) = told.next().await {
@@ -45,6 +55,36 @@ impl Inner {
             reference: reference.to_owned(),
             message: "the engine has no such image afterwards".into(),
         })
+    }
+
+    /// Takes in an image that somebody else brings; nothing if nobody does, or not this one: then the engine may try.
+    pub(super) async fn brought(&self, reference: &str, progress: &mpsc::Sender<PullEvent>) -> Result<Option<Image>, PullError> {
+        let Some(source) = self.source.get() else { return Ok(None) };
+        let name = by_digest(reference).unwrap_or_else(|| with_tag(reference));
+        let brought = source.image(reference, &self.facts.architecture, vec![full_name(&name)], progress.clone()).await;
+        let archive = match brought {
+            Ok(archive) => archive,
+            Err(SourceError::NotFound(message)) => return Err(PullError::NotFound { reference: reference.to_owned(), message }),
+            Err(SourceError::Refused(why)) => return Err(RuntimeError::Invalid { field: "image", why }.into()),
+            Err(SourceError::Failed(error)) => {
+                tracing::info!(error, reference, "an image was not brought: the engine pulls it");
+                return Ok(None);
+            }
+        };
+        // The engine says nothing until it has unpacked a layer.
+        let patient = self.docker.clone().with_timeout(LOADING);
+        let mut told = patient.import_image_stream(ImportImageOptions::default(), archive.bytes, None);
+        while let Some(item) = told.next().await {
+            if let Err(error) = item {
+                tracing::warn!(%error, reference, "the engine does not take an image's archive: it pulls it itself");
+                return Ok(None);
+            }
+        }
+        let image = self.image(&archive.id).await?;
+        if image.is_none() {
+            tracing::warn!(reference, id = archive.id, "the engine took an image's archive and has no such image");
+        }
+        Ok(image)
     }
 
     pub(super) fn pull_error(&self, reference: &str, error: Error) -> PullError {
@@ -65,6 +105,13 @@ impl Inner {
 
     pub(super) async fn remove_image(&self, reference: &str) -> Result<(), RuntimeError> {
         check_reference(reference)?;
+        if let Some(name) = by_digest(reference) {
+            // One that was brought; one that was pulled goes by the name itself.
+            found(self.docker.remove_image(&name, None::<RemoveImageOptions>, None).await).map_err(|error| match error {
+                Error::DockerResponseServerError { status_code: 409, message } => RuntimeError::Conflict(message),
+                error => self.engine_error(error),
+            })?;
+        }
         let mut tries = REMOVE_TRIES;
         loop {
             tries -= 1;
@@ -146,6 +193,21 @@ pub(super) fn registry(reference: &str) -> Option<(&str, u16)> {
     named.then_some((host, port.unwrap_or(HTTPS)))
 }
 
+/// What an image that is named by its digest is called once it was brought: no engine gives such a name back by a load, and no registry can
+/// ever answer for this one.
+fn by_digest(reference: &str) -> Option<String> {
+    reference.split_once("@sha256:").map(|(_, digits)| format!("by-digest.pasture.invalid/sha256:{digits}"))
+}
+
+/// A name with the usual registry, where it says none: as all engines read it the same.
+fn full_name(name: &str) -> String {
+    match name.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host.eq_ignore_ascii_case("localhost") => name.to_owned(),
+        Some(_) => format!("docker.io/{name}"),
+        None => format!("docker.io/library/{name}"),
+    }
+}
+
 /// Without a tag the engine would fetch every one there is.
 pub(super) fn with_tag(reference: &str) -> String {
     let name = reference.rsplit('/').next().unwrap_or(reference);
@@ -172,6 +234,20 @@ mod tests {
             assert_eq!(runs(ours, its), fits, "{its} on {ours}");
         }
         assert_eq!(["x86_64", "aarch64", "riscv64"].map(image_architecture), ["amd64", "arm64", "riscv64"]);
+    }
+
+    #[test]
+    fn what_is_brought_has_one_name_on_all_engines() {
+        for (name, full) in [
+            ("busybox:1", "docker.io/library/busybox:1"),
+            ("a/b:1", "docker.io/a/b:1"),
+            ("ghcr.example/a:1", "ghcr.example/a:1"),
+            ("localhost/a:1", "localhost/a:1"),
+        ] {
+            assert_eq!(full_name(name), full);
+        }
+        assert_eq!(by_digest("a/b:1"), None);
+        assert_eq!(by_digest("a/b@sha256:00ff").as_deref(), Some("by-digest.pasture.invalid/sha256:00ff"));
     }
 
     #[test]

@@ -64,10 +64,12 @@ use futures::{StreamExt, stream::BoxStream};
 use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::{
-    Attached, BuildError, BuildEvent, BuildRequest, Capabilities, Connection, ExecOutput, Exit, Image, InnerName, InstanceId, InstanceKey,
-    Keeper, ListedInstance, LogChunk, LogCursor, Observed, Owner, PathKind, PullError, PullEvent, Runtime, RuntimeError, SecretFile, Swept,
-    Terminal, TerminalSize, UsageSample, Workload,
+    Attached, BuildError, BuildEvent, BuildRequest, Capabilities, Connection, ExecOutput, Exit, Image, ImageSource, InnerName, InstanceId,
+    InstanceKey, Keeper, ListedInstance, LogChunk, LogCursor, Observed, Owner, PathKind, PullError, PullEvent, Runtime, RuntimeError,
+    SecretFile, Swept, Terminal, TerminalSize, UsageSample, Workload,
 };
+
+pub(crate) use firewall::is_public;
 
 pub use config::{DockerConfig, KNOWN_SOCKETS, find_socket};
 
@@ -91,6 +93,8 @@ struct Inner {
     failed_starts: podman::FailedStarts,
     /// A probe tries things out under fixed names: one at a time.
     probing: tokio::sync::Mutex<()>,
+    /// Who brings images before the engine pulls them.
+    source: std::sync::OnceLock<Arc<dyn ImageSource>>,
 }
 
 impl DockerRuntime {
@@ -108,6 +112,7 @@ impl DockerRuntime {
                 job_group: tokio::sync::OnceCell::new(),
                 failed_starts: podman::FailedStarts::default(),
                 probing: tokio::sync::Mutex::new(()),
+                source: std::sync::OnceLock::new(),
             }),
         })
     }
@@ -129,6 +134,10 @@ impl Runtime for DockerRuntime {
 
     async fn pull(&self, reference: &str, progress: mpsc::Sender<PullEvent>) -> Result<Image, PullError> {
         self.inner.pull(reference, progress).await
+    }
+
+    fn fetch_images_from(&self, source: Arc<dyn ImageSource>) {
+        let _ = self.inner.source.set(source);
     }
 
     async fn remove_image(&self, reference: &str) -> Result<(), RuntimeError> {
